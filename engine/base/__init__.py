@@ -1,0 +1,1 @@
+"""What everything stands on: errors, clock, units, settings, log, metrics. Imports nothing of ours."""

@@ -1,0 +1,58 @@
+"""Every metric the engine exports, in one place; no label takes unbounded values.
+
+`provider` is a name from the provider table, "relay" for static routes, or "other"; `class` is transactional or bulk.
+One `Metrics` per worker, made by the daemon and handed down; hot paths keep the labelled child, not the parent.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+_SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
+_QUEUE = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 72 * 3600)
+
+
+class Metrics:
+    """The instruments, on a registry of their own (no module state: two engines in one process do not mix)."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"postrider_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"postrider_{name}", text, labels, registry=registry)
+
+        def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
+            return Histogram(f"postrider_{name}_seconds", text, labels, buckets=buckets, registry=registry)
+
+        self.connections = counter("intake_connections", "Client connections accepted", "result")
+        self.rejected = counter("intake_rejected", "Commands and messages refused at intake", "reason")
+        self.accepted = counter("accepted", "Messages accepted (250 sent after fdatasync)", "class")
+        self.accepted_recipients = counter("accepted_recipients", "Recipients accepted", "class")
+        self.delivered = counter("delivered", "Recipients delivered", "provider", "class")
+        self.deferred = counter("deferred", "Recipients deferred by an attempt", "provider", "class")
+        self.failed = counter("failed", "Recipients failed for good", "provider", "class")
+        self.expired = counter("expired", "Recipients given up after expire_after", "provider", "class")
+        self.unknown = counter("unknown", "Recipients with no reply after end of data", "provider", "class")
+        self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
+        self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
+        self.queued = gauge("queue_deliveries", "Deliveries queued", "state")
+        self.oldest = gauge("queue_oldest_seconds", "Age of the oldest queued delivery")
+        self.orphans = gauge("queue_orphans", "Live deliveries without an owner or a next time; 0 or a bug")
+        self.outgoing = gauge("delivery_connections", "Open outgoing connections")
+        self.spool_bytes = gauge("spool_bytes", "Bytes of journal segments on disk")
+        self.internal_errors = counter(
+            "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
+        )
+        self.fsync = histogram("spool_fsync", "Duration of one fdatasync", _FAST)
+        self.batch = Histogram(
+            "postrider_spool_batch_frames",
+            "Frames per group commit",
+            registry=registry,
+            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+        )
+        self.sign = histogram("dkim_sign", "From asking for a signature to having it", _FAST)
+        self.dns = histogram("dns_query", "Duration of one DNS query", _SLOW, "result")
+        self.attempt = histogram("attempt", "Duration of one transaction", _SLOW, "provider")
+        self.time_to_deliver = histogram("time_to_deliver", "From acceptance to delivery", _QUEUE, "provider", "class")

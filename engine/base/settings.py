@@ -1,0 +1,195 @@
+"""The settings: one struct per table of postrider.toml; a field is its own documentation.
+
+`config/postrider.toml` shows every field with its default and reason; a test holds the two together.
+Reading and checking is in settings_file.py; nothing else reads the file.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from engine.base.units import Duration, Rate, Size
+
+TlsLevel = Literal["none", "opportunistic", "encrypt", "verify"]
+ClassName = Literal["transactional", "bulk"]
+
+
+class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class Node(_Table, frozen=True):
+    name: str = "localhost"  #: host name of this node: greeting, EHLO, Received, Message-ID
+    data_dir: str = "data"  #: everything that survives a restart; relative to the settings file
+    workers: int = 1  #: engines on this node; this version runs one
+
+
+class TlsFiles(_Table, frozen=True):
+    cert: str  #: PEM chain
+    key: str  #: PEM private key
+    implicit: bool = False  #: TLS from the first byte (port 465) instead of STARTTLS
+
+
+class Listener(_Table, frozen=True):
+    kind: Literal["smtp", "http"]
+    address: str  #: "host:port", "[::1]:port"
+    networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials
+    tls: TlsFiles | None = None
+    auth: bool = True  #: offer AUTH where TLS protects it, or to loopback
+    proxy_from: tuple[str, ...] = ()  #: peers that must speak PROXY v1 or v2 first
+    xclient_from: tuple[str, ...] = ()  #: peers that may say XCLIENT
+    message_class: ClassName = "bulk"  #: class of messages that do not say theirs
+
+
+class Intake(_Table, frozen=True):
+    max_message_bytes: Size = Size(25 << 20)
+    max_recipients: int = 1000
+    max_connections: int = 2000
+    max_connections_per_address: int = 50
+    max_command_bytes: Size = Size(2048)  #: with extensions; RFC 5321 asks for 512
+    max_auth_bytes: Size = Size(12288)  #: an AUTH line (RFC 4954)
+    max_bad_commands: int = 10
+    max_received: int = 50  #: Received fields; more is a loop
+    max_header_bytes: Size = Size(256 << 10)
+    command_timeout: Duration = Duration(300)
+    data_timeout: Duration = Duration(300)
+
+
+class SpoolSettings(_Table, frozen=True):
+    segment_bytes: Size = Size(64 << 20)  #: a journal segment is closed at this size
+    hot_bytes: Size = Size(32 << 20)  #: contents kept in memory between acceptance and first attempt
+    min_free: float = 0.10  #: fraction of free space and inodes below which intake answers 452
+
+
+class Resolver(_Table, frozen=True):
+    nameservers: tuple[str, ...] = ()  #: "127.0.0.1:5353"; empty: those of /etc/resolv.conf
+    timeout: Duration = Duration(5)
+    attempts: int = 3
+    cache_entries: int = 10_000
+    min_ttl: Duration = Duration(5)  #: an answer with TTL 0 is still used this long
+    max_ttl: Duration = Duration(3600)
+
+
+class Routing(_Table, frozen=True):
+    allow_private: bool = False  #: deliver to loopback, private and link-local targets found in DNS
+    ipv6: bool = True
+    ipv4: bool = True
+    port: int = 25
+    max_mx: int = 20  #: hosts tried of one MX answer
+    providers_file: str = "providers.toml"  #: relative to the settings file
+
+
+class Route(_Table, frozen=True):
+    domain: str  #: "example.net", ".example.net" (subdomains) or "*"; first match wins
+    relay: str = ""  #: "host:port"; empty: MX of the domain, with the limits below
+    username: str = ""
+    password_file: str = ""
+    tls: TlsLevel | None = None
+    source: str = ""
+    connections: int | None = None
+    rate: Rate | None = None
+    messages_per_connection: int | None = None
+
+
+class Source(_Table, frozen=True):
+    name: str
+    address: str = ""  #: local IPv4 address; empty: the kernel chooses
+    address6: str = ""
+    ehlo: str = ""  #: empty: the node's name
+
+
+class Provider(_Table, frozen=True):
+    """One row of config/providers.toml: limits for the receivers whose MX names end so."""
+
+    name: str
+    mx: tuple[str, ...]
+    connections: int = 10
+    scope: Literal["provider", "site"] = "site"  #: who shares `connections` and `rate`
+    messages_per_connection: int = 100
+    rate: Rate | None = None
+    tls: TlsLevel = "opportunistic"
+    stop: tuple[tuple[str, Duration], ...] = ()  #: (text in a reply, close the site this long)
+
+
+class SiteDefaults(_Table, frozen=True):
+    """Limits of a site that no provider names."""
+
+    connections: int = 10
+    messages_per_connection: int = 100
+    rate: Rate = Rate(100)
+
+
+class Dkim(_Table, frozen=True):
+    domain: str  #: of the From header; "*" is the fallback
+    selector: str
+    key: str  #: PEM file, RSA or Ed25519, mode 0600
+    identity: str = ""  #: d= to sign with; empty: the domain (needed with "*")
+
+
+class Signing(_Table, frozen=True):
+    threads: int = 2
+
+
+class RetryClass(_Table, frozen=True):
+    schedule: str = "30s, 1m, 5m, 15m, 30m, 1h, 2h, 4h*"
+    expire_after: Duration = Duration(24 * 3600)
+
+
+class Retry(_Table, frozen=True):
+    schedule: str = "1m, 5m, 15m, 30m, 1h, 2h, 4h*"  #: `*`: the last step repeats
+    expire_after: Duration = Duration(72 * 3600)
+    jitter: float = 0.10  #: each step varies by this fraction
+    transactional: RetryClass = RetryClass()
+
+
+class Delivery(_Table, frozen=True):
+    max_connections: int = 1000  #: outgoing, all sites together
+    max_recipients: int = 50  #: per transaction
+    tls: TlsLevel = "opportunistic"
+    connect_timeout: Duration = Duration(30)
+    banner_timeout: Duration = Duration(60)
+    command_timeout: Duration = Duration(60)  #: EHLO, STARTTLS, AUTH, MAIL, RSET
+    rcpt_timeout: Duration = Duration(120)
+    data_timeout: Duration = Duration(120)
+    end_of_data_timeout: Duration = Duration(600)
+    idle_timeout: Duration = Duration(5)
+    transaction_timeout: Duration = Duration(900)
+
+
+class Dsn(_Table, frozen=True):
+    sender_name: str = "Mail Delivery System"
+    postmaster: str = ""  #: address in From of notifications; empty: MAILER-DAEMON@ the node's name
+    delay_notice: Duration = Duration(4 * 3600)  #: DELAY reports, to those who asked
+    delay_by_default: bool = False  #: also to senders who said nothing
+    max_return_bytes: Size = Size(50 << 10)  #: larger contents are returned as headers
+
+
+class Log(_Table, frozen=True):
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Events(_Table, frozen=True):
+    segment_bytes: Size = Size(64 << 20)
+    keep: Duration = Duration(7 * 86400)
+
+
+class Settings(_Table, frozen=True):
+    """All of postrider.toml. Paths are absolute once loaded."""
+
+    node: Node = Node()
+    listener: tuple[Listener, ...] = ()
+    intake: Intake = Intake()
+    spool: SpoolSettings = SpoolSettings()
+    resolver: Resolver = Resolver()
+    routing: Routing = Routing()
+    route: tuple[Route, ...] = ()
+    source: tuple[Source, ...] = ()
+    site: SiteDefaults = SiteDefaults()
+    provider: tuple[Provider, ...] = ()  #: from providers_file; also allowed in postrider.toml, which goes first
+    dkim: tuple[Dkim, ...] = ()
+    signing: Signing = Signing()
+    retry: Retry = Retry()
+    delivery: Delivery = Delivery()
+    dsn: Dsn = Dsn()
+    log: Log = Log()
+    events: Events = Events()

@@ -1,0 +1,57 @@
+"""Durations, sizes and rates as people write them in settings."""
+
+import re
+
+
+class Duration(float):
+    """Seconds. Written `90s`, `5m`, `1h`, `3d`, or several together: `1h30m`."""
+
+
+class Size(int):
+    """Bytes. Written `512`, `64KiB`, `25MiB`, `2GiB`."""
+
+
+class Rate(float):
+    """Events per second. Written `20/s`, `600/m`, `3600/h`."""
+
+
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_BYTES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
+_SIZE = re.compile(r"(\d+)\s?(KiB|MiB|GiB|)")
+_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h|d)")
+
+
+def parse_duration(text: str) -> Duration:
+    """Seconds of a written duration. Raises ValueError."""
+    if not _DURATION.fullmatch(text):
+        raise ValueError(f'"{text}" is not a duration, such as "90s", "5m" or "1h30m"')
+    return Duration(sum(float(n) * _SECONDS[unit] for n, unit in _DURATION_PART.findall(text)))
+
+
+def parse_size(text: str) -> Size:
+    """Bytes of a written size. Raises ValueError."""
+    match = _SIZE.fullmatch(text)
+    if not match:
+        raise ValueError(f'"{text}" is not a size, such as "25MiB"')
+    return Size(int(match[1]) * _BYTES[match[2]])
+
+
+def parse_rate(text: str) -> Rate:
+    """Events per second of a written rate, above zero. Raises ValueError."""
+    match = _RATE.fullmatch(text)
+    if not match or float(match[1]) == 0:
+        raise ValueError(f'"{text}" is not a rate, such as "20/s"')
+    return Rate(float(match[1]) / _SECONDS[match[2]])
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact way to write whole seconds: 5400 -> `1h30m`; below a second, milliseconds."""
+    if 0 < seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
+    left, out = round(seconds), ""
+    for unit in ("d", "h", "m", "s"):
+        count, left = divmod(left, int(_SECONDS[unit]))
+        out += f"{count}{unit}" if count else ""
+    return out or "0s"

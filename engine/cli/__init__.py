@@ -1,0 +1,1 @@
+"""The `postrider` command. main.py has the list; one module per family of commands."""

@@ -1,0 +1,1 @@
+"""The process: builds every object once (worker.py), signals, systemd, reload."""

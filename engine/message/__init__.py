@@ -1,0 +1,1 @@
+"""Values and pure functions about one message: address, envelope, outcome, headers, DKIM."""

@@ -1,0 +1,1 @@
+"""What is due, and when: due times, ready queues, throttles, budget. Read manager.py first."""

@@ -1,0 +1,1 @@
+"""What survives a crash: the spool, the event journal, the tables."""
