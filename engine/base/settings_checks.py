@@ -1,0 +1,170 @@
+"""What fields of one table, and tables among themselves, must agree on.
+
+Each check reports through `report(where, what is wrong)` and goes on; nothing is raised. Warnings are things that
+work and are probably not meant.
+"""
+
+import ipaddress
+import ssl
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from engine.base.hostport import is_ip_address, parse_host_port
+from engine.base.settings import (
+    Dkim,
+    Listener,
+    Resolver,
+    Route,
+    Settings,
+    TlsFiles,
+)
+
+Report = Callable[[str, str], None]
+Rows = Sequence[tuple[int, Any]]  #: (number in the file from 1, struct)
+
+
+def check_table(table: Any, good: Collection[str], prefix: str, report: Report) -> None:
+    """Fields of one table that must fit together. good: the names of the fields that are right by themselves."""
+    for struct, fields, check in _TABLE_CHECKS:
+        if isinstance(table, struct) and all(field in good for field in fields) and (text := check(table)):
+            report(f"{prefix}{fields[-1]}", text)
+
+
+def _open_relay(listener: Listener) -> str:
+    everybody = [text for text in listener.networks if ipaddress.ip_network(text).prefixlen == 0]
+    if listener.kind == "smtp" and everybody:
+        return f'"{everybody[0]}" would make this an open relay'
+    return ""
+
+
+def _ttl_order(resolver: Resolver) -> str:
+    return "is longer than max_ttl" if resolver.min_ttl > resolver.max_ttl else ""
+
+
+def _half_a_login(route: Route) -> str:
+    if bool(route.username) == bool(route.password_file):
+        return ""
+    return "missing, username is given" if route.username else "given without username"
+
+
+def _login_to_anybody(route: Route) -> str:
+    if route.username and not route.relay:
+        return "missing: a login is never offered to whatever host an MX names"
+    return ""
+
+
+def _star_signs_as(key: Dkim) -> str:
+    return 'missing: with domain "*" it names the domain that signs' if key.domain == "*" and not key.identity else ""
+
+
+def _tls_problem(files: TlsFiles) -> str:
+    """Why OpenSSL would not serve with these files, or ""."""
+
+    def no_password() -> str:
+        raise ValueError("is protected by a password")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(files.cert, files.key, no_password)
+    except ssl.SSLError as error:
+        if error.reason == "KEY_VALUES_MISMATCH":
+            return f"key {files.key} does not belong to cert {files.cert}"
+        return f"cert {files.cert} and key {files.key} are not a PEM chain and its key"
+    except ValueError:
+        return f"key {files.key} is protected by a password, which nobody is there to type"
+    except OSError as error:
+        return f"cert {files.cert} and key {files.key} cannot be read: {error.strerror}"
+    return ""
+
+
+#: (struct, fields that must be good; the last one is named in the problem, check)
+_TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = (
+    (TlsFiles, ("cert", "key"), _tls_problem),
+    (Listener, ("kind", "networks"), _open_relay),
+    (Resolver, ("max_ttl", "min_ttl"), _ttl_order),
+    (Route, ("username", "password_file"), _half_a_login),
+    (Route, ("username", "relay"), _login_to_anybody),
+    (Dkim, ("domain", "identity"), _star_signs_as),
+)
+
+
+def check_rows(tables: Mapping[str, Rows], report: Report) -> None:
+    """What the rows of one file say about each other."""
+    _check_listeners(tables["listener"], report)
+    for number, name in _repeated((number, row.name) for number, row in tables["source"]):
+        report(f"[[source]] {number} name", f'"{name}" is there already')
+    check_providers(tables["provider"], report)
+    for number, name in _repeated(
+        (number, f"{row.selector}._domainkey.{row.domain}") for number, row in tables["dkim"]
+    ):
+        report(f"[[dkim]] {number} selector", f"{name} is there already")
+    sources = {row.name for _, row in tables["source"]}
+    for number, row in tables["route"]:
+        if row.source and row.source not in sources:
+            report(f"[[route]] {number} source", f'"{row.source}" is not the name of a [[source]]')
+
+
+def check_providers(rows: Rows, report: Report) -> None:
+    """Names of a provider table: each once."""
+    for number, name in _repeated((number, row.name) for number, row in rows):
+        report(f"[[provider]] {number} name", f'"{name}" is there already')
+
+
+def _check_listeners(rows: Rows, report: Report) -> None:
+    """Two listeners on one address and port, or one of them on all addresses: the second could not start."""
+    seen: list[tuple[str, int]] = []
+    for number, listener in rows:
+        host, port = parse_host_port(listener.address)
+        if any(port == other_port != 0 and _overlap(host, other) for other, other_port in seen):
+            report(f"[[listener]] {number} address", f'"{listener.address}" is taken by another listener')
+        seen.append((host, port))
+
+
+def _overlap(one: str, two: str) -> bool:
+    if one.lower() == two.lower():
+        return True
+    if not (is_ip_address(one) and is_ip_address(two)):
+        return False
+    first, second = ipaddress.ip_address(one), ipaddress.ip_address(two)
+    if first.version != second.version:
+        return False
+    return first == second or first.is_unspecified or second.is_unspecified
+
+
+def _repeated(names: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+    """Those whose name came before."""
+    seen = set()
+    for number, name in names:
+        if name in seen:
+            yield number, name
+        seen.add(name)
+
+
+def warnings_of(settings: Settings) -> list[str]:
+    """What will work and is probably not meant: one line each, without the file's name."""
+    found: list[str] = []
+    if not any(listener.kind == "smtp" for listener in settings.listener):
+        found.append('no [[listener]] of kind "smtp": nothing can submit mail')
+    for number, listener in enumerate(settings.listener, 1):
+        if listener.kind == "smtp" and not listener.networks and not (listener.auth and _auth_possible(listener)):
+            found.append(f"[[listener]] {number}: no networks, and AUTH is not offered: nobody can submit here")
+    star = next((n for n, route in enumerate(settings.route, 1) if route.domain == "*"), None)
+    if star is not None and star < len(settings.route):
+        found.append(f'[[route]] {star + 1}: never reached, [[route]] {star} takes "*"')
+    for number, domain in _repeated((n, route.domain) for n, route in enumerate(settings.route, 1)):
+        found.append(f'[[route]] {number}: never reached, "{domain}" is matched above')
+    if not settings.dkim:
+        found.append("no [[dkim]]: mail leaves unsigned, and large receivers refuse unsigned bulk mail")
+    if settings.node.name == "localhost":
+        found.append('[node] name: other servers distrust a greeting of "localhost"; give this host\'s public name')
+    return found
+
+
+def _auth_possible(listener: Listener) -> bool:
+    """AUTH is offered under TLS, or to loopback."""
+    host = parse_host_port(listener.address)[0]
+    return listener.tls is not None or host == "localhost" or (is_ip_address(host) and _reaches_loopback(host))
+
+
+def _reaches_loopback(host: str) -> bool:
+    address = ipaddress.ip_address(host)
+    return address.is_loopback or address.is_unspecified

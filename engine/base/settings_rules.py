@@ -1,0 +1,271 @@
+"""What the value of a setting must satisfy beyond its type: ranges, addresses, names, files.
+
+A rule takes the value and the folder of the settings file; it gives the value to use (paths made absolute,
+domains in lower case) or raises ValueError with the reason. Rules look at the disk but change nothing there.
+What fields and tables say about each other is in settings_checks.py.
+"""
+
+import ipaddress
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from engine.base.hostport import format_host_port, is_host_name, is_ip_address, parse_host_port
+from engine.base.schedule import parse_schedule
+from engine.base.settings import (
+    Delivery,
+    Dkim,
+    Dsn,
+    Events,
+    Intake,
+    Listener,
+    Node,
+    Provider,
+    Resolver,
+    Retry,
+    RetryClass,
+    Route,
+    Routing,
+    Source,
+    SpoolSettings,
+    TlsFiles,
+)
+from engine.base.units import Duration, Size
+
+Rule = Callable[[Any, Path], Any]
+
+
+def apply(struct: type, field: str, value: Any, base: Path) -> Any:
+    """The value to use for this field. Raises ValueError: what is wrong with it."""
+    rule = _RULES.get((struct, field), _by_type)
+    return value if value is None else rule(value, base)
+
+
+def _by_type(value: Any, base: Path) -> Any:
+    """Where nothing else is said: counts are 1 or more, durations and sizes above zero."""
+    if type(value) is int and value < 1:
+        raise ValueError(f"{value} is too small; 1 or more")
+    if isinstance(value, Duration | Size) and value <= 0:
+        raise ValueError("must be more than zero")
+    return value
+
+
+def _or_zero(value: Any, base: Path) -> Any:
+    if value < 0:
+        raise ValueError("must not be negative")
+    return value
+
+
+def _at_least(least: int) -> Rule:
+    def rule(value: Any, base: Path) -> Any:
+        if value < least:
+            raise ValueError(f"{value} is too small; {least} or more")
+        return value
+
+    return rule
+
+
+def _fraction(value: float, base: Path) -> float:
+    if not 0 <= value <= 1:
+        raise ValueError(f"{value:g} is not a fraction from 0 to 1")
+    return value
+
+
+def _one_worker(value: int, base: Path) -> int:
+    if value != 1:
+        raise ValueError(f"{value} workers asked for; this version runs one")
+    return value
+
+
+def _port(value: int, base: Path) -> int:
+    if not 1 <= value <= 65535:
+        raise ValueError(f"{value} is not a port, 1 to 65535")
+    return value
+
+
+def _schedule(value: str, base: Path) -> str:
+    parse_schedule(value)
+    return value
+
+
+def _listen_address(value: str, base: Path) -> str:
+    """Port 0 is any free port, for tests."""
+    parse_host_port(value)
+    return value
+
+
+def _relay(value: str, base: Path) -> str:
+    if value and parse_host_port(value)[1] == 0:
+        raise ValueError(f'"{value}": port 0 cannot be connected to')
+    return value
+
+
+def _nameservers(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    """Always with a port: "192.0.2.1" means port 53."""
+    servers, bad = [], []
+    for text in value:
+        try:
+            host, port = (text, 53) if is_ip_address(text) else parse_host_port(text)
+        except ValueError:
+            host, port = "", 0
+        if is_ip_address(host) and port:
+            servers.append(format_host_port(host, port))
+        else:
+            bad.append(f'"{text}"')
+    if bad:
+        raise ValueError(f'{", ".join(bad)}: not an IP address with a port, such as "127.0.0.1:53"')
+    return tuple(servers)
+
+
+def _networks(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    bad = []
+    for text in value:
+        try:
+            ipaddress.ip_network(text)
+        except ValueError as error:
+            hint = " (bits are set behind the prefix)" if "host bits" in str(error) else ""
+            bad.append(f'"{text}"{hint}')
+    if bad:
+        raise ValueError(f'{", ".join(bad)}: not a network, such as "192.0.2.0/24" or "::1"')
+    return value
+
+
+def _local_address(family: type[ipaddress.IPv4Address] | type[ipaddress.IPv6Address]) -> Rule:
+    def rule(value: str, base: Path) -> str:
+        try:
+            return value and str(family(value))
+        except ValueError:
+            kind = "IPv4" if family is ipaddress.IPv4Address else "IPv6"
+            raise ValueError(f'"{value}" is not an {kind} address') from None
+
+    return rule
+
+
+def _host_name(value: str, base: Path) -> str:
+    if not is_host_name(value):
+        raise ValueError(f'"{value}" is not a host name in ASCII form')
+    return value.lower()
+
+
+def _host_name_or_none(value: str, base: Path) -> str:
+    return value and _host_name(value, base)
+
+
+def _domain(value: str, base: Path) -> str:
+    """A domain in ASCII form, lower case."""
+    if not is_host_name(value):
+        raise ValueError(f'"{value}" is not a domain in ASCII form, such as "example.org"')
+    return value.lower()
+
+
+def _domain_pattern(value: str, base: Path) -> str:
+    """A domain, "*", or ".domain" for what lies below it."""
+    if value == "*":
+        return value
+    return "." + _domain(value[1:], base) if value.startswith(".") else _domain(value, base)
+
+
+def _domain_or_star(value: str, base: Path) -> str:
+    return value if value == "*" else _domain(value, base)
+
+
+def _domain_or_none(value: str, base: Path) -> str:
+    return value and _domain(value, base)
+
+
+def _name(value: str, base: Path) -> str:
+    """A name for people and metrics: short, printable, no spaces."""
+    if not value or len(value) > 63 or not value.isascii() or not value.isprintable() or " " in value:
+        raise ValueError(f'"{value}" is not a name: 1 to 63 printable ASCII characters without spaces')
+    return value
+
+
+def _suffixes(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    if not value:
+        raise ValueError('at least one ending of an MX name, such as ".example.net"')
+    return value
+
+
+def _path(value: str, base: Path) -> str:
+    if not value:
+        raise ValueError("must not be empty")
+    return os.path.abspath(base / value)
+
+
+def _folder(value: str, base: Path) -> str:
+    path = _path(value, base)
+    if os.path.lexists(path) and not os.path.isdir(path):
+        raise ValueError(f"{path} is not a folder")
+    return path
+
+
+def _readable(value: str, base: Path) -> str:
+    path = _path(value, base)
+    try:
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    return path
+
+
+def _readable_or_none(value: str, base: Path) -> str:
+    return value and _readable(value, base)
+
+
+def _printable_or_none(value: str, base: Path) -> str:
+    if not value.isprintable():
+        raise ValueError("control characters are not allowed")
+    return value
+
+
+def _postmaster(value: str, base: Path) -> str:
+    local, at, domain = value.rpartition("@")
+    if value and not (at and local and local.isprintable() and " " not in local and is_host_name(domain)):
+        raise ValueError(f'"{value}" is not an address, such as "postmaster@example.org"')
+    return value
+
+
+_RULES: dict[tuple[type, str], Rule] = {
+    (Node, "name"): _host_name,
+    (Node, "data_dir"): _folder,
+    (Node, "workers"): _one_worker,
+    (TlsFiles, "cert"): _readable,
+    (TlsFiles, "key"): _readable,
+    (Listener, "address"): _listen_address,
+    (Listener, "networks"): _networks,
+    (Listener, "proxy_from"): _networks,
+    (Listener, "xclient_from"): _networks,
+    (Intake, "max_command_bytes"): _at_least(512),  # RFC 5321 4.5.3.1.4
+    (Intake, "max_auth_bytes"): _at_least(512),
+    (SpoolSettings, "segment_bytes"): _at_least(4096),
+    (SpoolSettings, "hot_bytes"): _or_zero,
+    (SpoolSettings, "min_free"): _fraction,
+    (Resolver, "nameservers"): _nameservers,
+    (Resolver, "min_ttl"): _or_zero,
+    (Routing, "port"): _port,
+    (Routing, "providers_file"): _path,
+    (Route, "domain"): _domain_pattern,
+    (Route, "relay"): _relay,
+    (Route, "username"): _printable_or_none,
+    (Route, "password_file"): _readable_or_none,
+    (Source, "name"): _name,
+    (Source, "address"): _local_address(ipaddress.IPv4Address),
+    (Source, "address6"): _local_address(ipaddress.IPv6Address),
+    (Source, "ehlo"): _host_name_or_none,
+    (Provider, "name"): _name,
+    (Provider, "mx"): _suffixes,
+    (Dkim, "domain"): _domain_or_star,
+    (Dkim, "selector"): _domain,
+    (Dkim, "key"): _readable,
+    (Dkim, "identity"): _domain_or_none,
+    (RetryClass, "schedule"): _schedule,
+    (Retry, "schedule"): _schedule,
+    (Retry, "jitter"): _fraction,
+    (Delivery, "idle_timeout"): _or_zero,
+    (Dsn, "sender_name"): _printable_or_none,
+    (Dsn, "postmaster"): _postmaster,
+    (Dsn, "max_return_bytes"): _or_zero,
+    (Events, "segment_bytes"): _at_least(4096),
+}
