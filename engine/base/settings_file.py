@@ -40,19 +40,26 @@ _WORDS = {str: "a text in quotes", int: "a whole number", float: "a number", boo
 
 def load_settings(path: Path) -> Settings:
     """The settings in this file, checked, all paths absolute. Raises ConfigError with every problem found."""
+    settings, problems = read_settings(path)
+    if problems:
+        raise ConfigError(problems)
+    return settings
+
+
+def read_settings(path: Path) -> tuple[Settings, list[str]]:
+    """What can be used of this file, defaults in place of the rest, and every problem: for `postrider check`."""
     problems: list[str] = []
     raw = _read_toml(path, path.name, problems)
     if raw is None:
-        raise ConfigError(problems)
+        return Settings(), problems
     settings = _Reader(path.name, path.parent, problems).settings(raw)
     file = _providers_path(raw, settings, path, problems)
     if file is not None:
         replaced = {provider.name for provider in settings.provider}
         rows = [provider for provider in load_providers(file, problems) if provider.name not in replaced]
-        settings = msgspec.structs.replace(settings, provider=(*settings.provider, *rows))
-    if problems:
-        raise ConfigError(problems)
-    return settings
+        routing = msgspec.structs.replace(settings.routing, providers_file=str(file.absolute()))
+        settings = msgspec.structs.replace(settings, routing=routing, provider=(*settings.provider, *rows))
+    return settings, problems
 
 
 def load_providers(path: Path, problems: list[str]) -> tuple[Provider, ...]:

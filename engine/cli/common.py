@@ -6,13 +6,13 @@ import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from engine.base.settings import Settings
 from engine.base.settings_file import load_settings
 
 #: What argparse hands to each module's `register`.
-Commands = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 DEFAULT_CONFIG = "/etc/postrider/postrider.toml"
 
@@ -33,11 +33,16 @@ def settings_of(args: argparse.Namespace) -> Settings:
     return load_settings(args.config)
 
 
+def print_json(rows: Iterable[Mapping[str, Any]]) -> None:
+    """One JSON object a line. Plain ASCII, so that no terminal or pipe can refuse it."""
+    for row in rows:
+        print(json.dumps(row))
+
+
 def print_rows(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: tuple[str, ...]) -> None:
     """Rows as JSON lines (every key) or as an aligned table of `columns`."""
     if as_json:
-        for row in rows:
-            print(json.dumps(row, ensure_ascii=False))
+        print_json(rows)
         return
     table = [columns, *(tuple(_cell(row.get(column)) for column in columns) for row in rows)]
     widths = [max(len(line[i]) for line in table) for i in range(len(columns))]

@@ -1,0 +1,35 @@
+"""`postrider check`: every mistake of a configuration at once, and what works but is probably not meant."""
+
+import argparse
+
+from engine.base.settings_checks import warnings_of
+from engine.base.settings_file import read_settings
+from engine.cli.common import Commands, add_config, add_json, print_json
+
+
+def register(commands: Commands) -> None:
+    """Add the command to the program."""
+    parser = commands.add_parser("check", help="check the settings, the provider table and the keys")
+    add_config(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exit status 0 if the daemon would start with these settings, warnings or not; otherwise 2."""
+    settings, problems = read_settings(args.config)
+    name = args.config.name
+    rows = [{"severity": "error", "text": text} for text in problems]
+    if not problems:
+        rows += [{"severity": "warning", "text": f"{name}: {text}"} for text in warnings_of(settings)]
+    if args.json:
+        print_json(rows)
+    else:
+        for row in rows:
+            print(row["text"] if row["severity"] == "error" else f"warning: {row['text']}")
+        print(f"{name}: {_count(len(problems), 'mistake')}" if problems else f"{name}: ok")
+    return 2 if problems else 0
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
