@@ -1,0 +1,110 @@
+"""The frame: the one record of every file of the spool.
+
+     0  magic "PsF1"      4  type u8, zero u8, zero u16      8  header length u32     12  body length u32
+    16  number u64       24  CRC-32C of the header u32      28  CRC-32C of the body u32
+    32  CRC-32C of bytes 4..32 u32                          36  header, then body
+
+Little-endian. The header is a msgpack array, the body raw bytes (a message's content; empty elsewhere). Three
+checksums, so that lengths are known to be right before they are believed, and so that an index can be read
+without the bodies. Each starts from the salt of its file, a random number in the file's name: a content that
+happens, or was made, to look like a frame is not taken for one when a reader looks for the next after damage.
+
+The number grows by one with every frame of a worker, over all files: it names the events the frame gives.
+"""
+
+import enum
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import msgpack  # type: ignore[import-untyped]  # ships no types
+from crc32c import crc32c
+
+MAGIC = b"PsF1"
+_PREFIX = struct.Struct("<4sBBHIIQII")
+_CRC = struct.Struct("<I")
+PREFIX_BYTES = _PREFIX.size + _CRC.size
+MAX_BODY_BYTES = (1 << 32) - 1
+
+_pack: Callable[[list[Any]], bytes] = msgpack.Packer(autoreset=True).pack
+
+
+class FrameType(enum.IntEnum):
+    """Values are on disk: never renumber."""
+
+    SEGMENT = 1  #: first frame of a file: whose it is, and which tails of older files were abandoned (S4)
+    MESSAGE = 2  #: a message with its deliveries and their states; a later one of the same id replaces it
+    OUTCOME = 3  #: what happened to recipients of one delivery, and when it is due again
+
+
+class Frame(NamedTuple):
+    """One whole frame. offset: of its first byte in the file; end: of the byte after its last."""
+
+    type: int
+    number: int
+    header: list[Any]
+    body: memoryview
+    offset: int
+    end: int
+
+
+class Damage(NamedTuple):
+    """Bytes that are no frame. torn: nothing whole follows, as after a crash in the middle of a write."""
+
+    offset: int
+    end: int
+    torn: bool
+
+
+def encode(salt: int, kind: FrameType, number: int, header: list[Any], body: bytes = b"") -> bytes:
+    """Everything of a frame but its body, which is written right behind: no copy of a large content."""
+    packed = _pack(header)
+    body_crc = crc32c(body, salt) if body else salt
+    prefix = _PREFIX.pack(MAGIC, kind, 0, 0, len(packed), len(body), number, crc32c(packed, salt), body_crc)
+    return prefix + _CRC.pack(crc32c(prefix[4:], salt)) + packed
+
+
+def decode(data: memoryview, offset: int, salt: int) -> Frame | None:
+    """The frame that starts at `offset`, or None if there is no whole and valid one."""
+    start = offset + PREFIX_BYTES
+    if start > len(data):
+        return None
+    magic, kind, _, _, header_bytes, body_bytes, number, header_crc, body_crc = _PREFIX.unpack_from(data, offset)
+    (prefix_crc,) = _CRC.unpack_from(data, start - _CRC.size)
+    if magic != MAGIC or crc32c(data[offset + 4 : start - _CRC.size], salt) != prefix_crc:
+        return None
+    middle = start + header_bytes
+    end = middle + body_bytes
+    if end > len(data) or crc32c(data[start:middle], salt) != header_crc or crc32c(data[middle:end], salt) != body_crc:
+        return None
+    try:
+        header = msgpack.unpackb(data[start:middle])
+    except (ValueError, msgpack.UnpackException):
+        return None
+    return Frame(kind, number, header, data[middle:end], offset, end) if isinstance(header, list) else None
+
+
+def scan(data: bytes, salt: int) -> Iterator[Frame | Damage]:
+    """Every frame of a file in order, with the damage between them (S3, S5). Any bytes give a result.
+
+    data: bytes, or an mmap of the file.
+    """
+    view, offset = memoryview(data), 0
+    while offset < len(view):
+        frame = decode(view, offset, salt)
+        if frame is not None:
+            yield frame
+            offset = frame.end
+            continue
+        end = _next_frame(data, view, offset + 1, salt)
+        yield Damage(offset, end, torn=end == len(view))
+        offset = end
+
+
+def _next_frame(data: bytes, view: memoryview, offset: int, salt: int) -> int:
+    """Where the next whole frame starts after damage, or the end."""
+    while (offset := data.find(MAGIC, offset)) >= 0:
+        if decode(view, offset, salt) is not None:
+            return offset
+        offset += 1
+    return len(view)

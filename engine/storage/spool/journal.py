@@ -1,0 +1,316 @@
+"""The journal: group commit.
+
+Frames are appended on the event loop and written by one thread: one write and one fdatasync for everything that
+arrived while the last batch was on its way. Files are `<number>.<salt>.log`; a new one is begun at `segment_bytes`
+and at every start, so that nothing is ever appended behind a torn tail.
+
+S1  a record's future is done only after fdatasync of its frame returned.
+S4  after a failed write or fdatasync the file is never written again; the next one names the offset from which it
+    is void. Records that must not be lost (outcomes) go into the next file; the others fail, and intake is refused
+    until a batch has been written again.
+
+The events of a record are written after its fdatasync. What a crash cuts off between the two, recovery repeats
+(storage/events: the frame number is the event's id), and a file is unlinked only after the events are synced.
+"""
+
+import asyncio
+import contextlib
+import queue
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, Protocol
+
+from engine.base.errors import StorageError
+from engine.base.metrics import Metrics
+from engine.storage.spool.files import Files
+from engine.storage.spool.frame import FrameType, encode
+
+#: How soon a failed disk is tried again.
+RETRY_S = 1.0
+#: Bytes of frames one batch may hold; the rest waits for the next. Bounds the delay of the first record in it.
+MAX_BATCH_BYTES = 8 << 20
+
+
+class EventSink(Protocol):
+    """The event journal as the commit thread sees it. Both may raise StorageError."""
+
+    def write(self, data: bytes) -> None: ...
+
+    def sync(self) -> None: ...
+
+
+class Segment:
+    """One file of the journal. live_bytes: of messages stored in it that still have deliveries."""
+
+    __slots__ = ("bytes", "live", "live_bytes", "number", "path")
+
+    def __init__(self, number: int, path: Path, size: int = 0) -> None:
+        self.number = number
+        self.path = path
+        self.bytes = size
+        self.live = 0
+        self.live_bytes = 0
+
+
+class Record:
+    """One frame on its way to the disk.
+
+    keep: it is written to the next file if this write fails. durable: called on the loop once the frame is safe, with
+    the file and offset where it lies now known, and before the future is done.
+    """
+
+    __slots__ = ("body", "durable", "events", "frame", "future", "keep", "offset", "segment")
+
+    def __init__(self, frame: bytes, body: bytes, events: bytes, keep: bool) -> None:
+        self.frame = frame
+        self.body = body
+        self.events = events
+        self.keep = keep
+        self.future: asyncio.Future[None]
+        self.durable: Callable[[Record], None] | None = None
+        self.segment: Segment
+        self.offset = 0
+
+    @property
+    def size(self) -> int:
+        return len(self.frame) + len(self.body)
+
+
+class Journal:
+    """The writer of one worker's journal. `append` on the loop; everything on disk in its own thread."""
+
+    def __init__(
+        self, directory: Path, files: Files, events: EventSink, metrics: Metrics, *, segment_bytes: int, owner: str
+    ) -> None:
+        self._directory = directory
+        self._files = files
+        self._events = events
+        self._metrics = metrics
+        self._segment_bytes = segment_bytes
+        self._owner = owner
+        self._salt = secrets.randbits(32)
+        self._next_file = 1
+        self._next_frame = 1
+        self._pending: list[Record] = []
+        self._busy = False  #: a batch is with the thread, or about to be
+        self._descriptor: int | None = None  #: the thread's, as the four below
+        self._segment: Segment | None = None
+        self._void: list[tuple[int, int]] = []  #: (file, offset): nothing from there on counts
+        self._unwritten_events: list[bytes] = []
+        self._event_failure: str | None = None
+        self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
+        self._retry: asyncio.TimerHandle | None = None
+        self.segments: dict[int, Segment] = {}  #: begun by us or recovered, oldest first
+        self.failure: str | None = None  #: why the disk is not trusted now
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        recovered: Iterable[Segment] = (),
+        last_frame: int = 0,
+        void: Iterable[tuple[int, int]] = (),
+    ) -> None:
+        """Begin, after what recovery found. void: as the newest file's first frame told."""
+        self._loop = loop
+        self._void = list(void)
+        self.segments = {segment.number: segment for segment in recovered}
+        self._next_file = max(self.segments, default=0) + 1
+        self._next_frame = last_frame + 1
+        self._thread.start()
+
+    def next_number(self) -> int:
+        """The number for the next frame; the caller makes its events with it, then appends."""
+        number = self._next_frame
+        self._next_frame = number + 1
+        return number
+
+    def append(
+        self,
+        number: int,
+        kind: FrameType,
+        header: list[Any],
+        body: bytes = b"",
+        events: bytes = b"",
+        keep: bool = False,
+    ) -> Record:
+        """Put a frame in the next batch. Its future fails with StorageError only if `keep` is False."""
+        record = Record(encode(self._salt, kind, number, header, body), body, events, keep)
+        record.future = self._loop.create_future()
+        self._pending.append(record)
+        if not self._busy:
+            self._busy = True
+            self._loop.call_soon(self._hand_over)
+        return record
+
+    def run(self, work: Callable[[], None]) -> asyncio.Future[None]:
+        """Run something that blocks in the journal's thread, after the batches before it."""
+        future: asyncio.Future[None] = self._loop.create_future()
+
+        def task() -> None:
+            error: BaseException | None = None
+            try:
+                work()
+            except StorageError as exc:
+                error = exc
+            self._loop.call_soon_threadsafe(_finish, future, error)
+
+        self._work.put(task)
+        return future
+
+    def unlink(self, segment: Segment) -> asyncio.Future[None]:
+        """Remove a file whose messages are all final, the events of its frames being safe."""
+
+        def work() -> None:
+            self._events.sync()
+            self._files.unlink(segment.path)
+
+        del self.segments[segment.number]
+        return self.run(work)
+
+    @property
+    def active(self) -> Segment | None:
+        """The file being written; it is never unlinked."""
+        return self._segment
+
+    async def close(self) -> None:
+        """Write what is pending, sync everything, end the thread."""
+        while self._pending and self.failure is None:
+            await asyncio.wait([self._pending[-1].future])
+        if self._thread.is_alive():
+            await self.run(self._end)
+            self._work.put(None)
+            self._thread.join()
+        if self._retry:
+            self._retry.cancel()
+
+    # On the loop.
+
+    def _hand_over(self) -> None:
+        batch, size = self._pending, 0
+        for index, record in enumerate(batch):
+            size += record.size
+            if size > MAX_BATCH_BYTES:
+                batch = batch[: index + 1]
+                break
+        self._pending = self._pending[len(batch) :]
+        self._work.put(lambda: self._commit(batch))
+
+    def _committed(self, batch: list[Record], error: StorageError | None) -> None:
+        self._busy = False
+        self.failure = str(error) if error else self._event_failure
+        if error is None:
+            for record in batch:
+                if record.durable is not None:
+                    record.durable(record)
+                if not record.future.done():
+                    record.future.set_result(None)
+        else:
+            self._pending[:0] = [record for record in batch if record.keep]
+            for record in batch:
+                if not record.keep and not record.future.done():
+                    record.future.set_exception(StorageError(str(error)))
+                    record.future.exception()  # the waiter may be gone; asyncio must not call it unretrieved
+        if self.failure is not None:
+            self._busy = True
+            self._retry = self._loop.call_later(RETRY_S, self._hand_over)
+        elif self._pending:
+            self._busy = True
+            self._hand_over()
+
+    # In the thread.
+
+    def _serve(self) -> None:
+        while (task := self._work.get()) is not None:
+            task()
+
+    def _commit(self, batch: list[Record]) -> None:
+        error: StorageError | None = None
+        try:
+            self._write(batch)
+        except StorageError as exc:
+            error = exc
+        self._loop.call_soon_threadsafe(self._committed, batch, error)
+
+    def _write(self, batch: list[Record]) -> None:
+        if self._segment is None or self._segment.bytes >= self._segment_bytes:
+            self._begin_file()
+        segment, descriptor = self._segment, self._descriptor
+        assert segment is not None
+        assert descriptor is not None
+        pieces: list[bytes] = []
+        offset = segment.bytes
+        for record in batch:
+            record.segment = segment
+            record.offset = offset
+            offset += record.size
+            pieces.append(record.frame)
+            if record.body:
+                pieces.append(record.body)
+        try:
+            self._files.write(descriptor, pieces)
+            started = time.perf_counter()
+            self._files.sync(descriptor)
+        except StorageError:
+            self._abandon(segment)
+            raise
+        self._metrics.fsync.observe(time.perf_counter() - started)
+        self._metrics.batch.observe(len(batch))
+        segment.bytes = offset
+        self._write_events(batch)
+
+    def _write_events(self, batch: list[Record]) -> None:
+        """Append the batch's events; what a full disk refuses is tried again with the next batch."""
+        self._unwritten_events += [record.events for record in batch if record.events]
+        try:
+            self._events.write(b"".join(self._unwritten_events))
+        except StorageError as exc:
+            self._event_failure = str(exc)  # the messages are safe; intake stops until the events are, too
+            return
+        self._event_failure = None
+        self._unwritten_events.clear()
+
+    def _begin_file(self) -> None:
+        self._close_file()
+        number = self._next_file
+        self._next_file += 1
+        path = self._directory / f"{number:012d}.{self._salt:08x}.log"
+        header = [1, self._owner, number, self._void]
+        frame = encode(self._salt, FrameType.SEGMENT, 0, header)
+        descriptor = self._files.create(path)
+        segment = Segment(number, path)
+        try:
+            self._files.write(descriptor, [frame])
+        except StorageError:
+            self._files.close(descriptor)
+            raise
+        segment.bytes = len(frame)
+        self.segments[number] = segment
+        self._segment, self._descriptor = segment, descriptor
+
+    def _abandon(self, segment: Segment) -> None:
+        """S4: nothing from the end of the last good batch on counts, whatever the disk made of it."""
+        self._void.append((segment.number, segment.bytes))
+        with contextlib.suppress(StorageError):
+            self._close_file()
+
+    def _close_file(self) -> None:
+        descriptor, self._segment, self._descriptor = self._descriptor, None, None
+        if descriptor is not None:
+            self._files.close(descriptor)
+
+    def _end(self) -> None:
+        self._close_file()
+        self._events.sync()
+
+
+def _finish(future: asyncio.Future[None], error: BaseException | None) -> None:
+    if future.done():
+        return
+    if error is None:
+        future.set_result(None)
+    else:
+        future.set_exception(error)
