@@ -65,7 +65,8 @@ class Resolver(_Table, frozen=True):
     nameservers: tuple[str, ...] = ()  #: "127.0.0.1:5353"; empty: those of /etc/resolv.conf
     timeout: Duration = Duration(5)
     attempts: int = 3
-    cache_entries: int = 10_000
+    max_queries: int = 200  #: in flight at once; more wait their turn
+    cache_entries: int = 10_000  #: answers kept; routing keeps as many plans
     min_ttl: Duration = Duration(5)  #: an answer with TTL 0 is still used this long
     max_ttl: Duration = Duration(3600)
 
@@ -106,8 +107,8 @@ class Provider(_Table, frozen=True):
     connections: int = 10
     scope: Literal["provider", "site"] = "site"  #: who shares `connections` and `rate`
     messages_per_connection: int = 100
-    rate: Rate | None = None
-    tls: TlsLevel = "opportunistic"
+    rate: Rate | None = None  #: None: that of [site]
+    tls: TlsLevel | None = None  #: None: the default of [delivery]
     stop: tuple[tuple[str, Duration], ...] = ()  #: (text in a reply, close the site this long)
 
 
