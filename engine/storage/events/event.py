@@ -1,0 +1,153 @@
+"""An event: one line of the journal that says what became of one recipient.
+
+Events are projections of spool frames. `id` is "<seq>.<n>": the number of the frame and the position of the event
+in it, so that the same frame gives the same ids however often it is projected (E1). A field at its default is left
+out of the line. On disk: fields are added, never renamed and never given another meaning.
+"""
+
+from collections.abc import Sequence
+
+import msgspec
+
+from engine.message.envelope import Envelope
+from engine.message.outcome import Outcome
+
+#: `type` of an outcome, by the number of its status. Later parts add bounced, complained and clicked to these.
+#: Tuples and not dicts: hashing an enum member runs Python code.
+_TYPES = ("", "delivered", "deferred", "failed", "unknown", "expired", "removed", "suppressed")
+_SCOPES = ("", "recipient", "message", "session", "site")
+_CLASSES = ("transactional", "bulk")
+
+
+class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"message_class": "class"}):
+    """at: unix seconds. message: its id. delay_s: seconds since the message was accepted. The fields from
+    `attempt` on belong to outcomes; they mean what they mean in `Outcome`."""
+
+    id: str
+    at: float
+    type: str
+    message: str
+    message_class: str
+    sender: str
+    recipient: str
+    destination: str
+    envid: str = ""
+    attempt: int = 0
+    status: str = ""
+    reply: str = ""
+    remote: str = ""
+    phase: str = ""
+    scope: str = ""
+    provider: str = ""
+    delay_s: float = 0.0
+
+
+_ENCODER = msgspec.json.Encoder()
+
+
+def received_lines(seq: int, envelope: Envelope, destinations: Sequence[tuple[str, Sequence[int]]]) -> bytes:
+    """One `received` event per recipient of an accepted message; JSON lines, each with its newline.
+
+    destinations: (destination, positions in `envelope.recipients`), as the message was split.
+    """
+    events = []
+    at = int(envelope.received_at * 1000) / 1000  # a third of the time of round()
+    name = _CLASSES[envelope.message_class]
+    recipients = envelope.recipients
+    n = 0
+    for destination, indexes in destinations:
+        for index in indexes:
+            events.append(
+                Event(
+                    f"{seq}.{n}",
+                    at,
+                    "received",
+                    envelope.id,
+                    name,
+                    envelope.sender,
+                    recipients[index].address,
+                    destination,
+                    envelope.envid,
+                )
+            )
+            n += 1
+    return _lines(events)
+
+
+def outcome_lines(
+    seq: int,
+    at: float,
+    envelope: Envelope,
+    destination: str,
+    attempt: int,
+    provider: str,
+    outcomes: Sequence[Outcome],
+) -> bytes:
+    """One event per outcome of attempt number `attempt` (1 is the first); JSON lines, each with its newline."""
+    name = _CLASSES[envelope.message_class]
+    recipients = envelope.recipients
+    delay_s = int((at - envelope.received_at) * 1000) / 1000
+    at = int(at * 1000) / 1000
+    return _lines(
+        [
+            Event(
+                f"{seq}.{n}",
+                at,
+                _TYPES[outcome.status],
+                envelope.id,
+                name,
+                envelope.sender,
+                recipients[outcome.index].address,
+                destination,
+                envelope.envid,
+                attempt,
+                outcome.status_code,
+                outcome.reply,
+                outcome.remote,
+                outcome.phase,
+                _SCOPES[outcome.scope],
+                provider,
+                delay_s,
+            )
+            for n, outcome in enumerate(outcomes)
+        ]
+    )
+
+
+def event_id(line: bytes) -> tuple[int, int]:
+    """(seq, n) of a line of the journal, for comparison. Raises ValueError: not an event."""
+    try:
+        return parse_id(_ID_DECODER.decode(line).id)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise ValueError("not an event") from exc
+
+
+def parse_id(text: str) -> tuple[int, int]:
+    """(seq, n) of an event id such as "1042.0". Raises ValueError."""
+    seq, dot, n = text.partition(".")
+    if not (dot and seq.isascii() and seq.isdecimal() and n.isascii() and n.isdecimal()):
+        raise ValueError(f'"{text}" is not an event id, such as "1042.0"')
+    return int(seq), int(n)
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+_ID_DECODER = msgspec.json.Decoder(_Id)
+
+
+def _lines(events: list[Event]) -> bytes:
+    try:
+        return _ENCODER.encode_lines(events)
+    except UnicodeEncodeError:
+        # A lone surrogate (undecodable bytes of a peer): the event matters more than how they look in it.
+        return _ENCODER.encode_lines([_printable(event) for event in events])
+
+
+def _printable(event: Event) -> Event:
+    def clean(value: str) -> str:
+        return value.encode("utf-8", "backslashreplace").decode()
+
+    texts = {field: value for field in event.__struct_fields__ if isinstance(value := getattr(event, field), str)}
+    return msgspec.structs.replace(event, **{field: clean(value) for field, value in texts.items()})

@@ -1,0 +1,214 @@
+"""The event journal on disk: numbered files of JSON lines, appended by one owner, read by anyone.
+
+    <data_dir>/events/<worker>/000000000001.log      mode 0600 in directories of mode 0700; symbolic links are refused
+
+A file is closed when it reaches its size or an eighth of the time events are kept, synced, and deleted when nothing
+was written to it for that time. The newest file with events in it always stays: it says how far the projection got.
+
+The journal follows the spool, it is not the truth: after a crash, frames from `last_seq` on are projected again, and
+`missing` drops what is there. After a failed write or sync the file is left for good (S4) and the next write opens
+another; the owner writes again what it wrote since the last sync that returned (E1: at least once, stable ids).
+"""
+
+import contextlib
+import os
+import re
+import stat
+from pathlib import Path
+
+from engine.base.clock import Clock, SystemClock
+from engine.base.errors import StorageError
+from engine.storage.events.event import event_id
+
+#: More than the longest line: replies and addresses are bounded at intake and in the SMTP client.
+_TAIL_BYTES = 1 << 20
+_NAME = re.compile(r"[0-9]{12}\.log")
+
+
+def events_directory(data_dir: str | Path, worker: int = 0) -> Path:
+    """Where a worker's events are."""
+    return Path(data_dir) / "events" / str(worker)
+
+
+def segment_names(directory: Path | int) -> list[str]:
+    """File names of a journal, oldest first; of a directory that is not there, none. Raises StorageError."""
+    try:
+        return sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise StorageError(f"{directory}: {exc.strerror}") from exc
+
+
+class EventJournal:
+    """Appends to the journal; one owner, one thread at a time, calls block. Every fault is a StorageError.
+
+    last_id: (seq, n) of the newest event found at open, (0, -1) of an empty journal; last_seq: its frame.
+    """
+
+    def __init__(self, directory: Path, segment_bytes: int, keep_s: float, clock: Clock | None = None) -> None:
+        self.directory = directory
+        self._segment_bytes = segment_bytes
+        self._keep_s = keep_s
+        self._clock: Clock = clock or SystemClock()
+        self._fd = -1
+        self._size = 0
+        self._rotate_at = 0.0
+        self._number = 0
+        self.last_id = (0, -1)
+        try:
+            self._directory_fd = _open_directory(directory)
+            self._resume()
+            self.expire()
+        except OSError as exc:
+            raise self._fault(exc) from exc
+
+    @property
+    def last_seq(self) -> int:
+        return self.last_id[0]
+
+    def missing(self, data: bytes) -> bytes:
+        """The lines of `data` that come after the newest event found at open. For projecting frames again."""
+        return b"".join(line for line in data.splitlines(keepends=True) if event_id(line) > self.last_id)
+
+    def write(self, data: bytes) -> None:
+        """Append whole lines; on disk only after `sync`."""
+        now = self._clock.time()
+        full = self._size > 0 and self._size + len(data) > self._segment_bytes
+        if full or self._fd < 0 or now >= self._rotate_at:
+            self._rotate(now)
+        try:
+            written = os.write(self._fd, data)
+            while written < len(data):
+                written += os.write(self._fd, memoryview(data)[written:])
+        except OSError as exc:
+            self._abandon(useless=self._size == 0)
+            raise self._fault(exc) from exc
+        self._size += len(data)
+
+    def sync(self) -> None:
+        """All that was written is on disk when this returns."""
+        if self._fd < 0:
+            return
+        try:
+            os.fdatasync(self._fd)
+        except OSError as exc:
+            self._abandon()
+            raise self._fault(exc) from exc
+
+    def expire(self) -> None:
+        """Delete the files last written to more than `keep_s` ago, but not the newest that has events."""
+        oldest = self._clock.time() - self._keep_s
+        try:
+            found = [(name, self._stat(name)) for name in segment_names(self._directory_fd)]
+            newest = max((name for name, info in found if info.st_size), default="")
+            for name, info in found:
+                if info.st_mtime < oldest and name < newest:
+                    os.unlink(name, dir_fd=self._directory_fd)
+        except OSError as exc:
+            raise self._fault(exc) from exc
+
+    def close(self) -> None:
+        """Sync and close. The journal is not used again."""
+        try:
+            self.sync()
+        finally:
+            self._abandon()
+            if self._directory_fd >= 0:
+                os.close(self._directory_fd)
+                self._directory_fd = -1
+
+    def _resume(self) -> None:
+        """Find the newest event; go on in its file, cut to the last whole line."""
+        names = segment_names(self._directory_fd)
+        self._number = int(names[-1][:12]) if names else 0
+        for name in reversed(names):
+            fd = self._open(name, 0)
+            size = os.fstat(fd).st_size
+            whole = _whole_lines(fd, size)
+            if whole == 0:
+                os.close(fd)
+                continue
+            self.last_id = _newest_id(fd, whole)
+            if name != names[-1]:
+                os.close(fd)
+                return
+            if whole < size:
+                os.ftruncate(fd, whole)
+                os.fsync(fd)
+            self._fd, self._size = fd, whole
+            self._rotate_at = min(self._clock.time(), _first_at(fd)) + self._keep_s / 8
+            return
+
+    def _rotate(self, now: float) -> None:
+        self.sync()
+        self._abandon()
+        self._number += 1
+        try:
+            self._fd = self._open(f"{self._number:012}.log", os.O_CREAT | os.O_EXCL)
+            os.fsync(self._directory_fd)
+        except OSError as exc:
+            self._abandon()
+            raise self._fault(exc) from exc
+        self._size = 0
+        self._rotate_at = now + self._keep_s / 8
+        self.expire()
+
+    def _open(self, name: str, flags: int) -> int:
+        flags |= os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(name, flags, 0o600, dir_fd=self._directory_fd)
+
+    def _stat(self, name: str) -> os.stat_result:
+        return os.stat(name, dir_fd=self._directory_fd, follow_symlinks=False)
+
+    def _abandon(self, useless: bool = False) -> None:
+        """Never touch this file again. useless: remove it, or a full disk gets a new file with every write."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+        if useless:
+            with contextlib.suppress(OSError):
+                os.unlink(f"{self._number:012}.log", dir_fd=self._directory_fd)
+
+    def _fault(self, exc: OSError) -> StorageError:
+        return StorageError(f"event journal {self.directory}: {exc.strerror}")
+
+
+def _open_directory(directory: Path) -> int:
+    """A descriptor of the directory, made if it is not there. Raises OSError: a symbolic link, or not ours."""
+    for path in (directory.parent, directory):
+        path.mkdir(mode=0o700, parents=path is not directory, exist_ok=True)
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
+        os.fchmod(fd, 0o700)
+    return fd
+
+
+def _whole_lines(fd: int, size: int) -> int:
+    """Length up to and with the last newline; what is after it was torn off by a crash."""
+    end = size
+    while end:
+        start = max(0, end - _TAIL_BYTES)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
+
+
+def _newest_id(fd: int, end: int) -> tuple[int, int]:
+    """The highest id in the tail. A damaged line there is passed over (S5)."""
+    start = max(0, end - _TAIL_BYTES)
+    newest = (0, -1)
+    for line in reversed(os.pread(fd, end - start, start).splitlines()):
+        try:
+            return event_id(line)
+        except ValueError:
+            continue
+    return newest
+
+
+def _first_at(fd: int) -> float:
+    """When the file was begun, as its first line says; 0.0 if that cannot be read."""
+    match = re.match(rb'\{"id":"[0-9.]*","at":([0-9.]+)', os.pread(fd, 200, 0))
+    return float(match[1]) if match else 0.0
