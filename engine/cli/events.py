@@ -1,0 +1,111 @@
+"""`postrider events tail|list`: what became of every recipient, straight from the journal's files."""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from engine.base.log import escape
+from engine.cli.common import Commands, add_config, add_json, settings_of
+from engine.storage.events.journal import events_directory
+from engine.storage.events.reader import EventReader
+
+_FOLLOW_S = 0.25
+
+
+def register(commands: Commands) -> None:
+    parser = commands.add_parser("events", help="read the event journal", description=__doc__)
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+
+    tail = actions.add_parser("tail", help="the newest events, and with -f those to come")
+    tail.add_argument("-n", type=_count, default=10, metavar="N", dest="count", help="how many (10)")
+    tail.add_argument("-f", "--follow", action="store_true", help="wait for more; end with Ctrl-C")
+    tail.set_defaults(run=_tail)
+
+    listing = actions.add_parser("list", help="all events that are kept, oldest first")
+    listing.add_argument("--from", default=None, metavar="ID", dest="from_id", help="only those after this event id")
+    listing.set_defaults(run=_list)
+
+    for action in (tail, listing):
+        action.add_argument("--message", default="", metavar="ID", help="only of this message")
+        action.add_argument("--recipient", default="", metavar="ADDRESS", help="only to this address")
+        action.add_argument(
+            "--type", default="", metavar="TYPE", help="only received, deferred, delivered, failed, ..."
+        )
+        add_config(action)
+        add_json(action)
+
+
+def _tail(args: argparse.Namespace) -> int:
+    reader = _reader(args)
+    reader.seek_tail(args.count)
+    try:
+        _print(reader, args)
+        while args.follow:
+            time.sleep(_FOLLOW_S)
+            _print(reader, args)
+    except KeyboardInterrupt:
+        return 0
+    return _end(reader)
+
+
+def _list(args: argparse.Namespace) -> int:
+    reader = _reader(args)
+    if args.from_id is not None:
+        try:
+            reader.seek(args.from_id)
+        except ValueError as error:
+            print(f"postrider: {error}", file=sys.stderr)
+            return 2
+    _print(reader, args)
+    return _end(reader)
+
+
+def _reader(args: argparse.Namespace) -> EventReader:
+    return EventReader(events_directory(settings_of(args).node.data_dir))
+
+
+def _print(reader: EventReader, args: argparse.Namespace) -> None:
+    for event in _wanted(reader.read(), args):
+        sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n" if args.json else _row(event) + "\n")
+    sys.stdout.flush()
+
+
+def _wanted(events: Iterator[dict[str, Any]], args: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    for event in events:
+        if args.message and event.get("message") != args.message:
+            continue
+        if args.recipient and str(event.get("recipient", "")).lower() != args.recipient.lower():
+            continue
+        if args.type and event.get("type") != args.type:
+            continue
+        yield event
+
+
+def _row(event: dict[str, Any]) -> str:
+    """One event for a reader: when, what, which message, to whom, and what was said."""
+    at = event.get("at", 0)
+    seconds = at if isinstance(at, int | float) else 0
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    text = f"{stamp} {event.get('type', ''):<9} {event.get('message', '')} to=<{event.get('recipient', '')}>"
+    for key in ("remote", "status"):
+        if key in event:
+            text += f" {key}={event[key]}"
+    if "reply" in event:
+        text += f" ({event['reply']})"
+    return escape(text)
+
+
+def _end(reader: EventReader) -> int:
+    if reader.damaged:
+        print(f"postrider: {reader.damaged} damaged lines passed over", file=sys.stderr)
+    return 0
+
+
+def _count(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number
