@@ -128,7 +128,9 @@ class Dkim(_Table, frozen=True):
 
 
 class Signing(_Table, frozen=True):
-    threads: int = 2
+    threads: int = 2  #: for RSA; as many as cores (three on two cores signed no more than two)
+    queue: int = 1000  #: messages waiting for a thread; further ones wait before they are prepared
+    expire_after: Duration = Duration(0)  #: x= of signatures; 0: none. Receivers that queue mail check late
 
 
 class RetryClass(_Table, frozen=True):
