@@ -265,6 +265,8 @@ class Journal:
     def _write_events(self, batch: list[Record]) -> None:
         """Append the batch's events; what a full disk refuses is tried again with the next batch."""
         self._unwritten_events += [record.events for record in batch if record.events]
+        if not self._unwritten_events:
+            return
         try:
             self._events.write(b"".join(self._unwritten_events))
         except StorageError as exc:

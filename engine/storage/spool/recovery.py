@@ -42,7 +42,7 @@ class Recovered:
 
 
 def recover(directory: Path, last_event_frame: int) -> Recovered:
-    """Read every file of a journal. last_event_frame: frames above it have no events yet.
+    """Read every file of a journal. last_event_frame: the events of frames from it on may be missing.
 
     Raises StorageError when a file cannot be read at all: better no start than a start without it.
     """
@@ -76,7 +76,7 @@ def _apply(
     if frame.header[:1] != [VERSION]:
         raise StorageError(f"{segment.path}: a record of a version this program does not know")
     found.last_frame = max(found.last_frame, frame.number)
-    new_event = frame.number > last_event_frame
+    new_event = frame.number >= last_event_frame
     if frame.type == FrameType.MESSAGE:
         message, envelope, carried = read_message(frame.header)
         message.segment, message.offset, message.length = segment, frame.offset, frame.end - frame.offset

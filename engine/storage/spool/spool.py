@@ -73,7 +73,7 @@ class Spool:
         for problem in found.problems:
             log.warning("spool: %s", problem)
         if found.events:
-            self._events.write(b"".join(found.events))
+            self._events.write(self._events.missing(b"".join(found.events)))
         self.messages, self.last_id = found.messages, found.last_id
         last_frame = max(found.last_frame, self._events.last_seq)
         self._journal.start(asyncio.get_running_loop(), found.segments, last_frame, found.void)
@@ -97,11 +97,16 @@ class Spool:
         return self._journal.failure or self._disk_full
 
     def accept(
-        self, envelope: Envelope, content: bytes, splits: Sequence[tuple[str, tuple[int, ...]]]
+        self,
+        envelope: Envelope,
+        content: bytes,
+        splits: Sequence[tuple[str, tuple[int, ...]]],
+        keep: bool = False,
     ) -> asyncio.Future[None]:
         """Store a message: `splits` names each destination with its recipients. Done when durable (S1).
 
-        Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it.
+        Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it. With
+        `keep` (our own notifications) it waits for a good file instead.
         """
         message = Message(envelope)
         message.deliveries = tuple(Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits))
@@ -114,6 +119,7 @@ class Spool:
             self._header(envelope, message, carried=False),
             content,
             received_lines(number, envelope, splits),
+            keep,
         )
         record.durable = partial(self._stored, message)
         return record.future

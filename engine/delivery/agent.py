@@ -1,0 +1,257 @@
+"""An agent: one connection of a ready queue, and the deliveries that go over it.
+
+    pace (permit) -> take -> sign -> connect, next host on failure -> transact -> settle -> again
+
+D1  once the final 250 is read, no other host is tried for its recipients; `SmtpSession` says what was read.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from engine.base.clock import Clock
+from engine.base.errors import EngineError
+from engine.base.metrics import Metrics
+from engine.base.settings import Settings
+from engine.delivery import trouble
+from engine.delivery.settlement import Settlement, Timing
+from engine.delivery.signer import Signer
+from engine.delivery.smtp_session import SessionFailed, SmtpSession, StaleConnection
+from engine.message.envelope import Envelope
+from engine.message.outcome import Outcome, Scope, Status
+from engine.queue.budget import Budget
+from engine.queue.ready import ReadyQueue
+from engine.routing.plan import Endpoint
+from engine.storage.spool.entry import Delivery
+from engine.storage.spool.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: Hosts tried for one transaction; the rest has its turn at the next attempt (Postfix's smtp_mx_session_limit is 2,
+#: its smtp_mx_address_limit 5).
+MAX_HOSTS = 5
+
+
+@dataclass(slots=True, kw_only=True)
+class Kit:
+    """What agents work with. settings changes at a reload. working: deliveries somebody has in hand (Q4)."""
+
+    settings: Settings
+    spool: Spool
+    settlement: Settlement
+    signer: Signer
+    budget: Budget
+    metrics: Metrics
+    clock: Clock
+    rng: random.Random
+    working: set[Delivery] = field(default_factory=set)
+
+
+class Agent:
+    """See above. `run` ends when there is nothing more to do; the caller then releases the lease."""
+
+    def __init__(self, kit: Kit, queue: ReadyQueue) -> None:
+        self._kit = kit
+        self._queue = queue
+        self._session: SmtpSession | None = None
+        self._carried = 0  #: messages over this connection
+        self._stored: asyncio.Future[None] | None = None  #: the last outcome, on its way to the journal
+        self._idle: asyncio.Future[bool] | None = None
+        self._stopping = False
+
+    async def run(self) -> None:
+        try:
+            while not self._stopping and (delivery := await self._next()) is not None:
+                await self._deliver(delivery)
+        finally:
+            await self._disconnect()
+
+    def stop(self) -> None:
+        """Finish what is in hand, take nothing new."""
+        self._stopping = True
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(False)
+
+    def abort(self) -> None:
+        """Cut the connection: what was in transit gets the outcome of a lost connection."""
+        if self._session is not None:
+            self._session.abort()
+
+    async def _next(self) -> Delivery | None:
+        """The next delivery, when the site's rate allows it; None when this connection is of no more use."""
+        queue = self._queue
+        while not self._stopping:
+            if not len(queue):
+                if not await self._wait_for_more():
+                    return None
+                continue
+            await self._pace()
+            delivery = queue.take()
+            if delivery is not None:
+                return delivery
+            if self._kit.clock.time() < queue.throttle.closed_until:
+                return None
+        return None
+
+    async def _wait_for_more(self) -> bool:
+        """Idle with an open connection: whether something came in time."""
+        if self._session is None or not self._session.usable:
+            return False
+        self._idle = self._queue.wait()
+        timer = asyncio.get_running_loop().call_later(
+            self._kit.settings.delivery.idle_timeout, _give_up_waiting, self._idle
+        )
+        try:
+            return await self._idle
+        finally:
+            timer.cancel()
+            self._idle = None
+
+    async def _pace(self) -> None:
+        """Wait for a permit of the site's rate; a connection that would idle too long is closed."""
+        rate = self._queue.throttle.rate
+        if rate is None:
+            return
+        now = self._kit.clock.monotonic()
+        wait = self._kit.budget.permit(self._queue.plan.limits.key, rate, now) - now
+        if wait > 0:
+            if wait > self._kit.settings.delivery.idle_timeout:
+                await self._disconnect()
+            await asyncio.sleep(wait)
+
+    async def _deliver(self, delivery: Delivery) -> None:
+        """One delivery, from the queue to its settled outcome."""
+        kit, provider = self._kit, self._queue.plan.provider
+        kit.working.add(delivery)
+        timing = Timing(kit.clock.time())
+        try:
+            message = delivery.message
+            envelope, content = message.hot or await kit.spool.load(message)
+            outcomes = await self._attempt(delivery, envelope, content, timing)
+            if self._stored is not None and not self._stored.done():
+                await self._stored
+            relays_dsn = self._session is not None and self._session.supports_dsn
+            self._stored = kit.settlement.settle(
+                delivery, envelope, content, outcomes, provider, timing, relays_dsn=relays_dsn
+            )
+            self._feed_back(outcomes)
+        finally:
+            kit.working.discard(delivery)
+
+    async def _attempt(
+        self, delivery: Delivery, envelope: Envelope, content: bytes, timing: Timing
+    ) -> Sequence[Outcome]:
+        """Outcomes for every recipient of the delivery; never raises (Q3)."""
+        kit = self._kit
+        try:
+            prefix = await kit.signer.sign(envelope, content)
+            timing.ready = kit.clock.time()
+            if len(delivery.indexes) <= kit.settings.delivery.max_recipients:
+                return await self._send(envelope, delivery.indexes, prefix, content, timing)
+            outcomes: list[Outcome] = []
+            for indexes in _chunks(delivery.indexes, kit.settings.delivery.max_recipients):
+                outcomes += await self._send(envelope, indexes, prefix, content, timing)
+            return outcomes
+        except EngineError as exc:
+            return trouble.engine_fault(delivery.indexes, str(exc))
+        except Exception:
+            kit.metrics.internal_errors.labels("attempt").inc()
+            log.exception("%s: attempt for %s", envelope.id, delivery.destination)
+            self.abort()
+            return trouble.engine_fault(delivery.indexes, "internal error")
+
+    async def _send(
+        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes, timing: Timing
+    ) -> Sequence[Outcome]:
+        """One transaction, on the next host where one fails without a word about the message."""
+        plan, tried = self._queue.plan, 0
+        endpoints: list[Endpoint] | None = None
+        while True:
+            if self._session is None or not self._session.usable or self._carried >= plan.limits.messages_per_connection:
+                await self._disconnect()
+                if endpoints is None:
+                    endpoints = plan.endpoints(self._kit.rng)[:MAX_HOSTS]
+                try:
+                    tried = await self._connect(endpoints, tried)
+                except SessionFailed as failure:
+                    return self._unreachable(failure, indexes)
+            timing.connected = self._kit.clock.time()
+            session = self._session
+            assert session is not None
+            try:
+                outcomes = await session.transact(envelope, indexes, prefix, content)
+            except StaleConnection:
+                continue  # closed while it was idle: nobody's failure, nothing was sent
+            self._carried += 1
+            if session.usable or endpoints is None or tried >= len(endpoints) or not _worth_another_host(outcomes):
+                return outcomes
+
+    async def _connect(self, endpoints: Sequence[Endpoint], tried: int) -> int:
+        """Open a session with one of endpoints[tried:]; how many were tried by then. Raises the last SessionFailed."""
+        plan, settings = self._queue.plan, self._kit.settings.delivery
+        failure = SessionFailed.none_left(endpoints[-1])
+        for number in range(tried, len(endpoints)):
+            endpoint = endpoints[number]
+            try:
+                self._session = await SmtpSession.connect(
+                    endpoint,
+                    source_address=plan.source_address(endpoint),
+                    ehlo=plan.source.ehlo,
+                    tls=plan.tls,
+                    credentials=plan.credentials,
+                    limits=settings,
+                )
+            except SessionFailed as exc:
+                log.info("connect to %s: %s", endpoint, exc)
+                failure = exc
+                continue
+            self._carried = 0
+            self._kit.metrics.outgoing.inc()
+            return number + 1
+        raise failure
+
+    def _unreachable(self, failure: SessionFailed, indexes: Sequence[int]) -> Sequence[Outcome]:
+        outcomes = trouble.session_failed(failure, indexes)
+        self._queue.throttle.connect_failed(self._kit.clock.time(), outcomes[0].reply)
+        return outcomes
+
+    async def _disconnect(self) -> None:
+        session, self._session = self._session, None
+        if session is None:
+            return
+        self._kit.metrics.outgoing.dec()
+        if session.usable:
+            await session.quit()
+        else:
+            session.abort()
+
+    def _feed_back(self, outcomes: Sequence[Outcome]) -> None:
+        """What the outcomes say about the site, for its throttle."""
+        throttle, plan = self._queue.throttle, self._queue.plan
+        for outcome in outcomes:
+            if outcome.status is Status.DELIVERED:
+                throttle.delivered()
+                continue
+            stop = plan.stop_for(outcome.reply)
+            if stop is not None:
+                throttle.close(self._kit.clock.time() + stop, outcome.reply)
+                return
+            if outcome.scope is Scope.SITE and outcome.phase != "connect":
+                throttle.blocked(outcome.reply)
+                return
+
+
+def _give_up_waiting(idle: asyncio.Future[bool]) -> None:
+    if not idle.done():
+        idle.set_result(False)
+
+
+def _chunks(indexes: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
+    return [indexes[start : start + size] for start in range(0, len(indexes), size)]
+
+
+def _worth_another_host(outcomes: Sequence[Outcome]) -> bool:
+    """Whether the session, and not the message, was the trouble for everybody (D1: nobody was delivered)."""
+    return all(outcome.status is Status.DEFERRED and outcome.scope is Scope.SESSION for outcome in outcomes)

@@ -1,0 +1,116 @@
+"""The courier: carries out deliveries, one agent per leased connection.
+
+An agent takes what is ready, signs it, sends it over its connection, has the outcome settled, and goes on until
+its queue is empty for a while. What is settled without a connection (no route, expired while a site was closed, an
+operator's word) is an errand.
+
+Q3  whatever goes wrong with a delivery here defers it; it is never dropped.
+An agent is at most one outcome ahead of the journal: a crash can double one message in transit and one unrecorded
+for each connection, no more.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from engine.delivery import trouble
+from engine.delivery.agent import Agent, Kit
+from engine.delivery.settlement import Timing
+from engine.message.outcome import Outcome
+from engine.queue.budget import Lease
+from engine.queue.ready import ReadyQueue
+from engine.routing.plan import OTHER, NoRoute
+from engine.storage.spool.entry import Delivery
+
+log = logging.getLogger(__name__)
+
+#: Errands at work at once: each may read a content from disk.
+_RUNNERS = 8
+
+#: What an errand does to each recipient: index -> outcome.
+Verdict = Callable[[int], Outcome]
+
+
+class Courier:
+    """Agents and errands of one worker. Implements `queue.manager.Dispatcher`."""
+
+    def __init__(self, kit: Kit) -> None:
+        self.working = kit.working
+        self._kit = kit
+        self._agents: dict[asyncio.Task[None], Agent] = {}
+        self._errands: deque[tuple[Delivery, Verdict, str, bool]] = deque()
+        self._runners: set[asyncio.Task[None]] = set()
+
+    def attempt(self, queue: ReadyQueue, lease: Lease) -> None:
+        agent = Agent(self._kit, queue)
+        task = asyncio.get_running_loop().create_task(self._employ(agent, queue, lease))
+        self._agents[task] = agent
+        task.add_done_callback(self._agents.pop)
+
+    def no_route(self, delivery: Delivery, route: NoRoute) -> None:
+        self._errand(delivery, lambda index: trouble.no_route(route, index), OTHER, True)
+
+    def give_up(self, delivery: Delivery, provider: str) -> None:
+        reply = delivery.last or "its site was closed all the time"
+        self._errand(delivery, lambda index: trouble.expired(index, reply), provider, False)
+
+    def settle_by_hand(self, delivery: Delivery, verdict: Verdict) -> None:
+        """An operator's word on a delivery the manager has seized."""
+        self._errand(delivery, verdict, OTHER, False)
+
+    async def stop(self, within_s: float) -> None:
+        """Begin nothing new; give what is in flight that long, then cut it off and record what became of it."""
+        for agent in self._agents.values():
+            agent.stop()
+        pending = {*self._agents, *self._runners}
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=within_s)
+        for task in pending:
+            if task in self._agents:
+                self._agents[task].abort()
+        if pending:
+            _, pending = await asyncio.wait(pending, timeout=2.0)
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending)
+
+    def connections(self) -> int:
+        return len(self._agents)
+
+    async def _employ(self, agent: Agent, queue: ReadyQueue, lease: Lease) -> None:
+        try:
+            await agent.run()
+        except Exception:  # top of a task; the agent has settled or put back what it had
+            self._kit.metrics.internal_errors.labels("agent").inc()
+            log.exception("an agent of %s died", queue.plan.site)
+        finally:
+            lease.release()
+            queue.left()
+
+    def _errand(self, delivery: Delivery, verdict: Verdict, provider: str, attempted: bool) -> None:
+        self.working.add(delivery)
+        self._errands.append((delivery, verdict, provider, attempted))
+        if len(self._runners) < _RUNNERS:
+            task = asyncio.get_running_loop().create_task(self._run_errands())
+            self._runners.add(task)
+            task.add_done_callback(self._runners.discard)
+
+    async def _run_errands(self) -> None:
+        while self._errands:
+            delivery, verdict, provider, attempted = self._errands.popleft()
+            try:
+                await self._run_errand(delivery, verdict, provider, attempted)
+            except Exception:  # top of a task, Q3: the sweeper finds the delivery and queues it again
+                self._kit.metrics.internal_errors.labels("errand").inc()
+                log.exception("%s: could not settle", delivery.message.id)
+            finally:
+                self.working.discard(delivery)
+
+    async def _run_errand(self, delivery: Delivery, verdict: Verdict, provider: str, attempted: bool) -> None:
+        envelope, content = await self._kit.spool.load(delivery.message)
+        outcomes = [verdict(index) for index in delivery.indexes]
+        timing = Timing(self._kit.clock.time())
+        settle = self._kit.settlement.settle
+        await settle(delivery, envelope, content, outcomes, provider, timing, attempted=attempted)

@@ -1,0 +1,246 @@
+"""What follows from an attempt: one place decides, records and tells.
+
+    outcomes -> final or due again -> notification -> spool (S2) -> metrics, log line -> back to the queue
+
+Q3  nothing here drops a recipient: each outcome either is final in the journal or leaves the recipient queued.
+D3  no reply after the end of data: deferred once as unknown; a second time it fails, and the sender is told that
+    the message may have arrived.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from engine.base.clock import Clock
+from engine.base.log import delivery_line
+from engine.base.metrics import Metrics
+from engine.base.schedule import Schedule, parse_schedule
+from engine.base.settings import Settings
+from engine.message.address import destination_of
+from engine.message.envelope import Envelope, MessageClass, Notify
+from engine.message.outcome import Outcome, Scope, Status
+from engine.queue.manager import Manager
+from engine.storage.spool.entry import Delivery
+from engine.storage.spool.spool import Spool
+
+#: Postfix's words, which the world's log readers know.
+_WORDS = {
+    Status.DELIVERED: "sent",
+    Status.DEFERRED: "deferred",
+    Status.FAILED: "bounced",
+    Status.UNKNOWN: "deferred",
+    Status.EXPIRED: "expired",
+    Status.REMOVED: "removed",
+    Status.SUPPRESSED: "suppressed",
+}
+
+
+class Notifier(Protocol):
+    """Writes delivery status notifications (bouncer.py)."""
+
+    def compose(
+        self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: str
+    ) -> tuple[Envelope, bytes] | None: ...
+
+
+class Timing:
+    """When the steps of an attempt happened (unix seconds), for the log's delays. 0.0: not reached."""
+
+    __slots__ = ("connected", "ready", "started")
+
+    def __init__(self, started: float) -> None:
+        self.started = started  #: taken from its queue
+        self.ready = started  #: signed, about to look for a connection
+        self.connected = started  #: has a connection
+
+
+class Settlement:
+    """See above. One per worker."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        spool: Spool,
+        manager: Manager,
+        notifier: Notifier,
+        metrics: Metrics,
+        clock: Clock,
+        log_line: Callable[[str], None],
+        rng: random.Random,
+    ) -> None:
+        self._spool = spool
+        self._manager = manager
+        self._notifier = notifier
+        self._metrics = metrics
+        self._clock = clock
+        self._log_line = log_line
+        self._rng = rng
+        self._counters: dict[tuple[str, int, Status], Callable[[], None]] = {}
+        self._times: dict[tuple[str, int], Callable[[float], None]] = {}
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        retry = settings.retry
+        self._schedules: dict[int, Schedule] = {
+            MessageClass.TRANSACTIONAL: parse_schedule(retry.transactional.schedule),
+            MessageClass.BULK: parse_schedule(retry.schedule),
+        }
+        self._jitter = retry.jitter
+        self._delay_notice = settings.dsn.delay_notice
+
+    def settle(
+        self,
+        delivery: Delivery,
+        envelope: Envelope,
+        content: bytes,
+        outcomes: Sequence[Outcome],
+        provider: str,
+        timing: Timing,
+        *,
+        attempted: bool = True,
+        relays_dsn: bool = False,
+    ) -> "asyncio.Future[None]":
+        """Record what an attempt did. `outcomes` speaks of recipients in `delivery.indexes`, all or some of them.
+
+        attempted: counts for the retry schedule. relays_dsn: the receiver took over the duty to report success.
+        The future is done when the outcomes are on disk.
+        """
+        now = self._clock.time()
+        if attempted:
+            delivery.attempts += 1
+        outcomes = self._decide(delivery, outcomes, now)
+        self._notify(delivery, envelope, content, outcomes, now, relays_dsn)
+        delivery.last = outcomes[-1].reply
+        stored = self._spool.settle(delivery, envelope, now, provider, outcomes)
+        self._tell(delivery, envelope, outcomes, provider, timing, now)
+        self._manager.settled(delivery)
+        return stored
+
+    def _decide(self, delivery: Delivery, outcomes: Sequence[Outcome], now: float) -> Sequence[Outcome]:
+        """Outcomes with what is not final made due again, or final because its time is over."""
+        if all(outcome.status.final for outcome in outcomes):
+            return outcomes
+        if any(outcome.status is Status.UNKNOWN for outcome in outcomes):
+            delivery.unknowns += 1
+            if delivery.unknowns > 1:
+                outcomes = [_unknown_again(outcome) for outcome in outcomes]
+        wait = self._schedules[delivery.message.message_class].after(max(delivery.attempts, 1))
+        expires_at = delivery.message.expires_at
+        if wait is None or now >= expires_at:
+            return [outcome if outcome.status.final else _expired(outcome) for outcome in outcomes]
+        asked = max((outcome.retry_at or 0.0 for outcome in outcomes), default=0.0)
+        jitter = 1.0 + self._rng.uniform(-self._jitter, self._jitter)
+        # A last try at the very end, and never later: the sender is told in time.
+        delivery.due_at = min(max(now + wait * jitter, asked), max(expires_at, now + 1.0))
+        return outcomes
+
+    def _notify(
+        self,
+        delivery: Delivery,
+        envelope: Envelope,
+        content: bytes,
+        outcomes: Sequence[Outcome],
+        now: float,
+        relays_dsn: bool,
+    ) -> None:
+        """Queue the notifications that are due. They go to the journal before the outcome they tell of."""
+        if not envelope.sender:
+            return
+        failed = [o for o in outcomes if o.status in (Status.FAILED, Status.EXPIRED)]
+        if failed:
+            self._report(envelope, content, failed, "failed")
+        if not relays_dsn:
+            asked = [o for o in outcomes if o.status is Status.DELIVERED and _asked(envelope, o, Notify.SUCCESS)]
+            if asked:
+                self._report(envelope, content, asked, "relayed")
+        if not delivery.notices and now - envelope.received_at >= self._delay_notice:
+            waiting = [o for o in outcomes if not o.status.final]
+            if waiting:
+                delivery.notices = 1
+                self._report(envelope, content, waiting, "delayed")
+
+    def _report(self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: str) -> None:
+        report = self._notifier.compose(envelope, content, outcomes, action)
+        if report is None:
+            return
+        report_envelope, report_content = report
+        splits = [(destination_of(envelope.sender), (0,))]
+        self._spool.accept(report_envelope, report_content, splits, keep=True)
+        self._metrics.dsn_sent.labels(action).inc()
+        self._log_line(f"{envelope.id}: sender {action} notification: {report_envelope.id}")
+
+    def _tell(
+        self,
+        delivery: Delivery,
+        envelope: Envelope,
+        outcomes: Sequence[Outcome],
+        provider: str,
+        timing: Timing,
+        now: float,
+    ) -> None:
+        received_at, message_class = envelope.received_at, envelope.message_class
+        delays = (
+            timing.started - received_at, timing.ready - timing.started, timing.connected - timing.ready,
+            now - timing.connected,
+        )  # fmt: skip
+        for outcome in outcomes:
+            status = outcome.status
+            count = self._counters.get((provider, message_class, status))
+            if count is None:
+                count = self._counter(provider, message_class, status)
+            count()
+            if status is Status.DELIVERED:
+                self._observe(provider, message_class, now - received_at)
+            self._log_line(
+                delivery_line(
+                    envelope.id,
+                    envelope.recipients[outcome.index].address,
+                    outcome.remote,
+                    now - received_at,
+                    delays,
+                    outcome.status_code,
+                    _WORDS[status],
+                    outcome.reply,
+                )
+            )
+
+    def _observe(self, provider: str, message_class: int, seconds: float) -> None:
+        observe = self._times.get((provider, message_class))
+        if observe is None:
+            name = MessageClass(message_class).name.lower()
+            observe = self._metrics.time_to_deliver.labels(provider, name).observe
+            self._times[provider, message_class] = observe
+        observe(seconds)
+
+    def _counter(self, provider: str, message_class: int, status: Status) -> Callable[[], None]:
+        metrics = self._metrics
+        counter = {
+            Status.DELIVERED: metrics.delivered,
+            Status.DEFERRED: metrics.deferred,
+            Status.FAILED: metrics.failed,
+            Status.UNKNOWN: metrics.unknown,
+            Status.EXPIRED: metrics.expired,
+            Status.REMOVED: metrics.removed,
+            Status.SUPPRESSED: metrics.removed,
+        }[status]
+        child = counter.labels(provider, MessageClass(message_class).name.lower())
+        self._counters[provider, message_class, status] = child.inc
+        return child.inc
+
+
+def _asked(envelope: Envelope, outcome: Outcome, notify: Notify) -> bool:
+    return bool(envelope.recipients[outcome.index].notify & notify)
+
+
+def _expired(outcome: Outcome) -> Outcome:
+    reply = f"message expired; last: {outcome.reply}"
+    return replace(outcome, status=Status.EXPIRED, status_code="4.4.7", reply=reply, phase="queue")
+
+
+def _unknown_again(outcome: Outcome) -> Outcome:
+    if outcome.status is not Status.UNKNOWN:
+        return outcome
+    reply = f"no reply after the end of data, twice: the message may have been delivered ({outcome.reply})"
+    return replace(outcome, status=Status.FAILED, scope=Scope.MESSAGE, status_code="5.4.2", reply=reply)

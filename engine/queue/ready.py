@@ -1,0 +1,173 @@
+"""The ready queue of one source and site: deliveries that are due and wait for a connection.
+
+Transactional before bulk; within a class, first come, first served. A queue of a closed site keeps its deliveries
+and sleeps until the site opens: closing costs the same for ten deliveries and for ten thousand.
+"""
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from engine.base.clock import Clock
+from engine.message.envelope import MessageClass
+from engine.queue.budget import Budget, Lease
+from engine.queue.throttle import Throttle
+from engine.routing.plan import Plan
+from engine.storage.spool.entry import Delivery, State
+
+#: What makes two destinations share connections: source, site, TLS need, credentials.
+ReadyKey = tuple[str, str, str, tuple[str, str] | None]
+
+
+def ready_key(plan: Plan) -> ReadyKey:
+    return (plan.source.name, plan.site, plan.tls, plan.credentials)
+
+
+class Courier(Protocol):
+    """Who carries out deliveries (engine.delivery). Every call returns at once.
+
+    working: the deliveries in an attempt, or being settled, by a task of the courier's (Q4).
+    """
+
+    working: set[Delivery]
+
+    def attempt(self, queue: "ReadyQueue", lease: Lease) -> None:
+        """Hold a connection and deliver from `queue` until it is empty; then release the lease."""
+
+    def give_up(self, delivery: Delivery, provider: str) -> None:
+        """The delivery expired without another attempt: settle it so."""
+
+
+class ReadyQueue:
+    """See above. Made by the manager; agents call `take`, `wait` and `left`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        throttle: Throttle,
+        siblings: "list[ReadyQueue]",
+        budget: Budget,
+        courier: Courier,
+        clock: Clock,
+    ) -> None:
+        """siblings: all queues of the site, this one included once it is added; they share the throttle."""
+        self.siblings = siblings
+        self.plan = plan  #: the newest; hosts and limits may change while deliveries wait
+        self.throttle = throttle
+        self._budget = budget
+        self._courier = courier
+        self._clock = clock
+        self._classes: tuple[deque[Delivery], ...] = tuple(deque() for _ in MessageClass)
+        self._idle: deque[asyncio.Future[bool]] = deque()  #: agents with an open connection and nothing to do
+        self._waits_for_budget = False
+        self._timer: asyncio.TimerHandle | None = None
+        self.agents = 0
+
+    def __len__(self) -> int:
+        """Entries, those included that an operator has taken away since."""
+        return sum(map(len, self._classes))
+
+    @property
+    def unused(self) -> bool:
+        """Nothing queued and nobody working: the manager may forget this queue."""
+        return not self.agents and not len(self)
+
+    def push(self, delivery: Delivery) -> None:
+        delivery.state, delivery.owner = State.READY, self
+        self._classes[delivery.message.message_class].append(delivery)
+        self.pump()
+
+    def take(self) -> Delivery | None:
+        """The next delivery, now in an attempt; None if there is none or the site is closed."""
+        now = self._clock.time()
+        if now < self.throttle.closed_until:
+            return None
+        delivery = self._first()
+        if delivery is not None:
+            delivery.state = State.ATTEMPT
+            self.pump()  # what is left may be worth another connection
+        return delivery
+
+    def put_back(self, delivery: Delivery) -> None:
+        """An agent could not begin it: it is the next one again."""
+        delivery.state, delivery.owner = State.READY, self
+        self._classes[delivery.message.message_class].appendleft(delivery)
+        self.pump()
+
+    def wait(self) -> "asyncio.Future[bool]":
+        """For an agent with an open connection: True when there is something to take; cancel it to stop waiting."""
+        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._idle.append(future)
+        return future
+
+    def left(self) -> None:
+        """An agent has ended and released its lease."""
+        self.agents -= 1
+        self.throttle.in_use -= 1
+        for queue in self.siblings:
+            queue.pump()
+
+    def reopen(self) -> None:
+        """The site was opened before its time."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._wake()
+
+    def pump(self) -> None:
+        """Wake or start agents for what is queued, as far as throttle and budget allow."""
+        if not any(self._classes):
+            return
+        while self._idle:
+            future = self._idle.popleft()
+            if not future.done():
+                future.set_result(True)
+                return
+        now = self._clock.time()
+        window = self.throttle.window(now)
+        if window == 0:
+            self._sleep(self.throttle.closed_until - now)
+            return
+        # One new agent for each delivery without one is enough: those at work will come back for more.
+        if self.throttle.in_use >= window or self._waits_for_budget:
+            return
+        limits = self.plan.limits
+        lease = self._budget.lease(limits.key, limits.connections)
+        if lease is None:
+            self._waits_for_budget = True
+            self._budget.wait(limits.key, self._budget_freed)
+            return
+        self.agents += 1
+        self.throttle.in_use += 1
+        self._courier.attempt(self, lease)
+
+    def _first(self) -> Delivery | None:
+        for queue in self._classes:
+            while queue:
+                delivery = queue.popleft()
+                if delivery.state is State.READY and delivery.owner is self:
+                    return delivery
+        return None
+
+    def _budget_freed(self) -> bool:
+        before, self._waits_for_budget = self.agents, False
+        self.pump()
+        return self.agents > before
+
+    def _sleep(self, seconds: float) -> None:
+        """Until the site opens. Meanwhile what is past its expiry is given up, oldest first."""
+        self._expire()
+        if self._timer is None and any(self._classes):
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.pump()
+
+    def _expire(self) -> None:
+        now = self._clock.time()
+        for queue in self._classes:
+            while queue and (queue[0].state is not State.READY or queue[0].message.expires_at <= now):
+                delivery = queue.popleft()
+                if delivery.state is State.READY and delivery.owner is self:
+                    delivery.state = State.ATTEMPT
+                    self._courier.give_up(delivery, self.plan.provider)

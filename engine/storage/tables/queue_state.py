@@ -1,0 +1,73 @@
+"""What operators and throttles have decided and a restart must not forget: holds, and what sites have taught us."""
+
+import json
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.base.errors import StorageError
+
+_TABLES = """
+create table if not exists holds (name text primary key, since real not null);
+create table if not exists throttles (site text primary key, learned text not null);
+"""
+
+
+class QueueState:
+    """Read whole at start, written rarely. A hold's name is a destination or a message id."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._db = sqlite3.connect(path, isolation_level=None)
+            self._db.execute("pragma journal_mode=wal")
+            self._db.executescript(_TABLES)
+            self._holds = {name for (name,) in self._db.execute("select name from holds")}
+            rows = self._db.execute("select site, learned from throttles")
+            self._learned: dict[str, str] = dict(rows.fetchall())
+        except sqlite3.Error as exc:
+            raise StorageError(f"cannot use {path}: {exc}") from exc
+
+    def is_held(self, name: str) -> bool:
+        return name in self._holds
+
+    def hold(self, name: str, since: float) -> None:
+        self._execute("insert or ignore into holds values (?, ?)", (name, since))
+        self._holds.add(name)
+
+    def resume(self, name: str) -> bool:
+        """End a hold; False if there was none."""
+        self._execute("delete from holds where name = ?", (name,))
+        held = name in self._holds
+        self._holds.discard(name)
+        return held
+
+    def holds(self) -> list[str]:
+        return sorted(self._holds)
+
+    def learned(self, site: str) -> dict[str, Any] | None:
+        """What `Throttle.learned` said of a site before the restart."""
+        text = self._learned.get(site)
+        return json.loads(text) if text is not None else None
+
+    def save_throttles(self, learned: Mapping[str, Mapping[str, Any] | None]) -> None:
+        """Keep what changed; None forgets a site."""
+        for site, what in learned.items():
+            text = None if what is None else json.dumps(what)
+            if text == self._learned.get(site):
+                continue
+            if text is None:
+                self._execute("delete from throttles where site = ?", (site,))
+                del self._learned[site]
+            else:
+                self._execute("insert or replace into throttles values (?, ?)", (site, text))
+                self._learned[site] = text
+
+    def close(self) -> None:
+        self._db.close()
+
+    def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
+        try:
+            self._db.execute(statement, values)
+        except sqlite3.Error as exc:
+            raise StorageError(f"cannot write the queue's table: {exc}") from exc
