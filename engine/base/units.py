@@ -17,10 +17,12 @@ class Rate(float):
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {"": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
-_DURATION = re.compile(r"(?:\d+(?:\.\d+)?(?:ms|s|m|h|d))+")
-_SIZE = re.compile(r"(\d+)\s?(KiB|MiB|GiB|)")
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/(s|m|h|d)")
+# Twelve digits hold whatever can be meant; ASCII, because \d also takes the digits of every other script.
+_NUMBER = r"[0-9]{1,12}(?:\.[0-9]{1,12})?"
+_DURATION_PART = re.compile(rf"({_NUMBER})(ms|s|m|h|d)")
+_DURATION = re.compile(rf"(?:{_NUMBER}(?:ms|s|m|h|d))+")
+_SIZE = re.compile(r"([0-9]{1,12})\s?(KiB|MiB|GiB|)")
+_RATE = re.compile(rf"({_NUMBER})/(s|m|h|d)")
 
 
 def parse_duration(text: str) -> Duration:
@@ -47,7 +49,7 @@ def parse_rate(text: str) -> Rate:
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest exact way to write whole seconds: 5400 -> `1h30m`; below a second, milliseconds."""
+    """The shortest way to write whole seconds: 5400 -> `1h30m`; below a second, milliseconds."""
     if 0 < seconds < 1:
         return f"{seconds * 1000:.0f}ms"
     left, out = round(seconds), ""

@@ -2,9 +2,11 @@
 
 import argparse
 
+from engine.base.errors import ConfigError
 from engine.base.settings_checks import warnings_of
 from engine.base.settings_file import read_settings
 from engine.cli.common import Commands, add_config, add_json, print_json
+from engine.delivery.keyring import load_keys
 
 
 def register(commands: Commands) -> None:
@@ -19,9 +21,14 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0 if the daemon would start with these settings, warnings or not; otherwise 2."""
     settings, problems = read_settings(args.config)
     name = args.config.name
+    try:
+        warnings = warnings_of(settings) + load_keys(settings)[1]
+    except ConfigError as error:
+        warnings = []
+        problems += [f"{name}: {text}" for text in error.problems]
     rows = [{"severity": "error", "text": text} for text in problems]
     if not problems:
-        rows += [{"severity": "warning", "text": f"{name}: {text}"} for text in warnings_of(settings)]
+        rows += [{"severity": "warning", "text": f"{name}: {text}"} for text in warnings]
     if args.json:
         print_json(rows)
     else:

@@ -1,0 +1,94 @@
+# Postrider. `make demo` for the ten-minute tour, `make test` for everything that must hold.
+# Every target but `clean` sets .venv up first; that costs nothing when it is up to date.
+
+PYTHON ?= python3
+PREFIX ?= /usr/local
+DESTDIR ?=
+
+VENV := .venv
+STAMP := $(VENV)/set-up
+SHELL := /bin/bash
+# Debian keeps smtp-source, smtp-sink and opendkim where only root looks.
+export PATH := $(PATH):/usr/sbin:/sbin
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
+
+.PHONY: help setup packages lint types unit test demo bench install clean
+
+help:
+	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
+	@echo "make test      set-up, Debian packages the tests need, lint, types, all tests"
+	@echo "make unit      the fast tests only"
+	@echo "make bench     rates and CPU per message beside Postfix (see bench/)"
+	@echo "make lint      ruff;  make types: mypy"
+	@echo "make setup     .venv with .venv/bin/postrider, from constraints.txt"
+	@echo "make install   PREFIX=/usr/local DESTDIR=: program, unit, settings"
+	@echo "make clean     remove what make made"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	@$(VENV)/bin/python -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or later is needed: make PYTHON=python3.11"; exit 1; }
+	$(VENV)/bin/pip install -q -c constraints.txt -e '.[dev]' </dev/null
+	@touch $(STAMP)
+
+packages: setup
+	@tests/support/packages.sh
+
+lint: setup
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+types: setup
+	$(VENV)/bin/mypy
+
+unit: setup
+	$(VENV)/bin/pytest tests/unit
+
+# One step after the other, also under `make -j`; pytest's summary is the last thing printed.
+test: setup
+	@tests/support/packages.sh
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
+	$(VENV)/bin/pytest
+
+demo: setup
+	@$(VENV)/bin/postrider demo
+
+bench: packages
+	$(VENV)/bin/python -m bench.intake
+	$(VENV)/bin/python -m bench.dkim
+	$(VENV)/bin/python -m bench.relay
+
+# The installed program is a copy: nothing in it points to this folder, and DESTDIR leaves no trace in it.
+ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc
+LIB = $(PREFIX)/lib/postrider
+WHEEL = build/wheel
+
+install: setup
+	rm -rf $(WHEEL) build/lib build/bdist.* "$(DESTDIR)$(LIB)/venv"
+	$(VENV)/bin/pip wheel -q --no-deps -w $(WHEEL) . </dev/null
+	install -d "$(DESTDIR)$(LIB)" "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/systemd/system" \
+		"$(DESTDIR)$(PREFIX)/lib/sysusers.d" "$(DESTDIR)$(ETC)/postrider"
+	$(PYTHON) -m venv "$(DESTDIR)$(LIB)/venv"
+	"$(DESTDIR)$(LIB)/venv/bin/pip" install -q -c constraints.txt $(WHEEL)/postrider-*.whl </dev/null
+	@# Again from the folder of wheels, which unlike the file's own path is not recorded in the result.
+	"$(DESTDIR)$(LIB)/venv/bin/pip" install -q --no-index --no-deps --force-reinstall --find-links $(WHEEL) postrider
+	printf '%s\n' '#!/bin/sh' 'export POSTRIDER_CONFIG="$${POSTRIDER_CONFIG:-$(ETC)/postrider/postrider.toml}"' \
+		'exec $(LIB)/venv/bin/python -I -m engine.cli.main "$$@"' >"$(DESTDIR)$(PREFIX)/bin/postrider"
+	chmod 755 "$(DESTDIR)$(PREFIX)/bin/postrider"
+	sed -e 's|/usr/local/etc/|$(ETC)/|' -e 's|/usr/local/|$(PREFIX)/|' systemd/postrider.service \
+		>"$(DESTDIR)$(PREFIX)/lib/systemd/system/postrider.service"
+	install -m 644 systemd/postrider.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/postrider.conf"
+	@for file in postrider.toml providers.toml; do \
+		if [ -e "$(DESTDIR)$(ETC)/postrider/$$file" ]; then echo "$(ETC)/postrider/$$file is there: left as it is"; \
+		else install -m 644 config/$$file "$(DESTDIR)$(ETC)/postrider/$$file"; fi; done
+	@echo "Installed. Next: the user (systemd-sysusers), then $(ETC)/postrider/postrider.toml,"
+	@echo "then: $(PREFIX)/bin/postrider check && systemctl daemon-reload && systemctl enable --now postrider"
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

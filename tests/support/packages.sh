@@ -1,0 +1,52 @@
+#!/bin/bash
+# The programs of other people that the tests and benchmarks run against, from Debian.
+# As root: installs what is missing. Otherwise: says what is missing, and fails. Starts no service either way.
+set -euo pipefail
+
+# Program: Debian package. The Perl modules are what swaks needs for TLS and AUTH.
+needed=(
+    smtp-source:postfix smtp-sink:postfix swaks:swaks
+    opendkim:opendkim opendkim-testmsg:opendkim-tools openssl:openssl
+)
+modules=(Net::SSLeay:libnet-ssleay-perl Net::DNS:libnet-dns-perl)
+
+missing_packages() {
+    local each
+    for each in "${needed[@]}"; do
+        command -v "${each%%:*}" >/dev/null || echo "${each##*:}"
+    done
+    for each in "${modules[@]}"; do
+        perl -M"${each%:*}" -e1 2>/dev/null || echo "${each##*:}"
+    done
+}
+
+mapfile -t missing < <(missing_packages | sort -u)
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+    echo "The tests need programs that are missing here. As root: apt-get install ${missing[*]}" >&2
+    exit 1
+fi
+
+echo "Installing what the tests need: ${missing[*]}"
+# Debian starts a service as soon as it is installed, unless this file says no (invoke-rc.d(8)).
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+    trap 'rm -f $policy' EXIT
+fi
+export DEBIAN_FRONTEND=noninteractive
+if [[ " ${missing[*]} " == *" postfix "* ]]; then
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+fi
+quiet=(-qq -o Dpkg::Use-Pty=0)
+apt-get "${quiet[@]}" update </dev/null
+# --no-remove: a mail server that is in use on this machine must not make way for ours.
+apt-get "${quiet[@]}" install -y --no-install-recommends --no-remove "${missing[@]}" </dev/null >/dev/null
+
+mapfile -t missing < <(missing_packages | sort -u)
+if [ ${#missing[@]} -gt 0 ]; then
+    echo "Still missing after apt-get install: ${missing[*]}" >&2
+    exit 1
+fi

@@ -1,0 +1,136 @@
+"""The program itself: finding commands, exit statuses, what goes where; and `postrider check`."""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine import __version__
+from engine.base.errors import ConfigError, EngineError
+from engine.cli import common, main
+
+GOOD = '[node]\nname = "mx.example.org"\n[[listener]]\nkind = "smtp"\naddress = "127.0.0.1:2525"\nnetworks = ["::1"]\n'
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    (tmp_path / "providers.toml").write_text("")
+    path = tmp_path / "postrider.toml"
+    path.write_text(GOOD)
+    return path
+
+
+def run(*argv: object) -> int:
+    return main.main([str(arg) for arg in argv])
+
+
+def test_version_and_help_exit_with_0(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["--version"], ["--help"], ["check", "--help"]):
+        with pytest.raises(SystemExit, match="0"):
+            run(*argv)
+    assert f"postrider {__version__}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["chekc"], ["check", "--jsn"]])
+def test_wrong_usage_exits_with_2(argv: list[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        run(*argv)
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (ConfigError(["one", "two"]), 2, "one\ntwo\n"),
+        (EngineError("no daemon answers"), 1, "postrider: no daemon answers\n"),
+        (KeyboardInterrupt(), 130, ""),
+    ],
+)
+def test_an_error_is_a_line_and_a_status(
+    error: BaseException, status: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(args: argparse.Namespace) -> int:
+        raise error
+
+    parser = argparse.ArgumentParser()
+    parser.set_defaults(run=fail)
+    monkeypatch.setattr(main, "build_parser", lambda: parser)
+    assert run() == status
+    assert capsys.readouterr().err == said
+
+
+def test_a_reader_that_leaves_early_gets_no_traceback() -> None:
+    """`postrider list | head -1`."""
+    source = "import sys; from engine.cli.main import main; sys.exit(main(['check', '-c', '/nonexistent']))"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-c", source], stdout=writing, stderr=subprocess.PIPE, text=True)
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_the_program_starts_without_loading_the_engine() -> None:
+    """A command that asks a running daemon one question must not first import all of it."""
+    source = "import sys; import engine.cli.main as m; m.build_parser(); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+    assert not {"aiosmtpd.smtp", "uvloop", "engine.daemon.worker", "prometheus_client"} & set(done.stdout.split())
+
+
+def test_check_of_good_settings(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", "-c", config) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "warning: postrider.toml: no [[dkim]]: mail leaves unsigned, and large receivers refuse unsigned bulk mail",
+        "postrider.toml: ok",
+    ]
+
+
+def test_check_says_every_mistake(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "x.pem").write_text("no key")
+    (config.parent / "x.pem").chmod(0o644)
+    config.write_text(
+        GOOD + 'auht = true\n[site]\nrate = "fast"\n[[dkim]]\ndomain = "example.org"\nselector = "s"\nkey = "x.pem"\n'
+    )
+    (config.parent / "providers.toml").write_text('[[provider]]\nname = "a"\n')
+    assert run("check", "-c", config) == 2
+    said = capsys.readouterr().out.splitlines()
+    assert [line.partition(": ")[2].partition(":")[0] for line in said[:-1]] == [
+        "[[listener]] 1 auht",
+        "[site] rate",
+        "[[provider]] 1 mx",
+        "[[dkim]] 1 (example.org, s)",
+    ]
+    assert said[-1] == "postrider.toml: 4 mistakes"
+
+
+def test_check_as_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", "--json", "-c", config) == 0
+    assert [json.loads(line)["severity"] for line in capsys.readouterr().out.splitlines()] == ["warning"]
+    config.write_text("[nodes]")
+    assert run("check", "--json", "-c", config) == 2
+    assert json.loads(capsys.readouterr().out) == {
+        "severity": "error",
+        "text": "postrider.toml: [nodes]: unknown table (did you mean [node]?)",
+    }
+
+
+def test_check_of_a_missing_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("check", "-c", tmp_path / "none.toml") == 2
+    assert capsys.readouterr().out == f"{tmp_path}/none.toml: no such file\nnone.toml: 1 mistake\n"
+
+
+def test_the_settings_file_may_come_from_the_environment(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("POSTRIDER_CONFIG", str(config))
+    assert run("check") == 0
+
+
+def test_rows_are_aligned_and_escape_what_could_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [{"id": "a", "size": 12.345, "reply": "550 \x1b[2Jno\n"}, {"id": "bbbb", "size": None, "reply": "é"}]
+    common.print_rows(rows, False, ("id", "size", "reply"))
+    assert capsys.readouterr().out == "id    size  reply\na     12.3  550 \\x1b[2Jno\\x0a\nbbbb  -     é\n"
+    common.print_rows(rows, True, ("id",))
+    assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
