@@ -11,7 +11,7 @@ rules:
   --reply 'rcpt:defer*@*=451 4.2.1 try later x2'       twice for each address, then accepted
   --reply 'connect:*=421 4.3.2 closed for today'       421 also closes the connection
   --drop  'end-of-data:lost*@* x1'                     closed without a reply, once for each address
-stages: connect ehlo starttls mail rcpt data end-of-data
+stages: connect ehlo starttls mail rcpt data end-of-data taken (kept and counted, whatever the reply)
 signals: USR1 prints the counts to standard error; TERM and INT end it.
 """
 

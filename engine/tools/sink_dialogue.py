@@ -314,7 +314,11 @@ class Dialogue:
             if self._shelf is not None:
                 whole = b"\r\n" + content if stuffed else bytes(content)
                 self._put(bytes(whole.replace(b"\r\n.", b"\r\n")[2:] if stuffed else whole))
-            self._say(reply or b"250 2.0.0 ok, taken as %d\r\n" % self._tally.messages, "end-of-data")
+            lost = self._script.answer("taken", recipients)
+            if lost is not None:
+                self._refuse("taken", lost)
+            else:
+                self._say(reply or b"250 2.0.0 ok, taken as %d\r\n" % self._tally.messages, "end-of-data")
         self._reset()
 
     def _put(self, content: bytes) -> None:

@@ -3,9 +3,10 @@
     STAGE:PATTERN=REPLY [xN]     rcpt:defer*@*=451 4.2.1 try later x2      the first 2 times for each address
     STAGE[:PATTERN] [xN]         end-of-data:lost*@* x1                    (drop) close without a reply, once
 
-Stages: connect (pattern: the client's address), ehlo (its name), starttls, mail (sender), rcpt (recipient), data
-and end-of-data (any accepted recipient of the transaction). Patterns are shell patterns, case does not matter.
-The first rule that matches wins. Pure: time and subject come in.
+Stages: connect (pattern: the client's address), ehlo (its name), starttls, mail (sender), rcpt (recipient), data,
+end-of-data and taken (any accepted recipient of the transaction). At `taken` the message is kept and counted
+whatever the reply: what a client sees when a server dies between taking a message and saying so. Patterns are
+shell patterns; case does not matter. The first rule that matches wins. Pure: time and subject come in.
 """
 
 import fnmatch
@@ -16,7 +17,7 @@ from dataclasses import dataclass, field
 from engine.base.errors import ConfigError
 from engine.base.units import parse_duration, parse_rate
 
-STAGES = ("connect", "ehlo", "starttls", "mail", "rcpt", "data", "end-of-data")
+STAGES = ("connect", "ehlo", "starttls", "mail", "rcpt", "data", "end-of-data", "taken")
 
 #: What a rule says when the connection is to be closed without a word.
 DROP = b""
