@@ -7,6 +7,8 @@ from engine.base.settings_checks import warnings_of
 from engine.base.settings_file import read_settings
 from engine.cli.common import Commands, add_config, add_json, print_json
 from engine.delivery.keyring import load_keys
+from engine.routing.providers import problems as provider_problems
+from engine.routing.routes import own_relays, password_problems
 
 
 def register(commands: Commands) -> None:
@@ -21,10 +23,11 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0 if the daemon would start with these settings, warnings or not; otherwise 2."""
     settings, problems = read_settings(args.config)
     name = args.config.name
+    warnings = [*warnings_of(settings), *provider_problems(settings.provider), *own_relays(settings)]
+    problems += [f"{name}: {text}" for text in password_problems(settings)]
     try:
-        warnings = warnings_of(settings) + load_keys(settings)[1]
+        warnings += load_keys(settings)[1]
     except ConfigError as error:
-        warnings = []
         problems += [f"{name}: {text}" for text in error.problems]
     rows = [{"severity": "error", "text": text} for text in problems]
     if not problems:

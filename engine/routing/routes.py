@@ -5,7 +5,6 @@ Loaded once, with the passwords they name; every mistake of one load is reported
 
 import os
 import stat
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -135,7 +134,19 @@ def _read_password(path: str) -> str:
     return password
 
 
-def own_relays(settings: Settings) -> Sequence[str]:
+def password_problems(settings: Settings) -> list[str]:
+    """Password files that cannot be used, for `postrider check`."""
+    problems: list[str] = []
+    for number, row in enumerate(settings.route, 1):
+        if row.username and row.password_file:
+            try:
+                _read_password(row.password_file)
+            except ValueError as error:
+                problems.append(f"[[route]] {number} {error}")
+    return problems
+
+
+def own_relays(settings: Settings) -> list[str]:
     """Routes whose relay is a listener of this node: mail would go round until its Received fields are counted."""
     ours = {listener.address for listener in settings.listener if listener.kind == "smtp"}
     return [
