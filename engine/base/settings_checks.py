@@ -15,6 +15,7 @@ from engine.base.settings import (
     Listener,
     Resolver,
     Route,
+    Routing,
     Settings,
     TlsFiles,
 )
@@ -39,6 +40,10 @@ def _open_relay(listener: Listener) -> str:
 
 def _ttl_order(resolver: Resolver) -> str:
     return "is longer than max_ttl" if resolver.min_ttl > resolver.max_ttl else ""
+
+
+def _no_family(routing: Routing) -> str:
+    return "" if routing.ipv4 or routing.ipv6 else "is off like ipv4: nothing could be delivered"
 
 
 def _half_a_login(route: Route) -> str:
@@ -81,6 +86,7 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (TlsFiles, ("cert", "key"), _tls_problem),
     (Listener, ("kind", "networks"), _open_relay),
     (Resolver, ("max_ttl", "min_ttl"), _ttl_order),
+    (Routing, ("ipv4", "ipv6"), _no_family),
     (Route, ("username", "password_file"), _half_a_login),
     (Route, ("username", "relay"), _login_to_anybody),
     (Dkim, ("domain", "identity"), _star_signs_as),
