@@ -110,7 +110,9 @@ class _Reader:
         self._problems = problems
 
     def problem(self, where: str, text: str) -> None:
-        self._problems.append(f"{self._file}: {where}: {text}")
+        """Add one line. What came from the file cannot break it, nor move a terminal's cursor."""
+        line = f"{self._file}: {where}: {text}"
+        self._problems.append("".join(c if c.isprintable() else repr(c)[1:-1] for c in line))
 
     def settings(self, raw: dict[str, Any]) -> Settings:
         """Every table; a bad field stands as its default, a row that lacks a required one is left out."""

@@ -7,6 +7,7 @@ What fields and tables say about each other is in settings_checks.py.
 
 import ipaddress
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -211,8 +212,15 @@ def _readable(value: str, base: Path) -> str:
     return path
 
 
-def _readable_or_none(value: str, base: Path) -> str:
-    return value and _readable(value, base)
+def _secret_or_none(value: str, base: Path) -> str:
+    """A file that holds a secret is its owner's alone."""
+    if not value:
+        return value
+    path = _readable(value, base)
+    mode = stat.S_IMODE(os.stat(path).st_mode)
+    if mode & 0o077:
+        raise ValueError(f"{path} has mode {mode:04o}, others can read it; make it 0600")
+    return path
 
 
 def _printable_or_none(value: str, base: Path) -> str:
@@ -250,7 +258,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Route, "domain"): _domain_pattern,
     (Route, "relay"): _relay,
     (Route, "username"): _printable_or_none,
-    (Route, "password_file"): _readable_or_none,
+    (Route, "password_file"): _secret_or_none,
     (Source, "name"): _name,
     (Source, "address"): _local_address(ipaddress.IPv4Address),
     (Source, "address6"): _local_address(ipaddress.IPv6Address),

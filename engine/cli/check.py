@@ -1,10 +1,12 @@
 """`postrider check`: every mistake of a configuration at once, and what works but is probably not meant."""
 
 import argparse
+from pathlib import Path
 
 from engine.base.errors import ConfigError
+from engine.base.settings import Settings
 from engine.base.settings_checks import warnings_of
-from engine.base.settings_file import read_settings
+from engine.base.settings_file import load_providers, read_settings
 from engine.cli.common import Commands, add_config, add_json, print_json
 from engine.delivery.keyring import load_keys
 from engine.routing.providers import problems as provider_problems
@@ -21,10 +23,11 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 if the daemon would start with these settings, warnings or not; otherwise 2."""
-    settings, problems = read_settings(args.config)
     name = args.config.name
-    warnings = [*warnings_of(settings), *provider_problems(settings.provider), *own_relays(settings)]
+    settings, problems = read_settings(args.config)
+    problems += _provider_problems(settings, name)
     problems += [f"{name}: {text}" for text in password_problems(settings)]
+    warnings = warnings_of(settings) + own_relays(settings)
     try:
         warnings += load_keys(settings)[1]
     except ConfigError as error:
@@ -39,6 +42,17 @@ def run(args: argparse.Namespace) -> int:
             print(row["text"] if row["severity"] == "error" else f"warning: {row['text']}")
         print(f"{name}: {_count(len(problems), 'mistake')}" if problems else f"{name}: ok")
     return 2 if problems else 0
+
+
+def _provider_problems(settings: Settings, name: str) -> list[str]:
+    """Rows that never do what they say, file by file: a row that takes over one of the other file is meant to."""
+    file = Path(settings.routing.providers_file)
+    shipped = load_providers(file, []) if file.is_file() else ()
+    own = [row for row in settings.provider if row not in shipped]
+    return [
+        *(f"{name}: {text}" for text in provider_problems(own)),
+        *(f"{file.name}: {text}" for text in provider_problems(shipped)),
+    ]
 
 
 def _count(number: int, noun: str) -> str:

@@ -105,6 +105,31 @@ def test_check_says_every_mistake(config: Path, capsys: pytest.CaptureFixture[st
     assert said[-1] == "postrider.toml: 4 mistakes"
 
 
+def test_check_finds_rows_that_never_fire(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A row of postrider.toml may take over one of providers.toml; within a file that is a mistake."""
+    row = '[[provider]]\nname = "{}"\nmx = [".example.net"]\n'
+    (config.parent / "providers.toml").write_text(row.format("a"))
+    config.write_text(GOOD + row.format("b"))
+    assert run("check", "-c", config) == 0
+    (config.parent / "providers.toml").write_text(row.format("a") + row.format("b"))
+    config.write_text(GOOD)
+    capsys.readouterr()
+    assert run("check", "-c", config) == 2
+    assert capsys.readouterr().out.splitlines() == [
+        'providers.toml: [[provider]] "b": mx ".example.net" is never reached, "a" above takes it',
+        "postrider.toml: 1 mistake",
+    ]
+
+
+def test_check_reads_passwords(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (config.parent / "password").touch(0o600)
+    config.write_text(
+        GOOD + '[[route]]\ndomain = "*"\nrelay = "relay.example.org:587"\nusername = "u"\npassword_file = "password"\n'
+    )
+    assert run("check", "-c", config) == 2
+    assert "must hold the password and nothing else" in capsys.readouterr().out
+
+
 def test_check_as_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("check", "--json", "-c", config) == 0
     assert [json.loads(line)["severity"] for line in capsys.readouterr().out.splitlines()] == ["warning"]

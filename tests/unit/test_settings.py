@@ -25,6 +25,7 @@ def folder(tmp_path: Path) -> Path:
     """A folder with an empty provider table, a DKIM key and a TLS pair."""
     (tmp_path / "providers.toml").write_text("")
     (tmp_path / "x.pem").write_text("key")
+    (tmp_path / "x.pem").chmod(0o600)
     return tmp_path
 
 
@@ -242,6 +243,14 @@ def test_missing_files_are_named_with_their_path(folder: Path) -> None:
         f"[[route]] 1 password_file: {folder}/none cannot be read: No such file or directory",
         f"[[dkim]] 1 key: {folder}/none.pem cannot be read: No such file or directory",
         f"[routing] providers_file: {folder}/none.toml does not exist",
+    ]
+
+
+def test_a_password_that_others_can_read_is_refused(folder: Path) -> None:
+    (folder / "x.pem").chmod(0o640)
+    text = f'{ROUTE}relay = "a:25"\nusername = "u"\npassword_file = "x.pem"'
+    assert problems(folder, text) == [
+        f"[[route]] 1 password_file: {folder}/x.pem has mode 0640, others can read it; make it 0600"
     ]
 
 
