@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.base.clock import Clock
-from engine.base.errors import EngineError
+from engine.base.errors import EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery import trouble
@@ -56,6 +56,7 @@ class Agent:
         self._kit = kit
         self._queue = queue
         self._session: SmtpSession | None = None
+        self._observe = kit.metrics.attempt.labels(queue.plan.provider).observe
         self._carried = 0  #: messages over this connection
         self._stored: asyncio.Future[None] | None = None  #: the last outcome, on its way to the journal
         self._idle: asyncio.Future[bool] | None = None
@@ -128,7 +129,11 @@ class Agent:
         timing = Timing(kit.clock.time())
         try:
             message = delivery.message
-            envelope, content = message.hot or await kit.spool.load(message)
+            try:
+                envelope, content = message.hot or await kit.spool.load(message)
+            except StorageError as exc:
+                kit.settlement.put_off(delivery, str(exc))
+                return
             outcomes = await self._attempt(delivery, envelope, content, timing)
             if self._stored is not None and not self._stored.done():
                 await self._stored
@@ -169,7 +174,11 @@ class Agent:
         plan, tried = self._queue.plan, 0
         endpoints: list[Endpoint] | None = None
         while True:
-            if self._session is None or not self._session.usable or self._carried >= plan.limits.messages_per_connection:
+            if (
+                self._session is None
+                or not self._session.usable
+                or self._carried >= plan.limits.messages_per_connection
+            ):
                 await self._disconnect()
                 if endpoints is None:
                     endpoints = plan.endpoints(self._kit.rng)[:MAX_HOSTS]
@@ -185,7 +194,10 @@ class Agent:
             except StaleConnection:
                 continue  # closed while it was idle: nobody's failure, nothing was sent
             self._carried += 1
-            if session.usable or endpoints is None or tried >= len(endpoints) or not _worth_another_host(outcomes):
+            self._observe(self._kit.clock.time() - timing.connected)
+            if session.usable or not _worth_another_host(outcomes):
+                return outcomes
+            if endpoints is not None and tried >= len(endpoints):
                 return outcomes
 
     async def _connect(self, endpoints: Sequence[Endpoint], tried: int) -> int:

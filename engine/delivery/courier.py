@@ -14,6 +14,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
+from engine.base.errors import StorageError
 from engine.delivery import trouble
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.settlement import Timing
@@ -109,7 +110,11 @@ class Courier:
                 self.working.discard(delivery)
 
     async def _run_errand(self, delivery: Delivery, verdict: Verdict, provider: str, attempted: bool) -> None:
-        envelope, content = await self._kit.spool.load(delivery.message)
+        try:
+            envelope, content = await self._kit.spool.load(delivery.message)
+        except StorageError as exc:
+            self._kit.settlement.put_off(delivery, str(exc))
+            return
         outcomes = [verdict(index) for index in delivery.indexes]
         timing = Timing(self._kit.clock.time())
         settle = self._kit.settlement.settle

@@ -8,6 +8,7 @@ D3  no reply after the end of data: deferred once as unknown; a second time it f
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -18,12 +19,19 @@ from engine.base.log import delivery_line
 from engine.base.metrics import Metrics
 from engine.base.schedule import Schedule, parse_schedule
 from engine.base.settings import Settings
+from engine.base.units import format_duration
 from engine.message.address import destination_of
 from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.outcome import Outcome, Scope, Status
+from engine.protocol.dsn import Action
 from engine.queue.manager import Manager
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.spool import Spool
+
+log = logging.getLogger(__name__)
+
+#: A message that could not be read from disk is tried again after this long.
+PUT_OFF_S = 300.0
 
 #: Postfix's words, which the world's log readers know.
 _WORDS = {
@@ -41,7 +49,7 @@ class Notifier(Protocol):
     """Writes delivery status notifications (bouncer.py)."""
 
     def compose(
-        self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: str
+        self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action
     ) -> tuple[Envelope, bytes] | None: ...
 
 
@@ -118,6 +126,13 @@ class Settlement:
         self._manager.settled(delivery)
         return stored
 
+    def put_off(self, delivery: Delivery, reason: str) -> None:
+        """The spool does not give the message back now; nothing can be recorded of it, so it waits for another try."""
+        log.error("%s: %s; tried again in %s", delivery.message.id, reason, format_duration(PUT_OFF_S))
+        delivery.last = reason
+        delivery.due_at = self._clock.time() + PUT_OFF_S
+        self._manager.settled(delivery)
+
     def _decide(self, delivery: Delivery, outcomes: Sequence[Outcome], now: float) -> Sequence[Outcome]:
         """Outcomes with what is not final made due again, or final because its time is over."""
         if all(outcome.status.final for outcome in outcomes):
@@ -161,7 +176,7 @@ class Settlement:
                 delivery.notices = 1
                 self._report(envelope, content, waiting, "delayed")
 
-    def _report(self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: str) -> None:
+    def _report(self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action) -> None:
         report = self._notifier.compose(envelope, content, outcomes, action)
         if report is None:
             return
@@ -187,6 +202,7 @@ class Settlement:
         )  # fmt: skip
         for outcome in outcomes:
             status = outcome.status
+            self._manager.tally.count(status)
             count = self._counters.get((provider, message_class, status))
             if count is None:
                 count = self._counter(provider, message_class, status)

@@ -17,6 +17,7 @@ from engine.base.clock import Clock
 from engine.message.outcome import Status
 from engine.queue.budget import Budget
 from engine.queue.ready import Courier, ReadyKey, ReadyQueue, ready_key
+from engine.queue.tally import Tally
 from engine.queue.throttle import Throttle
 from engine.routing.plan import NoRoute, Plan
 from engine.routing.router import Router
@@ -73,12 +74,14 @@ class Manager:
         self.ready: dict[ReadyKey, ReadyQueue] = {}
         self.counts = [0] * len(State)
         self.orphans = 0
+        self.tally = Tally()
 
     def start(self, courier: Dispatcher) -> None:
         """Take over what recovery found, and every message accepted from now on."""
         self._courier = courier
-        self._spool.accepted = self.insert
+        self._spool.accepted = self.accept
         for message in self._spool.messages.values():
+            self.tally.recovered += sum(len(delivery.indexes) for delivery in message.deliveries)
             self.insert(message)
 
     def stop(self) -> None:
@@ -89,20 +92,30 @@ class Manager:
         for task in self._lookups:
             task.cancel()
 
+    def accept(self, message: Message) -> None:
+        """A message that is durable since just now."""
+        for delivery in message.deliveries:
+            self.tally.accepted += len(delivery.indexes)
+        self.insert(message)
+
     def insert(self, message: Message) -> None:
         """A message that is durable enters the queues."""
         for delivery in message.deliveries:
             if delivery.state is State.FINAL:
                 continue
-            destination = self.destinations.get(delivery.destination)
-            if destination is None:
-                name = delivery.destination
-                destination = self.destinations[name] = Destination(name, self._state.is_held(name))
+            destination = self.destination(delivery.destination)
             destination.deliveries[delivery] = None
             if destination.held or self._state.is_held(message.id):
                 self._move(delivery, State.HELD, destination)
             else:
                 self.schedule(delivery)
+
+    def destination(self, name: str) -> Destination:
+        """The queue of a destination, made when there is none."""
+        destination = self.destinations.get(name)
+        if destination is None:
+            destination = self.destinations[name] = Destination(name, self._state.is_held(name))
+        return destination
 
     def schedule(self, delivery: Delivery) -> None:
         """Send a delivery on its way: now if it is due, else at its time."""
@@ -128,16 +141,22 @@ class Manager:
         """The throttle of a plan's site, made at first use with what was learned before the last restart."""
         return self._site(plan)[0]
 
+    def queued(self) -> int:
+        """Recipients that are not final, counted one by one (Q2)."""
+        return sum(len(d.indexes) for name in self.destinations.values() for d in name.deliveries)
+
     def throttles(self) -> Iterator[tuple[str, Throttle]]:
         for site, (throttle, _) in self._throttles.items():
             yield site, throttle
 
     def reopen(self, site: str) -> None:
         """An operator says: try this site now."""
-        throttle, queues = self._throttles[site]
-        throttle.reopen()
-        for queue in queues:
-            queue.reopen()
+        found = self._throttles.get(site)
+        if found is not None:
+            throttle, queues = found
+            throttle.reopen()
+            for queue in queues:
+                queue.reopen()
 
     def remember(self) -> None:
         """Write down what the throttles have learned."""

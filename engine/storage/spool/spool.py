@@ -160,6 +160,10 @@ class Spool:
         """Measure free space again, in the journal's thread; `refusal` follows."""
         return self._journal.run(self._look_at_disk)
 
+    def sync_events(self) -> asyncio.Future[None]:
+        """Make the event journal durable, in the journal's thread."""
+        return self._journal.run(self._events.sync)
+
     @property
     def size(self) -> int:
         """Bytes of journal files."""

@@ -1,0 +1,27 @@
+"""What the operator's commands look at and act on: the objects of one worker."""
+
+from dataclasses import dataclass
+
+from engine.base.clock import Clock
+from engine.base.settings import Settings
+from engine.delivery.courier import Courier
+from engine.queue.budget import LocalBudget
+from engine.queue.manager import Manager
+from engine.routing.router import Router
+from engine.storage.spool.spool import Spool
+from engine.storage.tables.queue_state import QueueState
+
+
+@dataclass(slots=True, kw_only=True)
+class Parts:
+    """Handed down by the daemon. settings changes at a reload; started_at: unix seconds."""
+
+    settings: Settings
+    clock: Clock
+    started_at: float
+    spool: Spool
+    manager: Manager
+    router: Router
+    budget: LocalBudget
+    courier: Courier
+    state: QueueState

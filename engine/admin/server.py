@@ -1,0 +1,89 @@
+"""The operator's door: a Unix socket in data_dir, mode 0600. One JSON object in, one JSON object a row out.
+
+{"command": "queues", "arguments": {}}  ->  {"row": {...}} ... {"end": true}  or  {"error": "..."}
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+from engine.admin import actions, views
+from engine.admin.parts import Parts
+from engine.base.errors import EngineError, StorageError
+
+log = logging.getLogger(__name__)
+
+SOCKET_NAME = "admin.sock"
+#: A request is a command with a few words.
+_MAX_REQUEST_BYTES = 64 << 10
+_READ_TIMEOUT_S = 10.0
+
+_COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
+    "status": views.status,
+    "queues": views.queues,
+    "list": views.listing,
+    "show": views.show,
+    "why": views.why,
+    "retry": actions.retry,
+    "hold": actions.hold,
+    "resume": actions.resume,
+    "bounce": actions.bounce,
+    "purge": actions.purge,
+}
+
+
+class AdminServer:
+    """Serves one worker's operators."""
+
+    def __init__(self, parts: Parts, data_dir: Path) -> None:
+        self._parts = parts
+        self._path = data_dir / SOCKET_NAME
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Listen. The data directory's lock is ours, so a socket that is there is a dead one's. StorageError."""
+        try:
+            self._path.unlink(missing_ok=True)
+            self._server = await asyncio.start_unix_server(self._serve, self._path, limit=_MAX_REQUEST_BYTES)
+            os.chmod(self._path, 0o600)
+        except OSError as exc:
+            raise StorageError(f"cannot listen on {self._path}: {exc.strerror}") from exc
+
+    async def close(self) -> None:
+        if self._server is not None:
+            self._server.close()
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            async with asyncio.timeout(_READ_TIMEOUT_S):
+                line = await reader.readline()
+            await self._answer(line, writer)
+        except (ConnectionError, TimeoutError, ValueError):
+            log.debug("an operator's connection ended early")
+        finally:
+            writer.close()
+
+    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+        try:
+            request = json.loads(line)
+            command = _COMMANDS[request["command"]]
+            async for row in command(self._parts, **request.get("arguments", {})):
+                writer.write(json.dumps({"row": row}).encode() + b"\n")
+                await writer.drain()
+            answer: dict[str, Any] = {"end": True}
+        except EngineError as exc:
+            answer = {"error": str(exc)}
+        except (KeyError, TypeError, ValueError) as exc:
+            answer = {"error": f"not a request of ours: {exc}"}
+        except Exception as exc:  # top of a task: the operator is told, the trace is in the log
+            log.exception("an operator's command failed: %r", line[:200])
+            answer = {"error": f"internal error: {exc!r}"}
+        writer.write(json.dumps(answer).encode() + b"\n")
+        await writer.drain()

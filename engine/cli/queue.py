@@ -1,0 +1,124 @@
+"""What is queued and why, and what to do about it: status, queues, list, show, why; retry, hold, resume, bounce, purge.
+
+All of them ask the running daemon over the Unix socket in its data directory.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+from engine.admin.actions import ALL
+from engine.admin.client import ask
+from engine.base.units import format_duration
+from engine.cli.common import Commands, add_config, add_json, print_json, print_rows, settings_of
+
+_QUEUE_COLUMNS = ("destination", "queued", "ready", "attempt", "waiting", "held", "oldest_s", "next_s", "limit")
+_LIST_COLUMNS = ("id", "destination", "class", "state", "recipients", "attempts", "age_s", "next_s", "last")
+
+
+def register(commands: Commands) -> None:
+    """Add the commands to the parser."""
+    _view(commands, "status", "what was accepted, what became of it, what is queued", _status)
+    _view(commands, "queues", "one line a destination", _queues)
+    parser = _view(commands, "list", "one line a queued delivery", _list)
+    parser.add_argument("target", nargs="?", metavar="ID|DOMAIN")
+    parser.add_argument("-n", "--limit", type=int, default=100, help="at most that many (100)")
+    parser = _view(commands, "show", "one message: envelope, deliveries, header", _show)
+    parser.add_argument("id", metavar="ID")
+    parser = _view(commands, "why", "why a message, or the mail for an address, is not out yet", _why)
+    parser.add_argument("what", metavar="ID|ADDRESS")
+    _action(commands, "retry", "try now what waits")
+    _action(commands, "hold", "keep a message, a destination or everything until `resume`")
+    _action(commands, "resume", "end a hold")
+    parser = _action(commands, "bounce", "fail what is queued and tell the senders")
+    parser.add_argument("--reason", help="what the senders are told")
+    _action(commands, "purge", "remove what is queued; nobody is told")
+
+
+def _view(commands: Commands, name: str, text: str, run: Any) -> argparse.ArgumentParser:
+    parser = commands.add_parser(name, help=text, description=text)
+    add_config(parser)
+    add_json(parser)
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _action(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
+    parser = _view(commands, name, text, _act)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("target", nargs="?", metavar="ID|DOMAIN")
+    which.add_argument("--all", action="store_const", const=ALL, dest="target", help="every queue")
+    parser.set_defaults(command=name)
+    return parser
+
+
+def _rows(args: argparse.Namespace, command: str, **arguments: Any) -> Any:
+    return ask(Path(settings_of(args).node.data_dir), command, **arguments)
+
+
+def _status(args: argparse.Namespace) -> int:
+    for row in _rows(args, "status"):
+        if args.json:
+            print_json([row])
+        else:
+            _print_fields(row)
+    return 0
+
+
+def _queues(args: argparse.Namespace) -> int:
+    print_rows(_rows(args, "queues"), args.json, _QUEUE_COLUMNS)
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    print_rows(_rows(args, "list", target=args.target, limit=args.limit), args.json, _LIST_COLUMNS)
+    return 0
+
+
+def _show(args: argparse.Namespace) -> int:
+    for row in _rows(args, "show", message_id=args.id):
+        if args.json:
+            print_json([row])
+            continue
+        header, deliveries = row.pop("header"), row.pop("deliveries")
+        for key in ("received_at", "expires_at"):
+            row[key] = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row[key]))
+        _print_fields(row)
+        print()
+        print_rows(deliveries, False, ("destination", "state", "attempts", "next_s", "recipients", "last"))
+        print("\n" + "\n".join(json.dumps(line, ensure_ascii=False)[1:-1] for line in header.splitlines()))
+    return 0
+
+
+def _why(args: argparse.Namespace) -> int:
+    found = 0
+    for row in _rows(args, "why", what=args.what):
+        found += 1
+        if args.json:
+            print_json([row])
+            continue
+        if found > 1:
+            print()
+        wait = row["next_attempt_s"]
+        row["next_attempt_s"] = None if wait is None else f"in {format_duration(wait)}"
+        _print_fields({"next_attempt" if key == "next_attempt_s" else key: value for key, value in row.items()})
+    if not found and not args.json:
+        print(f"nothing is queued for {args.what}")
+    return 0 if found else 1
+
+
+def _act(args: argparse.Namespace) -> int:
+    extra = {"reason": args.reason} if getattr(args, "reason", None) else {}
+    for row in _rows(args, args.command, target=args.target, **extra):
+        if args.json:
+            print_json([row])
+        else:
+            left = f"; {row['in_attempt']} were in an attempt and were left" if row["in_attempt"] else ""
+            print(f"{args.command}: {row['deliveries']} deliveries{left}")
+    return 0
+
+
+def _print_fields(row: dict[str, Any]) -> None:
+    print_rows(({"field": key, "value": value} for key, value in row.items()), False, ("field", "value"))

@@ -1,0 +1,220 @@
+"""A worker: builds every object of the engine once, in the order of the layers, and runs them until it is told to stop.
+
+start   spool (recovery) -> queues -> listeners; only then is the daemon ready
+reload  new settings for everything that can take them; no connection is dropped
+stop    listeners -> agents (up to 30 s) -> spool; what is not delivered by then is on disk
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.admin.parts import Parts
+from engine.admin.server import AdminServer
+from engine.base.clock import SystemClock
+from engine.base.errors import EngineError
+from engine.base.metrics import Metrics
+from engine.base.settings import Listener, Settings
+from engine.daemon.http import MetricsServer
+from engine.delivery.agent import Kit
+from engine.delivery.bouncer import Bouncer
+from engine.delivery.courier import Courier
+from engine.delivery.settlement import Settlement
+from engine.delivery.signer import Signer
+from engine.intake.admission import Admission
+from engine.intake.listener import SmtpListener
+from engine.message.ids import IdSource
+from engine.net.resolver import Resolver
+from engine.queue.budget import LocalBudget
+from engine.queue.manager import Manager
+from engine.routing.router import Router
+from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.spool.entry import State
+from engine.storage.spool.spool import Spool
+from engine.storage.tables.credentials import Credentials
+from engine.storage.tables.queue_state import QueueState
+
+log = logging.getLogger(__name__)
+
+#: What is in flight at SIGTERM has this long.
+STOP_S = 30.0
+#: How often free space is measured, learned throttles are saved, expired DNS and event files forgotten.
+UPKEEP_S = 5.0
+#: A sweep looks at every delivery: every ten seconds, or so seldom that it costs under 1 % of the time.
+SWEEP_S, SWEEP_PER_DELIVERY_S = 10.0, 0.0002
+
+
+class Worker:
+    """One engine on one event loop. Make it inside the running loop."""
+
+    def __init__(self, settings: Settings, log_line: Callable[[str], None], number: int = 0) -> None:
+        """Recovers the spool. Raises EngineError: something of the settings or the disk cannot be used."""
+        self.settings = settings
+        self.clock = clock = SystemClock()
+        self.metrics = metrics = Metrics()
+        data_dir, node = Path(settings.node.data_dir), settings.node.name
+        rng = random.Random()  # noqa: S311  # shuffles hosts and jitters retries; no secret
+        self._events = EventJournal(
+            events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep
+        )
+        self._spool = Spool(
+            data_dir / "spool" / str(number) / "journal",
+            settings.spool,
+            self._events,
+            metrics,
+            owner=f"{node}/{number}",
+        )
+        self._spool.start()
+        ids = IdSource(node, number, clock, self._spool.last_id)
+        tables = data_dir / "tables.db"
+        self._state = QueueState(tables)
+        self._credentials = Credentials(tables)
+        self._resolver = Resolver(settings.resolver, metrics, clock)
+        self._router = Router(settings, self._resolver, clock)
+        self._budget = LocalBudget(settings.delivery.max_connections)
+        self._manager = Manager(self._spool, self._router, self._budget, self._state, clock)
+        self._signer = Signer(settings, metrics, clock)
+        self._bouncer = Bouncer(settings, ids, clock)
+        self._settlement = Settlement(
+            settings, self._spool, self._manager, self._bouncer, metrics, clock, log_line, rng
+        )
+        self._kit = Kit(
+            settings=settings,
+            spool=self._spool,
+            settlement=self._settlement,
+            signer=self._signer,
+            budget=self._budget,
+            metrics=metrics,
+            clock=clock,
+            rng=rng,
+        )
+        self._courier = Courier(self._kit)
+        self._admission = Admission(settings, self._spool, ids, metrics, clock, log_line)
+        self._parts = Parts(
+            settings=settings,
+            clock=clock,
+            started_at=clock.time(),
+            spool=self._spool,
+            manager=self._manager,
+            router=self._router,
+            budget=self._budget,
+            courier=self._courier,
+            state=self._state,
+        )
+        self._admin = AdminServer(self._parts, data_dir)
+        self._listeners: dict[str, SmtpListener] = {}
+        self._http: dict[str, MetricsServer] = {}
+        self._upkeep: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Open every door. Raises EngineError when one cannot be opened."""
+        for warning in self._signer.warnings:
+            log.warning("%s", warning)
+        self._manager.start(self._courier)
+        await self._admin.start()
+        for listener in self.settings.listener:
+            await self._open(listener)
+        for work in (self._keep_up(), self._keep_sweeping()):
+            self._upkeep.append(asyncio.get_running_loop().create_task(work))
+
+    async def reload(self, settings: Settings) -> None:
+        """Work by new settings. Raises EngineError: they cannot be used, and the old ones hold."""
+        self._refuse_moves(settings)
+        self._signer.reload(settings)
+        self._router.reload(settings)
+        self._resolver.reload(settings.resolver)
+        self._bouncer.reload(settings)
+        self._settlement.reload(settings)
+        self._admission.reload(settings)
+        self._budget.max_connections = settings.delivery.max_connections
+        self.settings = self._kit.settings = self._parts.settings = settings
+        logging.getLogger().setLevel(settings.log.level.upper())
+        await self._reload_listeners(settings)
+
+    async def stop(self) -> None:
+        """Take nothing new, finish or defer what is in flight, lose nothing."""
+        for task in self._upkeep:
+            task.cancel()
+        await asyncio.gather(*(listener.close() for listener in self._listeners.values()))
+        self._manager.stop()
+        deadline = asyncio.get_running_loop().time() + STOP_S
+        await asyncio.gather(
+            self._courier.stop(STOP_S), *(listener.drain(deadline) for listener in self._listeners.values())
+        )
+        for server in self._http.values():
+            await asyncio.to_thread(server.close)
+        await self._admin.close()
+        self._signer.close()
+        await self._resolver.close()
+        self._manager.remember()
+        await self._spool.close()
+        self._events.close()
+        self._state.close()
+        self._credentials.close()
+
+    # Inside.
+
+    async def _open(self, listener: Listener) -> None:
+        if listener.kind == "http":
+            self._http[listener.address] = server = MetricsServer(listener, self.metrics.registry, self._collect)
+            server.start()
+        else:
+            smtp = SmtpListener(listener, self.settings, self._admission, self._credentials, self.metrics, self.clock)
+            await smtp.start()
+            self._listeners[listener.address] = smtp
+        log.info("listening on %s (%s)", listener.address, listener.kind)
+
+    async def _reload_listeners(self, settings: Settings) -> None:
+        wanted = {listener.address: listener for listener in settings.listener}
+        for address in [a for a in self._http if a not in wanted]:
+            await asyncio.to_thread(self._http.pop(address).close)
+        for address in [a for a in self._listeners if a not in wanted]:
+            old = self._listeners.pop(address)
+            await old.close()
+            task = asyncio.get_running_loop().create_task(old.drain(asyncio.get_running_loop().time() + STOP_S))
+            self._upkeep.append(task)
+        for address, listener in wanted.items():
+            if address in self._listeners:
+                self._listeners[address].reload(listener, settings)
+            elif address in self._http:
+                await asyncio.to_thread(self._http.pop(address).close)
+                await self._open(listener)
+            else:
+                await self._open(listener)
+
+    def _refuse_moves(self, settings: Settings) -> None:
+        """What a running daemon cannot change."""
+        if settings.node.data_dir != self.settings.node.data_dir:
+            raise EngineError("a new data_dir needs a restart")
+        if settings.node.name != self.settings.node.name:
+            raise EngineError("a new node name needs a restart")
+
+    async def _keep_up(self) -> None:
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            try:
+                await self._spool.look_at_disk()
+                await self._spool.compact()
+                await self._spool.sync_events()
+                self._manager.remember()
+                self._budget.forget(self.clock.monotonic())
+            except EngineError as exc:
+                log.error("upkeep: %s", exc)
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await self._manager.sweep()
+            await asyncio.sleep(max(SWEEP_S, sum(self._manager.counts) * SWEEP_PER_DELIVERY_S))
+
+    def _collect(self) -> None:
+        """Set the gauges; called in a thread of the HTTP listener, so it only reads."""
+        metrics, manager = self.metrics, self._manager
+        for state in State:
+            if state not in (State.STORING, State.FINAL):
+                metrics.queued.labels(state.name.lower()).set(manager.counts[state])
+        oldest = next(iter(list(self._spool.messages.values())[:1]), None)
+        metrics.oldest.set(self.clock.time() - oldest.received_at if oldest else 0)
+        metrics.orphans.set(manager.orphans)
+        metrics.spool_bytes.set(self._spool.size)
