@@ -121,7 +121,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         self._networks = [ipaddress.ip_network(network) for network in networks]
         self._tls = tls
         self._request_s = request_s
-        self._threads = threading.BoundedSemaphore(_MAX_THREADS)
+        self._slots = threading.BoundedSemaphore(_MAX_THREADS)
         self._open: dict[socket.socket, float] = {}
         self._open_lock = threading.Lock()
         handler = type("_TimedHandler", (_Handler,), {"timeout": request_s})
@@ -139,7 +139,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         return any(address in network for network in self._networks)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._threads.acquire(blocking=False):
+        if self._slots.acquire(blocking=False):
             super().process_request(request, client_address)
         else:
             self.shutdown_request(request)
@@ -148,7 +148,7 @@ class _Server(ThreadingMixIn, WSGIServer):
         try:
             super().process_request_thread(request, client_address)
         finally:
-            self._threads.release()
+            self._slots.release()
 
     def finish_request(self, request: Any, client_address: Any) -> None:
         request.settimeout(self._request_s)
