@@ -30,7 +30,9 @@ SIGNED = (
     "list-id",
     "feedback-id",
 )
-_POSITION = {name.encode(): position for position, name in enumerate(SIGNED)}
+#: Also with the one blank that may stand before the colon once runs of blanks are one space.
+_POSITION = {name.encode() + blank: position for position, name in enumerate(SIGNED) for blank in (b"", b" ")}
+_PREFIX = tuple(name.encode() + b":" for name in SIGNED)
 
 #: Bodies above this are hashed in pieces: no copy of 25 MiB, and no C call long enough to stall the other threads.
 _PIECE = 64 << 10
@@ -139,16 +141,16 @@ def prepare(content: bytes) -> Prepared:
     found: list[list[bytes]] = [[] for _ in SIGNED]
     position_of = _POSITION.get
     for line in _one_space(_unfold(header)).split(b"\r\n"):
-        colon = line.find(b":")
-        position = position_of(line[:colon].rstrip(b" ").lower())
-        if position is not None and colon > 0:
-            found[position].append(line[colon + 1 :].strip(b" "))
-    fields = []
-    for name, values in zip(_POSITION, found, strict=True):
+        name, colon, value = line.partition(b":")
+        position = position_of(name.lower())
+        if position is not None and colon:
+            found[position].append(_PREFIX[position] + value.strip(b" "))
+    fields: list[bytes] = []
+    for values in found:
         # RFC 6376 5.4.2: of several fields of a name, the last one is taken first.
-        for value in reversed(values):
-            fields.append(b"%b:%b\r\n" % (name, value))
-    return Prepared(b"".join(fields), tuple(map(len, found)), body_hash(body))
+        fields += values if len(values) < 2 else reversed(values)
+    fields.append(b"")
+    return Prepared(b"\r\n".join(fields), tuple(map(len, found)), body_hash(body))
 
 
 def _fold(tokens: list[str]) -> str:

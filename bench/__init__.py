@@ -1,0 +1,1 @@
+"""Measurements; each is a program: `python -m bench.relay`. Each prints the machine, the settings and the figures."""
