@@ -46,6 +46,8 @@ _MESSAGE_ID = re.compile(rb"^message-id:[ \t]*(?:\r\n[ \t]+)?(<[!-;=?-~]{1,250}>
 _MAX_TEXT = 900
 #: Characters of UTF-8 take up to four bytes, and the limit of SMTP is in bytes.
 _MAX_WIDE = 220
+#: Of a header section that is returned alone; the end of a longer one is left out.
+_MAX_HEADER = 64 << 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,6 +200,8 @@ def _recipient_fields(action: Action, recipient: DsnRecipient) -> str:
 def _returned_part(dsn: Dsn, header: bytes, content: bytes) -> bytes:
     """The message or its header section. `global` types where the header itself is not ASCII (RFC 6533 5)."""
     returned = content if dsn.return_content else header
+    if not dsn.return_content and len(header) > _MAX_HEADER:
+        returned = header[: header.rfind(b"\r\n", 0, _MAX_HEADER) + 2]
     if not returned.endswith(b"\r\n"):
         returned += b"\r\n"
     if dsn.return_content:
