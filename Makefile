@@ -63,7 +63,7 @@ bench: packages
 	$(VENV)/bin/python -m bench.dkim
 	$(VENV)/bin/python -m bench.relay
 
-# The installed program is a copy: nothing in it points to this folder, and DESTDIR leaves no trace in it.
+# The installed program is a copy: nothing in it points to this folder or to DESTDIR.
 ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc
 LIB = $(PREFIX)/lib/postrider
 WHEEL = build/wheel
@@ -77,6 +77,10 @@ install: setup
 	"$(DESTDIR)$(LIB)/venv/bin/pip" install -q -c constraints.txt $(WHEEL)/postrider-*.whl </dev/null
 	@# Again from the folder of wheels, which unlike the file's own path is not recorded in the result.
 	"$(DESTDIR)$(LIB)/venv/bin/pip" install -q --no-index --no-deps --force-reinstall --find-links $(WHEEL) postrider
+	@# The scripts beside python carry the path they were installed under; the program needs none of them.
+	"$(DESTDIR)$(LIB)/venv/bin/python" -m pip uninstall -q -y setuptools pip
+	find "$(DESTDIR)$(LIB)/venv/bin" -type f -delete
+	sed -i '/^command/d' "$(DESTDIR)$(LIB)/venv/pyvenv.cfg"
 	printf '%s\n' '#!/bin/sh' 'export POSTRIDER_CONFIG="$${POSTRIDER_CONFIG:-$(ETC)/postrider/postrider.toml}"' \
 		'exec $(LIB)/venv/bin/python -I -m engine.cli.main "$$@"' >"$(DESTDIR)$(PREFIX)/bin/postrider"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/postrider"
@@ -86,6 +90,9 @@ install: setup
 	@for file in postrider.toml providers.toml; do \
 		if [ -e "$(DESTDIR)$(ETC)/postrider/$$file" ]; then echo "$(ETC)/postrider/$$file is there: left as it is"; \
 		else install -m 644 config/$$file "$(DESTDIR)$(ETC)/postrider/$$file"; fi; done
+	@case "$$(readlink -f "$(DESTDIR)$(LIB)/venv/bin/python")" in /home/*|/root/*) \
+		echo "Warning: this Python lies in a home, where the service cannot reach it: make install PYTHON=/usr/bin/python3";; \
+	esac
 	@echo "Installed. Next: the user (systemd-sysusers), then $(ETC)/postrider/postrider.toml,"
 	@echo "then: $(PREFIX)/bin/postrider check && systemctl daemon-reload && systemctl enable --now postrider"
 
