@@ -92,16 +92,16 @@ class NameServers:
         start = self._next = (self._next + 1) % len(self._servers)
         servers = self._servers[start:] + self._servers[:start]
         trouble = "no name server"
-        for attempt in range(self._attempts):
-            server = servers[attempt % len(servers)]
+        for _ in range(self._attempts):
+            server = servers.pop(0)
             began = self._clock.monotonic()
             result, response = await self._try(query, server, kind)
             self._observe(result, self._clock.monotonic() - began)
             if response.finding is not Finding.TROUBLE:
                 return response
             trouble = f"{format_host_port(*server)} {response.detail}"
-            if result == "trouble":
-                servers.remove(server)
+            if result != "trouble":
+                servers.append(server)
             if not servers:
                 break
         return Response(finding=Finding.TROUBLE, detail=trouble)

@@ -6,10 +6,9 @@
         server.asked["example.net", "MX"]     # this name and type
         server.misbehave("mx1.example.net", "servfail")
 
-A zone is text, one record a line (`name [ttl] type data`; `;` begins a comment), or a dict of name -> list of
-`[ttl] type data`. Names are absolute, with or without
-the final dot. A name exists if it has a record or a name
-below it has one; all else is NXDOMAIN. Aliases are followed as far as the zone goes.
+A zone is text, one record a line (`name [ttl] type data`; a line that begins with `;` is a comment), or a dict of
+name -> list of `[ttl] type data`. Names are absolute, with or without the final dot. A name exists if it has a record
+or a name below it has one; all else is NXDOMAIN. Aliases are followed as far as the zone goes.
 """
 
 import contextlib
@@ -69,7 +68,7 @@ class Server:
         self.over_tcp: Counter[str] = Counter()
         self._negative_ttl = negative_ttl
         self._faults: dict[str, str] = {}
-        self._records = _parse(zone)
+        self._records = parse_zone(zone)
         self._gate = threading.Event()
         self._gate.set()
         self._udp, self._tcp = _bind()
@@ -82,7 +81,7 @@ class Server:
 
     def set_zone(self, zone: Zone) -> None:
         """Answer from this zone from now on."""
-        self._records = _parse(zone)
+        self._records = parse_zone(zone)
 
     def misbehave(self, name: str, fault: str) -> None:
         """Do this whenever the name ("*": any name) is asked for; `fault=""` ends it."""
@@ -214,14 +213,15 @@ class Server:
 def zone_lines(zone: Zone) -> Iterator[str]:
     """The records of either form of zone, as lines."""
     if isinstance(zone, str):
-        lines = [line.split(";")[0].strip() for line in zone.splitlines()]
-        yield from (line for line in lines if line)
+        lines = [line.strip() for line in zone.splitlines()]
+        yield from (line for line in lines if line and not line.startswith(";"))
         return
     for name, records in zone.items():
         yield from (f"{name} {record}" for record in records)
 
 
-def _parse(zone: Zone) -> dict[tuple[str, dns.rdatatype.RdataType], dns.rrset.RRset]:
+def parse_zone(zone: Zone) -> dict[tuple[str, dns.rdatatype.RdataType], dns.rrset.RRset]:
+    """The records by owner (lower case, no final dot) and type."""
     records: dict[tuple[str, dns.rdatatype.RdataType], dns.rrset.RRset] = {}
     for line in zone_lines(zone):
         owner, first, rest = line.split(None, 2)
