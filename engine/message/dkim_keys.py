@@ -7,7 +7,7 @@ record it belongs to.
 import base64
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import idna
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -126,8 +126,9 @@ class KeyRing:
     def __len__(self) -> int:
         return sum(map(len, self._by_domain.values())) + len(self._fallback)
 
-    def keys(self) -> tuple[SigningKey, ...]:
-        return (*(key for keys in self._by_domain.values() for key in keys), *self._fallback)
+    def __iter__(self) -> Iterator[SigningKey]:
+        for keys in (*self._by_domain.values(), self._fallback):
+            yield from keys
 
     def find(self, domain: str) -> tuple[SigningKey, ...]:
         """The keys of the domain, else of its nearest parent, else of "*"; empty: the message leaves unsigned."""
