@@ -204,6 +204,33 @@ def test_old_files_are_deleted_but_never_the_newest_with_events(tmp_path: Path) 
     assert (tmp_path / "notes.txt").exists()
 
 
+def test_a_node_without_traffic_forgets_too(tmp_path: Path) -> None:
+    for number in (1, 2):
+        (tmp_path / f"{number:012}.log").write_bytes(received(number))
+        os.utime(tmp_path / f"{number:012}.log", (1000, 1000))
+    clock = StillClock(1000.0)
+    journal = EventJournal(tmp_path, LARGE, 800.0, clock)
+    clock.now = 1801.0
+    journal.sync()
+    assert segment_names(tmp_path) == ["000000000002.log"]
+
+
+def test_files_that_cannot_be_deleted_do_not_stop_the_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fault(*_: object, **__: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    (tmp_path / "000000000001.log").write_bytes(received(1))
+    (tmp_path / "000000000002.log").write_bytes(received(2))
+    os.utime(tmp_path / "000000000001.log", (0, 0))
+    monkeypatch.setattr(os, "unlink", fault)
+    journal = journal_of(tmp_path)
+    journal.write(received(3))
+    journal.sync()
+    assert "old files stay: event journal" in caplog.text
+
+
 def test_modes_and_links(tmp_path: Path) -> None:
     path = events_directory(tmp_path)
     journal = journal_of(path)

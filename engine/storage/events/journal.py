@@ -11,6 +11,7 @@ another; the owner writes again what it wrote since the last sync that returned 
 """
 
 import contextlib
+import logging
 import os
 import re
 import stat
@@ -19,6 +20,8 @@ from pathlib import Path
 from engine.base.clock import Clock, SystemClock
 from engine.base.errors import StorageError
 from engine.storage.events.event import event_id
+
+log = logging.getLogger(__name__)
 
 #: More than the longest line: replies and addresses are bounded at intake and in the SMTP client.
 _TAIL_BYTES = 1 << 20
@@ -54,12 +57,13 @@ class EventJournal:
         self._fd = -1
         self._size = 0
         self._rotate_at = 0.0
+        self._expire_at = 0.0
         self._number = 0
         self.last_id = (0, -1)
         try:
             self._directory_fd = _open_directory(directory)
             self._resume()
-            self.expire()
+            self._forget()
         except OSError as exc:
             raise self._fault(exc) from exc
 
@@ -87,18 +91,21 @@ class EventJournal:
         self._size += len(data)
 
     def sync(self) -> None:
-        """All that was written is on disk when this returns."""
-        if self._fd < 0:
-            return
-        try:
-            os.fdatasync(self._fd)
-        except OSError as exc:
-            self._abandon()
-            raise self._fault(exc) from exc
+        """All that was written is on disk when this returns. Now and then it also deletes what is old."""
+        if self._fd >= 0:
+            try:
+                os.fdatasync(self._fd)
+            except OSError as exc:
+                self._abandon()
+                raise self._fault(exc) from exc
+        if self._clock.time() >= self._expire_at:
+            self._forget()
 
     def expire(self) -> None:
         """Delete the files last written to more than `keep_s` ago, but not the newest that has events."""
-        oldest = self._clock.time() - self._keep_s
+        now = self._clock.time()
+        oldest = now - self._keep_s
+        self._expire_at = now + self._keep_s / 8
         try:
             found = [(name, self._stat(name)) for name in segment_names(self._directory_fd)]
             newest = max((name for name, info in found if info.st_size), default="")
@@ -152,7 +159,14 @@ class EventJournal:
             raise self._fault(exc) from exc
         self._size = 0
         self._rotate_at = now + self._keep_s / 8
-        self.expire()
+        self._forget()
+
+    def _forget(self) -> None:
+        """Expire; what cannot be deleted is no reason to stop writing."""
+        try:
+            self.expire()
+        except StorageError as exc:
+            log.warning("old files stay: %s", exc)
 
     def _open(self, name: str, flags: int) -> int:
         flags |= os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
