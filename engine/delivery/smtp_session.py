@@ -1,0 +1,345 @@
+"""One SMTP connection to one host: opened, used for one message after the other, closed.
+
+The protocol is in protocol.smtp_client, the socket in net.stream, the meaning of what happens in trouble.py; here
+they are put together, and what the envelope asks for meets what the server offers.
+"""
+
+import asyncio
+import ipaddress
+import ssl
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Literal, Self
+
+from engine.base.errors import EngineError, NetworkError, ProtocolError
+from engine.base.settings import Delivery, TlsLevel
+from engine.delivery import trouble
+from engine.delivery.trouble import SessionFailed, StaleConnection
+from engine.message.envelope import Envelope, Recipient
+from engine.message.outcome import Outcome
+from engine.net import stream as net
+from engine.protocol import smtp_commands as commands
+from engine.protocol.smtp_client import SmtpClient
+from engine.protocol.smtp_content import Content
+from engine.protocol.smtp_steps import Patience
+from engine.routing.plan import Endpoint
+
+#: After this many idle seconds the first write is the envelope alone. Until then a server that hangs up is rare
+#: enough to save the round trip; if it does all the same, the outcome is unknown (D3).
+CAREFUL_AFTER_S = 1.0
+#: TLS from the first byte, unless TLS is switched off (RFC 8314).
+_SUBMISSIONS = 465
+_QUIT_S = 5.0
+
+ProvenLevel = Literal["none", "encrypt", "verify"]
+
+
+class SmtpSession:
+    """Made by `connect`. One transaction at a time; `usable` says whether another may be given to it.
+
+    remote: "mx1.example.org[192.0.2.7]:25". tls_level: what was reached, whatever was asked. tls_note: why it is less
+    than was tried, or "". transactions: how many were begun. in_doubt: the end of data of the running transaction was
+    sent, so that ending it now means UNKNOWN. dsn: the server passes DSN parameters on.
+    """
+
+    __slots__ = (
+        "_client", "_idle_since", "_limits", "_loop", "_stream", "endpoint", "remote", "tls_level", "tls_note",
+        "transactions",
+    )  # fmt: skip
+
+    def __init__(self, client: SmtpClient, stream: net.Stream, endpoint: Endpoint, limits: Delivery) -> None:
+        self._client = client
+        self._stream = stream
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._idle_since = 0.0
+        self.endpoint = endpoint
+        self.remote = str(endpoint)
+        self.tls_level: ProvenLevel = "none"
+        self.tls_note = ""
+        self.transactions = 0
+
+    @classmethod
+    async def connect(
+        cls,
+        endpoint: Endpoint,
+        *,
+        source_address: str,
+        ehlo: str,
+        tls: TlsLevel,
+        credentials: tuple[str, str] | None,
+        limits: Delivery,
+        contexts: net.TlsContexts,
+        open_stream: net.Connect = net.connect,
+    ) -> Self:
+        """A session ready for its first transaction. Raises SessionFailed.
+
+        tls "opportunistic": a handshake that fails costs a second connection, in the clear; `tls_note` says so.
+        """
+
+        attempt = partial(
+            cls._open,
+            endpoint,
+            source_address=source_address,
+            ehlo=ehlo,
+            credentials=credentials,
+            limits=limits,
+            contexts=contexts,
+            open_stream=open_stream,
+        )
+        try:
+            return await attempt(tls)
+        except SessionFailed as failure:
+            if tls != "opportunistic" or not isinstance(failure.fault, net.TlsFailed):
+                raise
+            session = await attempt("none")
+            session.tls_note = f"{failure.fault}; sent in the clear"
+            return session
+
+    @classmethod
+    async def _open(
+        cls,
+        endpoint: Endpoint,
+        level: TlsLevel,
+        *,
+        source_address: str,
+        ehlo: str,
+        credentials: tuple[str, str] | None,
+        limits: Delivery,
+        contexts: net.TlsContexts,
+        open_stream: net.Connect,
+    ) -> Self:
+        client = SmtpClient(_patience(limits))
+        context = None if level == "none" else contexts.for_level(level)
+        implicit = endpoint.port == _SUBMISSIONS and context is not None
+        try:
+            stream = await open_stream(
+                endpoint.address,
+                endpoint.port,
+                client,
+                source=source_address,
+                timeout_s=limits.connect_timeout,
+                tls=(context, endpoint.name) if implicit and context is not None else None,
+            )
+        except NetworkError as fault:
+            phase = "starttls" if isinstance(fault, net.TlsFailed) else "connect"
+            raise SessionFailed(str(endpoint), phase, fault=fault) from fault
+        session = cls(client, stream, endpoint, limits)
+        try:
+            await session._step("banner")
+            client.hello(ehlo)
+            await session._step("ehlo")
+            if context is not None and not implicit:
+                await session._start_tls(level, context, ehlo)
+            elif implicit:
+                session.tls_level = "verify" if level == "verify" else "encrypt"
+            if credentials is not None:
+                await session._authenticate(credentials)
+        except BaseException:
+            stream.abort()
+            raise
+        session._idle_since = session._loop.time()
+        return session
+
+    async def _step(self, phase: str) -> None:
+        """The exchange just started; raises SessionFailed unless its last reply is a 2xx and another may follow."""
+        client = self._client
+        try:
+            await self._stream.exchange(self._limits.transaction_timeout)
+        except EngineError as fault:
+            raise SessionFailed(self.remote, phase, fault=fault) from fault
+        if client.reply is None or client.reply.code >= 300:
+            raise SessionFailed(self.remote, phase, reply=client.reply)
+        self._check_in_step(phase)
+
+    def _check_in_step(self, phase: str) -> None:
+        if not self._client.usable:
+            raise SessionFailed(self.remote, phase, fault=ProtocolError("a reply before the command"))
+
+    async def _start_tls(self, level: TlsLevel, context: ssl.SSLContext, ehlo: str) -> None:
+        client = self._client
+        must = level != "opportunistic"
+        if not client.extensions.starttls:
+            if must:
+                words = f"TLS is required, but was not offered by {self.remote}"
+                raise SessionFailed(self.remote, "starttls", words=words, status_code="4.7.4")
+            return
+        client.starttls()
+        try:
+            await self._step("starttls")
+        except SessionFailed as failure:
+            # A refusal leaves the connection as it was; without a need for TLS it goes on in the clear, as Postfix's.
+            if must or failure.reply is None or not client.usable:
+                raise
+            self.tls_note = f"STARTTLS refused: {failure.reply}"
+            return
+        try:
+            await self._stream.start_tls(context, self.endpoint.name, self._limits.command_timeout)
+        except EngineError as fault:
+            raise SessionFailed(self.remote, "starttls", fault=fault) from fault
+        client.secured()
+        self.tls_level = "verify" if level == "verify" else "encrypt"
+        client.hello(ehlo)
+        await self._step("ehlo")
+
+    async def _authenticate(self, credentials: tuple[str, str]) -> None:
+        if self.tls_level == "none" and not ipaddress.ip_address(self.endpoint.address).is_loopback:
+            words = f"credentials are not sent to {self.remote} without TLS"
+            raise SessionFailed(self.remote, "auth", words=words)
+        if not self._client.extensions.auth & {"PLAIN", "LOGIN"}:
+            words = f"{self.remote} offers neither AUTH PLAIN nor LOGIN"
+            raise SessionFailed(self.remote, "auth", words=words)
+        self._client.authenticate(*credentials)
+        await self._step("auth")
+
+    # ---- in use
+
+    @property
+    def usable(self) -> bool:
+        """Another transaction may be given to it: idle, in step (D2), and not known to be closed."""
+        return self._stream.open and self._client.usable
+
+    @property
+    def dsn(self) -> bool:
+        return self._client.extensions.dsn
+
+    @property
+    def in_doubt(self) -> bool:
+        transaction = self._client.transaction
+        return transaction is not None and transaction.end_sent and not self._client.done
+
+    def meets(self, need: TlsLevel) -> bool:
+        """Its proven TLS level is enough for a domain with this need."""
+        match need:
+            case "none" | "opportunistic":
+                return True
+            case "encrypt":
+                return self.tls_level != "none"
+            case "verify":
+                return self.tls_level == "verify"
+
+    def on_close(self, callback: Callable[[], None] | None) -> None:
+        """Call this, once, when the connection ends: for an idle one that the server closes."""
+        self._stream.on_close(callback)
+
+    async def transact(
+        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes
+    ) -> list[Outcome]:
+        """Send the message to these recipients of the envelope; one outcome each, in no particular order.
+
+        prefix: header fields to put before the content, each ending in CRLF. Raises nothing for what the peer does,
+        but StaleConnection: the server had closed a connection used before, and nothing was taken. Cancelling
+        drops the connection; `abort` does the same and lets this return (DEFERRED or UNKNOWN).
+        """
+        if not self.usable:
+            if self.transactions:
+                raise StaleConnection(self.remote)
+            return trouble.lost(indexes, self.remote, NetworkError("lost connection"))
+        body = Content(prefix, content)
+        outcomes, mail, asked, rcpts = self._envelope(envelope, indexes, body, prefix, content)
+        if not rcpts:
+            return outcomes
+        client = self._client
+        reused = self.transactions > 0
+        self.transactions += 1
+        careful = reused and self._loop.time() - self._idle_since > CAREFUL_AFTER_S
+        transaction = client.begin(mail, rcpts, body, careful=careful)
+        fault: EngineError | None = None
+        try:
+            await self._stream.exchange(self._limits.transaction_timeout)
+        except EngineError as exc:
+            fault = exc
+        except BaseException:
+            self._stream.abort("cancelled")
+            raise
+        self._idle_since = self._loop.time()
+        if not client.usable:
+            self._stream.abort("out of step")
+            if reused and trouble.is_stale(transaction):
+                raise StaleConnection(self.remote) from fault
+        if outcomes:
+            return outcomes + trouble.settled(transaction, asked, self.remote, fault)
+        return trouble.settled(transaction, asked, self.remote, fault)
+
+    def _envelope(
+        self, envelope: Envelope, indexes: Sequence[int], body: Content, prefix: bytes, content: bytes
+    ) -> tuple[list[Outcome], bytes, Sequence[int], list[bytes]]:
+        """Outcomes decided without asking; then MAIL, the indexes to ask for, and their RCPTs (none: nobody)."""
+        offered = self._client.extensions
+        if offered.size_limit and body.size > offered.size_limit:
+            return trouble.too_large(indexes, self.remote, body.size, offered.size_limit), b"", (), []
+        recipients = envelope.recipients
+        smtputf8 = _needs_smtputf8(envelope, indexes, prefix, content)
+        if smtputf8 and not offered.smtputf8:
+            return trouble.needs_smtputf8(indexes, self.remote), b"", (), []
+        try:
+            mail = commands.mail(
+                envelope.sender,
+                size=body.size if offered.size else None,
+                body="8BITMIME" if offered.eightbit and envelope.body != "7BIT" else "",
+                smtputf8=smtputf8,
+                ret=envelope.ret if offered.dsn else "",
+                envid=envelope.envid if offered.dsn else "",
+            )
+        except commands.InvalidArgument as why:
+            return trouble.unsafe_message(indexes, self.remote, why), b"", (), []
+        try:
+            return [], mail, indexes, [_rcpt(recipients[index], offered.dsn) for index in indexes]
+        except commands.InvalidArgument:
+            return self._safe_recipients(mail, recipients, indexes)
+
+    def _safe_recipients(
+        self, mail: bytes, recipients: Sequence[Recipient], indexes: Sequence[int]
+    ) -> tuple[list[Outcome], bytes, Sequence[int], list[bytes]]:
+        """Sort out the recipients that no command may hold."""
+        outcomes, asked, rcpts = [], [], []
+        for index in indexes:
+            try:
+                rcpts.append(_rcpt(recipients[index], self.dsn))
+                asked.append(index)
+            except commands.InvalidArgument as why:
+                outcomes.append(trouble.unsafe_address(index, self.remote, why))
+        return outcomes, mail, asked, rcpts
+
+    # ---- the end
+
+    async def quit(self) -> None:
+        """Say goodbye and close; five seconds at most. Raises nothing."""
+        if self.usable:
+            self._client.quit()
+            try:
+                await self._stream.exchange(min(_QUIT_S, self._limits.command_timeout))
+            except EngineError:
+                return
+        self._stream.close()
+
+    def abort(self, why: str = "aborted") -> None:
+        """Drop the connection now. A transaction under way returns its outcomes."""
+        self._stream.abort(why)
+
+
+def _patience(limits: Delivery) -> Patience:
+    return Patience(
+        greeting=limits.banner_timeout,
+        command=limits.command_timeout,
+        rcpt=limits.rcpt_timeout,
+        data=limits.data_timeout,
+        end=limits.end_of_data_timeout,
+        content=limits.data_timeout,
+    )
+
+
+def _rcpt(recipient: Recipient, dsn: bool) -> bytes:
+    if dsn:
+        return commands.rcpt(recipient.address, notify=recipient.notify, orcpt=recipient.orcpt)
+    return commands.rcpt(recipient.address)
+
+
+def _needs_smtputf8(envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes) -> bool:
+    """RFC 6531: an address or the header is not ASCII. A client's SMTPUTF8 alone, with neither, needs nothing."""
+    if not envelope.smtputf8:
+        return False
+    if not envelope.sender.isascii() or not all(envelope.recipients[index].address.isascii() for index in indexes):
+        return True
+    end = content.find(b"\r\n\r\n")
+    return not (prefix.isascii() and content[: end if end >= 0 else len(content)].isascii())

@@ -1,0 +1,103 @@
+"""Message content on its way to a server: lines that end in CRLF and nothing else, dots stuffed (RFC 5321 4.5.2).
+
+Whatever is handed in comes out framed: a bare CR or LF becomes a CRLF and the last line is ended, so that no
+content can end the data early or smuggle a command past a server that reads line ends in its own way. The spool
+holds pure CRLF already; for it this is two or three scans and no copy.
+"""
+
+#: Contents up to this size go out in one write, with the envelope where the server offers CHUNKING.
+WHOLE_BYTES = 64 << 10
+#: Larger ones go out in slices of this size; each is a BDAT chunk.
+SLICE_BYTES = 256 << 10
+
+_DOT_LINE = b"\r\n."
+
+
+def is_framed(data: bytes, start: int = 0, end: int | None = None) -> bool:
+    """Every CR is followed by LF and every LF follows a CR."""
+    pairs = data.count(b"\r\n", start, end)
+    return data.count(b"\n", start, end) == pairs and data.count(b"\r", start, end) == pairs
+
+
+def reframed(data: bytes) -> bytes:
+    """Every CRLF, bare CR and bare LF as CRLF."""
+    return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
+class Content:
+    """A prefix of header fields and a content, given out once, as one piece or in slices.
+
+    size: bytes before stuffing, for SIZE=. stuffed: for DATA; else for BDAT.
+    """
+
+    __slots__ = ("_data", "_in_line", "_next", "_parts", "_position", "size")
+
+    def __init__(self, prefix: bytes, content: bytes) -> None:
+        if prefix and not prefix.endswith(b"\r\n"):
+            prefix = reframed(prefix).removesuffix(b"\r\n") + b"\r\n"
+        self.size = len(prefix) + len(content)
+        if self.size <= WHOLE_BYTES:
+            self._parts: tuple[bytes, ...] = (prefix + content if prefix else content,)
+        else:
+            self._parts = (prefix, content) if prefix else (content,)
+        self._data = self._parts[0]
+        self._next = 1
+        self._position = 0
+        self._in_line = False  #: the last piece ended inside a line
+
+    @property
+    def small(self) -> bool:
+        return self.size <= WHOLE_BYTES
+
+    def whole(self, stuffed: bool) -> bytes:
+        """All of a small content, framed; without the final dot."""
+        data = self._parts[0]
+        if not is_framed(data):
+            data = reframed(data)
+        if data and not data.endswith(b"\r\n"):
+            data += b"\r\n"
+        return dot_stuffed(data) if stuffed else data
+
+    def take(self, stuffed: bool) -> tuple[bytes | memoryview, bool]:
+        """The next slice, framed, and whether it is the last. No copy is made of a slice that needs no change."""
+        start = self._position
+        data = self._data
+        end = _cut(data, start)
+        self._position = end
+        last = end == len(data) and self._next == len(self._parts)
+        if end == len(data) and not last:
+            self._data, self._position = self._parts[self._next], 0
+            self._next += 1
+        piece: bytes | memoryview
+        if is_framed(data, start, end) and not (stuffed and self._needs_stuffing(data, start, end)):
+            piece = memoryview(data)[start:end]
+        else:
+            part = reframed(data[start:end])
+            piece = _stuffed(part, self._in_line) if stuffed else part
+        self._in_line = end > start and data[end - 1] not in b"\r\n"
+        if last and self._in_line:
+            piece = bytes(piece) + b"\r\n"
+        return piece, last
+
+    def _needs_stuffing(self, data: bytes, start: int, end: int) -> bool:
+        at_start = not self._in_line and data[start : start + 1] == b"."
+        return at_start or data.find(_DOT_LINE, start, end) >= 0
+
+
+def _cut(data: bytes, start: int) -> int:
+    """Where the slice from start ends: never between a CR and its LF."""
+    end = min(start + SLICE_BYTES, len(data))
+    if data[end - 1 : end + 1] == b"\r\n":
+        end += 1
+    return end
+
+
+def dot_stuffed(data: bytes) -> bytes:
+    """Framed content with a dot before each line's own first dot."""
+    return _stuffed(data, False)
+
+
+def _stuffed(data: bytes, in_line: bool) -> bytes:
+    if _DOT_LINE in data:
+        data = data.replace(_DOT_LINE, b"\r\n..")
+    return b"." + data if not in_line and data.startswith(b".") else data

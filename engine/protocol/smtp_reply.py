@@ -1,0 +1,156 @@
+"""Replies of an SMTP server: bytes in, `Reply` values out (RFC 5321 4.2).
+
+P1: any bytes give replies or a ProtocolError.  P2: how they are cut into chunks does not matter, which is why the
+parser is asked for one reply at a time: those before the fault are given out before it is raised.
+
+Lenient where servers in the field are: a bare LF ends a line, the text may be missing, 8-bit, or full of control
+characters (escaped in `Reply.text`, so that a log or a DSN may quote it). Strict where leniency hides trouble: the
+code is 200..599 and the same on every line, what follows it is a space, a hyphen or nothing (Postfix is as strict;
+with pipelining, skipping garbage would give one command the reply of another).
+"""
+
+import re
+
+from engine.base.errors import ProtocolError
+
+#: RFC 5321 4.5.3.1.5 says 512; Postfix takes 2,048. Doubled once more: text of some filters is longer.
+MAX_LINE_BYTES = 4096
+#: All lines of one reply together. The longest honest ones, of EHLO, have 30 lines.
+MAX_REPLY_BYTES = 64 << 10
+
+_CODES = {b"%d" % code: code for code in range(200, 600)}
+_ENHANCED = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?=[ \t]|$)")
+
+
+class Reply:
+    """One reply. code: 200..599. lines: what follows code and separator on each line, without line ends, raw."""
+
+    __slots__ = ("code", "lines")
+
+    def __init__(self, code: int, lines: tuple[bytes, ...]) -> None:
+        self.code = code
+        self.lines = lines
+
+    @property
+    def enhanced(self) -> str:
+        """The enhanced code (RFC 2034), as "5.1.1"; "" where there is none or its class contradicts the code."""
+        line = self.lines[0]
+        match = _ENHANCED.match(line)
+        if match is None or line[0] - 48 != self.code // 100:
+            return ""
+        return match[0].decode("ascii")
+
+    @property
+    def text(self) -> str:
+        """The words in one printable line. An enhanced code repeated on each line is kept once (RFC 2034 4)."""
+        raw = self.lines[0]
+        if len(self.lines) > 1:
+            raw = self._joined()
+        text = raw.decode("utf-8", "backslashreplace")
+        return text if text.isprintable() else "".join(map(_escape, text))
+
+    def _joined(self) -> bytes:
+        enhanced = _ENHANCED.match(self.lines[0])
+        again = enhanced[0] if enhanced else b""
+        rest = (line.removeprefix(again).strip() for line in self.lines[1:])
+        return b" ".join((self.lines[0].rstrip(), *filter(None, rest)))
+
+    def __str__(self) -> str:
+        """As logs and DSNs quote it: `550 5.1.1 no such user`."""
+        return f"{self.code} {self.text}".rstrip()
+
+    def __repr__(self) -> str:
+        return f"Reply({self.code}, {self.lines!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Reply) and self.code == other.code and self.lines == other.lines
+
+    def __hash__(self) -> int:
+        return hash((self.code, self.lines))
+
+
+def _escape(char: str) -> str:
+    """A tab is a space; what a terminal or a line format could act on is written as an escape."""
+    if char == "\t":
+        return " "
+    return char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
+
+
+class ReplyParser:
+    """Cuts a stream into replies. `feed` bytes, then call `next_reply` until it gives None.
+
+    After a ProtocolError every further call raises it again: what follows a fault has no meaning.
+    """
+
+    __slots__ = ("_buffer", "_code", "_fault", "_lines", "_reply_bytes", "_start")
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._start = 0
+        self._code = b""
+        self._lines: list[bytes] = []
+        self._reply_bytes = 0
+        self._fault: ProtocolError | None = None
+
+    @property
+    def idle(self) -> bool:
+        """Nothing begun: no byte of a further reply has come."""
+        return self._start == len(self._buffer) and not self._lines
+
+    def feed(self, data: bytes) -> None:
+        """More bytes. Holds at most one line's limit and this chunk once `next_reply` gave None."""
+        self._buffer = self._buffer[self._start :] + data if self._start < len(self._buffer) else data
+        self._start = 0
+
+    def next_reply(self) -> Reply | None:
+        """The next complete reply, or None until more is fed. Raises ProtocolError."""
+        if self._fault is not None:
+            raise self._fault
+        try:
+            return self._parse()
+        except ProtocolError as fault:
+            self._fault = fault
+            self._buffer = b""
+            raise
+
+    def _parse(self) -> Reply | None:
+        buffer = self._buffer
+        while True:
+            start = self._start
+            end = buffer.find(b"\n", start)
+            length = (end if end >= 0 else len(buffer)) - start
+            if length > MAX_LINE_BYTES:
+                raise ProtocolError(f"a reply line of more than {MAX_LINE_BYTES} bytes")
+            if end < 0:
+                return None
+            self._start = end + 1
+            code = buffer[start : start + 3]
+            stop = end - 1 if end > start and buffer[end - 1] == 13 else end
+            separator = buffer[start + 3 : start + 4] if stop > start + 3 else b""
+            number = _CODES.get(code)
+            if number is None or separator not in (b"", b" ", b"-"):
+                raise ProtocolError(f"not a reply: {_excerpt(buffer[start:stop])}")
+            if separator != b"-" and not self._lines:
+                return Reply(number, (buffer[start + 4 : stop],))
+            self._continue(code, buffer[start + 4 : stop])
+            if separator != b"-":
+                reply = Reply(number, tuple(self._lines))
+                self._lines.clear()
+                self._reply_bytes = 0
+                return reply
+
+    def _continue(self, code: bytes, text: bytes) -> None:
+        """One more line of a multi-line reply."""
+        if self._lines and code != self._code:
+            raise ProtocolError(f"codes {self._code.decode()} and {code.decode()} in one reply")
+        self._code = code
+        self._lines.append(text)
+        self._reply_bytes += len(text) + 6
+        if self._reply_bytes > MAX_REPLY_BYTES:
+            raise ProtocolError(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+
+
+def _excerpt(line: bytes) -> str:
+    """The start of a line, fit for a log."""
+    text = line[:60].decode("ascii", "backslashreplace")
+    return repr(text)
