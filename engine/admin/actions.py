@@ -8,15 +8,16 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+from engine.admin.door import ALL
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.delivery import trouble
+from engine.delivery.courier import Verdict
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import Delivery, State
 
 Row = dict[str, Any]
 _SLICE = 500
-ALL = "*"
 
 
 async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
@@ -51,17 +52,17 @@ async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
     yield await _each([d for d in deliveries if d.state is State.HELD], lambda d: _resume_one(parts, d))
 
 
-async def bounce(parts: Parts, target: str, reason: str = "bounced by the postmaster") -> AsyncIterator[Row]:
+async def bounce(parts: Parts, target: str, reason: str = "") -> AsyncIterator[Row]:
     """Fail what is queued, with a notification to the sender."""
-    yield await _settle(parts, target, lambda index: trouble.bounced_by_operator(index, reason))
+    yield await _settle(parts, target, lambda indexes: trouble.bounced(indexes, reason))
 
 
 async def purge(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Remove what is queued; nobody is told but the event journal."""
-    yield await _settle(parts, target, trouble.removed_by_operator)
+    yield await _settle(parts, target, trouble.purged)
 
 
-async def _settle(parts: Parts, target: str, verdict: Callable[[int], Any]) -> Row:
+async def _settle(parts: Parts, target: str, verdict: Verdict) -> Row:
     def one(delivery: Delivery) -> bool:
         if not parts.manager.seize(delivery):
             return False

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from engine.admin.server import SOCKET_NAME
+from engine.admin.door import SOCKET_NAME
 from engine.base.errors import EngineError
 
 

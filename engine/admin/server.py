@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from engine.admin import actions, views
+from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 
 log = logging.getLogger(__name__)
 
-SOCKET_NAME = "admin.sock"
 #: A request is a command with a few words.
 _MAX_REQUEST_BYTES = 64 << 10
 _READ_TIMEOUT_S = 10.0

@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from engine.admin.actions import ALL
 from engine.admin.client import ask
+from engine.admin.door import ALL
 from engine.base.units import format_duration
 from engine.cli.common import Commands, add_config, add_json, print_json, print_rows, settings_of
 

@@ -1,0 +1,7 @@
+"""What both sides of the operator's door know, without importing the engine behind it."""
+
+#: The Unix socket in data_dir.
+SOCKET_NAME = "admin.sock"
+
+#: A target that means every queue.
+ALL = "*"
