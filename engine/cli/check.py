@@ -8,9 +8,6 @@ from engine.base.settings import Settings
 from engine.base.settings_checks import warnings_of
 from engine.base.settings_file import load_providers, read_settings
 from engine.cli.common import Commands, add_config, add_json, print_json
-from engine.delivery.keyring import load_keys
-from engine.routing.providers import problems as provider_problems
-from engine.routing.routes import own_relays, password_problems
 
 
 def register(commands: Commands) -> None:
@@ -22,7 +19,10 @@ def register(commands: Commands) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Exit status 0 if the daemon would start with these settings, warnings or not; otherwise 2."""
+    """Exit status 0 if nothing is wrong, warnings or not; otherwise 2."""
+    from engine.delivery.keyring import load_keys
+    from engine.routing.routes import own_relays, password_problems
+
     name = args.config.name
     settings, problems = read_settings(args.config)
     problems += _provider_problems(settings, name)
@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
 
 def _provider_problems(settings: Settings, name: str) -> list[str]:
     """Rows that never do what they say, file by file: a row that takes over one of the other file is meant to."""
+    from engine.routing.providers import problems as provider_problems
+
     file = Path(settings.routing.providers_file)
     shipped = load_providers(file, []) if file.is_file() else ()
     own = [row for row in settings.provider if row not in shipped]

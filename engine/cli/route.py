@@ -14,17 +14,17 @@ ada@example.org
 
 import argparse
 import asyncio
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from engine.base.clock import SystemClock
-from engine.base.metrics import Metrics
 from engine.base.settings import Settings, Source
 from engine.base.units import format_duration
 from engine.cli.common import Commands, add_config, add_json, print_json, settings_of
 from engine.message.address import AddressError, destination_of
-from engine.net.resolver import Resolver
 from engine.routing.plan import Limits, NoRoute, Plan
-from engine.routing.router import Router
+
+if TYPE_CHECKING:
+    from engine.routing.router import Router
 
 
 def register(commands: Commands) -> None:
@@ -47,6 +47,10 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _find(settings: Settings, addresses: list[str]) -> list[dict[str, Any]]:
+    from engine.base.metrics import Metrics
+    from engine.net.resolver import Resolver
+    from engine.routing.router import Router
+
     clock = SystemClock()
     resolver = Resolver(settings.resolver, Metrics(), clock)
     router = Router(settings, resolver, clock)
@@ -56,7 +60,7 @@ async def _find(settings: Settings, addresses: list[str]) -> list[dict[str, Any]
         await resolver.close()
 
 
-async def _row(router: Router, clock: SystemClock, address: str) -> dict[str, Any]:
+async def _row(router: "Router", clock: SystemClock, address: str) -> dict[str, Any]:
     """One address as a row of facts: with "hosts", or with "status", "status_code" and "reply"."""
     try:
         destination = destination_of(address if "@" in address else f"postmaster@{address}")
