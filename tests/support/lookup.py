@@ -3,6 +3,10 @@
 from collections import Counter
 
 import dns.rdatatype
+from dns.rdata import Rdata
+from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.IN.A import A
+from dns.rdtypes.IN.AAAA import AAAA
 
 from engine.base.clock import Clock
 from engine.net.dns_query import Finding, Record, RecordType
@@ -36,7 +40,10 @@ class ZoneLookup:
         return Answer(finding=finding, expires_at=now + self._negative_ttl, detail=detail)
 
 
-def _record(rdata: dns.rdata.Rdata) -> Record:
-    if rdata.rdtype == dns.rdatatype.MX:
-        return Record(rdata.exchange.to_text(omit_final_dot=True).lower(), rdata.preference)
-    return Record(rdata.address)
+def _record(rdata: Rdata) -> Record:
+    match rdata:
+        case MX():
+            return Record(rdata.exchange.to_text(omit_final_dot=True).lower(), rdata.preference)
+        case A() | AAAA():
+            return Record(rdata.address)
+    raise AssertionError(f"no lookups of {rdata.rdtype} here")
