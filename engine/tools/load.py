@@ -7,7 +7,6 @@ and duplicates can be no more than what was in flight.
 
 import asyncio
 import random
-import ssl
 import time
 from array import array
 from collections import Counter
@@ -15,31 +14,10 @@ from dataclasses import dataclass
 from typing import TextIO
 
 from engine.tools.load_message import MessageMaker
+from engine.tools.load_options import LoadOptions
 from engine.tools.load_session import Answer, LoadSession, SessionLost
 
 _RECONNECT_S = (0.02, 1.0)  #: pause before a new connection: first, at most
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """What to send. rate: messages a second of all sessions together, 0 as fast as answered."""
-
-    host: str
-    port: int
-    messages: int
-    sessions: int = 20
-    size: int = 4096
-    messages_per_connection: int = 10
-    recipients: int = 1
-    domains: int = 1
-    domain: str = "load.example"
-    sender: str = "sender@load.example"
-    ehlo: str = "load.example"
-    tls: ssl.SSLContext | None = None
-    pipelining: bool = True
-    rate: float = 0.0
-    patience_s: float = 60.0
-    seed: int | None = None
 
 
 @dataclass(slots=True)

@@ -4,10 +4,9 @@ import random
 import secrets
 import time
 from email.utils import formatdate
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-if TYPE_CHECKING:
-    from engine.tools.load import LoadOptions
+from engine.tools.load_options import LoadOptions
 
 _PROSE = (
     "the of and to in a is that for it as was with be by on not he his but at are this have from or had an they which "
@@ -30,7 +29,7 @@ class LoadMessage(NamedTuple):
 class MessageMaker:
     """Makes message number N of a run; the same number gives the same id and addresses again."""
 
-    def __init__(self, options: "LoadOptions") -> None:
+    def __init__(self, options: LoadOptions) -> None:
         self._options = options
         self.run_id = secrets.token_hex(4) if options.seed is None else f"{options.seed & 0xFFFFFFFF:08x}"
         self._text = _prose(options.size, random.Random(options.seed or 0))  # noqa: S311  text, no secrets

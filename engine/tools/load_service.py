@@ -10,7 +10,8 @@ from engine.base.errors import ConfigError
 from engine.base.hostport import parse_host_port
 from engine.base.units import parse_rate, parse_size
 from engine.tools.certificate import trusting_context
-from engine.tools.load import Load, LoadOptions, LoadReport
+from engine.tools.load import Load, LoadReport
+from engine.tools.load_options import LoadOptions
 
 
 def run_load(args: argparse.Namespace) -> int:

@@ -6,13 +6,10 @@ Deliberately not the engine's own SMTP client: a fault there must not hide in th
 import asyncio
 import ssl
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from engine.base.errors import NetworkError
 from engine.tools.load_message import LoadMessage
-
-if TYPE_CHECKING:
-    from engine.tools.load import LoadOptions
+from engine.tools.load_options import LoadOptions
 
 _CONNECT_S = 10.0
 _MAX_REPLY = 65536
@@ -47,7 +44,7 @@ class LoadSession(asyncio.Protocol):
         self.pipelining = False
 
     @classmethod
-    async def connect(cls, options: "LoadOptions") -> "LoadSession":
+    async def connect(cls, options: LoadOptions) -> "LoadSession":
         """Connected, greeted, EHLO said, STARTTLS done if asked for. Raises SessionLost or OSError."""
         loop = asyncio.get_running_loop()
         try:

@@ -6,7 +6,8 @@ A bare asyncio.Protocol; the replies of one read go out in one write, so that th
 import asyncio
 import ssl
 
-from engine.tools.sink_dialogue import Dialogue, SinkOptions
+from engine.tools.sink_dialogue import Dialogue
+from engine.tools.sink_options import SinkOptions
 from engine.tools.sink_tally import Shelf, Tally
 
 _BACKLOG = 1024

@@ -6,12 +6,11 @@ Framing is strict: only CRLF.CRLF ends a message. Whatever a client sends gives 
 
 import base64
 import re
-import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 
-from engine.tools.sink_rules import DROP, Pace, Script
+from engine.tools.sink_options import SinkOptions
+from engine.tools.sink_rules import DROP
 from engine.tools.sink_tally import Shelf, Tally, message_id_of
 
 _PATH = re.compile(
@@ -19,26 +18,6 @@ _PATH = re.compile(
 )
 _MAX_LINE = 16384  #: longer than any command with extensions
 _MAX_HELD = 1 << 20  #: pipelined input kept while a delayed reply is due
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SinkOptions:
-    """How a sink behaves. tls: offers STARTTLS, or with `implicit` speaks TLS at once. login: "user:password"."""
-
-    name: str = "sink.example"
-    script: Script = field(default_factory=Script)
-    max_connections: int = 10_000
-    max_size: int = 100 << 20
-    pace: Pace | None = None
-    pace_reply: bytes = b"451 4.7.1 too many messages a second, try later\r\n"
-    pipelining: bool = True
-    chunking: bool = False
-    eightbit: bool = True
-    smtputf8: bool = True
-    dsn: bool = True
-    tls: ssl.SSLContext | None = None
-    implicit: bool = False
-    login: str = ""
 
 
 class Dialogue:

@@ -18,7 +18,7 @@ from engine.base.hostport import format_host_port, parse_host_port
 from engine.base.units import parse_size
 from engine.tools.certificate import server_context
 from engine.tools.sink import Sink
-from engine.tools.sink_dialogue import SinkOptions
+from engine.tools.sink_options import SinkOptions
 from engine.tools.sink_rules import Pace, Script, parse_delay, parse_drop_rule, parse_reply_rule, parse_sink_rate
 from engine.tools.sink_tally import Shelf, Tally
 

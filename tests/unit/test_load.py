@@ -6,10 +6,11 @@ import pytest
 import uvloop
 
 from engine.tools.certificate import server_context, trusting_context
-from engine.tools.load import Load, LoadOptions, LoadReport
+from engine.tools.load import Load, LoadReport
 from engine.tools.load_message import MessageMaker
+from engine.tools.load_options import LoadOptions
 from engine.tools.sink import Sink
-from engine.tools.sink_dialogue import SinkOptions
+from engine.tools.sink_options import SinkOptions
 from engine.tools.sink_rules import Script, parse_drop_rule, parse_reply_rule
 from engine.tools.sink_tally import Tally
 

@@ -13,7 +13,7 @@ from engine.base.errors import NetworkError
 from engine.cli.main import main
 from engine.tools.certificate import server_context
 from engine.tools.sink import Sink
-from engine.tools.sink_dialogue import SinkOptions
+from engine.tools.sink_options import SinkOptions
 from engine.tools.sink_rules import Script, parse_reply_rule
 from engine.tools.sink_tally import Shelf, Tally
 from engine.tools.submit import Server, submit

@@ -11,7 +11,8 @@ import uvloop
 from engine.base.errors import ConfigError
 from engine.tools.certificate import server_context
 from engine.tools.sink import Sink
-from engine.tools.sink_dialogue import Dialogue, SinkOptions
+from engine.tools.sink_dialogue import Dialogue
+from engine.tools.sink_options import SinkOptions
 from engine.tools.sink_rules import Pace, Script, parse_delay, parse_drop_rule, parse_reply_rule
 from engine.tools.sink_tally import Shelf, Tally, message_id_of
 
