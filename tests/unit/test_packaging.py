@@ -1,0 +1,61 @@
+"""What `make setup` installs is locked, and every target sets itself up."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOCKED = (ROOT / "constraints.txt").read_text().splitlines()
+VERSIONS = {line.split("==")[0].lower().replace("_", "-"): line.split("==")[1] for line in LOCKED}
+
+
+def direct_dependencies() -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["dev"]
+    return [re.split(r"[<>=!~\[ ]", text)[0] for text in wanted]
+
+
+def test_the_lock_is_names_and_versions_and_nothing_else() -> None:
+    assert all(re.fullmatch(r"[A-Za-z0-9_.-]+==[0-9][A-Za-z0-9.+]*", line) for line in LOCKED)
+    assert sorted(LOCKED, key=str.lower) == LOCKED
+    assert "postrider" not in VERSIONS
+
+
+@pytest.mark.parametrize("name", direct_dependencies())
+def test_every_dependency_is_locked_and_what_is_locked_is_installed(name: str) -> None:
+    assert VERSIONS[name.lower().replace("_", "-")] == importlib.metadata.version(name)
+
+
+def test_what_dependencies_need_is_locked_too() -> None:
+    """Or a fresh machine would get another version of it than this one."""
+    missing = set()
+    for name in VERSIONS:
+        for text in importlib.metadata.requires(name) or ():
+            needed = re.split(r"[<>=!~\[( ;]", text)[0].lower().replace("_", "-").replace(".", "-")
+            if ";" not in text and needed not in VERSIONS:
+                missing.add(f"{name} needs {needed}")
+    assert missing == set()
+
+
+def test_every_target_sets_up_first() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = dict(re.findall(r"^([a-z]+):[ ]?(.*)$", makefile, re.MULTILINE))
+    phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
+    assert phony
+    assert set(targets) == set(phony[1].split())
+    assert [name for name, needs in targets.items() if not {"setup", "packages"} & set(needs.split())] == [
+        "help",
+        "setup",
+        "clean",
+    ]
+
+
+@pytest.mark.parametrize("path", [".ci/run", "tests/support/packages.sh"])
+def test_scripts_are_executable_and_parse(path: str) -> None:
+    assert os.access(ROOT / path, os.X_OK)
+    subprocess.run(["bash", "-n", ROOT / path], check=True)
