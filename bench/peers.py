@@ -1,0 +1,324 @@
+"""The programs that are measured side by side: each relays everything it takes to one address on loopback.
+
+A peer writes its own configuration below one folder and runs from there, on loopback, as processes of one group.
+What each is told beyond its defaults is in `settings`, which the report prints.
+"""
+
+import json
+import os
+import pwd
+import subprocess
+from pathlib import Path
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from bench.common import CACHE, PROGRAM, Group, find, free_port, greets, wait_until
+
+DOMAIN = "load.example"
+SELECTOR = "bench"
+_START_S = 30.0
+
+
+class Unavailable(Exception):
+    """This peer cannot be run here; the text says what is missing."""
+
+
+class Peer:
+    """One program under test. Subclasses say how it is configured and started."""
+
+    name = ""
+    signs = False
+    ours = False
+    settings: tuple[str, ...] = ()
+
+    def __init__(self, folder: Path, sink_port: int) -> None:
+        self.folder = folder / self.name
+        self.sink_port = sink_port
+        self.port = free_port()
+        self.group = Group(self.name)
+
+    @classmethod
+    def check(cls) -> None:
+        """Raises Unavailable."""
+
+    def configure(self) -> None:
+        raise NotImplementedError
+
+    def run(self) -> None:
+        raise NotImplementedError
+
+    def start(self) -> None:
+        """Configured in a folder of its own, started, greeting. Raises Unavailable if it does not greet in time."""
+        self.folder.mkdir(parents=True)
+        self.configure()
+        self.run()
+        if not wait_until(lambda: greets(self.port) or not self.group.alive(), _START_S) or not self.group.alive():
+            self.group.stop()
+            raise Unavailable(f"did not start; see {self.folder}/log")
+
+    def stop(self) -> None:
+        self.group.stop()
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "log"
+
+
+def key_file() -> Path:
+    """The RSA-2048 key all signing peers share."""
+    path = CACHE / "rsa2048.pem"
+    if not path.exists():
+        CACHE.mkdir(parents=True, exist_ok=True)
+        key = rsa.generate_private_key(65537, 2048)
+        pem = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.TraditionalOpenSSL, serialization.NoEncryption()
+        )
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(pem)
+    return path
+
+
+class Postrider(Peer):
+    name = "postrider"
+    ours = True
+    settings: tuple[str, ...] = (
+        "one worker",
+        "[[route]] * to the sink: connections = 20, messages_per_connection = 1000",
+    )
+
+    def configure(self) -> None:
+        signing = (
+            f'[[dkim]]\ndomain = "{DOMAIN}"\nselector = "{SELECTOR}"\nkey = "{key_file()}"\n' if self.signs else ""
+        )
+        (self.folder / "postrider.toml").write_text(
+            f"""[node]
+name = "bench.example"
+data_dir = "data"
+
+[[listener]]
+kind = "smtp"
+address = "127.0.0.1:{self.port}"
+networks = ["127.0.0.0/8"]
+
+[[route]]
+domain = "*"
+relay = "127.0.0.1:{self.sink_port}"
+connections = 20
+messages_per_connection = 1000
+
+{signing}"""
+        )
+
+    def run(self) -> None:
+        self.group.start([*PROGRAM, "serve", "-c", str(self.folder / "postrider.toml")], self.log)
+
+
+class PostriderSigned(Postrider):
+    name = "postrider-signed"
+    signs = True
+    settings = ("as postrider", "rsa-sha256 2048, relaxed/relaxed, signing.threads = 2")
+
+
+#: What makes Postfix relay faster here than as installed: no flow control, connections kept, 20 at a time as the
+#: source has, no name look-ups, no content inspection that a pure relay does without.
+TUNED = """\
+in_flow_delay = 0
+initial_destination_concurrency = 20
+default_destination_concurrency_limit = 20
+smtp_connection_cache_on_demand = yes
+max_use = 10000
+smtpd_peername_lookup = no
+smtpd_client_connection_count_limit = 0
+smtpd_delay_open_until_valid_rcpt = yes
+local_header_rewrite_clients =
+smtputf8_enable = no
+qmgr_message_active_limit = 40000
+qmgr_message_recipient_limit = 40000
+disable_mime_input_processing = yes
+enable_long_queue_ids = no
+hash_queue_names = deferred, defer
+smtp_dns_support_level = disabled
+smtp_tls_security_level = none
+smtpd_tls_security_level = none
+"""
+
+
+class Postfix(Peer):
+    """A private instance: own configuration, queue and log; the system's own is not touched."""
+
+    name = "postfix"
+    settings = tuple(line.replace(" = ", "=") for line in TUNED.splitlines())
+
+    @classmethod
+    def check(cls) -> None:
+        if find("postfix") is None or not Path("/etc/postfix/master.cf.proto").exists():
+            raise Unavailable("Postfix is not installed (apt-get install postfix)")
+        if os.getuid() != 0:
+            raise Unavailable("Postfix starts as root only")
+
+    def configure(self) -> None:
+        folder, etc = self.folder, self.folder / "etc"
+        for name in ("etc", "queue", "data"):
+            (folder / name).mkdir()
+        user = pwd.getpwnam("postfix")
+        os.chown(folder / "data", user.pw_uid, user.pw_gid)
+        (etc / "master.cf").write_text(self._master())
+        (etc / "main.cf").write_text(
+            f"""compatibility_level = 3.6
+myhostname = bench.example
+mydestination =
+mynetworks = 127.0.0.0/8
+inet_interfaces = 127.0.0.1
+inet_protocols = ipv4
+queue_directory = {folder}/queue
+data_directory = {folder}/data
+command_directory = /usr/sbin
+daemon_directory = /usr/lib/postfix/sbin
+mail_owner = postfix
+setgid_group = postdrop
+maillog_file = {folder}/maillog
+maillog_file_prefixes = {folder}
+smtp_host_lookup = native
+alias_maps =
+local_recipient_maps =
+smtpd_relay_restrictions = permit_mynetworks, reject
+relayhost = [127.0.0.1]:{self.sink_port}
+{TUNED}{self._milters()}"""
+        )
+
+    def _master(self) -> str:
+        """Debian's services, none in a chroot, the SMTP server on our port."""
+        lines = []
+        for line in Path("/etc/postfix/master.cf.proto").read_text().splitlines():
+            fields = line.split()
+            if not fields or line.startswith("#"):
+                continue
+            if not line[0].isspace():
+                if fields[:2] == ["smtp", "inet"]:
+                    fields[0] = f"127.0.0.1:{self.port}"
+                fields[4] = "n"
+                line = " ".join(fields)
+            lines.append(line)
+        return "\n".join(lines) + "\n"
+
+    def _milters(self) -> str:
+        return ""
+
+    def run(self) -> None:
+        postfix = find("postfix")
+        assert postfix is not None
+        self.group.start([postfix, "-c", str(self.folder / "etc"), "start-fg"], self.log)
+
+
+class PostfixSigned(Postfix):
+    """Postfix with OpenDKIM as a milter at intake."""
+
+    name = "postfix-opendkim"
+    signs = True
+    settings = ("as postfix", "smtpd_milters: OpenDKIM, rsa-sha256 2048, relaxed/relaxed")
+
+    @classmethod
+    def check(cls) -> None:
+        super().check()
+        if find("opendkim") is None:
+            raise Unavailable("OpenDKIM is not installed (apt-get install opendkim)")
+
+    def _milters(self) -> str:
+        return f"smtpd_milters = unix:{self.folder}/dkim.sock\nmilter_default_action = tempfail\n"
+
+    def run(self) -> None:
+        opendkim = find("opendkim")
+        assert opendkim is not None
+        (self.folder / "opendkim.conf").write_text(
+            f"Mode s\nDomain {DOMAIN}\nSelector {SELECTOR}\nKeyFile {key_file()}\n"
+            f"Socket local:{self.folder}/dkim.sock\n"
+            "UMask 0\nCanonicalization relaxed/relaxed\nUserID root\nSyslog no\nRequireSafeKeys no\n"
+            "InternalHosts 127.0.0.0/8\nOversignHeaders From\n"
+        )
+        self.group.start([opendkim, "-f", "-x", str(self.folder / "opendkim.conf")], self.log)
+        if not wait_until((self.folder / "dkim.sock").exists, 10):
+            raise Unavailable("OpenDKIM made no socket")
+        super().run()
+
+
+class HarakaSigned(Peer):
+    """Haraka from npm, in the benchmarks' cache; one process, its signing plugin, a fixed next hop."""
+
+    name = "haraka-signed"
+    signs = True
+    settings = ("nodes = cores", "concurrency_max = 50", "log level notice", "plugin dkim, rsa-sha256 2048")
+
+    _PACKAGE = "3.3.4"
+    _FOLDER = CACHE / "haraka"
+
+    @classmethod
+    def check(cls) -> None:
+        if (cls._FOLDER / "node_modules/Haraka/package.json").exists():
+            return
+        npm = find("npm")
+        if npm is None or find("node") is None:
+            raise Unavailable("npm is not installed (apt-get install npm)")
+        cls._FOLDER.mkdir(parents=True, exist_ok=True)
+        package = {
+            "name": "haraka-bench",
+            "version": "1.0.0",
+            "private": True,
+            "dependencies": {"Haraka": cls._PACKAGE},
+            # Newer releases of these two want a newer Node than Debian has.
+            "overrides": {"encoding-japanese": "2.2.0", "libqp": "2.1.2"},
+        }
+        (cls._FOLDER / "package.json").write_text(json.dumps(package))
+        try:
+            done = subprocess.run(
+                [npm, "install", "--no-audit", "--no-fund"], cwd=cls._FOLDER, capture_output=True, text=True,
+                timeout=300, check=False,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise Unavailable("npm install took longer than 300 s") from error
+        if done.returncode:
+            raise Unavailable(f"npm install failed: {done.stderr.strip().splitlines()[-1:]}")
+
+    def configure(self) -> None:
+        config, plugins = self.folder / "config", self.folder / "plugins"
+        keys = config / "dkim" / DOMAIN
+        for path in (config, plugins, keys, self.folder / "queue"):
+            path.mkdir(parents=True, exist_ok=True)
+        key = key_file().read_text()
+        files = {
+            config / "smtp.ini": f"listen=127.0.0.1:{self.port}\nnodes=cpus\n",
+            config / "plugins": "dkim\nbench_relay\n",
+            config / "me": "bench.example\n",
+            config / "host_list": "",
+            config / "internalcmd_key": "bench\n",
+            config / "log.ini": "[main]\nlevel=notice\ntimestamps=false\nformat=default\n",
+            config / "outbound.ini": "enable_tls=false\nconcurrency_max=50\n",
+            config / "tls.ini": "[main]\n[outbound]\n",
+            config / "connection.ini": "[main]\n[haproxy]\n[max]\nline_length=512\n[uuid]\n[message]\n",
+            config
+            / "dkim.ini": f"[verify]\nenabled=false\n[sign]\nenabled=true\nselector={SELECTOR}\ndomain={DOMAIN}\n"
+            "headers=From,Sender,Reply-To,Subject,Date,Message-ID,To,Cc,MIME-Version\n",
+            config / "dkim.private.key": key,
+            keys / "private": key,
+            keys / "selector": f"{SELECTOR}\n",
+            plugins / "bench_relay.js": _HARAKA_PLUGIN % self.sink_port,
+        }
+        for path, text in files.items():
+            path.write_text(text)
+
+    def run(self) -> None:
+        program = self._FOLDER / "node_modules/.bin/haraka"
+        environment = {"NODE_ENV": "production", "UV_THREADPOOL_SIZE": "16"}
+        self.group.start([str(program), "-c", str(self.folder)], self.log, env=environment, cwd=self.folder)
+
+
+_HARAKA_PLUGIN = """\
+exports.register = function () {
+  this.register_hook('rcpt', 'take_all');
+  this.register_hook('get_mx', 'to_sink');
+};
+exports.take_all = function (next, connection) { connection.relaying = true; next(OK); };
+exports.to_sink = function (next) { next(OK, {priority: 0, exchange: '127.0.0.1', port: %d}); };
+"""
+
+PEERS: tuple[type[Peer], ...] = (Postrider, Postfix, PostriderSigned, PostfixSigned, HarakaSigned)
