@@ -109,7 +109,7 @@ class NameServers:
     async def _try(self, query: dns.message.Message, server: tuple[str, int], kind: RecordType) -> tuple[str, Response]:
         """One server's answer, with the result to count."""
         try:
-            response = _read(await self._exchange(query, *server), kind)
+            response = read_answer(await self._exchange(query, *server), kind)
         except dns.exception.Timeout:
             return "timeout", Response(finding=Finding.TROUBLE, detail="did not answer")
         except (OSError, EOFError, dns.exception.DNSException) as error:
@@ -147,7 +147,7 @@ def _system_servers() -> list[tuple[str, int]]:
     return servers
 
 
-def _read(message: dns.message.Message, kind: RecordType) -> Response:
+def read_answer(message: dns.message.Message, kind: RecordType) -> Response:
     """What an answer says. Raises dns.exception.DNSException: alias chains without end, an impossible answer."""
     rcode = message.rcode()
     if rcode not in (dns.rcode.NOERROR, dns.rcode.NXDOMAIN) or not isinstance(message, dns.message.QueryMessage):
