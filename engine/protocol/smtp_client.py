@@ -22,7 +22,10 @@ from engine.protocol import smtp_commands as commands
 from engine.protocol.smtp_content import Content
 from engine.protocol.smtp_extensions import Extensions
 from engine.protocol.smtp_reply import Reply, ReplyParser
-from engine.protocol.smtp_steps import ACCEPTED, POSSIBLE, Patience, Step
+from engine.protocol.smtp_steps import VERDICTS, Patience, Step
+
+# Looked up for every reply; a member of an enum class costs four times as much as a name of the module.
+_RSET, _MAIL, _RCPT, _END = Step.RSET, Step.MAIL, Step.RCPT, Step.END
 
 
 class Transaction:
@@ -180,18 +183,17 @@ class SmtpClient:
         careful: do not send the content before some reply was read, however small it is, because the server may have
         closed the connection meanwhile and the loss would leave the outcome unknown (D3).
         """
-        assert self.usable, "an exchange at a time"
+        assert not (self._pending or self.broken or self.closing), "an exchange at a time"
         offered = self.extensions
         whole = offered.pipelining and offered.chunking and content.small and not careful
         self.transaction = transaction = Transaction(content)
-        steps: list[Step] = [Step.RSET, Step.MAIL] if self._dirty else [Step.MAIL]
-        lines = [b"RSET\r\n", mail] if self._dirty else [mail]
-        steps += [Step.RCPT] * len(rcpts)
+        steps, lines = ([_RSET, _MAIL], [b"RSET\r\n", mail]) if self._dirty else ([_MAIL], [mail])
+        steps += [_RCPT] * len(rcpts)
         lines += rcpts
         self._dirty = True
         if whole:
             data = content.whole(stuffed=False)
-            steps.append(Step.END)
+            steps.append(_END)
             lines += (b"BDAT %d LAST\r\n" % len(data), data)
             transaction.end_sent = True
         elif not offered.chunking:
@@ -241,14 +243,13 @@ class SmtpClient:
             self._unexpected(reply)
             return
         step = self._pending.popleft()
-        kind = code // 100
-        if kind not in POSSIBLE[step] and code != 421:
+        verdict = VERDICTS[step][code // 100]
+        if verdict == "!" and code != 421:
             raise ProtocolError(f"{reply} in reply to {step.name}")
-        accepted = kind in ACCEPTED[step]
-        if Step.RSET <= step <= Step.END:
-            self._in_transaction(step, reply, accepted)
+        if _RSET <= step <= _END:
+            self._in_transaction(step, reply, verdict == "+")
         else:
-            self._in_session(step, reply, accepted)
+            self._in_session(step, reply, verdict == "+")
         if code == 421:
             self.closing = True
             self._stop()
@@ -289,26 +290,23 @@ class SmtpClient:
         transaction.heard = True
         if reply.code == 421 and transaction.closing is None:
             transaction.closing = reply
-        match step:
-            case Step.RCPT:
-                transaction.rcpts.append(reply)
-                if accepted and transaction.mail is not None and transaction.mail.code < 300:
-                    transaction.accepted += 1
-                if not self._pending:
-                    self._after_recipients(transaction)
-            case Step.MAIL:
-                transaction.mail = reply
-                if not accepted:
-                    self._unsent.clear()
-            case Step.DATA:
-                self._after_data(transaction, reply, accepted)
-            case Step.END:
-                self._after_end(transaction, reply, accepted)
-            case Step.CHUNK if not accepted:
-                transaction.data = transaction.data or reply
-                self._sending = False
-            case _:
-                pass
+        if step is _RCPT:
+            transaction.rcpts.append(reply)
+            if accepted and transaction.mail is not None and transaction.mail.code < 300:
+                transaction.accepted += 1
+            if not self._pending:
+                self._after_recipients(transaction)
+        elif step is _MAIL:
+            transaction.mail = reply
+            if not accepted:
+                self._unsent.clear()
+        elif step is _END:
+            self._after_end(transaction, reply, accepted)
+        elif step is Step.DATA:
+            self._after_data(transaction, reply, accepted)
+        elif step is Step.CHUNK and not accepted:
+            transaction.data = transaction.data or reply
+            self._sending = False
 
     def _after_recipients(self, transaction: Transaction) -> None:
         """All recipients are answered for, and DATA or BDAT LAST is not on its way."""

@@ -99,37 +99,30 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> None:
         """More bytes. Holds at most one line's limit and this chunk once `next_reply` gave None."""
+        if self._fault is not None:
+            return
         self._buffer = self._buffer[self._start :] + data if self._start < len(self._buffer) else data
         self._start = 0
 
     def next_reply(self) -> Reply | None:
         """The next complete reply, or None until more is fed. Raises ProtocolError."""
-        if self._fault is not None:
-            raise self._fault
-        try:
-            return self._parse()
-        except ProtocolError as fault:
-            self._fault = fault
-            self._buffer = b""
-            raise
-
-    def _parse(self) -> Reply | None:
         buffer = self._buffer
         while True:
             start = self._start
             end = buffer.find(b"\n", start)
-            length = (end if end >= 0 else len(buffer)) - start
-            if length > MAX_LINE_BYTES:
-                raise ProtocolError(f"a reply line of more than {MAX_LINE_BYTES} bytes")
+            if (end if end >= 0 else len(buffer)) - start > MAX_LINE_BYTES:
+                raise self._failed(f"a reply line of more than {MAX_LINE_BYTES} bytes")
             if end < 0:
+                if self._fault is not None:
+                    raise self._fault
                 return None
             self._start = end + 1
             code = buffer[start : start + 3]
             stop = end - 1 if end > start and buffer[end - 1] == 13 else end
             separator = buffer[start + 3 : start + 4] if stop > start + 3 else b""
             number = _CODES.get(code)
-            if number is None or separator not in (b"", b" ", b"-"):
-                raise ProtocolError(f"not a reply: {_excerpt(buffer[start:stop])}")
+            if number is None or separator not in (b" ", b"-", b""):
+                raise self._failed(f"not a reply: {_excerpt(buffer[start:stop])}")
             if separator != b"-" and not self._lines:
                 return Reply(number, (buffer[start + 4 : stop],))
             self._continue(code, buffer[start + 4 : stop])
@@ -139,15 +132,22 @@ class ReplyParser:
                 self._reply_bytes = 0
                 return reply
 
+    def _failed(self, why: str) -> ProtocolError:
+        """Remember the fault; there is nothing after it."""
+        self._fault = ProtocolError(why)
+        self._buffer = b""
+        self._start = 0
+        return self._fault
+
     def _continue(self, code: bytes, text: bytes) -> None:
         """One more line of a multi-line reply."""
         if self._lines and code != self._code:
-            raise ProtocolError(f"codes {self._code.decode()} and {code.decode()} in one reply")
+            raise self._failed(f"codes {self._code.decode()} and {code.decode()} in one reply")
         self._code = code
         self._lines.append(text)
         self._reply_bytes += len(text) + 6
         if self._reply_bytes > MAX_REPLY_BYTES:
-            raise ProtocolError(f"a reply of more than {MAX_REPLY_BYTES} bytes")
+            raise self._failed(f"a reply of more than {MAX_REPLY_BYTES} bytes")
 
 
 def _excerpt(line: bytes) -> str:

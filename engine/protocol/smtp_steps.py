@@ -21,25 +21,22 @@ class Step(enum.IntEnum):
     QUIT = 11
 
 
-# By step: what replies of the classes 2, 3, 4 and 5 are. "+" yes, "-" no, "!" not possible, the server is confused.
-_VERDICTS = {
-    Step.GREETING: "+!--",
-    Step.EHLO: "+!--",
-    Step.HELO: "+!--",
-    Step.STARTTLS: "+!--",
-    Step.AUTH: "++--",
-    Step.RSET: "+!!!",
-    Step.MAIL: "+!--",
-    Step.RCPT: "+!--",
-    Step.DATA: "!+--",
-    Step.CHUNK: "+!--",
-    Step.END: "+!--",
-    Step.QUIT: "+---",
-}
-#: By step: the classes of replies that grant it.
-ACCEPTED = [frozenset(n + 2 for n, mark in enumerate(marks) if mark == "+") for marks in _VERDICTS.values()]
-#: By step: the classes of replies it may get at all.
-POSSIBLE = [frozenset(n + 2 for n, mark in enumerate(marks) if mark != "!") for marks in _VERDICTS.values()]
+#: By step, then by the first digit of a reply's code: "+" granted, "-" refused, "!" not possible here, the server is
+#: confused. Strings, because an index is all that is spent on it per reply.
+VERDICTS = (
+    "!!+!--",  # GREETING
+    "!!+!--",  # EHLO
+    "!!+!--",  # HELO
+    "!!+!--",  # STARTTLS
+    "!!++--",  # AUTH
+    "!!+!!!",  # RSET
+    "!!+!--",  # MAIL
+    "!!+!--",  # RCPT
+    "!!!+--",  # DATA
+    "!!+!--",  # CHUNK
+    "!!+!--",  # END
+    "!!+---",  # QUIT
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
