@@ -173,13 +173,21 @@ class Group:
             except subprocess.TimeoutExpired:
                 root.kill()
                 root.wait()
+        wait_until(lambda: not self._left(), 5)
+        for pid in self._left():
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: not self._left(), 5)
         if self._cgroup is not None:
-            wait_until(lambda: not self.pids(), 5)
-            for pid in self.pids():
-                os.kill(pid, signal.SIGKILL)
-            wait_until(lambda: not self.pids(), 5)
             self._cgroup.rmdir()
+            self._cgroup = None
         self._roots.clear()
+
+    def _left(self) -> list[int]:
+        """What outlived those started here: of their cgroup, else of their sessions."""
+        if self._cgroup is not None:
+            return self.pids()
+        sessions = {str(root.pid) for root in self._roots}
+        return [pid for pid in _all_pids() if (fields := _stat(pid)) and fields[3] in sessions and fields[0] != "Z"]
 
 
 @contextmanager
