@@ -1,0 +1,200 @@
+"""Admission: the step between a client's message and the spool, the same for every kind of intake.
+
+It gives the message its id, completes its header, splits it by destination (one content, one delivery per
+destination) and hands it to the store. S1: `submit` returns only after the store said durable.
+
+Nothing here knows SMTP but the shape of the replies, which other intakes translate.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from email.utils import formatdate
+from typing import Protocol
+
+from engine.base.clock import Clock
+from engine.base.errors import EngineError, StorageError
+from engine.base.log import escape
+from engine.base.metrics import Metrics
+from engine.base.settings import Settings
+from engine.message.envelope import Envelope, MessageClass, Recipient
+from engine.message.headers import HeaderError, admit_header, reframe
+from engine.message.ids import IdSource
+
+_log = logging.getLogger(__name__)
+_LABELS = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
+
+Splits = Sequence[tuple[str, tuple[int, ...]]]  #: destination -> indexes into Envelope.recipients
+
+
+class MessageStore(Protocol):
+    """What admission needs of the spool."""
+
+    def accept(self, envelope: Envelope, content: bytes, splits: Splits) -> Awaitable[None]:
+        """Keep the message; the awaitable is done when it is durable (S1). Raises StorageError."""
+
+    def refusal(self) -> str | None:
+        """The reply for new messages while the disk guard is on, as "452 4.3.1 ..."; else None."""
+
+
+class Refused(EngineError):
+    """A message that is not taken. `reply`: "554 5.4.6 ...", for the client; `reason`: a word for the metric."""
+
+    def __init__(self, reason: str, reply: str) -> None:
+        super().__init__(reply)
+        self.reason = reason
+        self.reply = reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where messages come from; the same for all of a session.
+
+    client: "name[address]", for log and envelope. user: authenticated login or "". trace: what goes between
+    "Received: " and the id, as "from a.example (unknown [192.0.2.1])\\r\\n\\tby mx.example with ESMTP id ".
+    """
+
+    client: str
+    trace: bytes
+    user: str = ""
+    default_class: MessageClass = MessageClass.BULK
+
+
+class Submission:
+    """What a client asks for, as it comes together. sender: None until it is known, "" for the null sender."""
+
+    __slots__ = ("destinations", "envid", "recipients", "ret", "sender", "smtputf8")
+
+    def __init__(self) -> None:
+        self.sender: str | None = None
+        self.recipients: list[Recipient] = []
+        self.destinations: list[str] = []  #: of each recipient
+        self.ret = ""
+        self.envid = ""
+        self.smtputf8 = False
+
+
+class Admission:
+    """Turns submissions into messages in the store. log_line: takes one line per accepted message."""
+
+    def __init__(
+        self,
+        store: MessageStore,
+        ids: IdSource,
+        clock: Clock,
+        metrics: Metrics,
+        settings: Settings,
+        log_line: Callable[[str], None],
+    ) -> None:
+        self._store = store
+        self._ids = ids
+        self._clock = clock
+        self._log_line = log_line
+        self.refusal = store.refusal
+        self._accepted = [metrics.accepted.labels(_LABELS[c]).inc for c in MessageClass]
+        self._accepted_recipients = [metrics.accepted_recipients.labels(_LABELS[c]).inc for c in MessageClass]
+        self._second = -1
+        self._date = b""
+        self.reload(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """Use other settings from the next message on."""
+        self._max_header_bytes = settings.intake.max_header_bytes
+        self._max_received = settings.intake.max_received
+        self._node = settings.node.name.encode()
+        # By MessageClass.
+        self._expire_after = (float(settings.retry.transactional.expire_after), float(settings.retry.expire_after))
+
+    async def submit(self, submission: Submission, content: bytes, origin: Origin, framed: bool = False) -> str:
+        """Accept a message: its id, once it is durable. Raises Refused.
+
+        submission: with sender and recipients, no longer changed. framed: the content has CRLF and nothing else.
+        """
+        refusal = self.refusal()
+        if refusal is not None:
+            raise Refused("storage", refusal)
+        now = self._clock.time()
+        message_id = self._ids.next()
+        recipients, splits = _split(submission)
+        single = recipients[0].address.encode() if len(recipients) == 1 else b""
+        date = self._date_at(int(now))
+        id_bytes = message_id.encode()
+        try:
+            admitted = admit_header(
+                content if framed else reframe(content),
+                b"Received: %b%b%b;\r\n\t%b\r\n"
+                % (origin.trace, id_bytes, b"\r\n\tfor <%b>" % single if single else b"", date),
+                b"Date: %b\r\n" % date,
+                b"Message-ID: <%b@%b>\r\n" % (id_bytes, self._node),
+                self._max_header_bytes,
+                self._max_received,
+            )
+        except HeaderError as exc:
+            raise Refused(exc.reason, exc.reply) from exc
+        whole, header_from, chosen, utf8_header, seven_bit = admitted
+        message_class = origin.default_class if chosen is None else chosen
+        sender = submission.sender or ""
+        envelope = Envelope(
+            id=message_id,
+            sender=sender,
+            recipients=recipients,
+            received_at=now,
+            expires_at=now + self._expire_after[message_class],
+            content_bytes=len(whole),
+            message_class=message_class,
+            body="7BIT" if seven_bit else "8BITMIME",
+            # Asked for and needed: a receiver without SMTPUTF8 may have what is plain ASCII.
+            smtputf8=submission.smtputf8 and (utf8_header or not _is_ascii(sender, recipients)),
+            ret=submission.ret,
+            envid=submission.envid,
+            client=origin.client,
+            user=origin.user,
+            header_from=header_from,
+        )
+        try:
+            await self._store.accept(envelope, whole, splits)
+        except StorageError as exc:
+            _log.error("%s: not accepted: %s", message_id, exc)
+            raise Refused("storage", "451 4.3.0 The message could not be stored, try again later") from exc
+        self._accepted[message_class]()
+        self._accepted_recipients[message_class](len(recipients))
+        self._log(envelope)
+        return message_id
+
+    def _date_at(self, second: int) -> bytes:
+        """The date of RFC 5322 3.3, made once a second."""
+        if second != self._second:
+            self._second = second
+            self._date = f"{formatdate(second)[:-5]}+0000".encode()
+        return self._date
+
+    def _log(self, envelope: Envelope) -> None:
+        text = (
+            f"{envelope.id}: client={envelope.client}, from=<{envelope.sender}>, size={envelope.content_bytes}, "
+            f"nrcpt={len(envelope.recipients)}, class={_LABELS[MessageClass(envelope.message_class)]}"
+        )
+        if envelope.user:
+            text += f", sasl_username={envelope.user}"
+        self._log_line(text if text.isprintable() else escape(text))
+
+
+def _is_ascii(sender: str, recipients: Sequence[Recipient]) -> bool:
+    return sender.isascii() and all(recipient.address.isascii() for recipient in recipients)
+
+
+def _split(submission: Submission) -> tuple[tuple[Recipient, ...], Splits]:
+    """The recipients, each address once (the first mention counts), and their indexes by destination."""
+    if len(submission.recipients) == 1:
+        return (submission.recipients[0],), ((submission.destinations[0], (0,)),)
+    recipients: list[Recipient] = []
+    groups: dict[str, list[int]] = {}
+    seen: set[tuple[str, str]] = set()
+    for recipient, destination in zip(submission.recipients, submission.destinations, strict=True):
+        # The local part counts as it is written, the domain as what it means.
+        key = (recipient.address.rpartition("@")[0], destination)
+        if key in seen:
+            continue
+        seen.add(key)
+        groups.setdefault(destination, []).append(len(recipients))
+        recipients.append(recipient)
+    return tuple(recipients), [(destination, tuple(indexes)) for destination, indexes in groups.items()]

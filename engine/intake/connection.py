@@ -1,0 +1,348 @@
+"""One client connection: life, replies and deadlines. The commands are in smtp.py, the hooks in hooks.py.
+
+Sessions, the command loop, EHLO, AUTH, STARTTLS and PROXY are aiosmtpd's. What differs from it here:
+
+- The input is our Reader (strict lines, messages found as they arrive).
+- Replies gather and go out in one write when the client has nothing more to say, or a hundred of them wait.
+- One timer a connection, moved rarely; deadlines do not start again for every byte.
+- aiosmtpd's constructor inspects class and hooks, 150 us a time; a listener does that once and forks a connection.
+- The task that waits for the store is not cancelled when the client leaves: the message is being accepted.
+"""
+
+import asyncio
+import logging
+import re
+import ssl
+from collections.abc import Callable
+from typing import Any, Protocol, Self
+
+from aiosmtpd.smtp import SMTP, Session, TLSSetupException
+
+from engine.base.metrics import Metrics
+from engine.intake.admission import Admission, Submission
+from engine.intake.client import Client
+from engine.intake.policy import Address, Policy, parse_address
+from engine.intake.reader import BareLineEnd, LineTooLong, Reader
+
+_log = logging.getLogger(__name__)
+_MAX_GATHERED = 100  # replies
+#: Commands without a message in between; Postfix's smtpd_junk_command_limit.
+MAX_IDLE_COMMANDS = 100
+PROXY_TIMEOUT_S = 10.0  # a proxy sends its header with the first packet
+LINGER_S = 5.0  # for a last reply to reach a client that reads slowly
+_ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3} ")
+#: For the replies that aiosmtpd words itself, and without an enhanced code (RFC 2034).
+_CODES = {"454": "4.7.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1", "503": "5.5.1", "504": "5.5.4"}
+
+
+class Gate(Protocol):
+    """What a connection asks its listener."""
+
+    policy: Policy
+    metrics: Metrics
+    admission: Admission
+
+    @property
+    def draining(self) -> bool:
+        """The listener is going away: sessions end as soon as they are idle."""
+
+    def enter(self, connection: "Connection", address: Address, counted: bool) -> bool:
+        """Let a connection in, or not. counted: it takes one of the places of its address."""
+
+    def count(self, connection: "Connection", address: Address) -> bool:
+        """Count a connection that came through a proxy to its client's address, if there is a place left."""
+
+    def leave(self, connection: "Connection") -> None:
+        """The connection is over; may be said twice."""
+
+
+class _Deaf:
+    """The reader of a connection that was turned away."""
+
+    def feed_data(self, data: bytes) -> None:
+        pass
+
+
+class _Spared:
+    """Stands in for the task of a client that left while its message was being stored."""
+
+    def cancel(self) -> bool:
+        return False
+
+
+class _Session(Session):
+    """aiosmtpd's session, without the warning its `login_data` logs at every AUTH."""
+
+    login_data = None
+
+
+class _Commands(dict[str, Callable[..., Any]]):
+    """Methods by command; a command nobody knows is a method, too, so that ours counts and answers it."""
+
+    unknown: Callable[..., Any]
+
+    def get(self, command: str, default: Any = None) -> Any:
+        return dict.get(self, command) or self.unknown
+
+
+class _Unlimited(dict[str, int]):
+    """aiosmtpd's limits of command lines, a class attribute that grows with every EHLO. The Reader has the limits."""
+
+    def __missing__(self, command: str) -> int:
+        return 1 << 30
+
+    def __setitem__(self, command: str, limit: int) -> None:
+        pass
+
+
+class Connection(SMTP):
+    """One connection. Made once per listener by the constructor, then by `fork`."""
+
+    command_size_limit = 1 << 30
+    command_size_limits = _Unlimited()
+    _reader: Any = _Deaf()
+    # aiosmtpd's own, with annotations narrower than its Optionals.
+    transport: Any
+    session: Any
+    envelope: Any
+    # Of each connection; set by fork and connection_made.
+    policy: Policy
+    client: Client
+    peer: Address
+    in_tls: bool
+    trusted: bool  #: may submit because of its network
+    committing: bool  #: the store has the message; the client waits for its reply
+    failed_logins: int
+    _silent = False  # what aiosmtpd says itself is not sent
+
+    def __init__(self, gate: Gate, hooks: object, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(hooks, hostname=gate.policy.node, ident="ESMTP Postrider", enable_SMTPUTF8=True, loop=loop)
+        self.gate = gate
+        self.metrics = gate.metrics
+        self._command_names = tuple(self._smtp_methods)
+
+    def fork(self, tls_context: ssl.SSLContext | None) -> Self:
+        """A fresh connection with what inspection found, and the policy of this moment.
+
+        tls_context: for STARTTLS.
+        """
+        new = object.__new__(type(self))
+        new.__dict__.update(self.__dict__)
+        new._begin(tls_context)
+        return new
+
+    def _begin(self, tls_context: ssl.SSLContext | None) -> None:
+        self.policy = policy = self.gate.policy
+        self.hostname = policy.node
+        self.tls_context = tls_context
+        self._timeout_duration = policy.intake.command_timeout
+        self._deadline = self._timer_at = 0.0
+        self._out: list[bytes] = []
+        self._bad_budget = policy.intake.max_bad_commands
+        self._idle_budget = MAX_IDLE_COMMANDS
+        self._ended = False
+        self.in_tls = self.trusted = self.committing = False
+        self.failed_logins = 0
+        reader = Reader(self.loop, self._before_wait, policy.intake.max_command_bytes, policy.intake.max_auth_bytes)
+        asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
+        self._smtp_methods = methods = _Commands({name: getattr(self, f"smtp_{name}") for name in self._command_names})
+        methods.unknown = self.unknown_command
+
+    # aiosmtpd's extension points.
+
+    def _create_session(self) -> Session:
+        return _Session(self.loop)
+
+    def _create_envelope(self) -> Any:
+        return Submission()
+
+    def forget(self) -> None:
+        """End the transaction."""
+        self.envelope = self._create_envelope()
+
+    # The transport's calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._original_transport is not None:
+            # STARTTLS is done. aiosmtpd makes a new session: what was said in the clear is forgotten (RFC 3207 4.2).
+            self.in_tls = True
+            super().connection_made(transport)
+            self._reader.drop()
+            return
+        peer = transport.get_extra_info("peername")
+        if not peer:
+            self._turn_away(transport, b"")
+            return
+        self.peer = parse_address(peer[0])
+        self.client = Client(self.peer)
+        self.in_tls = transport.get_extra_info("sslcontext") is not None
+        proxy = self.policy.speaks_proxy(self.peer)
+        if not self.gate.enter(self, self.peer, counted=not proxy):
+            self._turn_away(transport, b"421 4.7.0 %b Too many connections\r\n" % self.hostname.encode())
+            return
+        if proxy:
+            self._proxy_timeout = PROXY_TIMEOUT_S
+        else:
+            self.trusted = self.policy.may_submit(self.peer)
+        super().connection_made(transport)
+
+    def _turn_away(self, transport: Any, reply: bytes) -> None:
+        self._ended = True
+        if reply:
+            transport.write(reply)
+        transport.close()
+
+    def data_received(self, data: bytes) -> None:
+        self._reader.feed_data(data)
+
+    def eof_received(self) -> bool | None:
+        """The client has said everything; what it said is still answered, if TLS lets us."""
+        self._reader.feed_eof()
+        return not self.in_tls and not self._ended
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self.gate.leave(self)
+        if self.session is None:
+            return
+        self._ended = True
+        if self.committing:
+            self._handler_coroutine = _Spared()  # type: ignore[assignment]  # aiosmtpd only calls its cancel
+        super().connection_lost(error)
+
+    # Replies.
+
+    async def push(self, status: str | bytes) -> None:
+        """Say this; bytes are a complete reply without the last CRLF, a str is aiosmtpd's wording."""
+        if self._ended or not status:
+            return
+        if isinstance(status, str):
+            if self._silent:
+                return
+            self._out.append(self._completed(status))
+            self.flush()  # STARTTLS counts on it
+        else:
+            self._out.append(status)
+            if len(self._out) >= _MAX_GATHERED:
+                self.flush()
+        if self._paused:  # type: ignore[attr-defined]  # asyncio's: the client does not read
+            try:
+                await self._drain_helper()  # type: ignore[attr-defined]
+            except ConnectionResetError:
+                raise asyncio.CancelledError from None
+
+    async def reject(self, reason: str, reply: bytes) -> None:
+        """Say no. Replies 500 to 504 count as bad commands. reason: a word for the metric."""
+        self.metrics.rejected.labels(reason).inc()
+        await self.push(reply)
+        if reply.startswith(b"50"):
+            self._bad_budget -= 1
+            if self._bad_budget <= 0:
+                self.end(b"421 4.7.0 Too many errors")
+
+    def idle_command(self) -> None:
+        """Count a command that brings no message closer; too many of them end the session."""
+        self._idle_budget -= 1
+        if self._idle_budget <= 0:
+            self.end(b"421 4.7.0 Too many commands without a message")
+
+    def message_accepted(self) -> None:
+        self._idle_budget = MAX_IDLE_COMMANDS
+
+    def flush(self) -> None:
+        """Write the replies that have gathered."""
+        out = self._out
+        if out and self.transport is not None:
+            out.append(b"")
+            self.transport.write(b"\r\n".join(out))
+            out.clear()
+
+    def _before_wait(self) -> None:
+        self.flush()
+        if self.gate.draining and self.idle:
+            self.shut_down()
+
+    def shut_down(self) -> None:
+        self.end(b"421 4.3.2 %b Service shutting down" % self.hostname.encode())
+
+    def end(self, reply: bytes) -> None:
+        """Say a last word and close. The task ends when it next asks for input."""
+        if self._ended:
+            return
+        self._ended = True
+        self._out.append(reply)
+        self._finish()
+
+    def hang_up(self) -> None:
+        """Close without another word."""
+        if not self._ended:
+            self._ended = True
+            self._finish()
+
+    def _finish(self) -> None:
+        self.flush()
+        self._reader.stop()
+        if self.transport is not None:
+            self.transport.close()
+        # A client that does not read would keep a closed connection for ever.
+        self._arm(self.loop.time() + LINGER_S)
+
+    def _completed(self, status: str) -> bytes:
+        code, text = status[:3], status[4:]
+        if code in _CODES and status[3:4] == " " and not _ENHANCED.match(text):
+            status = f"{code} {_CODES[code]} {text}"
+        return status.encode("utf-8", "replace")
+
+    # Commands of no account.
+
+    async def unknown_command(self, arg: str | None) -> None:
+        await self.reject("command", b"500 5.5.1 Command not recognized")
+
+    @property
+    def idle(self) -> bool:
+        """Between transactions and waiting for the client."""
+        return self._reader.in_command and self.envelope.sender is None
+
+    # Deadlines.
+
+    def _reset_timeout(self, duration: float | None = None) -> None:
+        """Close the connection so many seconds from now, unless called again. Without duration: command_timeout."""
+        self._deadline = deadline = self.loop.time() + (duration or self._timeout_duration)
+        if not 0 < self._timer_at <= deadline:
+            self._arm(deadline)
+
+    def _arm(self, at: float) -> None:
+        if self._timeout_handle is not None:
+            self._timeout_handle.cancel()
+        self._timer_at = at
+        self._timeout_handle = self.loop.call_at(at, self._timeout_cb)
+
+    def _timeout_cb(self) -> None:
+        now = self.loop.time()
+        if self._ended:
+            if self.transport is not None:
+                self.transport.abort()
+        elif self.committing:
+            self._arm(now + self._timeout_duration)
+        elif self._deadline > now:
+            self._arm(self._deadline)
+        else:
+            self.end(b"421 4.4.2 %b Timeout exceeded" % self.hostname.encode())
+
+    # Errors.
+
+    async def handle_exception(self, error: Exception) -> str:
+        """The reply to an error in a command (aiosmtpd pushes it)."""
+        match error:
+            case LineTooLong():
+                await self.reject("line-length", b"500 5.5.2 Line too long")
+            case BareLineEnd():
+                self.metrics.rejected.labels("framing").inc()
+                self.end(b"521 5.5.2 Lines must end in CRLF and hold no other CR or LF")
+            case TLSSetupException():
+                self.metrics.rejected.labels("tls").inc()
+            case _:
+                self.metrics.internal_errors.labels("intake").inc()
+                _log.error("intake: error in the session of %s", self.client, exc_info=error)
+                self.forget()
+                return "451 4.3.0 Internal error, try again later"
+        return ""

@@ -1,0 +1,175 @@
+"""A listening SMTP socket: its connections and their limits, TLS, reload, drain.
+
+The order at shutdown: `close` (nobody new), `drain` (idle sessions get a 421 at once, transactions first the reply
+to their message), and what is left at the deadline is cut off.
+"""
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections import Counter
+
+from engine.base.clock import Clock
+from engine.base.errors import ConfigError, NetworkError
+from engine.base.hostport import parse_host_port
+from engine.base.metrics import Metrics
+from engine.base.settings import Listener, Settings, TlsFiles
+from engine.intake.admission import Admission
+from engine.intake.connection import Connection
+from engine.intake.hooks import Hooks, Verifier
+from engine.intake.policy import Address, Policy
+from engine.intake.smtp import SmtpServer
+
+_BACKLOG = 1024
+
+
+class SmtpListener:
+    """One [[listener]] of kind smtp. credentials: None, and nobody can authenticate."""
+
+    def __init__(
+        self,
+        listener: Listener,
+        settings: Settings,
+        admission: Admission,
+        credentials: Verifier | None,
+        metrics: Metrics,
+        clock: Clock,
+        auth_delay_s: float = 1.0,
+    ) -> None:
+        self.admission = admission
+        self.metrics = metrics
+        self.policy = Policy(listener, settings, has_credentials=credentials is not None)
+        self._listener = listener
+        self._has_credentials = credentials is not None
+        self._hooks = Hooks(credentials, clock, auth_delay_s)
+        self._tls = _tls_context(listener.tls) if listener.tls else None
+        self._connections: dict[Connection, Address | None] = {}  # and the address each is counted to
+        self._per_address: Counter[Address] = Counter()
+        self._draining = False
+        self._empty: asyncio.Event = asyncio.Event()
+        self._empty.set()
+        self._server: asyncio.Server | None = None
+        self._model: SmtpServer | None = None
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host and port in use; the port is known only after `start` if the settings say 0."""
+        assert self._server is not None
+        host, port = self._server.sockets[0].getsockname()[:2]
+        return str(host), int(port)
+
+    @property
+    def connections(self) -> int:
+        return len(self._connections)
+
+    async def start(self, sock: socket.socket | None = None) -> None:
+        """Listen. sock: a bound socket to use in place of the address. Raises NetworkError."""
+        # Every command of every session would be a record of aiosmtpd's; ours says what is worth a line.
+        logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+        loop = asyncio.get_running_loop()
+        self._model = SmtpServer(self, self._hooks, loop)
+        at_once = self._tls if self._listener.tls and self._listener.tls.implicit else None
+        tls = None if self.policy.late_tls else at_once
+        try:
+            if sock is not None:
+                self._server = await loop.create_server(self._connection, sock=sock, ssl=tls, backlog=_BACKLOG)
+            else:
+                host, port = parse_host_port(self._listener.address)
+                self._server = await loop.create_server(
+                    self._connection, host, port, ssl=tls, backlog=_BACKLOG, reuse_address=True
+                )
+        except OSError as exc:
+            raise NetworkError(f"cannot listen on {self._listener.address}: {exc.strerror or exc}") from exc
+
+    def reload(self, listener: Listener, settings: Settings) -> None:
+        """Use other settings for sessions that begin from now on; read the certificate again.
+
+        The address, and whether TLS is implicit, stay as they were. Raises ConfigError, and nothing changes.
+        """
+        if listener.tls is not None:
+            fresh = _tls_context(listener.tls)
+            if self._tls is None:
+                self._tls = fresh
+            else:
+                # The context itself stays, because the listening socket holds it. The files were just tried.
+                self._tls.load_cert_chain(listener.tls.cert, listener.tls.key)
+        self.policy = Policy(listener, settings, has_credentials=self._has_credentials)
+
+    async def close(self) -> None:
+        """Accept no more connections; those there are go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def drain(self, deadline_s: float) -> None:
+        """End all sessions: idle ones now, others after the reply to their message, all within deadline_s."""
+        self._draining = True
+        for connection in list(self._connections):
+            if connection.idle:
+                connection.shut_down()
+        try:
+            await asyncio.wait_for(self._empty.wait(), deadline_s)
+        except TimeoutError:
+            for connection in list(self._connections):
+                connection.shut_down()
+                connection.transport.abort()
+            await self._empty.wait()
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        assert self._model is not None
+        return self._model.fork(self._tls)
+
+    # What connections ask (Gate).
+
+    @property
+    def draining(self) -> bool:
+        return self._draining
+
+    def enter(self, connection: Connection, address: Address, counted: bool) -> bool:
+        intake = self.policy.intake
+        full = len(self._connections) >= intake.max_connections
+        if full or self._draining or (counted and self._per_address[address] >= intake.max_connections_per_address):
+            self.metrics.connections.labels("refused").inc()
+            return False
+        self._connections[connection] = address if counted else None
+        if counted:
+            self._per_address[address] += 1
+        self._empty.clear()
+        self.metrics.connections.labels("accepted").inc()
+        return True
+
+    def count(self, connection: Connection, address: Address) -> bool:
+        self._uncount(connection)
+        if self._per_address[address] >= self.policy.intake.max_connections_per_address:
+            self.metrics.connections.labels("refused").inc()
+            return False
+        self._connections[connection] = address
+        self._per_address[address] += 1
+        return True
+
+    def leave(self, connection: Connection) -> None:
+        if connection in self._connections:
+            self._uncount(connection)
+            del self._connections[connection]
+            if not self._connections:
+                self._empty.set()
+
+    def _uncount(self, connection: Connection) -> None:
+        address = self._connections.get(connection)
+        if address is not None:
+            self._connections[connection] = None
+            self._per_address[address] -= 1
+            if self._per_address[address] <= 0:
+                del self._per_address[address]
+
+
+def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """A server context, TLS 1.2 or later. Raises ConfigError."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    try:
+        context.load_cert_chain(files.cert, files.key)
+    except (OSError, ssl.SSLError) as exc:
+        raise ConfigError([f"listener: tls: cannot use {files.cert} and {files.key}: {exc}"]) from exc
+    return context

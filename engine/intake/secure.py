@@ -1,0 +1,162 @@
+"""The commands that change who the client is or how it is connected: STARTTLS, AUTH, XCLIENT.
+
+RFC 3207: what the client sent in the clear behind STARTTLS is dropped, and so is the session. XCLIENT (Postfix's
+XCLIENT_README) comes from listed peers only and begins a new session as the client it names.
+"""
+
+import asyncio
+import re
+from typing import Any
+
+from aiosmtpd.smtp import TLSSetupException
+
+from engine.intake.client import Client, valid_helo
+from engine.intake.connection import Connection
+from engine.intake.policy import parse_address
+
+_XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
+_HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_ESCAPED = re.compile(r"\+([0-9A-Fa-f]{2})")
+_UNKNOWN = ("[UNAVAILABLE]", "[TEMPUNAVAIL]")
+
+
+class SecureConnection(Connection):
+    """A connection with STARTTLS, AUTH and XCLIENT."""
+
+    @property
+    def may_authenticate(self) -> bool:
+        """AUTH only where nobody can listen: under TLS, or from this machine."""
+        return self.policy.auth and (self.in_tls or self.client.address.is_loopback)
+
+    async def smtp_STARTTLS(self, arg: str | None) -> None:
+        if not self.policy.starttls:
+            await self.reject("sequence", b"502 5.5.1 TLS is not offered")
+        elif arg:
+            await self.reject("syntax", b"501 5.5.4 STARTTLS takes no argument")
+        elif self.in_tls:
+            await self.reject("sequence", b"503 5.5.1 TLS is already on")
+        elif self.envelope.sender is not None:
+            await self.reject("sequence", b"503 5.5.1 STARTTLS inside a transaction")
+        else:
+            self._reader.drop()
+            await self._upgrade()
+
+    async def _upgrade(self) -> None:
+        """aiosmtpd's STARTTLS, which replaces the transport's protocol. Raises TLSSetupException."""
+        transport = self.transport
+        # uvloop chooses how to read when reading starts; the TLS protocol wants another way than ours.
+        transport.pause_reading()
+        self.loop.call_soon(_resume, transport)
+        await super().smtp_STARTTLS("")
+
+    async def start_implicit_tls(self) -> bool:
+        """On a listener of implicit TLS behind a proxy: TLS begins now, with what the client sent already.
+
+        True: go on, on this or any other listener. False: the handshake failed, the connection is closed.
+        """
+        if self.in_tls or not self.policy.late_tls:
+            return True
+        hello = bytes(self._reader._buffer)
+        self._reader.drop()
+        self.loop.call_soon(self._feed_tls, hello)
+        self._silent = True
+        try:
+            await self._upgrade()
+        except TLSSetupException:
+            self.metrics.rejected.labels("tls").inc()
+            self.hang_up()
+            return False
+        finally:
+            self._silent = False
+        return True
+
+    def _feed_tls(self, data: bytes) -> None:
+        protocol: Any = self._tls_protocol
+        while data:
+            room = protocol.get_buffer(len(data))
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            protocol.buffer_updated(count)
+            data = data[count:]
+
+    async def _handle_client(self) -> None:
+        if self._proxy_timeout is None and not await self.start_implicit_tls():
+            return
+        await super()._handle_client()
+
+    async def smtp_AUTH(self, arg: str) -> None:
+        if not self.policy.auth:
+            await self.reject("command", b"502 5.5.1 AUTH is not offered")
+        elif not self.may_authenticate:
+            await self.reject("auth", b"538 5.7.11 AUTH needs TLS")
+        elif self.envelope.sender is not None:
+            await self.reject("sequence", b"503 5.5.1 AUTH inside a transaction")
+        else:
+            self._auth_require_tls = False  # decided above
+            mechanism, _, initial = (arg or "").partition(" ")
+            await super().smtp_AUTH(f"{mechanism.upper()} {initial}".strip())
+
+    async def smtp_XCLIENT(self, arg: str | None) -> None:
+        if not self.policy.may_xclient(self.peer):
+            await self.reject("command", b"550 5.7.0 XCLIENT is not for you")
+            return
+        if self.envelope.sender is not None:
+            await self.reject("sequence", b"503 5.5.1 XCLIENT inside a transaction")
+            return
+        try:
+            client = _client_of(arg or "", self.client)
+        except ValueError:
+            await self.reject("syntax", b"501 5.5.4 Bad XCLIENT attribute")
+            return
+        if not self.gate.count(self, client.address):
+            self.end(b"421 4.7.0 %b Too many connections" % self.hostname.encode())
+            return
+        self.client = client
+        self.trusted = self.policy.may_submit(client.address)
+        self.forget()
+        self.session = session = self._create_session()
+        session.peer = str(client)
+        session.host_name = client.helo or None
+        session.extended_smtp = client.esmtp
+        if client.login:
+            session.authenticated = True
+            session.auth_data = None
+        await self.push(b"220 %b ESMTP Postrider" % self.hostname.encode())
+
+
+def _resume(transport: asyncio.Transport) -> None:
+    if not transport.is_closing():
+        transport.resume_reading()
+
+
+def _client_of(text: str, before: Client) -> Client:
+    """The client these attributes describe; what they leave out stays. Raises ValueError."""
+    attributes: dict[str, str] = {}
+    for word in text.split():
+        name, equals, value = word.partition("=")
+        if name.upper() not in _XCLIENT_NAMES or not equals:
+            raise ValueError(name)
+        attributes[name.upper()] = _ESCAPED.sub(lambda match: chr(int(match[1], 16)), value)
+    if not attributes:
+        raise ValueError("none")
+    address = attributes.get("ADDR", "[UNAVAILABLE]")
+    if address.lower().startswith("ipv6:"):
+        address = address[5:]
+    client = Client(before.address if address in _UNKNOWN else parse_address(address))
+    name = attributes.get("NAME", before.name)
+    if name not in _UNKNOWN:
+        if not _HOST.fullmatch(name):
+            raise ValueError(name)
+        client.name = name
+    helo = attributes.get("HELO", before.helo)
+    if helo and helo not in _UNKNOWN:
+        if not valid_helo(helo):
+            raise ValueError(helo)
+        client.helo = helo
+    login = attributes.get("LOGIN", before.login)
+    if login not in _UNKNOWN:
+        if not login.isprintable():
+            raise ValueError("LOGIN")
+        client.login = login
+    client.esmtp = attributes.get("PROTO", "ESMTP").upper() != "SMTP"
+    return client

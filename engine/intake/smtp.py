@@ -1,0 +1,225 @@
+"""The SMTP commands of intake (RFC 5321, 1870, 2920, 3030, 3461, 6531).
+
+A client may submit because its network is listed or because it authenticated, and for no other reason.
+
+Framing: DATA ends at CRLF.CRLF only, and content with a bare CR or LF is refused after that end (550 5.6.11), so no
+reading of the same bytes finds another message in it. With BDAT the length says where the content ends, so a bare CR
+or LF there is only untidy: admission turns it into CRLF.
+"""
+
+import re
+from typing import Any
+
+from engine.intake.admission import Origin, Refused, Submission
+from engine.intake.client import protocol_name
+from engine.intake.parameters import ParameterError, mail_parameters, rcpt_parameters
+from engine.intake.secure import SecureConnection
+from engine.message.address import AddressError, parse_path
+from engine.message.envelope import Recipient
+from engine.message.headers import is_framed
+
+#: Ten digits are a chunk of 9 GB, more than data_timeout lets anybody send; longer numbers are not meant.
+_CHUNK = re.compile(r"([0-9]{1,10})(?: +(LAST))?", re.IGNORECASE)
+_OK = b"250 2.0.0 Ok"
+_SENDER_OK = b"250 2.1.0 Ok"
+_RECIPIENT_OK = b"250 2.1.5 Ok"
+_GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>"
+_NO_HELO = b"503 5.5.1 Send EHLO first"
+_BARE = b"550 5.6.11 The message contains a bare CR or LF"
+_RELAY_DENIED = b"554 5.7.1 Relay access denied"
+
+
+class SmtpServer(SecureConnection):
+    """A session that takes messages. Its aiosmtpd envelope is a Submission."""
+
+    _bdat: bytearray | None = None  # chunks so far; None: no BDAT in this transaction
+    _bdat_fault = b""  # the reply to what is left of a message that failed
+    _bdat_deadline = 0.0
+    _origin: Origin
+    _origin_key: tuple[object, ...] | None = None
+
+    def _create_envelope(self) -> Any:
+        self._bdat = None
+        self._bdat_fault = b""
+        return Submission()
+
+    @property
+    def _authenticated(self) -> bool:
+        return bool(self.session.authenticated)
+
+    async def smtp_MAIL(self, arg: str | None) -> None:
+        submission: Submission = self.envelope
+        if submission.sender is not None:
+            return await self.reject("sequence", b"503 5.5.1 Nested MAIL command")
+        if not self.session.host_name:
+            return await self.reject("sequence", _NO_HELO)
+        if self.policy.auth and not (self.trusted or self._authenticated):
+            return await self.reject("relay", b"530 5.7.0 Authentication required")
+        refusal = self.gate.admission.refusal()
+        if refusal is not None:
+            return await self.reject("storage", refusal.encode())
+        if arg is None or arg[:5].upper() != "FROM:":
+            return await self.reject("syntax", b"501 5.5.4 Syntax: MAIL FROM:<address>")
+        try:
+            # Whether 8-bit addresses may be is known only after the parameters.
+            sender, _, rest = parse_path(arg[5:].lstrip(" "), smtputf8=True)
+            if rest:
+                mail_parameters(rest, submission, self.policy.intake.max_message_bytes)
+            if not submission.smtputf8 and not arg.isascii():
+                raise AddressError("5.6.7 A non-ASCII address needs SMTPUTF8")
+        except AddressError as error:
+            self.forget()
+            return await self.reject("address", f"553 {error.reply}".encode())
+        except ParameterError as error:
+            self.forget()
+            return await self.reject("parameter", error.reply.encode())
+        submission.sender = self.policy.postmaster if sender == "postmaster" else sender
+        await self.push(_SENDER_OK)
+
+    async def smtp_RCPT(self, arg: str | None) -> None:
+        submission: Submission = self.envelope
+        if submission.sender is None or self._bdat is not None:
+            return await self.reject("sequence", b"503 5.5.1 RCPT goes between MAIL and the message")
+        if arg is None or arg[:3].upper() != "TO:":
+            return await self.reject("syntax", b"501 5.5.4 Syntax: RCPT TO:<address>")
+        if not (self.trusted or self._authenticated):
+            return await self.reject("relay", _RELAY_DENIED)
+        if len(submission.recipients) >= self.policy.intake.max_recipients:
+            return await self.reject("recipients", b"452 4.5.3 Too many recipients")
+        notify, orcpt = 0, ""
+        try:
+            if not submission.smtputf8 and not arg.isascii():
+                raise AddressError("5.6.7 A non-ASCII address needs SMTPUTF8")
+            address, destination, rest = parse_path(arg[3:].lstrip(" "), submission.smtputf8)
+            if not destination:
+                if not address:
+                    raise AddressError("5.1.3 The null address takes no mail")
+                address = self.policy.postmaster
+                destination = self.policy.postmaster_destination
+            if rest:
+                notify, orcpt = rcpt_parameters(rest, submission.smtputf8)
+        except AddressError as error:
+            return await self.reject("address", f"553 {error.reply}".encode())
+        except ParameterError as error:
+            return await self.reject("parameter", error.reply.encode())
+        submission.recipients.append(Recipient(address, notify, orcpt))
+        submission.destinations.append(destination)
+        await self.push(_RECIPIENT_OK)
+
+    async def smtp_DATA(self, arg: str | None) -> None:
+        submission: Submission = self.envelope
+        if submission.sender is None or self._bdat is not None:
+            return await self.reject("sequence", b"503 5.5.1 DATA goes after RCPT, and not with BDAT")
+        if not submission.recipients:
+            return await self.reject("sequence", b"554 5.5.1 No valid recipients")
+        if arg:
+            return await self.reject("syntax", b"501 5.5.4 DATA takes no argument")
+        if self._reader.pending:
+            # RFC 2920 3.1: DATA ends a group. What comes before the 354 may well be somebody else's.
+            self.metrics.rejected.labels("framing").inc()
+            return self.end(b"503 5.5.0 Input before the reply to DATA, closing")
+        await self.push(_GO_AHEAD)
+        self._reset_timeout(self.policy.intake.data_timeout)
+        content = await self._reader.read_message(self.policy.intake.max_message_bytes)
+        self._reset_timeout()
+        if content is None:
+            self.forget()
+            await self.reject("size", self.policy.too_large)
+        elif not is_framed(content):
+            self.forget()
+            await self.reject("framing", _BARE)
+        else:
+            await self._submit(submission, content, framed=True)
+
+    async def smtp_BDAT(self, arg: str | None) -> None:
+        match = _CHUNK.fullmatch(arg or "")
+        if match is None:
+            # Where the chunk ends is anybody's guess, so nothing that follows can be read.
+            self.metrics.rejected.labels("syntax").inc()
+            return self.end(b"501 5.5.4 Syntax: BDAT size [LAST], closing")
+        size, last = int(match[1]), match[2] is not None
+        submission: Submission = self.envelope
+        self._limit_bdat_time()
+        if self._bdat is None and submission.sender is not None:
+            self._bdat = bytearray()
+        if not self._bdat_fault:
+            if not submission.recipients:
+                self._bdat_fault = b"503 5.5.1 BDAT goes after RCPT"
+            elif self._bdat is not None and len(self._bdat) + size > self.policy.intake.max_message_bytes:
+                self._bdat_fault = self.policy.too_large
+                self._bdat = bytearray()
+        if self._bdat is None or self._bdat_fault:
+            await self._skip_chunk(size, last)
+            return
+        self._bdat += await self._reader.readexactly(size)
+        if last:
+            self._reset_timeout()
+            await self._submit(submission, bytes(self._bdat), framed=False)
+        else:
+            await self.push(b"250 2.0.0 %d bytes" % size)
+
+    def _limit_bdat_time(self) -> None:
+        """data_timeout is for the whole message, however many chunks it comes in."""
+        now = self.loop.time()
+        if self._bdat is None:
+            self._bdat_deadline = now + self.policy.intake.data_timeout
+        self._reset_timeout(max(self._bdat_deadline - now, 0.001))
+
+    async def _skip_chunk(self, size: int, last: bool) -> None:
+        """Consume a chunk of a message that is refused already, and say why."""
+        fault = self._bdat_fault
+        await self._reader.skip(size)
+        self._reset_timeout()
+        if last or self._bdat is None:
+            self.forget()
+        await self.reject("size" if fault == self.policy.too_large else "sequence", fault)
+
+    async def _submit(self, submission: Submission, content: bytes, framed: bool) -> None:
+        self.committing = True
+        try:
+            message_id = await self.gate.admission.submit(submission, content, self._origin_of(submission), framed)
+        except Refused as refused:
+            return await self.reject(refused.reason, refused.reply.encode())
+        finally:
+            self.committing = False
+            self.forget()
+        self.message_accepted()
+        await self.push(b"250 2.0.0 Ok: queued as %b" % message_id.encode())
+
+    def _origin_of(self, submission: Submission) -> Origin:
+        """Where the message comes from; made again when something about the session changed."""
+        session = self.session
+        key = (session, session.host_name, session.authenticated, submission.smtputf8)
+        if key != self._origin_key:
+            protocol = protocol_name(session.extended_smtp, submission.smtputf8, self.in_tls, self._authenticated)
+            login = session.auth_data.login.decode() if session.auth_data else self.client.login
+            self._origin_key = key
+            self._origin = Origin(
+                client=str(self.client),
+                trace=self.client.trace(session.host_name, self.hostname, protocol),
+                user=login if self._authenticated else "",
+                default_class=self.policy.default_class,
+            )
+        return self._origin
+
+    # The small commands.
+
+    async def smtp_RSET(self, arg: str | None) -> None:
+        self.forget()
+        self.idle_command()
+        await self.push(_OK)
+
+    async def smtp_NOOP(self, arg: str | None) -> None:
+        self.idle_command()
+        await self.push(_OK)
+
+    async def smtp_VRFY(self, arg: str | None) -> None:
+        self.idle_command()
+        await self.push(b"252 2.0.0 Send some mail, I'll try my best")
+
+    async def smtp_HELP(self, arg: str | None) -> None:
+        self.idle_command()
+        await self.push(b"214 2.0.0 See RFC 5321")
+
+    async def smtp_QUIT(self, arg: str | None) -> None:
+        self.end(b"221 2.0.0 Bye")
