@@ -17,7 +17,8 @@ def load_keys(settings: Settings) -> tuple[KeyRing, list[str]]:
     entries: list[tuple[str, SigningKey]] = []
     problems: list[str] = []
     warnings: list[str] = []
-    names: set[str] = set()
+    records: dict[str, str] = {}
+    seen: set[tuple[str, str]] = set()
     for number, table in enumerate(settings.dkim, 1):
         where = f"[[dkim]] {number} ({table.domain}, {table.selector})"
         try:
@@ -25,10 +26,13 @@ def load_keys(settings: Settings) -> tuple[KeyRing, list[str]]:
         except ValueError as error:
             problems.append(f"{where}: {error}")
             continue
-        if key.dns_name in names and table.domain != "*":
-            problems.append(f"{where}: {key.dns_name} has a key already; two keys need two selectors")
+        if records.setdefault(key.dns_name, key.record) != key.record:
+            problems.append(f"{where}: {key.dns_name} has another key already; two keys need two selectors")
             continue
-        names.add(key.dns_name)
+        if (table.domain, key.dns_name) in seen:
+            problems.append(f"{where}: is there already")
+            continue
+        seen.add((table.domain, key.dns_name))
         entries.append((table.domain, key))
         if key.slow and key.bits < RSA_WARNED_BELOW:
             warnings.append(f"{where}: RSA of {key.bits} bits is weak, some receivers ignore it; 2048 is right")

@@ -85,14 +85,14 @@ def relaxed_body(body: bytes) -> bytes:
     return body + b"\r\n" if body else b""
 
 
-def body_hash(body: bytes) -> bytes:
-    """Base64 of the SHA-256 of the canonical body: the value of bh=."""
-    if len(body) <= _PIECE:
+def body_hash(body: bytes, piece_bytes: int = _PIECE) -> bytes:
+    """Base64 of the SHA-256 of the canonical body: the value of bh=. Larger bodies than piece_bytes go in pieces."""
+    if len(body) <= piece_bytes:
         return base64.b64encode(hashlib.sha256(relaxed_body(body)).digest())
     digest = hashlib.sha256()
     start, blank_lines, empty = 0, 0, True
     while start < len(body):
-        end = body.find(b"\r\n", start + _PIECE) + 2
+        end = body.find(b"\r\n", start + piece_bytes) + 2
         if end < 2:
             end = len(body)
         piece = body[start:end]
