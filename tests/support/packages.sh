@@ -10,17 +10,18 @@ needed=(
 )
 modules=(Net::SSLeay:libnet-ssleay-perl Net::DNS:libnet-dns-perl)
 
+# Packages that are missing, on one line.
 missing_packages() {
     local each
     for each in "${needed[@]}"; do
         command -v "${each%%:*}" >/dev/null || echo "${each##*:}"
-    done
+    done | sort -u | tr '\n' ' '
     for each in "${modules[@]}"; do
         perl -M"${each%:*}" -e1 2>/dev/null || echo "${each##*:}"
-    done
+    done | tr '\n' ' '
 }
 
-mapfile -t missing < <(missing_packages | sort -u)
+read -ra missing <<<"$(missing_packages)"
 [ ${#missing[@]} -gt 0 ] || exit 0
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
@@ -45,7 +46,7 @@ apt-get "${quiet[@]}" update </dev/null
 # --no-remove: a mail server that is in use on this machine must not make way for ours.
 apt-get "${quiet[@]}" install -y --no-install-recommends --no-remove "${missing[@]}" </dev/null >/dev/null
 
-mapfile -t missing < <(missing_packages | sort -u)
+read -ra missing <<<"$(missing_packages)"
 if [ ${#missing[@]} -gt 0 ]; then
     echo "Still missing after apt-get install: ${missing[*]}" >&2
     exit 1
