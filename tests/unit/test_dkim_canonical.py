@@ -117,3 +117,11 @@ def test_rfc_8463_signature_is_ours_bit_by_bit():
     assert base64.b64encode(key.sign(hashlib.sha256(data).digest())) == (
         b"/gCrinpcQOoIfuHNQIbq4pgh9kyIK3AQUdt9OdqQehSwhEIug4D11BusFa3bT3FY5OsU7ZbnKELq+eXdp1Q1Dw=="
     )
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_can_be_prepared(content):
+    """A content that breaks every rule is signed as it is; nothing here may raise."""
+    prepared = prepare(content)
+    assert prepared.fields.count(b"\r\n") >= sum(prepared.counts)
+    assert len(prepared.body_hash) == 44
