@@ -105,9 +105,9 @@ def _keyword(text: str) -> bytes:
 
 
 def xtext(text: str) -> bytes:
-    """RFC 3461 4: printable ASCII but "+" and "=" as it is, every other byte as +XX."""
+    """RFC 3461 4: printable ASCII but "+", "=" and angle brackets as it is, every other byte as +XX."""
     return b"".join(
-        bytes((byte,)) if 33 <= byte <= 126 and byte not in b"+=" else b"+%02X" % byte
+        bytes((byte,)) if 33 <= byte <= 126 and byte not in b"+=<>" else b"+%02X" % byte
         for byte in text.encode("utf-8", "replace")
     )
 
@@ -115,14 +115,14 @@ def xtext(text: str) -> bytes:
 def original_recipient(text: str) -> bytes:
     """The value of ORCPT: the type as it is, the address in xtext, or as RFC 6533 3 asks where it is not ASCII.
 
-    b"": it cannot be sent (no type, or a type that has no way to write it); ORCPT is a courtesy, the mail goes out.
+    b"": it cannot be sent (no type, or no way to write it in that type); ORCPT is a courtesy, the mail goes out.
     """
     kind, separator, value = text.partition(";")
     if not separator or not value or not _KEYWORD.fullmatch(kind):
         return b""
     if value.isascii() and kind.lower() != "utf-8":
         return kind.encode("ascii") + b";" + xtext(value)
-    if kind.lower() != "utf-8":
+    if kind.lower() != "utf-8" or "<" in value or ">" in value:
         return b""
     return b"utf-8;" + "".join(_utf8_xchar(char) for char in value).encode("ascii")
 
