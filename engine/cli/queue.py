@@ -49,7 +49,7 @@ def _action(commands: Commands, name: str, text: str) -> argparse.ArgumentParser
     parser = _view(commands, name, text, _act)
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("target", nargs="?", metavar="ID|DOMAIN")
-    which.add_argument("--all", action="store_const", const=ALL, dest="target", help="every queue")
+    which.add_argument("--all", action="store_true", help="every queue")
     parser.set_defaults(command=name)
     return parser
 
@@ -111,7 +111,7 @@ def _why(args: argparse.Namespace) -> int:
 
 def _act(args: argparse.Namespace) -> int:
     extra = {"reason": args.reason} if getattr(args, "reason", None) else {}
-    for row in _rows(args, args.command, target=args.target, **extra):
+    for row in _rows(args, args.command, target=ALL if args.all else args.target, **extra):
         if args.json:
             print_json([row])
         else:

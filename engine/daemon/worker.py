@@ -27,6 +27,7 @@ from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.message.ids import IdSource
 from engine.net.resolver import Resolver
+from engine.net.stream import TlsContexts
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
 from engine.routing.router import Router
@@ -89,9 +90,10 @@ class Worker:
             metrics=metrics,
             clock=clock,
             rng=rng,
+            contexts=TlsContexts(),
         )
         self._courier = Courier(self._kit)
-        self._admission = Admission(settings, self._spool, ids, metrics, clock, log_line)
+        self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line)
         self._parts = Parts(
             settings=settings,
             clock=clock,
@@ -214,7 +216,6 @@ class Worker:
         for state in State:
             if state not in (State.STORING, State.FINAL):
                 metrics.queued.labels(state.name.lower()).set(manager.counts[state])
-        oldest = next(iter(list(self._spool.messages.values())[:1]), None)
-        metrics.oldest.set(self.clock.time() - oldest.received_at if oldest else 0)
+        metrics.oldest.set(self.clock.time() - manager.oldest_at if manager.oldest_at is not None else 0)
         metrics.orphans.set(manager.orphans)
         metrics.spool_bytes.set(self._spool.size)

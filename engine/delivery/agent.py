@@ -18,9 +18,11 @@ from engine.base.settings import Settings
 from engine.delivery import trouble
 from engine.delivery.settlement import Settlement, Timing
 from engine.delivery.signer import Signer
-from engine.delivery.smtp_session import SessionFailed, SmtpSession, StaleConnection
+from engine.delivery.smtp_session import SmtpSession
+from engine.delivery.trouble import SessionFailed, StaleConnection
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
+from engine.net.stream import TlsContexts
 from engine.queue.budget import Budget
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import Endpoint
@@ -46,6 +48,7 @@ class Kit:
     metrics: Metrics
     clock: Clock
     rng: random.Random
+    contexts: TlsContexts
     working: set[Delivery] = field(default_factory=set)
 
 
@@ -104,10 +107,13 @@ class Agent:
         timer = asyncio.get_running_loop().call_later(
             self._kit.settings.delivery.idle_timeout, _give_up_waiting, self._idle
         )
+        session, idle = self._session, self._idle
+        session.on_close(lambda: _give_up_waiting(idle))
         try:
-            return await self._idle
+            return await idle
         finally:
             timer.cancel()
+            session.on_close(None)
             self._idle = None
 
     async def _pace(self) -> None:
@@ -135,9 +141,12 @@ class Agent:
                 kit.settlement.put_off(delivery, str(exc))
                 return
             outcomes = await self._attempt(delivery, envelope, content, timing)
+            if self._queue.plan.stop:
+                stop_for, now = self._queue.plan.stop_for, kit.clock.time()
+                outcomes = [trouble.stopped(outcome, stop_for, now) for outcome in outcomes]
             if self._stored is not None and not self._stored.done():
                 await self._stored
-            relays_dsn = self._session is not None and self._session.supports_dsn
+            relays_dsn = self._session is not None and self._session.dsn
             self._stored = kit.settlement.settle(
                 delivery, envelope, content, outcomes, provider, timing, relays_dsn=relays_dsn
             )
@@ -160,12 +169,12 @@ class Agent:
                 outcomes += await self._send(envelope, indexes, prefix, content, timing)
             return outcomes
         except EngineError as exc:
-            return trouble.engine_fault(delivery.indexes, str(exc))
+            return trouble.unready(delivery.indexes, str(exc))
         except Exception:
             kit.metrics.internal_errors.labels("attempt").inc()
             log.exception("%s: attempt for %s", envelope.id, delivery.destination)
             self.abort()
-            return trouble.engine_fault(delivery.indexes, "internal error")
+            return trouble.internal(delivery.indexes)
 
     async def _send(
         self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes, timing: Timing
@@ -203,7 +212,7 @@ class Agent:
     async def _connect(self, endpoints: Sequence[Endpoint], tried: int) -> int:
         """Open a session with one of endpoints[tried:]; how many were tried by then. Raises the last SessionFailed."""
         plan, settings = self._queue.plan, self._kit.settings.delivery
-        failure = SessionFailed.none_left(endpoints[-1])
+        failure = SessionFailed(str(endpoints[-1]), "connect", words="every host has been tried")
         for number in range(tried, len(endpoints)):
             endpoint = endpoints[number]
             try:
@@ -214,6 +223,7 @@ class Agent:
                     tls=plan.tls,
                     credentials=plan.credentials,
                     limits=settings,
+                    contexts=self._kit.contexts,
                 )
             except SessionFailed as exc:
                 log.info("connect to %s: %s", endpoint, exc)
@@ -241,14 +251,13 @@ class Agent:
 
     def _feed_back(self, outcomes: Sequence[Outcome]) -> None:
         """What the outcomes say about the site, for its throttle."""
-        throttle, plan = self._queue.throttle, self._queue.plan
+        throttle = self._queue.throttle
         for outcome in outcomes:
             if outcome.status is Status.DELIVERED:
                 throttle.delivered()
                 continue
-            stop = plan.stop_for(outcome.reply)
-            if stop is not None:
-                throttle.close(self._kit.clock.time() + stop, outcome.reply)
+            if outcome.retry_at is not None:
+                throttle.close(outcome.retry_at, outcome.reply)
                 return
             if outcome.scope is Scope.SITE and outcome.phase != "connect":
                 throttle.blocked(outcome.reply)

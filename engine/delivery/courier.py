@@ -12,7 +12,7 @@ for each connection, no more.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from engine.base.errors import StorageError
 from engine.delivery import trouble
@@ -29,8 +29,8 @@ log = logging.getLogger(__name__)
 #: Errands at work at once: each may read a content from disk.
 _RUNNERS = 8
 
-#: What an errand does to each recipient: index -> outcome.
-Verdict = Callable[[int], Outcome]
+#: What an errand does to the recipients with these indexes.
+Verdict = Callable[[Sequence[int]], Sequence[Outcome]]
 
 
 class Courier:
@@ -50,11 +50,11 @@ class Courier:
         task.add_done_callback(self._agents.pop)
 
     def no_route(self, delivery: Delivery, route: NoRoute) -> None:
-        self._errand(delivery, lambda index: trouble.no_route(route, index), OTHER, True)
+        self._errand(delivery, lambda indexes: trouble.no_route(route, indexes), OTHER, True)
 
     def give_up(self, delivery: Delivery, provider: str) -> None:
         reply = delivery.last or "its site was closed all the time"
-        self._errand(delivery, lambda index: trouble.expired(index, reply), provider, False)
+        self._errand(delivery, lambda indexes: trouble.expired(indexes, reply), provider, False)
 
     def settle_by_hand(self, delivery: Delivery, verdict: Verdict) -> None:
         """An operator's word on a delivery the manager has seized."""
@@ -115,7 +115,7 @@ class Courier:
         except StorageError as exc:
             self._kit.settlement.put_off(delivery, str(exc))
             return
-        outcomes = [verdict(index) for index in delivery.indexes]
+        outcomes = verdict(delivery.indexes)
         timing = Timing(self._kit.clock.time())
         settle = self._kit.settlement.settle
         await settle(delivery, envelope, content, outcomes, provider, timing, attempted=attempted)

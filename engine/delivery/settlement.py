@@ -11,7 +11,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Protocol
 
 from engine.base.clock import Clock
@@ -20,9 +19,10 @@ from engine.base.metrics import Metrics
 from engine.base.schedule import Schedule, parse_schedule
 from engine.base.settings import Settings
 from engine.base.units import format_duration
+from engine.delivery import trouble
 from engine.message.address import destination_of
 from engine.message.envelope import Envelope, MessageClass, Notify
-from engine.message.outcome import Outcome, Scope, Status
+from engine.message.outcome import Outcome, Status
 from engine.protocol.dsn import Action
 from engine.queue.manager import Manager
 from engine.storage.spool.entry import Delivery
@@ -140,11 +140,11 @@ class Settlement:
         if any(outcome.status is Status.UNKNOWN for outcome in outcomes):
             delivery.unknowns += 1
             if delivery.unknowns > 1:
-                outcomes = [_unknown_again(outcome) for outcome in outcomes]
+                outcomes = [trouble.unknown_again(outcome) for outcome in outcomes]
         wait = self._schedules[delivery.message.message_class].after(max(delivery.attempts, 1))
         expires_at = delivery.message.expires_at
         if wait is None or now >= expires_at:
-            return [outcome if outcome.status.final else _expired(outcome) for outcome in outcomes]
+            return [outcome if outcome.status.final else trouble.overdue(outcome) for outcome in outcomes]
         asked = max((outcome.retry_at or 0.0 for outcome in outcomes), default=0.0)
         jitter = 1.0 + self._rng.uniform(-self._jitter, self._jitter)
         # A last try at the very end, and never later: the sender is told in time.
@@ -248,15 +248,3 @@ class Settlement:
 
 def _asked(envelope: Envelope, outcome: Outcome, notify: Notify) -> bool:
     return bool(envelope.recipients[outcome.index].notify & notify)
-
-
-def _expired(outcome: Outcome) -> Outcome:
-    reply = f"message expired; last: {outcome.reply}"
-    return replace(outcome, status=Status.EXPIRED, status_code="4.4.7", reply=reply, phase="queue")
-
-
-def _unknown_again(outcome: Outcome) -> Outcome:
-    if outcome.status is not Status.UNKNOWN:
-        return outcome
-    reply = f"no reply after the end of data, twice: the message may have been delivered ({outcome.reply})"
-    return replace(outcome, status=Status.FAILED, scope=Scope.MESSAGE, status_code="5.4.2", reply=reply)

@@ -74,6 +74,7 @@ class Manager:
         self.ready: dict[ReadyKey, ReadyQueue] = {}
         self.counts = [0] * len(State)
         self.orphans = 0
+        self.oldest_at: float | None = None  #: when the oldest queued message arrived, as of the last sweep
         self.tally = Tally()
 
     def start(self, courier: Dispatcher) -> None:
@@ -91,6 +92,8 @@ class Manager:
             self._timer.cancel()
         for task in self._lookups:
             task.cancel()
+        for queue in self.ready.values():
+            queue.close()
 
     def accept(self, message: Message) -> None:
         """A message that is durable since just now."""
@@ -243,6 +246,8 @@ class Manager:
             throttle, siblings = self._site(plan)
             queue = self.ready[key] = ReadyQueue(plan, throttle, siblings, self._budget, self._courier, self._clock)
             siblings.append(queue)
+            if self._closing:
+                queue.close()
         elif queue.plan is not plan:
             queue.plan = plan
             queue.throttle.configure(plan.limits.connections, plan.limits.rate)
@@ -307,6 +312,8 @@ class Manager:
             if index % 1000 == 999:
                 await asyncio.sleep(0)
         self.counts, self.orphans = counts, orphans
+        oldest = next(iter(self._spool.messages.values()), None)
+        self.oldest_at = oldest.received_at if oldest else None
         for key, queue in list(self.ready.items()):
             if queue.unused and queue.throttle.learned() is None:
                 del self.ready[key]

@@ -61,6 +61,7 @@ class ReadyQueue:
         self._idle: deque[asyncio.Future[bool]] = deque()  #: agents with an open connection and nothing to do
         self._waits_for_budget = False
         self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
         self.agents = 0
 
     def __len__(self) -> int:
@@ -107,6 +108,12 @@ class ReadyQueue:
         for queue in self.siblings:
             queue.pump()
 
+    def close(self) -> None:
+        """The daemon stops: start no more agents. What is queued is safe on disk."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+
     def reopen(self) -> None:
         """The site was opened before its time."""
         if self._timer is not None:
@@ -115,7 +122,7 @@ class ReadyQueue:
 
     def pump(self) -> None:
         """Wake or start agents for what is queued, as far as throttle and budget allow."""
-        if not any(self._classes):
+        if self._closed or not any(self._classes):
             return
         while self._idle:
             future = self._idle.popleft()

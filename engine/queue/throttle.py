@@ -63,6 +63,8 @@ class Throttle:
 
     def connect_failed(self, now: float, reason: str) -> None:
         """No host of the site took a connection."""
+        if now < self.closed_until:
+            return  # one of those that were under way when it was closed: no news
         self._failures += 1
         self._clean = 0
         self._window = max(1, self._window - 1)

@@ -28,6 +28,13 @@ def test_a_row_of_failed_connections_closes_the_site_longer_each_time():
     assert throttle.reason == "refused"
 
 
+def test_connections_that_were_under_way_when_a_site_was_closed_do_not_close_it_again():
+    throttle = Throttle(10, None)
+    for _ in range(10):
+        throttle.connect_failed(1000.0, "refused")
+    assert throttle.closed_until == 1000.0 + FIRST_CLOSE_S
+
+
 def test_one_failure_does_not_close_a_site_that_works():
     throttle = Throttle(10, None)
     for _ in range(50):

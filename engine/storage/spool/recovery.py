@@ -61,6 +61,8 @@ def recover(directory: Path, last_event_frame: int) -> Recovered:
                 _set_aside(found, path, data[frame.offset : frame.end], frame)
             else:
                 _apply(found, frame, segment, last_event_frame, envelopes)
+    # Oldest first, as they were accepted: one that was carried forward may have been read later.
+    found.messages = dict(sorted(found.messages.items()))
     for message in list(found.messages.values()):
         if message.live:
             message.segment.live += 1

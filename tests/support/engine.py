@@ -1,0 +1,224 @@
+"""The whole daemon on loopback, and a test MX, as the processes a user starts; for scenario and fault tests."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.admin.client import ask
+from engine.base.errors import EngineError
+from engine.storage.events.journal import events_directory
+from engine.storage.events.reader import read_events
+
+POSTRIDER = [sys.executable, "-m", "engine.cli.main"]
+#: For things that take milliseconds: long enough for the slowest machine, and only ever reached by a failure.
+PATIENCE_S = 60.0
+
+
+def free_port() -> int:
+    """A loopback port that nobody has just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until(done: Callable[[], Any], what: str) -> Any:
+    """What `done` gives, once it is true. Fails after PATIENCE_S."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not (result := done()):
+        assert time.monotonic() < deadline, f"waited in vain for {what}"
+        time.sleep(0.01)
+    return result
+
+
+class Daemon:
+    """`postrider serve` with settings of its own in `path`; `more` is TOML behind [node] and the listeners."""
+
+    def __init__(self, path: Path, more: str = "", *, smtp: str = "") -> None:
+        self.path = path
+        self.port = free_port()
+        self.http_port = free_port()
+        self.data = path / "data"
+        self.log = path / "daemon.log"
+        self.config = path / "postrider.toml"
+        self.write_config(more, smtp=smtp)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def write_config(self, more: str, *, smtp: str = "") -> None:
+        self.config.write_text(
+            f"""
+[node]
+name = "mx.test"
+data_dir = "{self.data}"
+
+[[listener]]
+kind = "smtp"
+address = "127.0.0.1:{self.port}"
+networks = ["127.0.0.0/8"]
+{smtp}
+
+[[listener]]
+kind = "http"
+address = "127.0.0.1:{self.http_port}"
+
+[spool]
+min_free = 0.0
+
+{more}
+"""
+        )
+
+    def start(self) -> "Daemon":
+        """Start it and wait for its READY to systemd."""
+        path = str(self.path / "notify")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("ab") as log:
+            notify.bind(path)
+            notify.settimeout(0.2)
+            self._process = subprocess.Popen(
+                [*POSTRIDER, "serve", "-c", str(self.config)],
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                env={**os.environ, "NOTIFY_SOCKET": path},
+            )
+            deadline = time.monotonic() + PATIENCE_S
+            while True:
+                try:
+                    if b"READY=1" in notify.recv(4096):
+                        return self
+                except TimeoutError:
+                    assert self._process.poll() is None, f"the daemon did not start:\n{self.log.read_text()}"
+                    assert time.monotonic() < deadline, f"the daemon is not ready:\n{self.log.read_text()}"
+
+    @property
+    def process(self) -> "subprocess.Popen[bytes]":
+        assert self._process is not None
+        return self._process
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def stop(self) -> int:
+        """SIGTERM; its exit status."""
+        self.signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE_S)
+
+    def kill(self) -> None:
+        """SIGKILL: no goodbye."""
+        self.process.kill()
+        self.process.wait(PATIENCE_S)
+
+    def ask(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
+        return list(ask(self.data, command, **arguments))
+
+    def status(self) -> dict[str, Any]:
+        return self.ask("status")[0]
+
+    def events(self, *types: str) -> list[dict[str, Any]]:
+        events = read_events(events_directory(self.data))
+        return [event for event in events if not types or event["type"] in types]
+
+    def tally(self) -> Counter[str]:
+        """How many events of each type."""
+        return Counter(event["type"] for event in self.events())
+
+    def log_text(self) -> str:
+        return self.log.read_text(errors="replace")
+
+    def run(self, *arguments: str, check: bool = True, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
+        """A `postrider` command with this daemon's settings; -c comes behind the command's name."""
+        command, *rest = arguments
+        return subprocess.run(
+            [*POSTRIDER, command, "-c", str(self.config), *rest],
+            capture_output=True,
+            text=True,
+            check=check,
+            input=stdin,
+            timeout=PATIENCE_S,
+        )
+
+    def until(self, **expected: int) -> Counter[str]:
+        """Wait until at least so many events of each type have happened; all of them."""
+        return wait_until(lambda: (t := self.tally()) and all(t[k] >= n for k, n in expected.items()) and t, expected)
+
+    def empty(self) -> None:
+        """Wait until nothing is queued."""
+        wait_until(lambda: self.status()["queued"] == 0, "an empty queue")
+
+    def alive(self) -> bool:
+        with contextlib.suppress(EngineError):
+            return bool(self.status())
+        return False
+
+
+@contextlib.contextmanager
+def daemon(path: Path, more: str = "", *, smtp: str = "") -> Iterator[Daemon]:
+    """A running daemon, ended with SIGTERM; it must then say that it stopped in order."""
+    path.mkdir(parents=True, exist_ok=True)
+    engine = Daemon(path, more, smtp=smtp).start()
+    try:
+        yield engine
+    finally:
+        if engine.process.poll() is None:
+            assert engine.stop() == 0, engine.log_text()
+
+
+class Sink:
+    """`postrider sink` on a free port, with rules."""
+
+    def __init__(self, path: Path, *options: str, port: int | None = None) -> None:
+        path.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.saved = path / "saved"
+        self._status = path / "status.json"
+        self._log = (path / "sink.log").open("ab")
+        self.process = subprocess.Popen(
+            [*POSTRIDER, "sink", "--listen", self.address, "--save", str(self.saved), "--status", str(self._status)]
+            + list(options),
+            stdout=self._log,
+            stderr=self._log,
+            stdin=subprocess.DEVNULL,
+        )
+        wait_until(self._listens, "the sink")
+
+    def _listens(self) -> bool:
+        assert self.process.poll() is None, "the sink did not start"
+        with contextlib.suppress(OSError):
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        return False
+
+    def status(self) -> dict[str, Any]:
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            return dict(json.loads(self._status.read_text()))
+        return {}
+
+    def messages(self) -> list[tuple[dict[str, Any], bytes]]:
+        """Envelope and content of everything taken, in order of arrival."""
+        files = sorted(self.saved.glob("*.json"), key=lambda file: int(file.stem)) if self.saved.exists() else []
+        return [(json.loads(file.read_text()), file.with_suffix(".eml").read_bytes()) for file in files]
+
+    def stop(self) -> None:
+        self.process.terminate()
+        self.process.wait(PATIENCE_S)
+        self._log.close()
+
+
+@contextlib.contextmanager
+def sink(path: Path, *options: str, port: int | None = None) -> Iterator[Sink]:
+    """A running sink, ended at the end."""
+    running = Sink(path, *options, port=port)
+    try:
+        yield running
+    finally:
+        running.stop()
