@@ -5,6 +5,7 @@ signatures as dkimpy sees them. Nothing is taken from the engine's memory.
 """
 
 import argparse
+import json
 import signal
 import time
 import urllib.request
@@ -41,6 +42,7 @@ def run_demo(args: argparse.Namespace) -> int:
     def say(text: str) -> None:
         print(f"{time.monotonic() - began:5.1f} s  {text}", flush=True)
 
+    done = False
     try:
         say(f"everything of this demo is in {stage.folder}")
         _raise_curtain(stage, say)
@@ -49,6 +51,7 @@ def run_demo(args: argparse.Namespace) -> int:
         _verify(stage, say)
         _tally(stage, say)
         _where_to_look(stage)
+        done = True
         if args.stay:
             print("\nRunning until Ctrl-C.", flush=True)
             signal.pause()
@@ -59,7 +62,7 @@ def run_demo(args: argparse.Namespace) -> int:
         print()
     finally:
         stage.stop()
-    return 0
+    return 0 if done else 130
 
 
 def _interrupt(number: int, frame: object) -> NoReturn:
@@ -107,11 +110,21 @@ def _watch(stage: Stage, ids: list[str], say: Say) -> None:
         for event in events[told:]:
             if event["type"] != "received" or event["message"] not in ids:
                 say(_event_line(event))
+            if event["type"] == "deferred":
+                _why(stage, event["recipient"], say)
         told = len(events)
         counts = Counter(event["type"] for event in events)
         return counts["received"] >= EXPECTED["received"] and sum(counts[t] for t in FINAL) >= counts["received"]
 
     stage.wait(finished, 40, f"{EXPECTED['received']} recipients with a final outcome")
+
+
+def _why(stage: Stage, recipient: str, say: Say) -> None:
+    """The question every operator asks, while there is something to ask about."""
+    answer = stage.command("why", recipient, "-c", str(stage.settings))
+    if answer.returncode == 0:
+        say(f"postrider why {recipient}:")
+        print("".join(f"           {line}\n" for line in answer.stdout.splitlines()[1:]), end="", flush=True)
 
 
 def _event_line(event: dict[str, Any]) -> str:
@@ -154,11 +167,23 @@ def _tally(stage: Stage, say: Say) -> None:
         raise DemoFailed("the tally does not balance")
     if {name: counts[name] for name in EXPECTED} != EXPECTED:
         raise DemoFailed(f"expected {EXPECTED}, counted {dict(counts)}")
-    metrics = _metrics(stage)
-    delivered = sum(value for name, value in metrics.items() if name.startswith("postrider_delivered_total{"))
-    if delivered != counts["delivered"]:
-        raise DemoFailed(f"the metrics count {delivered} delivered, the events {counts['delivered']}")
-    say("the metrics agree with the events")
+    _compare(stage, counts, say)
+
+
+def _compare(stage: Stage, counts: Counter[str], say: Say) -> None:
+    """The engine's own figures must be those of its events."""
+    answer = stage.command("status", "--json", "-c", str(stage.settings))
+    if answer.returncode:
+        raise DemoFailed(f"postrider status: {answer.stderr.strip()}")
+    status = json.loads(answer.stdout)
+    if not status["balanced"] or status["accepted"] != counts["received"] or status["queued"] or status["orphans"]:
+        raise DemoFailed(f"postrider status says otherwise: {status}")
+    delivered = sum(value for name, value in _metrics(stage).items() if name.startswith("postrider_delivered_total{"))
+    if delivered != counts["delivered"] or status["delivered"] != counts["delivered"]:
+        raise DemoFailed(
+            f"delivered: {counts['delivered']} events, {status['delivered']} in status, {delivered} in metrics"
+        )
+    say("postrider status and the metrics say the same")
 
 
 def _metrics(stage: Stage) -> dict[str, float]:

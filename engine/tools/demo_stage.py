@@ -58,7 +58,7 @@ selector = "demo"
 key = "keys/demo.pem"
 
 [retry]
-schedule = "2s, 5s*"
+schedule = "3s, 5s*"
 jitter = 0.0
 """
 
@@ -133,7 +133,7 @@ class Stage:
     def events(self) -> list[dict[str, Any]]:
         """The event journal so far."""
         out = []
-        for path in sorted((self.folder / "data/events").glob("*.log")):
+        for path in sorted((self.folder / "data/events").glob("*/*.log")):
             for line in path.read_bytes().split(b"\n")[:-1]:
                 out.append(json.loads(line))
         return out
