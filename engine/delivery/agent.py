@@ -66,6 +66,7 @@ class Agent:
         self._stopping = False
 
     async def run(self) -> None:
+        self._queue.arrived()
         try:
             while not self._stopping and (delivery := await self._next()) is not None:
                 await self._deliver(delivery)
@@ -110,7 +111,12 @@ class Agent:
         session, idle = self._session, self._idle
         session.on_close(lambda: _give_up_waiting(idle))
         try:
-            return await idle
+            more = await idle
+            if more:
+                self._queue.arrived()
+            else:
+                self._queue.left_waiting(idle)
+            return more
         finally:
             timer.cancel()
             session.on_close(None)

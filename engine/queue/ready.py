@@ -58,7 +58,8 @@ class ReadyQueue:
         self._courier = courier
         self._clock = clock
         self._classes: tuple[deque[Delivery], ...] = tuple(deque() for _ in MessageClass)
-        self._idle: deque[asyncio.Future[bool]] = deque()  #: agents with an open connection and nothing to do
+        self._idle: list[asyncio.Future[bool]] = []  #: agents with an open connection and nothing to do
+        self._coming = 0  #: agents that were woken or started and have not asked for a delivery yet
         self._waits_for_budget = False
         self._timer: asyncio.TimerHandle | None = None
         self._closed = False
@@ -80,8 +81,7 @@ class ReadyQueue:
 
     def take(self) -> Delivery | None:
         """The next delivery, now in an attempt; None if there is none or the site is closed."""
-        now = self._clock.time()
-        if now < self.throttle.closed_until:
+        if self.throttle.closed_until and self._clock.time() < self.throttle.closed_until:
             return None
         delivery = self._first()
         if delivery is not None:
@@ -95,11 +95,20 @@ class ReadyQueue:
         self._classes[delivery.message.message_class].appendleft(delivery)
         self.pump()
 
+    def arrived(self) -> None:
+        """An agent that was started, or whose `wait` gave True, is about to take."""
+        self._coming -= 1
+
     def wait(self) -> "asyncio.Future[bool]":
-        """For an agent with an open connection: True when there is something to take; cancel it to stop waiting."""
+        """For an agent with an open connection: True when there is something to take; set False to stop waiting."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._idle.append(future)
         return future
+
+    def left_waiting(self, future: "asyncio.Future[bool]") -> None:
+        """An agent waits no longer."""
+        if future in self._idle:
+            self._idle.remove(future)
 
     def left(self) -> None:
         """An agent has ended and released its lease."""
@@ -122,11 +131,13 @@ class ReadyQueue:
 
     def pump(self) -> None:
         """Wake or start agents for what is queued, as far as throttle and budget allow."""
-        if self._closed or not any(self._classes):
+        if self._closed or len(self) <= self._coming:
             return
+        # The connection used last is the one least likely to be closed, and the others may end.
         while self._idle:
-            future = self._idle.popleft()
+            future = self._idle.pop()
             if not future.done():
+                self._coming += 1
                 future.set_result(True)
                 return
         now = self._clock.time()
@@ -144,6 +155,7 @@ class ReadyQueue:
             self._budget.wait(limits.key, self._budget_freed)
             return
         self.agents += 1
+        self._coming += 1
         self.throttle.in_use += 1
         self._courier.attempt(self, lease)
 
