@@ -24,8 +24,9 @@ from engine.protocol.smtp_content import Content
 from engine.protocol.smtp_steps import Patience
 from engine.routing.plan import Endpoint
 
-#: After this many idle seconds the first write is the envelope alone. Until then a server that hangs up is rare
-#: enough to save the round trip; if it does all the same, the outcome is unknown (D3).
+#: On a new connection, and after this many idle seconds, the content waits for the replies to the envelope: servers
+#: that hang up do it there, and with the end of data already sent the outcome would be unknown (D3). In between the
+#: round trip is saved.
 CAREFUL_AFTER_S = 1.0
 #: TLS from the first byte, unless TLS is switched off (RFC 8314).
 _SUBMISSIONS = 465
@@ -242,7 +243,7 @@ class SmtpSession:
         client = self._client
         reused = self.transactions > 0
         self.transactions += 1
-        careful = reused and self._loop.time() - self._idle_since > CAREFUL_AFTER_S
+        careful = not reused or self._loop.time() - self._idle_since > CAREFUL_AFTER_S
         transaction = client.begin(mail, rcpts, body, careful=careful)
         fault: EngineError | None = None
         try:

@@ -31,26 +31,10 @@ MAX_WORDS = 1000
 # Enhanced codes for replies that carry none (RFC 3463). Only where the code leaves no doubt: a 550 or 554 may be
 # about the address or about us, and a guess of 5.1.1 would let a block look like a dead address.
 _DEFAULT_CODES = {
-    421: "4.3.2",
-    450: "4.2.0",
-    451: "4.3.0",
-    452: "4.3.1",
-    454: "4.7.0",
-    455: "4.5.4",
-    500: "5.5.2",
-    501: "5.5.4",
-    502: "5.5.1",
-    503: "5.5.1",
-    504: "5.5.4",
-    521: "5.3.2",
-    530: "5.7.0",
-    534: "5.7.9",
-    535: "5.7.8",
-    551: "5.1.6",
-    553: "5.1.3",
-    555: "5.5.4",
-    556: "5.1.10",
-}
+    421: "4.3.2", 450: "4.2.0", 451: "4.3.0", 452: "4.3.1", 454: "4.7.0", 455: "4.5.4", 500: "5.5.2", 501: "5.5.4",
+    502: "5.5.1", 503: "5.5.1", 504: "5.5.4", 521: "5.3.2", 530: "5.7.0", 534: "5.7.9", 535: "5.7.8", 551: "5.1.6",
+    553: "5.1.3", 555: "5.5.4", 556: "5.1.10",
+}  # fmt: skip
 _WAITING_FOR = {
     "banner": "waiting for the greeting",
     "ehlo": "performing the EHLO handshake",

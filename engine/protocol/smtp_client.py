@@ -336,4 +336,6 @@ class SmtpClient:
             self.broken = True
             self._sending = False
         transaction.end = reply
-        self._dirty = not accepted and self.extensions.chunking
+        # RFC 3030 4.1 after BDAT. After DATA the buffers should be clear (RFC 5321 3.3), but Postfix keeps them when
+        # smtpd_end_of_data_restrictions refuse, and then answers the next MAIL with "nested MAIL command".
+        self._dirty = not accepted

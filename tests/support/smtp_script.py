@@ -117,14 +117,20 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """The test on a loop of its own, of the kind the engine runs on; sixty seconds, and it hangs."""
 
     async def bounded() -> None:
-        async with asyncio.timeout(60):
-            await test()
+        try:
+            async with asyncio.timeout(60):
+                await test()
+        finally:
+            # A test that failed leaves its sessions open, and the loop would wait for their peers to hang up.
+            while _opened:
+                _opened.pop().abort()
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(bounded())
 
 
 CONTEXTS = TlsContexts()
+_opened: list[SmtpSession] = []
 CONTENT = b"Subject: x\r\n\r\nHello\r\n"
 
 
@@ -138,7 +144,7 @@ async def open_session(
     ehlo: str = "client.example.test",
     source: str = "",
 ) -> SmtpSession:
-    return await SmtpSession.connect(
+    session = await SmtpSession.connect(
         endpoint,
         source_address=source,
         ehlo=ehlo,
@@ -147,6 +153,8 @@ async def open_session(
         limits=limits or Delivery(),
         contexts=contexts,
     )
+    _opened.append(session)
+    return session
 
 
 def envelope(*recipients: str | Recipient, sender: str = "ada@sender.test", **fields: Any) -> Envelope:
