@@ -51,6 +51,7 @@ class Daemon:
         self.config = path / "postrider.toml"
         self.write_config(more, smtp=smtp)
         self._process: subprocess.Popen[bytes] | None = None
+        self._notify: socket.socket | None = None
 
     def write_config(self, more: str, *, smtp: str = "") -> None:
         self.config.write_text(
@@ -76,28 +77,50 @@ min_free = 0.0
 """
         )
 
-    def start(self) -> "Daemon":
-        """Start it and wait for its READY to systemd."""
+    def start(self, *, wait: bool = True, **environ: str) -> "Daemon":
+        """Start it, and wait until it says READY to systemd."""
         path = str(self.path / "notify")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, self.log.open("ab") as log:
-            notify.bind(path)
-            notify.settimeout(0.2)
+        self._forget_notify()
+        self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._notify.bind(path)
+        self._notify.settimeout(0.2)
+        with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*POSTRIDER, "serve", "-c", str(self.config)],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
-                env={**os.environ, "NOTIFY_SOCKET": path},
+                env={**os.environ, **environ, "NOTIFY_SOCKET": path},
             )
-            deadline = time.monotonic() + PATIENCE_S
-            while True:
-                try:
-                    if b"READY=1" in notify.recv(4096):
-                        return self
-                except TimeoutError:
-                    assert self._process.poll() is None, f"the daemon did not start:\n{self.log.read_text()}"
-                    assert time.monotonic() < deadline, f"the daemon is not ready:\n{self.log.read_text()}"
+        if wait:
+            self.said("READY=1")
+        return self
+
+    def said(self, what: str) -> str:
+        """Wait for the next datagram to systemd that has this in it; the datagram."""
+        assert self._notify is not None
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                told = self._notify.recv(4096).decode()
+            except TimeoutError:
+                assert self.process.poll() is None, f"the daemon ended before {what}:\n{self.log_text()}"
+                assert time.monotonic() < deadline, f"the daemon never said {what}:\n{self.log_text()}"
+                continue
+            if what in told:
+                return told
+
+    def reload(self) -> None:
+        """SIGHUP; returns when the daemon has done with it, whatever it made of it."""
+        self.signal(signal.SIGHUP)
+        self.said("RELOADING=1")
+        self.said("READY=1")
+
+    def _forget_notify(self) -> None:
+        if self._notify is not None:
+            self._notify.close()
+            self._notify = None
 
     @property
     def process(self) -> "subprocess.Popen[bytes]":
@@ -110,12 +133,15 @@ min_free = 0.0
     def stop(self) -> int:
         """SIGTERM; its exit status."""
         self.signal(signal.SIGTERM)
-        return self.process.wait(PATIENCE_S)
+        status = self.process.wait(PATIENCE_S)
+        self._forget_notify()
+        return status
 
     def kill(self) -> None:
         """SIGKILL: no goodbye."""
         self.process.kill()
         self.process.wait(PATIENCE_S)
+        self._forget_notify()
 
     def ask(self, command: str, **arguments: Any) -> list[dict[str, Any]]:
         return list(ask(self.data, command, **arguments))
@@ -173,17 +199,19 @@ def daemon(path: Path, more: str = "", *, smtp: str = "") -> Iterator[Daemon]:
 
 
 class Sink:
-    """`postrider sink` on a free port, with rules."""
+    """`postrider sink` on a free port, with rules. save: keep every message, for `messages`."""
 
-    def __init__(self, path: Path, *options: str, port: int | None = None) -> None:
+    def __init__(self, path: Path, *options: str, port: int | None = None, save: bool = True) -> None:
         path.mkdir(parents=True, exist_ok=True)
         self.port = port or free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.saved = path / "saved"
+        self._ids = path / "ids"
         self._status = path / "status.json"
         self._log = (path / "sink.log").open("ab")
         self.process = subprocess.Popen(
-            [*POSTRIDER, "sink", "--listen", self.address, "--save", str(self.saved), "--status", str(self._status)]
+            [*POSTRIDER, "sink", "--listen", self.address, "--status", str(self._status), "--ids", str(self._ids)]
+            + ["--save", str(self.saved)] * save
             + list(options),
             stdout=self._log,
             stderr=self._log,
@@ -208,17 +236,53 @@ class Sink:
         files = sorted(self.saved.glob("*.json"), key=lambda file: int(file.stem)) if self.saved.exists() else []
         return [(json.loads(file.read_text()), file.with_suffix(".eml").read_bytes()) for file in files]
 
+    def ids(self) -> set[str]:
+        """Ids (X-Load-Id, else Message-ID) of what was taken; up to date within 0.2 s, complete after `stop`."""
+        return {line.split(" ", 1)[0] for line in self._ids.read_text().splitlines()} if self._ids.exists() else set()
+
     def stop(self) -> None:
+        """End it; may be said twice."""
         self.process.terminate()
         self.process.wait(PATIENCE_S)
         self._log.close()
 
 
 @contextlib.contextmanager
-def sink(path: Path, *options: str, port: int | None = None) -> Iterator[Sink]:
+def sink(path: Path, *options: str, port: int | None = None, save: bool = True) -> Iterator[Sink]:
     """A running sink, ended at the end."""
-    running = Sink(path, *options, port=port)
+    running = Sink(path, *options, port=port, save=save)
     try:
         yield running
     finally:
         running.stop()
+
+
+class Load:
+    """`postrider load` into a port; the ids of what was accepted are appended to a file."""
+
+    def __init__(self, port: int, accepted: Path, *options: str) -> None:
+        self.accepted = accepted
+        self.process = subprocess.Popen(
+            [*POSTRIDER, "load", "--to", f"127.0.0.1:{port}", "--accepted", str(accepted), "--json", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+        )
+
+    def running(self) -> bool:
+        return self.process.poll() is None
+
+    def report(self) -> dict[str, Any]:
+        """Wait for its end; what it says."""
+        out, _ = self.process.communicate(timeout=PATIENCE_S)
+        return dict(json.loads(out))
+
+    def ids(self) -> set[str]:
+        """What has been accepted so far."""
+        return set(self.accepted.read_text().split()) if self.accepted.exists() else set()
+
+
+def load(port: int, accepted: Path, *options: str) -> dict[str, Any]:
+    """Run `postrider load` to its end; every message must be accepted."""
+    report = Load(port, accepted, *options).report()
+    assert report["unanswered"] == report["refused"] == 0, report
+    return report
