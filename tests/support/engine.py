@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from engine.storage.events.reader import read_events
 POSTRIDER = [sys.executable, "-m", "engine.cli.main"]
 #: For things that take milliseconds: long enough for the slowest machine, and only ever reached by a failure.
 PATIENCE_S = 60.0
+#: Types of events that `status` counts under the same name.
+FATES = ("delivered", "failed", "expired", "suppressed", "removed", "deferred", "unknown")
 
 
 def free_port() -> int:
@@ -42,7 +44,7 @@ def wait_until(done: Callable[[], Any], what: str) -> Any:
 class Daemon:
     """`postrider serve` with settings of its own in `path`; `more` is TOML behind [node] and the listeners."""
 
-    def __init__(self, path: Path, more: str = "", *, smtp: str = "") -> None:
+    def __init__(self, path: Path, more: str = "", *, smtp: str = "", env: Mapping[str, str] | None = None) -> None:
         self.path = path
         self.port = free_port()
         self.http_port = free_port()
@@ -69,6 +71,7 @@ networks = ["127.0.0.0/8"]
 [[listener]]
 kind = "http"
 address = "127.0.0.1:{self.http_port}"
+networks = ["127.0.0.0/8"]
 
 [spool]
 min_free = 0.0
@@ -80,6 +83,7 @@ min_free = 0.0
     def start(self, *, wait: bool = True, **environ: str) -> "Daemon":
         """Start it, and wait until it says READY to systemd."""
         path = str(self.path / "notify")
+        self._tally_at_start = self.tally()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         self._forget_notify()
@@ -157,6 +161,30 @@ min_free = 0.0
         """How many events of each type."""
         return Counter(event["type"] for event in self.events())
 
+    def books(self) -> dict[str, int]:
+        """The full tally: events of each type, once they and `status` say the same and the books balance (Q2).
+
+        No delivery without an owner (Q4) and no fault of the engine may have been seen meanwhile.
+        """
+
+        def agreed() -> bool:
+            status, tally = self.status(), self.tally() - self._tally_at_start
+            counted = {"received": status["accepted"], **{fate: status[fate] for fate in FATES}}
+            return bool(status["balanced"]) and all(tally[kind] == count for kind, count in counted.items())
+
+        wait_until(agreed, f"balanced books; {self.status()} but {self.tally()}")
+        assert self.status()["orphans"] == 0
+        assert "Traceback" not in self.log_text(), self.log_text()
+        return dict(self.tally())
+
+    def fates(self, message_id: str) -> dict[str, list[str]]:
+        """What happened to each recipient of one message, in order: {"ada@one.test": ["received", "delivered"]}."""
+        fates: dict[str, list[str]] = {}
+        for event in self.events():
+            if event["message"] == message_id:
+                fates.setdefault(event["recipient"], []).append(event["type"])
+        return fates
+
     def log_text(self) -> str:
         return self.log.read_text(errors="replace")
 
@@ -187,10 +215,10 @@ min_free = 0.0
 
 
 @contextlib.contextmanager
-def daemon(path: Path, more: str = "", *, smtp: str = "") -> Iterator[Daemon]:
+def daemon(path: Path, more: str = "", *, smtp: str = "", env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
     """A running daemon, ended with SIGTERM; it must then say that it stopped in order."""
     path.mkdir(parents=True, exist_ok=True)
-    engine = Daemon(path, more, smtp=smtp).start()
+    engine = Daemon(path, more, smtp=smtp, env=env).start()
     try:
         yield engine
     finally:
@@ -222,7 +250,7 @@ class Sink:
     def _listens(self) -> bool:
         assert self.process.poll() is None, "the sink did not start"
         with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            socket.create_connection((self.host, self.port), 1).close()
             return True
         return False
 
@@ -230,6 +258,14 @@ class Sink:
         with contextlib.suppress(FileNotFoundError, ValueError):
             return dict(json.loads(self._status.read_text()))
         return {}
+
+    def has(self, **expected: int) -> dict[str, Any]:
+        """Wait until these counts of its status are reached; all counts."""
+        return wait_until(lambda: (s := self.status()) and all(s[k] >= n for k, n in expected.items()) and s, expected)
+
+    def connections(self) -> int:
+        """Connections of clients, as last reported; our look whether it listens is not one."""
+        return int(self.status()["connections"]) - 1
 
     def messages(self) -> list[tuple[dict[str, Any], bytes]]:
         """Envelope and content of everything taken, in order of arrival."""
