@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ def wait_until(done: Callable[[], Any], what: str) -> Any:
 class Daemon:
     """`postrider serve` with settings of its own in `path`; `more` is TOML behind [node] and the listeners."""
 
-    def __init__(self, path: Path, more: str = "", *, smtp: str = "", env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, path: Path, more: str = "", *, smtp: str = "") -> None:
         self.path = path
         self.port = free_port()
         self.http_port = free_port()
@@ -53,6 +53,7 @@ class Daemon:
         self.config = path / "postrider.toml"
         self.write_config(more, smtp=smtp)
         self._process: subprocess.Popen[bytes] | None = None
+        self._tally_at_start: Counter[str] = Counter()
         self._notify: socket.socket | None = None
 
     def write_config(self, more: str, *, smtp: str = "") -> None:
@@ -215,10 +216,10 @@ min_free = 0.0
 
 
 @contextlib.contextmanager
-def daemon(path: Path, more: str = "", *, smtp: str = "", env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
+def daemon(path: Path, more: str = "", *, smtp: str = "", **environ: str) -> Iterator[Daemon]:
     """A running daemon, ended with SIGTERM; it must then say that it stopped in order."""
     path.mkdir(parents=True, exist_ok=True)
-    engine = Daemon(path, more, smtp=smtp, env=env).start()
+    engine = Daemon(path, more, smtp=smtp).start(**environ)
     try:
         yield engine
     finally:
