@@ -228,12 +228,18 @@ def daemon(path: Path, more: str = "", *, smtp: str = "", **environ: str) -> Ite
 
 
 class Sink:
-    """`postrider sink` on a free port, with rules. save: keep every message, for `messages`."""
+    """`postrider sink` on a free port, with rules. save: keep every message, for `messages`.
 
-    def __init__(self, path: Path, *options: str, port: int | None = None, save: bool = True) -> None:
+    host: any of 127.0.0.0/8, to have several on one port.
+    """
+
+    def __init__(
+        self, path: Path, *options: str, port: int | None = None, save: bool = True, host: str = "127.0.0.1"
+    ) -> None:
         path.mkdir(parents=True, exist_ok=True)
+        self.host = host
         self.port = port or free_port()
-        self.address = f"127.0.0.1:{self.port}"
+        self.address = f"{host}:{self.port}"
         self.saved = path / "saved"
         self._ids = path / "ids"
         self._status = path / "status.json"
@@ -270,8 +276,8 @@ class Sink:
 
     def messages(self) -> list[tuple[dict[str, Any], bytes]]:
         """Envelope and content of everything taken, in order of arrival."""
-        files = sorted(self.saved.glob("*.json"), key=lambda file: int(file.stem)) if self.saved.exists() else []
-        return [(json.loads(file.read_text()), file.with_suffix(".eml").read_bytes()) for file in files]
+        files = sorted(self.saved.glob("*.eml")) if self.saved.exists() else []
+        return [(json.loads(file.with_suffix(".json").read_text()), file.read_bytes()) for file in files]
 
     def ids(self) -> set[str]:
         """Ids (X-Load-Id, else Message-ID) of what was taken; up to date within 0.2 s, complete after `stop`."""
@@ -285,9 +291,11 @@ class Sink:
 
 
 @contextlib.contextmanager
-def sink(path: Path, *options: str, port: int | None = None, save: bool = True) -> Iterator[Sink]:
+def sink(
+    path: Path, *options: str, port: int | None = None, save: bool = True, host: str = "127.0.0.1"
+) -> Iterator[Sink]:
     """A running sink, ended at the end."""
-    running = Sink(path, *options, port=port, save=save)
+    running = Sink(path, *options, port=port, save=save, host=host)
     try:
         yield running
     finally:
