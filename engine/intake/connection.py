@@ -4,6 +4,7 @@ Sessions, the command loop, EHLO, AUTH, STARTTLS and PROXY are aiosmtpd's. What 
 
 - The input is our Reader (strict lines, messages found as they arrive).
 - Replies gather and go out in one write when the client has nothing more to say, or a hundred of them wait.
+- What needs no waiting is said by plain functions (`say`, `reject`), so that commands can be served where they arrive.
 - One timer a connection, moved rarely; deadlines do not start again for every byte.
 - aiosmtpd's constructor inspects class and hooks, 150 us a time; a listener does that once and forks a connection.
 - The task that waits for the store is not cancelled when the client leaves: the message is being accepted.
@@ -22,7 +23,7 @@ from engine.base.metrics import Metrics
 from engine.intake.admission import Admission, Submission
 from engine.intake.client import Client
 from engine.intake.policy import Address, Policy, parse_address
-from engine.intake.reader import BareLineEnd, LineTooLong, Reader
+from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader
 
 _log = logging.getLogger(__name__)
 _MAX_GATHERED = 100  # replies
@@ -141,9 +142,11 @@ class Connection(SMTP):
         self._bad_budget = policy.intake.max_bad_commands
         self._idle_budget = MAX_IDLE_COMMANDS
         self._ended = False
+        self._progress = False  # commands were served where they arrived
         self.in_tls = self.trusted = self.committing = False
         self.failed_logins = 0
-        reader = Reader(self.loop, self._before_wait, policy.intake.max_command_bytes, policy.intake.max_auth_bytes)
+        intake = policy.intake
+        reader = Reader(self.loop, self, intake.max_command_bytes, intake.max_auth_bytes, intake.max_message_bytes)
         asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
         self._smtp_methods = methods = _Commands({name: getattr(self, f"smtp_{name}") for name in self._command_names})
         methods.unknown = self.unknown_command
@@ -216,28 +219,41 @@ class Connection(SMTP):
         if self._ended or not status:
             return
         if isinstance(status, str):
-            if self._silent:
-                return
-            self._out.append(self._completed(status))
-            self.flush()  # STARTTLS counts on it
+            if not self._silent:
+                self._out.append(self._completed(status))
+                self.flush()  # STARTTLS counts on it
         else:
-            self._out.append(status)
+            self.say(status)
+        if self.held_back:
+            await self.drained()
+
+    def say(self, reply: bytes) -> None:
+        """Add a reply, without its last CRLF, to those that go out next."""
+        if not self._ended:
+            self._out.append(reply)
             if len(self._out) >= _MAX_GATHERED:
                 self.flush()
-        if self._paused:  # type: ignore[attr-defined]  # asyncio's: the client does not read
-            try:
-                await self._drain_helper()  # type: ignore[attr-defined]
-            except ConnectionResetError:
-                raise asyncio.CancelledError from None
 
-    async def reject(self, reason: str, reply: bytes) -> None:
+    def reject(self, reason: str, reply: bytes) -> None:
         """Say no. Replies 500 to 504 count as bad commands. reason: a word for the metric."""
         self.metrics.rejected.labels(reason).inc()
-        await self.push(reply)
+        self.say(reply)
         if reply.startswith(b"50"):
             self._bad_budget -= 1
             if self._bad_budget <= 0:
                 self.end(b"421 4.7.0 Too many errors")
+
+    @property
+    def held_back(self) -> bool:
+        """The client does not take its replies; nothing more is done for it until it does."""
+        return bool(self._paused)  # type: ignore[attr-defined]  # asyncio's own
+
+    async def drained(self) -> None:
+        """Return when the client took its replies."""
+        try:
+            await self._drain_helper()  # type: ignore[attr-defined]
+        except ConnectionResetError:
+            raise asyncio.CancelledError from None
 
     def idle_command(self) -> None:
         """Count a command that brings no message closer; too many of them end the session."""
@@ -256,10 +272,21 @@ class Connection(SMTP):
             self.transport.write(b"\r\n".join(out))
             out.clear()
 
-    def _before_wait(self) -> None:
+    def before_wait(self) -> None:
         self.flush()
+        if self._progress:
+            # Once for all commands of a group; a part of a line is no progress.
+            self._progress = False
+            self._reset_timeout()
         if self.gate.draining and self.idle:
             self.shut_down()
+
+    def express(self, line: bytes, last: bool) -> Express:
+        """Serve a command line where it arrived."""
+        return Express.NO
+
+    async def take_message(self) -> None:
+        raise NotImplementedError
 
     def shut_down(self) -> None:
         self.end(b"421 4.3.2 %b Service shutting down" % self.hostname.encode())
@@ -295,7 +322,7 @@ class Connection(SMTP):
     # Commands of no account.
 
     async def unknown_command(self, arg: str | None) -> None:
-        await self.reject("command", b"500 5.5.1 Command not recognized")
+        self.reject("command", b"500 5.5.1 Command not recognized")
 
     @property
     def idle(self) -> bool:
@@ -334,7 +361,7 @@ class Connection(SMTP):
         """The reply to an error in a command (aiosmtpd pushes it)."""
         match error:
             case LineTooLong():
-                await self.reject("line-length", b"500 5.5.2 Line too long")
+                self.reject("line-length", b"500 5.5.2 Line too long")
             case BareLineEnd():
                 self.metrics.rejected.labels("framing").inc()
                 self.end(b"521 5.5.2 Lines must end in CRLF and hold no other CR or LF")

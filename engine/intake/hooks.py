@@ -96,7 +96,7 @@ class Hooks:
             return _USED
         parts = blob.split(b"\0")
         if len(parts) != 3:
-            await server.reject("auth", b"501 5.5.2 PLAIN takes three fields")
+            server.reject("auth", b"501 5.5.2 PLAIN takes three fields")
             return _USED
         return await self._check(server, parts[1], parts[2])
 
@@ -118,19 +118,19 @@ class Hooks:
             # RFC 4954 4: "=" is an empty initial response.
             return b"" if args[1] == "=" else b64decode(args[1], validate=True)
         except (binascii.Error, ValueError):
-            await server.reject("auth", _NO_BASE64)
+            server.reject("auth", _NO_BASE64)
             return None
 
     async def _check(self, server: SecureConnection, login: bytes, password: bytes) -> AuthResult:
         address = str(server.client.address)
         if self._blocked(address):
-            await server.reject("auth", b"454 4.7.0 Too many failed logins from your address, try again later")
+            server.reject("auth", b"454 4.7.0 Too many failed logins from your address, try again later")
             return _USED
         try:
             verified = await self._verified(login, password)
         except StorageError as error:
             _log.error("intake: the credential table cannot be read: %s", error)
-            await server.reject("auth", b"454 4.7.0 Temporary authentication failure")
+            server.reject("auth", b"454 4.7.0 Temporary authentication failure")
             return _USED
         if verified:
             return AuthResult(success=True, auth_data=LoginPassword(login, b""))

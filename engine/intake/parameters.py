@@ -29,6 +29,11 @@ class ParameterError(EngineError):
 
 def mail_parameters(text: str, submission: Submission, max_bytes: int) -> None:
     """Take the parameters of MAIL into the submission. text: what follows the path. Raises ParameterError."""
+    if text.startswith(" SIZE=") and text.isascii() and text[6:].isdigit() and len(text) < _MAX_SIZE_DIGITS:
+        # The one that nearly every client sends, alone.
+        if int(text[6:]) > max_bytes:
+            raise ParameterError(f"552 5.3.4 The message is larger than {max_bytes} bytes")
+        return
     for name, value in _parsed(text):
         handler = _MAIL.get(name)
         if handler is None:

@@ -5,7 +5,9 @@ aiosmtpd's command loop, its AUTH and its PROXY reader run on this in place of a
 - A line ends in CRLF and nowhere else; a bare CR or LF in a command is an error that ends the session, because a
   peer in front of us may have cut the same bytes another way (SMTP smuggling).
 - A message ends at CRLF.CRLF and nowhere else. It is found where the data arrives, so the task wakes once.
-- Whoever waits for input first sends the replies that have gathered (RFC 2920 3.2: when the input is empty).
+- The owner may serve a line where it arrives (`express`); the task sleeps on. Between MAIL and the end of the message
+  it is not woken at all, which halves what a message costs.
+- Before more input is waited for, the replies that have gathered go out (RFC 2920 3.2).
 - The end of the stream is CancelledError: the task of a client that left ends, and half a message goes nowhere.
 
 Bounds: a line by `line_limit`, a message by its limit plus SLACK, anything else by HIGH_WATER and flow control.
@@ -13,9 +15,10 @@ Every byte is searched once, however small the pieces (slow-loris costs time, no
 """
 
 import asyncio
+import enum
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 from engine.base.errors import ProtocolError
 
@@ -36,11 +39,35 @@ class LineTooLong(ProtocolError):
     """A command line over the limit; it was consumed."""
 
 
-class Reader(asyncio.StreamReader):
-    """The input of one connection.
+class Express(enum.Enum):
+    """What became of a line where it arrived."""
 
-    flush: sends what was written so far. line_limit, auth_limit: bytes of a command line, and of an AUTH line.
-    """
+    NO = 0  #: it is for the task
+    SERVED = 1
+    MESSAGE = 2  #: it was DATA: a message follows; the owner takes it when it is there
+
+
+class Owner(Protocol):
+    """The connection that reads."""
+
+    @property
+    def held_back(self) -> bool:
+        """The client does not take our replies; no more are made until `drained`."""
+
+    async def drained(self) -> None: ...
+
+    async def take_message(self) -> None:
+        """Read the message after a DATA that was served where it arrived, and answer it."""
+
+    def before_wait(self) -> None:
+        """More input is needed: send what was said."""
+
+    def express(self, line: bytes, last: bool) -> Express:
+        """Serve a command line, if that needs no waiting. last: nothing came behind it."""
+
+
+class Reader(asyncio.StreamReader):
+    """The input of one connection. line_limit, auth_limit: bytes of a command line, and of an AUTH line."""
 
     # asyncio keeps these; its stubs do not tell.
     _buffer: bytearray
@@ -49,12 +76,13 @@ class Reader(asyncio.StreamReader):
     _transport: asyncio.ReadTransport | None
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, flush: Callable[[], None], line_limit: int, auth_limit: int
+        self, loop: asyncio.AbstractEventLoop, owner: Owner, line_limit: int, auth_limit: int, message_limit: int
     ) -> None:
         super().__init__(limit=HIGH_WATER, loop=loop)
-        self._flush = flush
+        self._owner = owner
         self._line_limit = line_limit
         self._auth_limit = auth_limit
+        self._message_limit = message_limit
         self._future = loop.create_future
         self._ready: asyncio.Future[None] | None = None
         self._arrived: Callable[[], bool] = self._line_arrived  # what a waiting task waits for
@@ -64,6 +92,7 @@ class Reader(asyncio.StreamReader):
         self._whole = True  # nothing of the message was dropped
         self._end = -1  # where CRLF.CRLF starts
         self._dots = False  # a line before it starts with a dot
+        self._begun = False  # the input is a message
         self.in_command = False  #: waiting for a command line
 
     @property
@@ -108,11 +137,31 @@ class Reader(asyncio.StreamReader):
             ready.set_result(None)
 
     def _line_arrived(self) -> bool:
-        size = len(self._buffer)
-        if self._buffer.find(b"\n", self._scanned) >= 0:
-            return True
-        self._scanned = size
-        return size > self._auth_limit
+        """Whether there is a line for the task; lines for the express lane are served on the way."""
+        buffer = self._buffer
+        owner = self._owner
+        while (end := buffer.find(b"\n", self._scanned)) >= 0:
+            if end >= self._line_limit or owner.held_back:
+                return True
+            line = bytes(memoryview(buffer)[: end + 1])
+            served = owner.express(line, end + 1 == len(buffer))
+            if served is Express.NO:
+                return True
+            self._scanned = 0
+            del buffer[: end + 1]
+            if served is Express.MESSAGE:
+                self.expect_message()
+                self._arrived = self._message_arrived
+                if self._ready is not None:
+                    owner.before_wait()
+                return False
+        self._scanned = len(buffer)
+        if self._ready is not None:
+            owner.before_wait()
+        return len(buffer) > self._auth_limit
+
+    def _answer_arrived(self) -> bool:
+        return self._buffer.find(b"\n") >= 0 or len(self._buffer) > self._auth_limit
 
     def _rest_of_line_arrived(self) -> bool:
         if self._buffer.find(b"\n") >= 0:
@@ -145,56 +194,64 @@ class Reader(asyncio.StreamReader):
 
     async def _wait(self, arrived: Callable[[], bool]) -> None:
         """Return when arrived() is true. Raises CancelledError at the end of the stream."""
+        self._arrived = arrived
         if arrived():
             return
-        self._flush()
+        self._owner.before_wait()
         if self._paused and self._transport is not None:
             self._paused = False
             self._transport.resume_reading()
         if not self._eof:
-            self._arrived = arrived
             self._ready = self._future()
             try:
                 await self._ready
             finally:
                 self._ready = None
-        if self._eof and not arrived():
+        if self._eof and not self._arrived():
             raise asyncio.CancelledError
 
     # What the dialogue asks for.
 
     async def readuntil(self, separator: object = b"\n") -> bytes:
-        """The next command line with its CRLF. Raises BareLineEnd, LineTooLong, CancelledError."""
-        buffer = self._buffer
-        end = buffer.find(b"\n")
-        if end < 0:
+        """The next command line with its CRLF that is not served where it arrives.
+
+        Raises BareLineEnd, LineTooLong, CancelledError.
+        """
+        owner = self._owner
+        while True:
+            if owner.held_back:
+                await owner.drained()
             self.in_command = True
             try:
                 await self._wait(self._line_arrived)
             finally:
                 self.in_command = False
+            if not self._begun:
+                return await self._line(self._line_limit)
+            await owner.take_message()
+
+    async def readline(self) -> bytes:
+        """An answer in the AUTH dialogue, as long as an AUTH line may be."""
+        await self._wait(self._answer_arrived)
+        return await self._line(self._auth_limit)
+
+    async def _line(self, limit: int) -> bytes:
+        buffer = self._buffer
+        end = buffer.find(b"\n")
+        if end < 0:
+            await self._wait(self._rest_of_line_arrived)
             end = buffer.find(b"\n")
-            if end < 0:
-                await self._wait(self._rest_of_line_arrived)
-                del buffer[: buffer.find(b"\n") + 1]
-                self._scanned = 0
-                raise LineTooLong
+            del buffer[: end + 1]
+            self._scanned = 0
+            raise LineTooLong
         line = bytes(memoryview(buffer)[: end + 1])
         del buffer[: end + 1]
         self._scanned = 0
         if line.find(b"\r") != end - 1 or end == 0:
             raise BareLineEnd
-        if end >= self._line_limit and (end >= self._auth_limit or line[:5].upper() != b"AUTH "):
+        if end >= limit and (end >= self._auth_limit or line[:5].upper() != b"AUTH "):
             raise LineTooLong
         return line
-
-    async def readline(self) -> bytes:
-        """An answer in the AUTH dialogue: a line, as long as an AUTH line may be."""
-        command_limit, self._line_limit = self._line_limit, self._auth_limit
-        try:
-            return await self.readuntil()
-        finally:
-            self._line_limit = command_limit
 
     async def read(self, n: int = -1) -> bytes:
         """What is there, at least one byte, at most n."""
@@ -216,17 +273,25 @@ class Reader(asyncio.StreamReader):
         while count:
             count -= len(await self._take(count, 1))
 
-    async def read_message(self, limit: int) -> bytes | None:
-        """The message up to CRLF.CRLF, dots unstuffed; None: it is longer than limit (it was consumed).
-
-        To be called with nothing pending. The framing inside is the caller's to check: CR and LF are as they came.
-        """
-        buffer = self._buffer
-        buffer += b"\r\n"  # the end of the DATA line: a first line that is a lone dot ends the message, too
-        self._keep = limit + SLACK
+    def expect_message(self) -> None:
+        """From here on the input is a message. To be called with nothing pending."""
+        # The end of the DATA line: a first line that is a lone dot ends the message, too.
+        self._buffer[:0] = b"\r\n"
+        self._begun = True
+        self._keep = self._message_limit + SLACK
         self._whole = True
         self._dots = False
+
+    async def read_message(self) -> bytes | None:
+        """The message up to CRLF.CRLF, dots unstuffed; None: it is longer than the limit (it was consumed).
+
+        The framing inside is the caller's to check: CR and LF are as they came.
+        """
+        if not self._begun:
+            self.expect_message()
         await self._wait(self._message_arrived)
+        self._begun = False
+        buffer = self._buffer
         end = self._end
         content = bytes(memoryview(buffer)[2 : end + 2]) if self._whole else None
         del buffer[: end + 5]
@@ -234,4 +299,4 @@ class Reader(asyncio.StreamReader):
         if content is not None and self._dots:
             # The first line has lost its CRLF, so it is unstuffed by itself.
             content = content.removeprefix(b".").replace(b"\r\n.", b"\r\n")
-        return None if content is None or len(content) > limit else content
+        return None if content is None or len(content) > self._message_limit else content

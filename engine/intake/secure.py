@@ -30,13 +30,13 @@ class SecureConnection(Connection):
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
         if not self.policy.starttls:
-            await self.reject("sequence", b"502 5.5.1 TLS is not offered")
+            self.reject("sequence", b"502 5.5.1 TLS is not offered")
         elif arg:
-            await self.reject("syntax", b"501 5.5.4 STARTTLS takes no argument")
+            self.reject("syntax", b"501 5.5.4 STARTTLS takes no argument")
         elif self.in_tls:
-            await self.reject("sequence", b"503 5.5.1 TLS is already on")
+            self.reject("sequence", b"503 5.5.1 TLS is already on")
         elif self.envelope.sender is not None:
-            await self.reject("sequence", b"503 5.5.1 STARTTLS inside a transaction")
+            self.reject("sequence", b"503 5.5.1 STARTTLS inside a transaction")
         else:
             self._reader.drop()
             await self._upgrade()
@@ -86,11 +86,11 @@ class SecureConnection(Connection):
 
     async def smtp_AUTH(self, arg: str) -> None:
         if not self.policy.auth:
-            await self.reject("command", b"502 5.5.1 AUTH is not offered")
+            self.reject("command", b"502 5.5.1 AUTH is not offered")
         elif not self.may_authenticate:
-            await self.reject("auth", b"538 5.7.11 AUTH needs TLS")
+            self.reject("auth", b"538 5.7.11 AUTH needs TLS")
         elif self.envelope.sender is not None:
-            await self.reject("sequence", b"503 5.5.1 AUTH inside a transaction")
+            self.reject("sequence", b"503 5.5.1 AUTH inside a transaction")
         else:
             self._auth_require_tls = False  # decided above
             mechanism, _, initial = (arg or "").partition(" ")
@@ -98,15 +98,15 @@ class SecureConnection(Connection):
 
     async def smtp_XCLIENT(self, arg: str | None) -> None:
         if not self.policy.may_xclient(self.peer):
-            await self.reject("command", b"550 5.7.0 XCLIENT is not for you")
+            self.reject("command", b"550 5.7.0 XCLIENT is not for you")
             return
         if self.envelope.sender is not None:
-            await self.reject("sequence", b"503 5.5.1 XCLIENT inside a transaction")
+            self.reject("sequence", b"503 5.5.1 XCLIENT inside a transaction")
             return
         try:
             client = _client_of(arg or "", self.client)
         except ValueError:
-            await self.reject("syntax", b"501 5.5.4 Bad XCLIENT attribute")
+            self.reject("syntax", b"501 5.5.4 Bad XCLIENT attribute")
             return
         if not self.gate.count(self, client.address):
             self.end(b"421 4.7.0 %b Too many connections" % self.hostname.encode())

@@ -8,11 +8,12 @@ or LF there is only untidy: admission turns it into CRLF.
 """
 
 import re
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.intake.admission import Origin, Refused, Submission
 from engine.intake.client import protocol_name
 from engine.intake.parameters import ParameterError, mail_parameters, rcpt_parameters
+from engine.intake.reader import Express
 from engine.intake.secure import SecureConnection
 from engine.message.address import AddressError, parse_path
 from engine.message.envelope import Recipient
@@ -47,19 +48,51 @@ class SmtpServer(SecureConnection):
     def _authenticated(self) -> bool:
         return bool(self.session.authenticated)
 
+    def express(self, line: bytes, last: bool) -> Express:
+        """MAIL, RCPT and DATA need no waiting; their lines do not go through aiosmtpd's loop (12 us each)."""
+        # Whatever is unusual about a line is for the loop: it has all the rules.
+        serve = self._express.get(line[:5])
+        if serve is None or not line.isascii() or line.find(b"\r") != len(line) - 2:
+            return Express.NO
+        return serve(self, line, last)
+
+    def _express_mail(self, line: bytes, last: bool) -> Express:
+        self._progress = True
+        self._mail(line[5:].strip().decode("ascii"))
+        return Express.SERVED
+
+    def _express_rcpt(self, line: bytes, last: bool) -> Express:
+        self._progress = True
+        self._rcpt(line[5:].strip().decode("ascii"))
+        return Express.SERVED
+
+    def _express_data(self, line: bytes, last: bool) -> Express:
+        if not last or line != b"DATA\r\n" or not self._may_send_data():
+            return Express.NO
+        self._go_ahead()
+        return Express.MESSAGE
+
+    _express: ClassVar = {b"MAIL ": _express_mail, b"RCPT ": _express_rcpt, b"DATA\r": _express_data}
+
     async def smtp_MAIL(self, arg: str | None) -> None:
+        self._mail(arg or "")
+
+    async def smtp_RCPT(self, arg: str | None) -> None:
+        self._rcpt(arg or "")
+
+    def _mail(self, arg: str) -> None:
         submission: Submission = self.envelope
         if submission.sender is not None:
-            return await self.reject("sequence", b"503 5.5.1 Nested MAIL command")
+            return self.reject("sequence", b"503 5.5.1 Nested MAIL command")
         if not self.session.host_name:
-            return await self.reject("sequence", _NO_HELO)
+            return self.reject("sequence", _NO_HELO)
         if self.policy.auth and not (self.trusted or self._authenticated):
-            return await self.reject("relay", b"530 5.7.0 Authentication required")
+            return self.reject("relay", b"530 5.7.0 Authentication required")
         refusal = self.gate.admission.refusal()
         if refusal is not None:
-            return await self.reject("storage", refusal.encode())
-        if arg is None or arg[:5].upper() != "FROM:":
-            return await self.reject("syntax", b"501 5.5.4 Syntax: MAIL FROM:<address>")
+            return self.reject("storage", refusal.encode())
+        if arg[:5].upper() != "FROM:":
+            return self.reject("syntax", b"501 5.5.4 Syntax: MAIL FROM:<address>")
         try:
             # Whether 8-bit addresses may be is known only after the parameters.
             sender, _, rest = parse_path(arg[5:].lstrip(" "), smtputf8=True)
@@ -69,23 +102,23 @@ class SmtpServer(SecureConnection):
                 raise AddressError("5.6.7 A non-ASCII address needs SMTPUTF8")
         except AddressError as error:
             self.forget()
-            return await self.reject("address", f"553 {error.reply}".encode())
+            return self.reject("address", f"553 {error.reply}".encode())
         except ParameterError as error:
             self.forget()
-            return await self.reject("parameter", error.reply.encode())
+            return self.reject("parameter", error.reply.encode())
         submission.sender = self.policy.postmaster if sender == "postmaster" else sender
-        await self.push(_SENDER_OK)
+        self.say(_SENDER_OK)
 
-    async def smtp_RCPT(self, arg: str | None) -> None:
+    def _rcpt(self, arg: str) -> None:
         submission: Submission = self.envelope
         if submission.sender is None or self._bdat is not None:
-            return await self.reject("sequence", b"503 5.5.1 RCPT goes between MAIL and the message")
-        if arg is None or arg[:3].upper() != "TO:":
-            return await self.reject("syntax", b"501 5.5.4 Syntax: RCPT TO:<address>")
+            return self.reject("sequence", b"503 5.5.1 RCPT goes between MAIL and the message")
+        if arg[:3].upper() != "TO:":
+            return self.reject("syntax", b"501 5.5.4 Syntax: RCPT TO:<address>")
         if not (self.trusted or self._authenticated):
-            return await self.reject("relay", _RELAY_DENIED)
+            return self.reject("relay", _RELAY_DENIED)
         if len(submission.recipients) >= self.policy.intake.max_recipients:
-            return await self.reject("recipients", b"452 4.5.3 Too many recipients")
+            return self.reject("recipients", b"452 4.5.3 Too many recipients")
         notify, orcpt = 0, ""
         try:
             if not submission.smtputf8 and not arg.isascii():
@@ -99,35 +132,45 @@ class SmtpServer(SecureConnection):
             if rest:
                 notify, orcpt = rcpt_parameters(rest, submission.smtputf8)
         except AddressError as error:
-            return await self.reject("address", f"553 {error.reply}".encode())
+            return self.reject("address", f"553 {error.reply}".encode())
         except ParameterError as error:
-            return await self.reject("parameter", error.reply.encode())
+            return self.reject("parameter", error.reply.encode())
         submission.recipients.append(Recipient(address, notify, orcpt))
         submission.destinations.append(destination)
-        await self.push(_RECIPIENT_OK)
+        self.say(_RECIPIENT_OK)
+
+    def _may_send_data(self) -> bool:
+        return bool(self.envelope.recipients) and self._bdat is None
+
+    def _go_ahead(self) -> None:
+        self.say(_GO_AHEAD)
+        self._progress = False
+        self._reset_timeout(self.policy.intake.data_timeout)
 
     async def smtp_DATA(self, arg: str | None) -> None:
-        submission: Submission = self.envelope
-        if submission.sender is None or self._bdat is not None:
-            return await self.reject("sequence", b"503 5.5.1 DATA goes after RCPT, and not with BDAT")
-        if not submission.recipients:
-            return await self.reject("sequence", b"554 5.5.1 No valid recipients")
+        if not self._may_send_data():
+            if self.envelope.sender is None or self._bdat is not None:
+                return self.reject("sequence", b"503 5.5.1 DATA goes after RCPT, and not with BDAT")
+            return self.reject("sequence", b"554 5.5.1 No valid recipients")
         if arg:
-            return await self.reject("syntax", b"501 5.5.4 DATA takes no argument")
+            return self.reject("syntax", b"501 5.5.4 DATA takes no argument")
         if self._reader.pending:
             # RFC 2920 3.1: DATA ends a group. What comes before the 354 may well be somebody else's.
             self.metrics.rejected.labels("framing").inc()
             return self.end(b"503 5.5.0 Input before the reply to DATA, closing")
-        await self.push(_GO_AHEAD)
-        self._reset_timeout(self.policy.intake.data_timeout)
-        content = await self._reader.read_message(self.policy.intake.max_message_bytes)
-        self._reset_timeout()
+        self._go_ahead()
+        await self.take_message()
+
+    async def take_message(self) -> None:
+        submission: Submission = self.envelope
+        content = await self._reader.read_message()
+        self._progress = True
         if content is None:
             self.forget()
-            await self.reject("size", self.policy.too_large)
+            self.reject("size", self.policy.too_large)
         elif not is_framed(content):
             self.forget()
-            await self.reject("framing", _BARE)
+            self.reject("framing", _BARE)
         else:
             await self._submit(submission, content, framed=True)
 
@@ -156,7 +199,7 @@ class SmtpServer(SecureConnection):
             self._reset_timeout()
             await self._submit(submission, bytes(self._bdat), framed=False)
         else:
-            await self.push(b"250 2.0.0 %d bytes" % size)
+            self.say(b"250 2.0.0 %d bytes" % size)
 
     def _limit_bdat_time(self) -> None:
         """data_timeout is for the whole message, however many chunks it comes in."""
@@ -172,19 +215,19 @@ class SmtpServer(SecureConnection):
         self._reset_timeout()
         if last or self._bdat is None:
             self.forget()
-        await self.reject("size" if fault == self.policy.too_large else "sequence", fault)
+        self.reject("size" if fault == self.policy.too_large else "sequence", fault)
 
     async def _submit(self, submission: Submission, content: bytes, framed: bool) -> None:
         self.committing = True
         try:
             message_id = await self.gate.admission.submit(submission, content, self._origin_of(submission), framed)
         except Refused as refused:
-            return await self.reject(refused.reason, refused.reply.encode())
+            return self.reject(refused.reason, refused.reply.encode())
         finally:
             self.committing = False
             self.forget()
         self.message_accepted()
-        await self.push(b"250 2.0.0 Ok: queued as %b" % message_id.encode())
+        self.say(b"250 2.0.0 Ok: queued as %b" % message_id.encode())
 
     def _origin_of(self, submission: Submission) -> Origin:
         """Where the message comes from; made again when something about the session changed."""
@@ -207,19 +250,19 @@ class SmtpServer(SecureConnection):
     async def smtp_RSET(self, arg: str | None) -> None:
         self.forget()
         self.idle_command()
-        await self.push(_OK)
+        self.say(_OK)
 
     async def smtp_NOOP(self, arg: str | None) -> None:
         self.idle_command()
-        await self.push(_OK)
+        self.say(_OK)
 
     async def smtp_VRFY(self, arg: str | None) -> None:
         self.idle_command()
-        await self.push(b"252 2.0.0 Send some mail, I'll try my best")
+        self.say(b"252 2.0.0 Send some mail, I'll try my best")
 
     async def smtp_HELP(self, arg: str | None) -> None:
         self.idle_command()
-        await self.push(b"214 2.0.0 See RFC 5321")
+        self.say(b"214 2.0.0 See RFC 5321")
 
     async def smtp_QUIT(self, arg: str | None) -> None:
         self.end(b"221 2.0.0 Bye")
