@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import cProfile
+import functools
 import json
 import logging
 import multiprocessing
@@ -62,7 +63,7 @@ class _Store:
     def __init__(self) -> None:
         self.count = 0
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.done.set_result(None)
+        self._done.set_result(None)
 
     def accept(self, envelope: Envelope, content: bytes, splits: Splits) -> asyncio.Future[None]:
         self.count += 1
@@ -121,13 +122,17 @@ class _Client(asyncio.Protocol):
         self.done.set_result(None)
 
 
+def _same(client: _Client) -> _Client:
+    return client
+
+
 async def _send(port: int, messages: int, sessions: int, per_connection: int) -> None:
     loop = asyncio.get_running_loop()
 
     async def work(left: int) -> None:
         while left:
             client = _Client(min(left, per_connection), loop.create_future())
-            await loop.create_connection(lambda client=client: client, "127.0.0.1", port)
+            await loop.create_connection(functools.partial(_same, client), "127.0.0.1", port)
             await client.done
             left -= client.messages
 
