@@ -181,7 +181,14 @@ class SmtpSession:
         client.secured()
         self.tls_level = "verify" if level == "verify" else "encrypt"
         client.hello(ehlo)
-        await self._step("ehlo")
+        try:
+            await self._step("ehlo")
+        except SessionFailed as failure:
+            if failure.fault is None:
+                raise
+            # In TLS 1.3 a server refuses after the client's side of the handshake is done. It is still the handshake.
+            late = net.TlsFailed(f"TLS failed after the handshake: {failure.fault}")
+            raise SessionFailed(self.remote, "starttls", fault=late) from failure
 
     async def _authenticate(self, credentials: tuple[str, str]) -> None:
         if self.tls_level == "none" and not ipaddress.ip_address(self.endpoint.address).is_loopback:
@@ -277,6 +284,7 @@ class SmtpSession:
             mail = commands.mail(
                 envelope.sender,
                 size=body.size if offered.size else None,
+                # Not offered: 8-bit content is sent as it is (a conversion would break its signatures).
                 body="8BITMIME" if offered.eightbit and envelope.body != "7BIT" else "",
                 smtputf8=smtputf8,
                 ret=envelope.ret if offered.dsn else "",

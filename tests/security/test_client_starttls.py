@@ -123,6 +123,28 @@ def test_opportunistic_reconnects_in_the_clear_where_the_handshake_fails() -> No
     run(test)
 
 
+def test_opportunistic_reconnects_where_the_server_hangs_up_after_the_handshake() -> None:
+    context = server_context(NAME)
+
+    async def broken(peer: Peer) -> None:
+        await peer.greet("PIPELINING", "STARTTLS")
+        await peer.answer(b"220 go\r\n")
+        await peer.start_tls(context)
+
+    async def plain(peer: Peer) -> None:
+        await peer.greet("PIPELINING", "STARTTLS")
+        await take_one(peer)
+
+    async def test() -> None:
+        async with scripted(broken, plain) as endpoint:
+            session = await open_session(endpoint, tls="opportunistic")
+            assert "in the clear" in session.tls_note
+            assert (await send(session))[0].status is Status.DELIVERED
+            session.abort()
+
+    run(test)
+
+
 @pytest.mark.parametrize("name", [NAME, "elsewhere.test"])
 @pytest.mark.parametrize("trusted", [True, False])
 def test_verify_wants_a_trusted_certificate_for_the_host(name: str, trusted: bool, tmp_path: Path) -> None:
