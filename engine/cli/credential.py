@@ -1,4 +1,4 @@
-"""`postrider credential`: who may submit mail with a login. Works on the table; a running daemon sees it at once."""
+"""`postrider credential`: who may submit mail with AUTH. Works on the table itself, the daemon may run or not."""
 
 import argparse
 import getpass
@@ -15,66 +15,78 @@ if TYPE_CHECKING:
 
 
 def register(commands: Commands) -> None:
-    """Add the command and its three parts to the parser."""
-    parser = commands.add_parser("credential", help="who may submit mail with a login")
-    parts = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    add = parts.add_parser("add", help="a login, or a new password for it; asks for the password")
+    """Add the command to the program."""
+    parser = commands.add_parser("credential", help="logins for SMTP AUTH")
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    add = actions.add_parser("add", help="make a login, or set its password; the password is asked for")
     add.add_argument("login", metavar="LOGIN")
     add.add_argument("--password-stdin", action="store_true", help="read the password from the first line of stdin")
-    add.add_argument("--note", default="", help="what it is for")
-    add.set_defaults(run=_add)
-    listing = parts.add_parser("list", help="every login")
-    add_json(listing)
-    listing.set_defaults(run=_list)
-    remove = parts.add_parser("remove", help="a login; sessions that used it go on")
+    add.add_argument("--note", default="", help="whose it is, for the list")
+    add_config(add)
+    add.set_defaults(run=run_add)
+    show = actions.add_parser("list", help="the logins")
+    add_config(show)
+    add_json(show)
+    show.set_defaults(run=run_list)
+    remove = actions.add_parser("remove", help="remove a login; sessions that used it go on to their end")
     remove.add_argument("login", metavar="LOGIN")
-    remove.set_defaults(run=_remove)
-    for part in (add, listing, remove):
-        add_config(part)
+    add_config(remove)
+    remove.set_defaults(run=run_remove)
 
 
-def _table(args: argparse.Namespace) -> "Credentials":
-    from engine.storage.tables.credentials import Credentials
-
-    data_dir = Path(settings_of(args).node.data_dir)
+def run_add(args: argparse.Namespace) -> int:
+    password = sys.stdin.readline().rstrip("\r\n") if args.password_stdin else _asked_twice()
+    table = _open(args)
     try:
-        data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as exc:
-        raise EngineError(f"cannot use the data directory {data_dir}: {exc.strerror}") from exc
-    return Credentials(data_dir / "tables.db")
-
-
-def _add(args: argparse.Namespace) -> int:
-    table = _table(args)
-    if args.password_stdin:
-        password = sys.stdin.readline().rstrip("\r\n")
-    else:
-        password = getpass.getpass(f"Password for {args.login}: ")
-        if getpass.getpass("Again: ") != password:
-            raise EngineError("the two passwords differ")
-    try:
-        new = table.add(args.login, password, args.note)
-    except ValueError as exc:
-        raise EngineError(str(exc)) from exc
-    print(f"{args.login}: {'added' if new else 'has a new password'}")
+        existed = table.add(args.login, password, args.note)
+    finally:
+        table.close()
+    print(f"{args.login}: {'password changed' if existed else 'added'}")
     return 0
 
 
-def _list(args: argparse.Namespace) -> int:
-    rows = (
+def run_list(args: argparse.Namespace) -> int:
+    table = _open(args)
+    try:
+        entries = table.entries()
+    finally:
+        table.close()
+    rows = [
         {
-            "login": row.login,
-            "created": time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(row.created)),
-            "note": row.note,
+            "login": entry.login,
+            "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.created)),
+            "note": entry.note,
         }
-        for row in _table(args).list()
-    )
+        for entry in entries
+    ]
     print_rows(rows, args.json, ("login", "created", "note"))
     return 0
 
 
-def _remove(args: argparse.Namespace) -> int:
-    if not _table(args).remove(args.login):
+def run_remove(args: argparse.Namespace) -> int:
+    table = _open(args)
+    try:
+        removed = table.remove(args.login)
+    finally:
+        table.close()
+    if not removed:
         raise EngineError(f"{args.login}: no such login")
     print(f"{args.login}: removed")
     return 0
+
+
+def _open(args: argparse.Namespace) -> "Credentials":
+    from engine.storage.tables.credentials import Credentials  # argon2 is heavy, and other commands import this module
+
+    data_dir = Path(settings_of(args).node.data_dir)
+    if not data_dir.is_dir():
+        data_dir.mkdir(mode=0o700, parents=True)
+    return Credentials(data_dir / "tables.db")
+
+
+def _asked_twice() -> str:
+    """The password, typed unseen and twice. Raises EngineError."""
+    password = getpass.getpass("Password: ")
+    if getpass.getpass("Again: ") != password:
+        raise EngineError("the two passwords differ")
+    return password

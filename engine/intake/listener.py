@@ -101,14 +101,15 @@ class SmtpListener:
         if self._server is not None:
             self._server.close()
 
-    async def drain(self, deadline_s: float) -> None:
-        """End all sessions: idle ones now, others after the reply to their message, all within deadline_s."""
+    async def drain(self, deadline: float) -> None:
+        """End all sessions: idle ones now, others after the reply to their message, all by deadline (loop time)."""
         self._draining = True
         for connection in list(self._connections):
             if connection.idle:
                 connection.shut_down()
         try:
-            await asyncio.wait_for(self._empty.wait(), deadline_s)
+            async with asyncio.timeout_at(deadline):
+                await self._empty.wait()
         except TimeoutError:
             for connection in list(self._connections):
                 connection.shut_down()
