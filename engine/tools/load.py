@@ -17,7 +17,7 @@ from engine.tools.load_message import MessageMaker
 from engine.tools.load_options import LoadOptions
 from engine.tools.load_session import Answer, LoadSession, SessionLost
 
-_RECONNECT_S = (0.02, 1.0)  #: pause before a new connection: first, at most
+_RECONNECT_S = (0.02, 0.2)  #: pause before a new connection: first, at most
 
 
 @dataclass(slots=True)
