@@ -42,21 +42,24 @@ def wait_until(done: Callable[[], Any], what: str) -> Any:
 
 
 class Daemon:
-    """`postrider serve` with settings of its own in `path`; `more` is TOML behind [node] and the listeners."""
+    """`postrider serve` with settings of its own in `path`; `more` is TOML behind [node] and the listeners.
 
-    def __init__(self, path: Path, more: str = "", *, smtp: str = "") -> None:
+    smtp: more of its SMTP listener; spool: of [spool].
+    """
+
+    def __init__(self, path: Path, more: str = "", *, smtp: str = "", spool: str = "min_free = 0.0") -> None:
         self.path = path
         self.port = free_port()
         self.http_port = free_port()
         self.data = path / "data"
         self.log = path / "daemon.log"
         self.config = path / "postrider.toml"
-        self.write_config(more, smtp=smtp)
+        self.write_config(more, smtp=smtp, spool=spool)
         self._process: subprocess.Popen[bytes] | None = None
         self._tally_at_start: Counter[str] = Counter()
         self._notify: socket.socket | None = None
 
-    def write_config(self, more: str, *, smtp: str = "") -> None:
+    def write_config(self, more: str, *, smtp: str = "", spool: str = "min_free = 0.0") -> None:
         self.config.write_text(
             f"""
 [node]
@@ -75,7 +78,7 @@ address = "127.0.0.1:{self.http_port}"
 networks = ["127.0.0.0/8"]
 
 [spool]
-min_free = 0.0
+{spool}
 
 {more}
 """
@@ -216,10 +219,12 @@ min_free = 0.0
 
 
 @contextlib.contextmanager
-def daemon(path: Path, more: str = "", *, smtp: str = "", **environ: str) -> Iterator[Daemon]:
+def daemon(
+    path: Path, more: str = "", *, smtp: str = "", spool: str = "min_free = 0.0", **environ: str
+) -> Iterator[Daemon]:
     """A running daemon, ended with SIGTERM; it must then say that it stopped in order."""
     path.mkdir(parents=True, exist_ok=True)
-    engine = Daemon(path, more, smtp=smtp).start(**environ)
+    engine = Daemon(path, more, smtp=smtp, spool=spool).start(**environ)
     try:
         yield engine
     finally:
@@ -303,7 +308,7 @@ def sink(
 
 
 class Load:
-    """`postrider load` into a port; the ids of what was accepted are appended to a file."""
+    """`postrider load` into a port; the ids of what was accepted are appended to a file. Ended at the end of `with`."""
 
     def __init__(self, port: int, accepted: Path, *options: str) -> None:
         self.accepted = accepted
@@ -312,6 +317,14 @@ class Load:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )
+
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        if self.running():
+            self.process.kill()
+            self.process.communicate()
 
     def running(self) -> bool:
         return self.process.poll() is None
@@ -328,6 +341,7 @@ class Load:
 
 def load(port: int, accepted: Path, *options: str) -> dict[str, Any]:
     """Run `postrider load` to its end; every message must be accepted."""
-    report = Load(port, accepted, *options).report()
+    with Load(port, accepted, *options) as running:
+        report = running.report()
     assert report["unanswered"] == report["refused"] == 0, report
     return report
