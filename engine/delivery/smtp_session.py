@@ -320,7 +320,7 @@ class SmtpSession:
                 await self._stream.exchange(min(_QUIT_S, self._limits.command_timeout))
             except EngineError:
                 return
-        self._stream.close()
+        self._stream.abort("closed")
 
     def abort(self, why: str = "aborted") -> None:
         """Drop the connection now. A transaction under way returns its outcomes."""

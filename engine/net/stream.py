@@ -55,8 +55,6 @@ class Stream(Protocol):
 
     def on_close(self, callback: Callable[[], None] | None) -> None: ...
 
-    def close(self) -> None: ...
-
     def abort(self, why: str = "aborted") -> None: ...
 
 
@@ -217,15 +215,12 @@ class TcpStream(asyncio.Protocol):
             callback()
 
     def abort(self, why: str = "aborted") -> None:
-        """Drop the connection now; an exchange under way ends with NetworkError(why)."""
-        self._fail(NetworkError(why))
+        """Drop the connection now; an exchange under way ends with NetworkError(why).
 
-    def close(self) -> None:
-        """Close after what is written has left."""
-        if self._transport is not None and self._fault is None:
-            self._transport.close()
-            self._transport = None
-        self._fail(NetworkError("closed"))
+        Also the way to close one after QUIT: nothing is unsent then, and a TLS connection is not kept half a minute
+        for the peer's close_notify, which protects nothing that SMTP has not ended itself.
+        """
+        self._fail(NetworkError(why))
 
     # ---- deadlines
 

@@ -47,16 +47,13 @@ class Loop:
 class Transport:
     def __init__(self) -> None:
         self.written: list[bytes] = []
-        self.aborted = self.closed = False
+        self.aborted = False
 
     def write(self, data: bytes) -> None:
         self.written.append(bytes(data))
 
     def abort(self) -> None:
         self.aborted = True
-
-    def close(self) -> None:
-        self.closed = True
 
 
 class Machine:
@@ -185,7 +182,6 @@ def test_a_fault_of_the_machine_ends_the_connection_and_stays(loop: Loop) -> Non
         (lambda stream: stream.connection_lost(ConnectionResetError(104, "Connection reset by peer")), "reset by peer"),
         (lambda stream: stream.eof_received(), "the peer closed"),
         (lambda stream: stream.abort("shutting down"), "shutting down"),
-        (lambda stream: stream.close(), "closed"),
     ],
 )
 def test_the_end_is_a_network_error_and_told_once(loop: Loop, end: Callable[[TcpStream], None], words: str) -> None:
