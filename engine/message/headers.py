@@ -100,8 +100,7 @@ def admit_header(
     for index, line in enumerate(lines):
         if line[0] in b" \t" and index:
             continue
-        colon = line.find(b":", 0, _LONGEST_NAME)
-        meaning = _meaning(line[:colon]) if colon > 0 else _MALFORMED
+        meaning = _meaning_of(line)
         if meaning == _OTHER:
             continue
         if meaning == _RECEIVED:
@@ -143,11 +142,20 @@ def _header_lines(content: bytes, max_bytes: int) -> tuple[list[bytes], int]:
     end = content.find(b"\r\n\r\n", 0, max_bytes + 2)
     end = end + 2 if end >= 0 else len(content)
     if end > max_bytes:
+        first = content[: content.find(b"\r\n")]
+        if _meaning_of(first) == _MALFORMED:
+            return [first], len(first) + 2  # no header at all, so no limit to it
         raise HeaderError("header-size", f"552 5.3.4 The header is longer than {max_bytes} bytes")
     head = content[: end - 2]
     if b"\0" in head:
         raise HeaderError("header-nul", "550 5.6.0 The header contains a NUL")
     return head.split(b"\r\n"), end
+
+
+def _meaning_of(line: bytes) -> int:
+    """What to do with the field that this line begins."""
+    colon = line.find(b":", 0, _LONGEST_NAME)
+    return _meaning(line[:colon]) if colon > 0 else _MALFORMED
 
 
 @lru_cache(maxsize=1024)
