@@ -60,6 +60,14 @@ def test_s5_a_flipped_bit_costs_one_frame_and_no_other(rows, data):
     assert whole == [tuple(row) for n, row in enumerate(rows) if n != hit], reserved
 
 
+def test_s5_a_last_record_that_is_all_there_and_went_bad_is_no_torn_tail():
+    """It may have been acknowledged, so it is set aside like any other; a part of a record cannot have been."""
+    whole = b"".join(written([(FrameType.MESSAGE, 1, [1], b"content")]))
+    bad = whole[:-1] + bytes([whole[-1] ^ 1])
+    assert list(scan(bad, SALT)) == [Damage(0, len(bad), torn=False)]
+    assert list(scan(bad[:-1], SALT)) == [Damage(0, len(bad) - 1, torn=True)]
+
+
 @given(st.binary(max_size=2000))
 def test_p1_any_bytes_give_frames_or_damage(data):
     end = 0

@@ -49,7 +49,7 @@ class Frame(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """Bytes that are no frame. torn: nothing whole follows, as after a crash in the middle of a write."""
+    """Bytes that are no frame. torn: they end in the middle of one, as after a crash in the middle of a write."""
 
     offset: int
     end: int
@@ -66,13 +66,11 @@ def encode(salt: int, kind: FrameType, number: int, header: list[Any], body: byt
 
 def decode(data: memoryview, offset: int, salt: int) -> Frame | None:
     """The frame that starts at `offset`, or None if there is no whole and valid one."""
+    prefix = _prefix(data, offset, salt)
+    if prefix is None:
+        return None
+    kind, header_bytes, body_bytes, number, header_crc, body_crc = prefix
     start = offset + PREFIX_BYTES
-    if start > len(data):
-        return None
-    magic, kind, _, _, header_bytes, body_bytes, number, header_crc, body_crc = _PREFIX.unpack_from(data, offset)
-    (prefix_crc,) = _CRC.unpack_from(data, start - _CRC.size)
-    if magic != MAGIC or crc32c(data[offset + 4 : start - _CRC.size], salt) != prefix_crc:
-        return None
     middle = start + header_bytes
     end = middle + body_bytes
     if end > len(data) or crc32c(data[start:middle], salt) != header_crc or crc32c(data[middle:end], salt) != body_crc:
@@ -82,6 +80,24 @@ def decode(data: memoryview, offset: int, salt: int) -> Frame | None:
     except (ValueError, msgpack.UnpackException):
         return None
     return Frame(kind, number, header, data[middle:end], offset, end) if isinstance(header, list) else None
+
+
+def _prefix(data: memoryview, offset: int, salt: int) -> tuple[int, int, int, int, int, int] | None:
+    """Type, header length, body length, number and the checksums of both, if there is a valid prefix."""
+    start = offset + PREFIX_BYTES
+    if start > len(data):
+        return None
+    magic, kind, _, _, header_bytes, body_bytes, number, header_crc, body_crc = _PREFIX.unpack_from(data, offset)
+    (prefix_crc,) = _CRC.unpack_from(data, start - _CRC.size)
+    if magic != MAGIC or crc32c(data[offset + 4 : start - _CRC.size], salt) != prefix_crc:
+        return None
+    return kind, header_bytes, body_bytes, number, header_crc, body_crc
+
+
+def _is_all_there(data: memoryview, offset: int, salt: int) -> bool:
+    """Whether the file is as long as the prefix at `offset` says."""
+    prefix = _prefix(data, offset, salt)
+    return prefix is not None and offset + PREFIX_BYTES + prefix[1] + prefix[2] <= len(data)
 
 
 def scan(data: bytes, salt: int) -> Iterator[Frame | Damage]:
@@ -97,7 +113,8 @@ def scan(data: bytes, salt: int) -> Iterator[Frame | Damage]:
             offset = frame.end
             continue
         end = _next_frame(data, view, offset + 1, salt)
-        yield Damage(offset, end, torn=end == len(view))
+        # A frame that is all there and yet not valid was no torn write: it may have been acknowledged.
+        yield Damage(offset, end, torn=end == len(view) and not _is_all_there(view, offset, salt))
         offset = end
 
 
