@@ -334,6 +334,11 @@ class Load:
         out, _ = self.process.communicate(timeout=PATIENCE_S)
         return dict(json.loads(out))
 
+    def more(self, count: int) -> None:
+        """Wait until so many more are accepted."""
+        enough = len(self.ids()) + count
+        wait_until(lambda: len(self.ids()) >= enough, f"{count} more messages")
+
     def ids(self) -> set[str]:
         """What has been accepted so far."""
         return set(self.accepted.read_text().split()) if self.accepted.exists() else set()
