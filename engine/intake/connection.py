@@ -24,6 +24,7 @@ from engine.intake.admission import Admission, Submission
 from engine.intake.client import Client
 from engine.intake.policy import Address, Policy, parse_address
 from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader
+from engine.net.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 _MAX_GATHERED = 100  # replies
@@ -42,6 +43,7 @@ class Gate(Protocol):
     policy: Policy
     metrics: Metrics
     admission: Admission
+    outbox: Outbox
 
     @property
     def draining(self) -> bool:
@@ -272,8 +274,13 @@ class Connection(SMTP):
             self.transport.write(b"\r\n".join(out))
             out.clear()
 
-    def before_wait(self) -> None:
+    def send(self) -> None:
+        """The outbox's turn."""
         self.flush()
+
+    def before_wait(self) -> None:
+        if self._out:
+            self.gate.outbox.add(self)
         if self._progress:
             # Once for all commands of a group; a part of a line is no progress.
             self._progress = False

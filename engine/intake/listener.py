@@ -20,6 +20,7 @@ from engine.intake.connection import Connection
 from engine.intake.hooks import Hooks, Verifier
 from engine.intake.policy import Address, Policy
 from engine.intake.smtp import SmtpServer
+from engine.net.outbox import Outbox
 
 _BACKLOG = 1024
 
@@ -35,8 +36,10 @@ class SmtpListener:
         credentials: Verifier | None,
         metrics: Metrics,
         clock: Clock,
+        outbox: Outbox | None = None,
         auth_delay_s: float = 1.0,
     ) -> None:
+        self.outbox = outbox or Outbox(asyncio.get_running_loop())
         self.admission = admission
         self.metrics = metrics
         self.policy = Policy(listener, settings, has_credentials=credentials is not None)

@@ -69,6 +69,8 @@ def decode_xtext(text: str) -> str:
 
 def _parsed(text: str) -> list[tuple[str, str]]:
     """Names in upper case with values; each name once."""
+    if not text.startswith(" "):
+        raise ParameterError("501 5.5.4 Malformed parameter")
     parameters = []
     for word in text.split(" "):
         if word:

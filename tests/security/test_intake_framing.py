@@ -206,9 +206,9 @@ def test_message_is_accepted_though_the_client_leaves_before_its_reply() -> None
                 await store.waiting.wait()
                 client.reset()
             await intake.sessions_end()
+            store.waiting.clear()
             store.hold.set()
-            while not store.messages:
-                await asyncio.sleep(0)
+            await store.waiting.wait()
             assert [m.body for m in store.messages] == [b"world\r\n"]
 
     run(scenario)

@@ -57,7 +57,7 @@ def test_mail_goes_through_starttls(loop: str, tmp_path: Path) -> None:
 @both_loops
 @pytest.mark.parametrize("injected", [ENVELOPE, b"NOOP\r\n", b"RSET\r\nNO", b"EHLO evil.example\r\n"])
 def test_commands_injected_behind_starttls_are_dropped(loop: str, injected: bytes, tmp_path: Path) -> None:
-    """CVE-2011-0411: in the same segment as STARTTLS, they would be answered under TLS as if the client had sent them."""
+    """CVE-2011-0411: in the same segment as STARTTLS, and answered under TLS as if the client had sent them there."""
 
     async def scenario() -> None:
         async with running(tls=tls_files(tmp_path)) as intake, intake.session() as client:
@@ -225,10 +225,13 @@ def test_reload_brings_the_new_certificate_to_new_sessions(tmp_path: Path) -> No
 
 
 def test_reload_with_a_broken_certificate_changes_nothing(tmp_path: Path) -> None:
+    def break_key() -> None:
+        (tmp_path / "key.pem").write_text("no key")
+
     async def scenario() -> None:
         async with running(tls=tls_files(tmp_path)) as intake:
             table = intake.listener._listener
-            Path(tmp_path / "key.pem").write_text("no key")
+            break_key()
             with pytest.raises(ConfigError):
                 intake.listener.reload(table, Settings())
             async with intake.session() as client:

@@ -46,7 +46,11 @@ class Stored:
 
 @dataclass
 class MemoryStore:
-    """Keeps messages in a list. hold: acceptance waits until it is set; fault: raised instead."""
+    """Keeps messages in a list.
+
+    hold: acceptance waits until it is set. waiting: is set when a message came, and again when it is kept.
+    fault: raised instead.
+    """
 
     messages: list[Stored] = field(default_factory=list)
     refused: str | None = None
@@ -61,6 +65,8 @@ class MemoryStore:
             await self.hold.wait()
         if self.fault is not None:
             raise self.fault
+        if self.waiting is not None:
+            self.waiting.set()
         self.messages.append(Stored(envelope, content, list(splits)))
 
     def refusal(self) -> str | None:
@@ -179,8 +185,7 @@ class Running:
     async def sessions_end(self) -> None:
         """Return when no connection is left."""
         async with asyncio.timeout(GUARD_S):
-            while self.listener.connections:
-                await asyncio.sleep(0.001)
+            await self.listener._empty.wait()
 
     def rejected(self, reason: str) -> float:
         return self.metrics.rejected.labels(reason)._value.get()
