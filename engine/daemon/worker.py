@@ -8,7 +8,7 @@ stop    listeners -> agents (up to 30 s) -> spool; what is not delivered by then
 import asyncio
 import logging
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from engine.admin.parts import Parts
@@ -16,15 +16,14 @@ from engine.admin.server import AdminServer
 from engine.base.clock import SystemClock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
-from engine.base.settings import Listener, Settings
-from engine.daemon.http import MetricsServer
+from engine.base.settings import Settings
+from engine.daemon.listeners import Listeners
 from engine.delivery.agent import Kit
 from engine.delivery.bouncer import Bouncer
 from engine.delivery.courier import Courier
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.intake.admission import Admission
-from engine.intake.listener import SmtpListener
 from engine.message.ids import IdSource
 from engine.net.resolver import Resolver
 from engine.net.stream import TlsContexts
@@ -106,8 +105,7 @@ class Worker:
             state=self._state,
         )
         self._admin = AdminServer(self._parts, data_dir)
-        self._listeners: dict[str, SmtpListener] = {}
-        self._http: dict[str, MetricsServer] = {}
+        self._listeners = Listeners(self._admission, self._credentials, metrics, self._collect, clock, STOP_S)
         self._upkeep: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -116,16 +114,21 @@ class Worker:
             log.warning("%s", warning)
         self._manager.start(self._courier)
         await self._admin.start()
-        for listener in self.settings.listener:
-            await self._open(listener)
+        await self._listeners.open(self.settings, self.settings.listener)
         for work in (self._keep_up(), self._keep_sweeping()):
             self._upkeep.append(asyncio.get_running_loop().create_task(work))
 
     async def reload(self, settings: Settings) -> None:
         """Work by new settings. Raises EngineError: they cannot be used, and the old ones hold."""
         self._refuse_moves(settings)
-        self._signer.reload(settings)
-        self._router.reload(settings)
+        opened = await self._listeners.open_new(settings)
+        try:
+            self._router.reload(settings)
+            self._signer.reload(settings)
+        except EngineError:
+            self._router.reload(self.settings)
+            await self._listeners.close(opened)
+            raise
         self._resolver.reload(settings.resolver)
         self._bouncer.reload(settings)
         self._settlement.reload(settings)
@@ -133,20 +136,20 @@ class Worker:
         self._budget.max_connections = settings.delivery.max_connections
         self.settings = self._kit.settings = self._parts.settings = settings
         logging.getLogger().setLevel(settings.log.level.upper())
-        await self._reload_listeners(settings)
+        await self._listeners.follow(settings)
+        self._events.reload(settings.events.segment_bytes, settings.events.keep)
+        await self._spool.reload(settings.spool)
+        for warning in self._signer.warnings:
+            log.warning("%s", warning)
 
     async def stop(self) -> None:
         """Take nothing new, finish or defer what is in flight, lose nothing."""
         for task in self._upkeep:
             task.cancel()
-        await asyncio.gather(*(listener.close() for listener in self._listeners.values()))
+        await self._listeners.shut()
         self._manager.stop()
-        deadline = asyncio.get_running_loop().time() + STOP_S
-        await asyncio.gather(
-            self._courier.stop(STOP_S), *(listener.drain(deadline) for listener in self._listeners.values())
-        )
-        for server in self._http.values():
-            await asyncio.to_thread(server.close)
+        await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain())
+        await self._listeners.end()
         await self._admin.close()
         self._signer.close()
         await self._resolver.close()
@@ -158,34 +161,6 @@ class Worker:
 
     # Inside.
 
-    async def _open(self, listener: Listener) -> None:
-        if listener.kind == "http":
-            self._http[listener.address] = server = MetricsServer(listener, self.metrics.registry, self._collect)
-            server.start()
-        else:
-            smtp = SmtpListener(listener, self.settings, self._admission, self._credentials, self.metrics, self.clock)
-            await smtp.start()
-            self._listeners[listener.address] = smtp
-        log.info("listening on %s (%s)", listener.address, listener.kind)
-
-    async def _reload_listeners(self, settings: Settings) -> None:
-        wanted = {listener.address: listener for listener in settings.listener}
-        for address in [a for a in self._http if a not in wanted]:
-            await asyncio.to_thread(self._http.pop(address).close)
-        for address in [a for a in self._listeners if a not in wanted]:
-            old = self._listeners.pop(address)
-            await old.close()
-            task = asyncio.get_running_loop().create_task(old.drain(asyncio.get_running_loop().time() + STOP_S))
-            self._upkeep.append(task)
-        for address, listener in wanted.items():
-            if address in self._listeners:
-                self._listeners[address].reload(listener, settings)
-            elif address in self._http:
-                await asyncio.to_thread(self._http.pop(address).close)
-                await self._open(listener)
-            else:
-                await self._open(listener)
-
     def _refuse_moves(self, settings: Settings) -> None:
         """What a running daemon cannot change."""
         if settings.node.data_dir != self.settings.node.data_dir:
@@ -196,19 +171,29 @@ class Worker:
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(UPKEEP_S)
-            try:
-                await self._spool.look_at_disk()
-                await self._spool.compact()
-                await self._spool.sync_events()
-                self._manager.remember()
-                self._budget.forget(self.clock.monotonic())
-            except EngineError as exc:
-                log.error("upkeep: %s", exc)
+            await self._try(self._spool.look_at_disk)
+            await self._try(self._spool.compact)
+            await self._try(self._spool.sync_events)
+            await self._try(self._remember)
 
     async def _keep_sweeping(self) -> None:
         while True:
-            await self._manager.sweep()
+            await self._try(self._manager.sweep)
             await asyncio.sleep(max(SWEEP_S, sum(self._manager.counts) * SWEEP_PER_DELIVERY_S))
+
+    async def _remember(self) -> None:
+        self._manager.remember()
+        self._budget.forget(self.clock.monotonic())
+
+    async def _try(self, chore: Callable[[], Awaitable[None]]) -> None:
+        """A chore that fails is tried again at its next time, and keeps no other from being done."""
+        try:
+            await chore()
+        except EngineError as exc:
+            log.error("upkeep: %s", exc)
+        except Exception:  # top of a task
+            self.metrics.internal_errors.labels("upkeep").inc()
+            log.exception("upkeep")
 
     def _collect(self) -> None:
         """Set the gauges; called in a thread of the HTTP listener, so it only reads."""

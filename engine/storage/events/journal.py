@@ -67,6 +67,11 @@ class EventJournal:
         except OSError as exc:
             raise self._fault(exc) from exc
 
+    def reload(self, segment_bytes: int, keep_s: float) -> None:
+        """Use other limits from now on; from any thread."""
+        self._segment_bytes, self._keep_s = segment_bytes, keep_s
+        self._expire_at = 0.0
+
     @property
     def last_seq(self) -> int:
         return self.last_id[0]

@@ -89,7 +89,7 @@ class Journal:
         self._files = files
         self._events = events
         self._metrics = metrics
-        self._segment_bytes = segment_bytes
+        self.segment_bytes = segment_bytes
         self._owner = owner
         self._salt = secrets.randbits(32)
         self._next_file = 1
@@ -236,7 +236,7 @@ class Journal:
         self._loop.call_soon_threadsafe(self._committed, batch, error)
 
     def _write(self, batch: list[Record]) -> None:
-        if self._segment is None or self._segment.bytes >= self._segment_bytes:
+        if self._segment is None or self._segment.bytes >= self.segment_bytes:
             self._begin_file()
         segment, descriptor = self._segment, self._descriptor
         assert segment is not None

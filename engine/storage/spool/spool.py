@@ -156,6 +156,12 @@ class Spool:
             return message.hot
         return await asyncio.get_running_loop().run_in_executor(None, self._read, message)
 
+    def reload(self, settings: SpoolSettings) -> asyncio.Future[None]:
+        """Use other limits. Done when free space was measured by them."""
+        self._settings = settings
+        self._journal.segment_bytes = settings.segment_bytes
+        return self.look_at_disk()
+
     def look_at_disk(self) -> asyncio.Future[None]:
         """Measure free space again, in the journal's thread; `refusal` follows."""
         return self._journal.run(self._look_at_disk)

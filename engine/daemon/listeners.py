@@ -1,0 +1,127 @@
+"""The listening sockets of a worker: opened at start, brought in line with new settings, drained at the end.
+
+A reload opens what is new before it touches anything else, so that an address that cannot be had refuses the whole
+reload. A listener that stays keeps its socket and its connections; one that goes, or becomes something else at the
+same address, ends its sessions as a stop does: idle ones at once, others after the reply to their message.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from engine.base.clock import Clock
+from engine.base.metrics import Metrics
+from engine.base.settings import Listener, Settings
+from engine.daemon.http import MetricsServer
+from engine.intake.admission import Admission
+from engine.intake.hooks import Verifier
+from engine.intake.listener import SmtpListener
+
+log = logging.getLogger(__name__)
+
+#: What cannot change while a socket stays open: address, kind, TLS from the first byte.
+_Door = tuple[str, str, bool]
+
+
+class Listeners:
+    """See above. All methods on the loop; each raises EngineError where it says so."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        credentials: Verifier,
+        metrics: Metrics,
+        collect: Callable[[], None],
+        clock: Clock,
+        drain_s: float,
+    ) -> None:
+        """collect: sets the gauges before metrics are shown. drain_s: how long sessions have to end."""
+        self._admission = admission
+        self._credentials = credentials
+        self._metrics = metrics
+        self._collect = collect
+        self._clock = clock
+        self._drain_s = drain_s
+        self._smtp: dict[_Door, SmtpListener] = {}
+        self._http: dict[_Door, tuple[Listener, MetricsServer]] = {}
+        self._draining: set[asyncio.Task[None]] = set()
+
+    async def open(self, settings: Settings, rows: Iterable[Listener]) -> None:
+        """Open these; all or none. Raises EngineError: one cannot be opened."""
+        opened: list[_Door] = []
+        try:
+            for row in rows:
+                await self._open(row, settings)
+                opened.append(_door(row))
+        except BaseException:
+            await self.close(opened)
+            raise
+        for row in rows:
+            log.info("listening on %s (%s)", row.address, row.kind)
+
+    async def open_new(self, settings: Settings) -> list[_Door]:
+        """First part of a reload: open the addresses that are new; what was opened, for `close` if the rest fails."""
+        taken = {address for address, _, _ in (*self._smtp, *self._http)}
+        rows = [row for row in settings.listener if row.address not in taken]
+        await self.open(settings, rows)
+        return [_door(row) for row in rows]
+
+    async def follow(self, settings: Settings) -> None:
+        """Second part of a reload: all listeners as these settings say. Raises EngineError; the others are done."""
+        wanted = {_door(row): row for row in settings.listener}
+        await self.close([door for door in (*self._smtp, *self._http) if door not in wanted])
+        for door, row in wanted.items():
+            if door in self._smtp:
+                self._smtp[door].reload(row, settings)
+            elif door not in self._http:
+                await self.open(settings, [row])
+            elif row.tls is not None or row != self._http[door][0]:
+                # Its few requests are short: opened again, with a fresh certificate.
+                await self.close([door])
+                await self.open(settings, [row])
+
+    async def close(self, doors: Iterable[_Door]) -> None:
+        """Accept nobody there any more; sessions end in the background."""
+        for door in doors:
+            if door in self._http:
+                await asyncio.to_thread(self._http.pop(door)[1].close)
+            else:
+                listener = self._smtp.pop(door)
+                await listener.close()
+                task = asyncio.get_running_loop().create_task(listener.drain(self._deadline()))
+                self._draining.add(task)
+                task.add_done_callback(self._draining.discard)
+            log.info("no longer listening on %s (%s)", *door[:2])
+
+    async def shut(self) -> None:
+        """Accept no more mail; /metrics stays until `end`."""
+        for listener in self._smtp.values():
+            await listener.close()
+
+    async def drain(self) -> None:
+        """End all sessions."""
+        deadline = self._deadline()
+        await asyncio.gather(*self._draining, *(listener.drain(deadline) for listener in self._smtp.values()))
+
+    async def end(self) -> None:
+        for _, server in self._http.values():
+            await asyncio.to_thread(server.close)
+
+    # Inside.
+
+    def _deadline(self) -> float:
+        return asyncio.get_running_loop().time() + self._drain_s
+
+    async def _open(self, row: Listener, settings: Settings) -> None:
+        if row.kind == "http":
+            server = MetricsServer(row, self._metrics.registry, self._collect)
+            server.start()
+            self._http[_door(row)] = row, server
+        else:
+            smtp = SmtpListener(row, settings, self._admission, self._credentials, self._metrics, self._clock)
+            await smtp.start()
+            self._smtp[_door(row)] = smtp
+
+
+def _door(row: Listener) -> _Door:
+    return row.address, row.kind, row.tls is not None and row.tls.implicit
