@@ -9,6 +9,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 from engine.admin.parts import Parts
@@ -25,8 +26,9 @@ from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.intake.admission import Admission
 from engine.message.ids import IdSource
+from engine.net.outbox import Outbox
 from engine.net.resolver import Resolver
-from engine.net.stream import TlsContexts
+from engine.net.stream import TlsContexts, connect
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
 from engine.routing.router import Router
@@ -80,6 +82,7 @@ class Worker:
         self._settlement = Settlement(
             settings, self._spool, self._manager, self._bouncer, metrics, clock, log_line, rng
         )
+        self._outbox = Outbox(asyncio.get_running_loop())
         self._kit = Kit(
             settings=settings,
             spool=self._spool,
@@ -90,6 +93,7 @@ class Worker:
             clock=clock,
             rng=rng,
             contexts=TlsContexts(),
+            open_stream=partial(connect, outbox=self._outbox),
         )
         self._courier = Courier(self._kit)
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line)

@@ -22,7 +22,7 @@ from engine.delivery.smtp_session import SmtpSession
 from engine.delivery.trouble import SessionFailed, StaleConnection
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
-from engine.net.stream import TlsContexts
+from engine.net.stream import Connect, TlsContexts
 from engine.queue.budget import Budget
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import Endpoint
@@ -49,6 +49,7 @@ class Kit:
     clock: Clock
     rng: random.Random
     contexts: TlsContexts
+    open_stream: Connect
     working: set[Delivery] = field(default_factory=set)
 
 
@@ -230,6 +231,7 @@ class Agent:
                     credentials=plan.credentials,
                     limits=settings,
                     contexts=self._kit.contexts,
+                    open_stream=self._kit.open_stream,
                 )
             except SessionFailed as exc:
                 log.info("connect to %s: %s", endpoint, exc)

@@ -52,15 +52,14 @@ class SmtpListener:
         self._draining = False
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
+        self._address = parse_host_port(listener.address)
         self._server: asyncio.Server | None = None
         self._model: SmtpServer | None = None
 
     @property
     def address(self) -> tuple[str, int]:
         """Host and port in use; the port is known only after `start` if the settings say 0."""
-        assert self._server is not None
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return str(host), int(port)
+        return self._address
 
     @property
     def connections(self) -> int:
@@ -78,12 +77,13 @@ class SmtpListener:
             if sock is not None:
                 self._server = await loop.create_server(self._connection, sock=sock, ssl=tls, backlog=_BACKLOG)
             else:
-                host, port = parse_host_port(self._listener.address)
+                host, port = self._address
                 self._server = await loop.create_server(
                     self._connection, host, port, ssl=tls, backlog=_BACKLOG, reuse_address=True
                 )
         except OSError as exc:
             raise NetworkError(f"cannot listen on {self._listener.address}: {exc.strerror or exc}") from exc
+        self._address = self._server.sockets[0].getsockname()[:2]
 
     def reload(self, listener: Listener, settings: Settings) -> None:
         """Use other settings for sessions that begin from now on; read the certificate again.

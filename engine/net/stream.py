@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Literal, Protocol, cast
 
 from engine.base.errors import EngineError, NetworkError, ProtocolError
+from engine.net.outbox import Outbox
 
 _FAR = float("inf")
 
@@ -94,9 +95,10 @@ class TlsContexts:
 class TcpStream(asyncio.Protocol):
     """The real one. Made by `connect`; belongs to one event loop."""
 
-    def __init__(self, machine: Machine, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, machine: Machine, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
         self._machine = machine
         self._loop = loop
+        self._outbox = outbox
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._fault: EngineError | None = None
@@ -127,11 +129,19 @@ class TcpStream(asyncio.Protocol):
             waiter.set_exception(self._fault)
             return waiter
         self._total = self._loop.time() + total_s
-        self._pump()
         self._extend()
+        self._outbox.add(self)
+        return waiter
+
+    def send(self) -> None:
+        """The outbox's turn: write what the exchange has to say now."""
+        if self._fault is not None:
+            return
+        wrote = self._pump()
         if self._machine.done:
             self._finish()
-        return waiter
+        elif wrote:
+            self._extend()
 
     def _finish(self) -> None:
         self._deadline = _FAR
@@ -139,16 +149,16 @@ class TcpStream(asyncio.Protocol):
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 
-    def _pump(self) -> None:
-        """Write what the machine has, as long as the transport takes it."""
-        transport = self._transport
-        if transport is None:
-            return
-        while not self._paused:
+    def _pump(self) -> bool:
+        """Write what the machine has, as long as the transport takes it; whether there was anything."""
+        transport, wrote = self._transport, False
+        while transport is not None and not self._paused:
             piece = self._machine.next_piece()
             if piece is None:
-                return
+                break
             transport.write(piece)
+            wrote = True
+        return wrote
 
     # ---- asyncio.Protocol
 
@@ -167,7 +177,7 @@ class TcpStream(asyncio.Protocol):
         if over:
             self._finish()
             return
-        self._pump()
+        self._outbox.add(self)
         if not machine.mid_reply:
             self._extend()
 
@@ -286,11 +296,12 @@ async def connect(
     port: int,
     machine: Machine,
     *,
+    outbox: Outbox | None = None,
     source: str = "",
     timeout_s: float,
     tls: tuple[ssl.SSLContext, str] | None = None,
 ) -> TcpStream:
-    """A stream to an IP address. source: local address to bind, "" leaves it to the kernel.
+    """A stream to an IP address. source: local address to bind, "" leaves it to the kernel. outbox: shared with others.
 
     tls: context and server name for TLS from the first byte. Raises NetworkError, TimedOut or TlsFailed.
     """
@@ -299,7 +310,7 @@ async def connect(
     try:
         async with asyncio.timeout(timeout_s):
             _, stream = await loop.create_connection(
-                lambda: TcpStream(machine, loop),
+                lambda: TcpStream(machine, loop, outbox or Outbox(loop)),
                 address,
                 port,
                 local_addr=(source, 0) if source else None,

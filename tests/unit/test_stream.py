@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from engine.base.errors import NetworkError, ProtocolError
+from engine.net.outbox import Outbox
 from engine.net.stream import TcpStream, TimedOut
 
 
@@ -34,6 +35,9 @@ class Loop:
     def call_at(self, when: float, call: Callable[[], None]) -> Timer:
         self.timers.append(Timer(when, call))
         return self.timers[-1]
+
+    def call_soon(self, call: Callable[[], None]) -> None:
+        call()
 
     def advance(self, to: float) -> None:
         """Fire what is due on the way."""
@@ -84,7 +88,7 @@ def loop() -> Any:
 
 def opened(loop: Loop, *pieces: bytes) -> tuple[TcpStream, Transport, Machine]:
     machine, transport = Machine(*pieces), Transport()
-    stream = TcpStream(machine, loop)  # type: ignore[arg-type]
+    stream = TcpStream(machine, loop, Outbox(loop))  # type: ignore[arg-type]
     stream.connection_made(transport)  # type: ignore[arg-type]
     return stream, transport, machine
 
