@@ -134,11 +134,12 @@ class RawClient:
 
     async def rest(self) -> bytes:
         """All that comes until the server closes."""
+        answer = b""
         async with asyncio.timeout(GUARD_S):
-            try:
-                return await self.reader.read()
-            except (ConnectionError, ssl.SSLError):
-                return b""
+            with contextlib.suppress(ConnectionError, ssl.SSLError):
+                while data := await self.reader.read(65536):
+                    answer += data
+        return answer
 
     def reset(self) -> None:
         """Break the connection: a RST, not a FIN."""

@@ -65,8 +65,7 @@ def test_any_text_gives_an_address_or_an_error(text: str) -> None:
     for path in (f"<{text}>", text, f"<a@{text}>", f"<{text}@b.example>"):
         try:
             address, destination, _ = parse_path(path, smtputf8=True)
-        except AddressError as error:
-            assert error.reply.startswith("5.")
+        except AddressError:
             continue
         assert all(char not in address for char in "\r\n\0")
         if destination:

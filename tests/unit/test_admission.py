@@ -1,0 +1,199 @@
+"""Admission: what becomes of a submission, and S1: nobody hears of success before the store said durable."""
+
+import asyncio
+import re
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from engine.base.errors import StorageError
+from engine.base.metrics import Metrics
+from engine.base.settings import Node, Settings
+from engine.intake.admission import Admission, Origin, Refused, Submission
+from engine.message.address import destination_of
+from engine.message.envelope import MessageClass, Notify, Recipient
+from engine.message.ids import IdSource
+from tests.support.clock import FakeClock
+from tests.support.intake import MemoryStore
+
+ORIGIN = Origin(
+    client="unknown[192.0.2.1]", trace=b"from a.example (unknown [192.0.2.1])\r\n\tby mx.example with ESMTP id "
+)
+CONTENT = b"From: Ada <ada@example.org>\r\nSubject: x\r\n\r\nbody\r\n"
+
+
+class Desk:
+    """An Admission over a memory store."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.clock = FakeClock(1_767_268_800.0)
+        self.store = MemoryStore()
+        self.metrics = Metrics()
+        self.log: list[str] = []
+        self.admission = Admission(
+            self.store,
+            IdSource("mx.example", 0, self.clock),
+            self.clock,
+            self.metrics,
+            settings or Settings(node=Node(name="mx.example")),
+            self.log.append,
+        )
+
+
+def submission(*addresses: str, sender: str = "ada@example.org", **more: Any) -> Submission:
+    made = Submission()
+    made.sender = sender
+    for address in addresses or ("bob@example.net",):
+        made.recipients.append(Recipient(address))
+        made.destinations.append(destination_of(address))
+    for name, value in more.items():
+        setattr(made, name, value)
+    return made
+
+
+def run(coroutine: Coroutine[Any, Any, str]) -> str:
+    return asyncio.run(coroutine)
+
+
+def test_message_is_completed_and_stored_with_its_envelope() -> None:
+    desk = Desk()
+    made = submission(ret="HDRS", envid="e1")
+    message_id = run(desk.admission.submit(made, CONTENT, ORIGIN, framed=True))
+    stored = desk.store.messages[0]
+    assert stored.content == (
+        b"Received: from a.example (unknown [192.0.2.1])\r\n\tby mx.example with ESMTP id %b\r\n"
+        b"\tfor <bob@example.net>;\r\n\tThu, 01 Jan 2026 12:00:00 +0000\r\n"
+        b"From: Ada <ada@example.org>\r\nSubject: x\r\n"
+        b"Date: Thu, 01 Jan 2026 12:00:00 +0000\r\nMessage-ID: <%b@mx.example>\r\n\r\nbody\r\n"
+    ) % (message_id.encode(), message_id.encode())
+    envelope = stored.envelope
+    assert envelope.id == message_id
+    assert (envelope.sender, envelope.ret, envelope.envid) == ("ada@example.org", "HDRS", "e1")
+    assert envelope.content_bytes == len(stored.content)
+    assert envelope.header_from == "example.org"
+    assert envelope.client == "unknown[192.0.2.1]"
+    assert (envelope.received_at, envelope.expires_at) == (desk.clock.now, desk.clock.now + 72 * 3600)
+
+
+def test_recipients_are_split_by_destination_and_each_is_kept_once() -> None:
+    desk = Desk()
+    made = submission("a@x.example", "b@y.example", "c@X.EXAMPLE", "a@x.example.", "A@x.example", "b@Y.example")
+    made.recipients[0] = Recipient("a@x.example", int(Notify.NEVER))
+    run(desk.admission.submit(made, CONTENT, ORIGIN))
+    stored = desk.store.messages[0]
+    assert [r.address for r in stored.envelope.recipients] == [
+        "a@x.example",
+        "b@y.example",
+        "c@X.EXAMPLE",
+        "A@x.example",
+    ]
+    assert stored.envelope.recipients[0].notify == Notify.NEVER
+    assert stored.splits == [("x.example", (0, 2, 3)), ("y.example", (1,))]
+    assert b"\tfor <" not in stored.content  # or each would see the others
+
+
+def test_class_decides_the_expiry() -> None:
+    desk = Desk()
+    run(desk.admission.submit(submission(), b"X-Postrider-Class: transactional\r\n\r\n", ORIGIN))
+    origin = Origin(client="c", trace=b"t ", default_class=MessageClass.TRANSACTIONAL)
+    run(desk.admission.submit(submission(), CONTENT, origin))
+    run(desk.admission.submit(submission(), b"X-Postrider-Class: bulk\r\n\r\n", origin))
+    hours = [(m.envelope.expires_at - m.envelope.received_at) / 3600 for m in desk.store.messages]
+    assert hours == [24, 24, 72]
+    assert [m.envelope.message_class for m in desk.store.messages] == [0, 0, 1]
+
+
+def test_success_is_said_only_after_the_store_is_done() -> None:
+    """S1."""
+
+    async def scenario() -> str:
+        desk = Desk()
+        desk.store.hold, desk.store.waiting = asyncio.Event(), asyncio.Event()
+        task = asyncio.create_task(desk.admission.submit(submission(), CONTENT, ORIGIN))
+        await desk.store.waiting.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not task.done()
+        assert desk.log == []
+        desk.store.hold.set()
+        return await task
+
+    assert len(asyncio.run(scenario())) == 14
+
+
+def test_failing_store_is_a_451_and_counts_nothing() -> None:
+    """S4: the client keeps the message."""
+    desk = Desk()
+    desk.store.fault = StorageError("disk on fire")
+    with pytest.raises(Refused) as caught:
+        run(desk.admission.submit(submission(), CONTENT, ORIGIN))
+    assert caught.value.reply.startswith("451 4.3.0 ")
+    assert "fire" not in caught.value.reply
+    assert desk.metrics.accepted.labels("bulk")._value.get() == 0
+    assert desk.log == []
+
+
+def test_disk_guard_refuses_in_the_words_of_the_store() -> None:
+    desk = Desk()
+    desk.store.refused = "452 4.3.1 Insufficient system storage"
+    with pytest.raises(Refused, match="Insufficient system storage"):
+        run(desk.admission.submit(submission(), CONTENT, ORIGIN))
+
+
+def test_smtputf8_and_8bitmime_are_claimed_only_where_needed() -> None:
+    desk = Desk()
+    cases = [
+        (submission(smtputf8=True), CONTENT, (False, "7BIT")),
+        (submission(smtputf8=True), CONTENT + b"\xff\r\n", (False, "8BITMIME")),
+        (submission(smtputf8=True), b"Subject: \xc3\xa4\r\n\r\n", (True, "8BITMIME")),
+        (submission("ä@x.example", smtputf8=True), CONTENT, (True, "8BITMIME")),
+        (submission(smtputf8=False), b"Subject: \xc3\xa4\r\n\r\n", (False, "8BITMIME")),
+    ]
+    for made, content, expected in cases:
+        run(desk.admission.submit(made, content, ORIGIN))
+        envelope = desk.store.messages[-1].envelope
+        assert (envelope.smtputf8, envelope.body) == expected
+
+
+def test_log_line_says_who_and_how_much_and_is_one_line() -> None:
+    desk = Desk()
+    origin = Origin(client="evil\r\nname[192.0.2.1]", trace=b"t ", user="ada")
+    message_id = run(desk.admission.submit(submission("a@x.example", "b@y.example"), CONTENT, origin))
+    size = desk.store.messages[0].envelope.content_bytes
+    assert desk.log == [
+        f"{message_id}: client=evil\\r\\nname[192.0.2.1], from=<ada@example.org>, size={size}, nrcpt=2, class=bulk, "
+        "sasl_username=ada"
+    ]
+
+
+def test_accepted_messages_are_counted_by_class() -> None:
+    desk = Desk()
+    run(desk.admission.submit(submission("a@x.example", "b@y.example"), CONTENT, ORIGIN))
+    assert desk.metrics.accepted.labels("bulk")._value.get() == 1
+    assert desk.metrics.accepted_recipients.labels("bulk")._value.get() == 2
+
+
+def test_reload_changes_limits_and_expiry() -> None:
+    desk = Desk()
+    old = Settings(node=Node(name="mx.example"))
+    desk.admission.reload(
+        Settings(
+            node=old.node,
+            intake=type(old.intake)(max_received=0),
+            retry=type(old.retry)(expire_after=type(old.retry.expire_after)(60)),
+        )
+    )
+    run(desk.admission.submit(submission(), CONTENT, ORIGIN))
+    assert desk.store.messages[0].envelope.expires_at == desk.clock.now + 60
+    with pytest.raises(Refused, match="Too many hops"):
+        run(desk.admission.submit(submission(), b"Received: x\r\n\r\n", ORIGIN))
+
+
+def test_date_follows_the_clock() -> None:
+    desk = Desk()
+    for _ in range(2):
+        run(desk.admission.submit(submission(), CONTENT, ORIGIN))
+        desk.clock.advance(61)
+    dates = [re.findall(rb"12:0\d:0\d \+0000", m.content) for m in desk.store.messages]
+    assert dates == [[b"12:00:00 +0000"] * 2, [b"12:01:01 +0000"] * 2]
