@@ -157,11 +157,11 @@ class Worker:
         await self._admin.close()
         self._signer.close()
         await self._resolver.close()
-        self._manager.remember()
-        await self._spool.close()
-        self._events.close()
-        self._state.close()
-        self._credentials.close()
+        # On a full disk each of these may fail, and the others must still be done.
+        for close in (
+            self._remember, self._spool.close, self._events.close, self._state.close, self._credentials.close,
+        ):  # fmt: skip
+            await self._try(close)
 
     # Inside.
 
@@ -185,14 +185,16 @@ class Worker:
             await self._try(self._manager.sweep)
             await asyncio.sleep(max(SWEEP_S, sum(self._manager.counts) * SWEEP_PER_DELIVERY_S))
 
-    async def _remember(self) -> None:
+    def _remember(self) -> None:
         self._manager.remember()
         self._budget.forget(self.clock.monotonic())
 
-    async def _try(self, chore: Callable[[], Awaitable[None]]) -> None:
-        """A chore that fails is tried again at its next time, and keeps no other from being done."""
+    async def _try(self, chore: Callable[[], Awaitable[None] | None]) -> None:
+        """A chore that fails is logged, and keeps no other from being done."""
         try:
-            await chore()
+            done = chore()
+            if done is not None:
+                await done
         except EngineError as exc:
             log.error("upkeep: %s", exc)
         except Exception:  # top of a task

@@ -137,6 +137,42 @@ async def _reopened(path: Path) -> list[str]:
     return names
 
 
+def test_s4_what_a_failed_batch_left_in_the_file_is_cut_off(tmp_path, monkeypatch):
+    """Half of it may be whole records. A crash before the next file says they are void must not bring them back."""
+    monkeypatch.setattr(journal, "RETRY_S", 60.0)
+    files = FaultyFiles()
+
+    async def story():
+        spool = open_spool(tmp_path, files)
+        await put(spool, "a")
+        files.fail["write"] = 1
+        refused = [spool.accept(envelope(name), CONTENT, [("example.org", (0,))]) for name in "bcde"]
+        assert all(isinstance(e, StorageError) for e in await asyncio.gather(*refused, return_exceptions=True))
+
+    asyncio.run(story())
+    assert asyncio.run(_reopened(tmp_path)) == ["a"]
+
+
+def test_a_disk_that_stays_full_gets_no_file_for_each_try(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "RETRY_S", 0.001)
+    files = FaultyFiles()
+
+    async def story():
+        spool = open_spool(tmp_path, files)
+        await put(spool, "a")
+        files.fail["write"] = 20
+        with pytest.raises(StorageError):
+            await put(spool, "b")
+        while spool.refusal() is not None:  # noqa: ASYNC110  # the spool tells nobody when it is well again
+            await asyncio.sleep(0.001)
+        assert files.fail["write"] <= 0
+        await put(spool, "c")
+        assert len(list((tmp_path / "journal").glob("*.log"))) == 2
+
+    asyncio.run(story())
+    assert asyncio.run(_reopened(tmp_path)) == ["a", "c"]
+
+
 def test_s4_an_outcome_outlives_a_failed_write(tmp_path, monkeypatch):
     monkeypatch.setattr(journal, "RETRY_S", 0.01)
     files = FaultyFiles()

@@ -26,6 +26,8 @@ class Files(Protocol):
     def sync(self, descriptor: int) -> None:
         """fdatasync."""
 
+    def truncate(self, descriptor: int, length: int) -> None: ...
+
     def close(self, descriptor: int) -> None: ...
 
     def unlink(self, path: Path) -> None: ...
@@ -61,6 +63,12 @@ class DiskFiles:
             os.fdatasync(descriptor)
         except OSError as exc:
             raise StorageError(f"cannot sync the spool: {exc.strerror}") from exc
+
+    def truncate(self, descriptor: int, length: int) -> None:
+        try:
+            os.ftruncate(descriptor, length)
+        except OSError as exc:
+            raise StorageError(f"cannot cut a spool file: {exc.strerror}") from exc
 
     def close(self, descriptor: int) -> None:
         try:

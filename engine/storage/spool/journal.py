@@ -287,15 +287,24 @@ class Journal:
         try:
             self._files.write(descriptor, [frame])
         except StorageError:
-            self._files.close(descriptor)
+            with contextlib.suppress(StorageError):
+                self._files.close(descriptor)
+                self._files.unlink(path)  # or a disk that stays full gets a file with each try
             raise
         segment.bytes = len(frame)
         self.segments[number] = segment
         self._segment, self._descriptor = segment, descriptor
 
     def _abandon(self, segment: Segment) -> None:
-        """S4: nothing from the end of the last good batch on counts, whatever the disk made of it."""
+        """S4: nothing from the end of the last good batch on counts, whatever the disk made of it.
+
+        The next file says so; the tail is also cut off, because on a full disk there may be no next file before a
+        crash, and whole records in it, whose clients were told no, would be delivered.
+        """
         self._void.append((segment.number, segment.bytes))
+        with contextlib.suppress(StorageError):
+            if self._descriptor is not None:
+                self._files.truncate(self._descriptor, segment.bytes)
         with contextlib.suppress(StorageError):
             self._close_file()
 
