@@ -1,0 +1,163 @@
+"""A disk that fills up: intake says 452 or 451 and why, nothing accepted is lost, and all goes on when there is room.
+
+S1, S4. The full disk is a real one, a tmpfs of a few MiB that the test mounts; that needs root.
+"""
+
+import contextlib
+import os
+import smtplib
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.message.outcome import Status
+from engine.storage.spool.frame import Frame, FrameType, scan
+from tests.support.engine import Daemon, Load, daemon, free_port, load, sink, wait_until
+
+ROUTE = '[[route]]\ndomain = "*"\nrelay = "127.0.0.1:{port}"\nconnections = {connections}\n'
+
+
+@contextlib.contextmanager
+def small_disk(path: Path, size: str) -> Iterator[Path]:
+    """A file system of this size at `path`."""
+    if os.geteuid() != 0:
+        raise RuntimeError("mounting a small disk needs root")
+    path.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size},mode=0700", "tmpfs", path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def fill(path: Path, leave: int = 0) -> Path:
+    """A file that takes all space but `leave` bytes."""
+    ballast = path / "ballast"
+    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(64 << 10))
+    os.truncate(ballast, max(0, ballast.stat().st_size - leave))
+    return ballast
+
+
+def journal_files(engine: Daemon) -> list[Path]:
+    return list((engine.data / "spool" / "0" / "journal").glob("*.log"))
+
+
+def outcomes_on_disk(engine: Daemon) -> int:
+    """Deliveries that the journal knows of; the last blocks of its file may have room for a few more."""
+    count = 0
+    for path in journal_files(engine):
+        for frame in scan(path.read_bytes(), int(path.name.split(".")[1], 16)):
+            if isinstance(frame, Frame) and frame.type == FrameType.OUTCOME:
+                count += any(row[1] == Status.DELIVERED for row in frame.header[6])
+    return count
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> Iterator[Daemon]:
+    """Running on a disk of 16 MiB; nobody listens where its mail should go."""
+    route = ROUTE.format(port=free_port(), connections=4)
+    with small_disk(tmp_path / "data", "16m"), daemon(tmp_path, route) as engine:
+        yield engine
+
+
+def the_port(engine: Daemon) -> int:
+    return int(engine.config.read_text().rpartition("127.0.0.1:")[2].split('"')[0])
+
+
+def test_the_guard_answers_452_with_the_reason_and_follows_a_reload(tmp_path: Path) -> None:
+    with daemon(tmp_path, spool="min_free = 1.0") as engine:
+        with smtplib.SMTP("127.0.0.1", engine.port) as client:
+            client.ehlo()
+            code, words = client.mail("a@example.net")
+            assert code == 452
+            assert words.startswith(b"4.3.1 Insufficient system storage (")
+            status = engine.status()
+            assert status["accepting"] is False
+            assert status["trouble"] == words.decode().removeprefix("4.3.1 ")
+            engine.write_config("")
+            engine.reload()
+            assert client.mail("a@example.net")[0] == 250, "on the same connection"
+        assert engine.status()["accepting"] is True
+        engine.write_config("", spool="min_free = 1.0")
+        engine.reload()
+        assert engine.status()["accepting"] is False
+
+
+def test_a_full_disk_refuses_mail_loses_none_and_recovers(engine: Daemon, tmp_path: Path) -> None:
+    accepted = tmp_path / "accepted"
+    ballast = fill(engine.data, leave=1 << 20)
+    with Load(engine.port, accepted, "-n", "600", "--sessions", "5") as first:
+        report = first.report()
+    assert 0 < report["accepted"] < 600
+    assert set(report["replies"]) <= {"250", "451", "452"}, report
+    assert report["accepted"] + report["refused"] == 600
+    assert engine.status()["accepting"] is False
+    assert "No space left on device" in engine.status()["trouble"]
+    assert engine.status()["queued"] == report["accepted"]
+
+    ballast.unlink()
+    wait_until(lambda: engine.status()["accepting"], "intake to go on")
+    assert engine.status()["trouble"] is None
+    load(engine.port, accepted, "-n", "200", "--sessions", "5")
+    assert len(journal_files(engine)) < 5, "no file is left behind for each time the disk was tried"
+    with sink(tmp_path / "mx", port=the_port(engine), save=False) as mx:
+        engine.ask("retry", target="*")
+        engine.empty()
+        assert engine.status()["balanced"]
+        mx.stop()
+        assert mx.ids() == set(accepted.read_text().split())
+        assert mx.status()["duplicates"] == 0
+    assert engine.tally() == {
+        "received": report["accepted"] + 200, "delivered": report["accepted"] + 200, **deferrals(engine)
+    }  # fmt: skip
+
+
+def deferrals(engine: Daemon) -> dict[str, int]:
+    """Of the deliveries that met the closed port first."""
+    return {"deferred": len(engine.events("deferred"))}
+
+
+def test_deliveries_stop_where_their_outcomes_cannot_be_recorded(engine: Daemon, tmp_path: Path) -> None:
+    """A connection is at most one outcome ahead of the journal, however long the disk is full; no mail is doubled."""
+    accepted = tmp_path / "accepted"
+    load(engine.port, accepted, "-n", "200", "--sessions", "5")
+    wait_until(lambda: engine.status()["connections"] == 0, "the site to be closed")
+    ballast = fill(engine.data)
+    with sink(tmp_path / "mx", port=the_port(engine), save=False) as mx:
+        engine.ask("retry", target="*")
+        wait_until(lambda: "No space left" in (engine.status()["trouble"] or ""), "the full disk to be met")
+        wait_until(lambda: mx.status().get("messages"), "the first deliveries")
+        with smtplib.SMTP("127.0.0.1", engine.port) as client:
+            client.ehlo()
+            assert client.mail("a@example.net") == (452, b"4.3.0 Storage failure, try again later")
+        taken = mx.status()["messages"]
+        assert taken <= outcomes_on_disk(engine) + 2 * 4
+        ballast.unlink()
+        engine.empty()
+        assert engine.status()["balanced"]
+        assert engine.status()["accepting"]
+        mx.stop()
+        assert mx.ids() == set(accepted.read_text().split())
+        assert mx.status()["duplicates"] == 0
+
+
+@pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop])
+def test_the_end_on_a_full_disk(engine: Daemon, tmp_path: Path, end: Callable[[Daemon], int | None]) -> None:
+    """S4: what was refused stays refused, what was accepted is there at the next start."""
+    accepted = tmp_path / "accepted"
+    ballast = fill(engine.data, leave=1 << 20)
+    with Load(engine.port, accepted, "-n", "600", "--sessions", "5") as first:
+        report = first.report()
+    assert not end(engine), "a stop in order"
+    ballast.unlink()
+    engine.start()
+    assert engine.status()["queued"] == report["accepted"]
+    with sink(tmp_path / "mx", port=the_port(engine), save=False) as mx:
+        engine.ask("retry", target="*")
+        engine.empty()
+        mx.stop()
+        assert mx.ids() == set(accepted.read_text().split())
