@@ -19,7 +19,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Daemon, Si
     path = tmp_path_factory.mktemp("plain")
     with relayed(path) as (engine, everybody):
         yield engine, everybody
-        engine.empty()
         engine.books()
         assert everybody.status()["protocol_errors"] == 0
 
@@ -45,7 +44,6 @@ def test_every_recipient_gets_it_once_from_the_host_of_its_domain(tmp_path: Path
         with daemon(tmp_path / "engine", routes) as engine:
             recipients = ["a@one.test", "b@two.test", "c@ONE.test", "d@three.test", "a@one.test", "e@two.test"]
             message_id = submit(engine.port, "ada@home.test", recipients, letter())
-            engine.empty()
             assert engine.books() == {"received": 5, "delivered": 5}
             assert all(fate == ["received", "delivered"] for fate in engine.fates(message_id).values())
             transactions = [envelope["recipients"] for envelope, _ in one.messages() + rest.messages()]
@@ -63,7 +61,6 @@ def test_more_recipients_than_a_transaction_takes(tmp_path: Path) -> None:
     """All of one domain are one delivery, sent in as many transactions as [delivery] max_recipients asks for."""
     with relayed(tmp_path, more="[delivery]\nmax_recipients = 20\n", connections=1) as (engine, everybody):
         submit(engine.port, "ada@home.test", [f"r{n}@one.test" for n in range(50)], letter())
-        engine.empty()
         assert engine.books() == {"received": 50, "delivered": 50}
         counts = everybody.has(messages=3)
         assert [len(envelope["recipients"]) for envelope, _ in everybody.messages()] == [20, 20, 10]
@@ -74,7 +71,7 @@ def test_what_is_added_to_a_header_and_what_is_removed(plain: tuple[Daemon, Sink
     engine, everybody = plain
     fields = ("Bcc: secret@one.test,", "\tanother@one.test", "Return-Path: <x@y.test>", "X-Postrider-Class: bulk")
     message_id = submit(engine.port, "ada@home.test", "header@one.test", letter("h", "ada@home.test", *fields))
-    engine.empty()
+    engine.books()
     _, content = arrived(everybody, "header@one.test")
     message = email.message_from_bytes(content, policy=email.policy.default)
     assert message.keys() == ["Received", "From", "To", "Subject", "Date", "Message-ID"]
@@ -93,7 +90,7 @@ def test_a_header_that_is_complete_only_gets_its_received(plain: tuple[Daemon, S
         "kept", "ada@home.test", f"Date: {date}", "Message-Id: <mine@home.test>", "Received: from a by b; " + date
     )
     submit(engine.port, "ada@home.test", ["one@kept.test", "two@kept.test"], sent)
-    engine.empty()
+    engine.books()
     _, content = arrived(everybody, "one@kept.test")
     assert content.endswith(sent)
     added = content.removesuffix(sent)
@@ -121,7 +118,6 @@ def test_bodies_arrive_byte_for_byte(chunking: bool, tmp_path: Path) -> None:
     with relayed(tmp_path, *["--chunking"] * chunking) as (engine, everybody), Client(engine.port) as client:
         for number, body in enumerate(BODIES.values()):
             client.submit("ada@home.test", f"r{number}@one.test", letter(body=body), mail="BODY=8BITMIME")
-        engine.empty()
         assert engine.books() == {"received": len(BODIES), "delivered": len(BODIES)}
         for number, (name, body) in enumerate(BODIES.items()):
             envelope, content = arrived(everybody, f"r{number}@one.test")
@@ -135,7 +131,7 @@ def test_addresses_and_headers_in_utf_8(plain: tuple[Daemon, Sink]) -> None:
     engine, everybody = plain
     sent = letter("Grüße aus Köln", "пётр@почта.test")
     submit(engine.port, "пётр@почта.test", "jürgen@bücher.test", sent, mail="SMTPUTF8 BODY=8BITMIME")
-    engine.empty()
+    engine.books()
     envelope, content = arrived(everybody, "jürgen@bücher.test")
     assert envelope["sender"] == "пётр@почта.test"
     assert "SMTPUTF8" in str(envelope["sender_parameters"])
@@ -149,7 +145,6 @@ def test_utf_8_for_a_receiver_that_cannot_take_it(tmp_path: Path) -> None:
     with relayed(tmp_path, "--without", "smtputf8") as (engine, old):
         submit(engine.port, "ada@home.test", "jürgen@one.test", letter(), mail="SMTPUTF8")
         submit(engine.port, "ada@home.test", "bob@one.test", letter(), mail="SMTPUTF8")
-        engine.empty()
         assert engine.books() == {"received": 3, "delivered": 2, "failed": 1}
         (event,) = engine.events("failed")
         assert (event["recipient"], event["status"]) == ("jürgen@one.test", "5.6.7")
@@ -161,7 +156,7 @@ def test_what_was_asked_about_reports_is_passed_on(plain: tuple[Daemon, Sink]) -
     engine, everybody = plain
     mail, rcpt = "RET=HDRS ENVID=QQ+2B314", "NOTIFY=SUCCESS,DELAY ORCPT=rfc822;Bob+2Btag@Example.test"
     message_id = submit(engine.port, "ada@home.test", "bob@dsn.test", letter(), mail, rcpt)
-    engine.empty()
+    engine.books()
     envelope, _ = arrived(everybody, "bob@dsn.test")
     assert {"RET=HDRS", "ENVID=QQ+2B314"} <= set(str(envelope["sender_parameters"]).split())
     (parameters,) = envelope["recipient_parameters"]  # type: ignore[misc]
@@ -174,7 +169,6 @@ def test_without_dsn_the_sender_hears_from_us(tmp_path: Path) -> None:
     """The same to a receiver that does not offer DSN: nothing of it in the commands, and a report of ours."""
     with relayed(tmp_path, "--without", "dsn") as (engine, old):
         submit(engine.port, "ada@home.test", "bob@one.test", letter(), "RET=HDRS ENVID=1", "NOTIFY=SUCCESS")
-        engine.empty()
         assert engine.books() == {"received": 2, "delivered": 2}
         (envelope, _), (answer, report) = old.messages()
         assert envelope["recipient_parameters"] == [""]
@@ -187,7 +181,6 @@ def test_many_messages_over_one_connection(tmp_path: Path) -> None:
     with relayed(tmp_path, more=PATIENT, connections=1) as (engine, everybody), Client(engine.port) as client:
         for number in range(200):
             client.submit("ada@home.test", f"r{number}@d{number % 20}.test", letter())
-        engine.empty()
         assert engine.books() == {"received": 200, "delivered": 200}
         counts = everybody.has(messages=200)
         assert (counts["unique"], counts["duplicates"], everybody.connections()) == (200, 0, 1)
@@ -198,7 +191,6 @@ def test_a_connection_is_closed_after_its_share(tmp_path: Path) -> None:
     with relayed(tmp_path, more=PATIENT, **limits) as (engine, everybody), Client(engine.port) as client:
         for number in range(40):
             client.submit("ada@home.test", f"r{number}@one.test", letter())
-        engine.empty()
         assert engine.books() == {"received": 40, "delivered": 40}
         everybody.has(messages=40)
         assert everybody.connections() == 5
@@ -217,7 +209,6 @@ def test_transactional_mail_goes_before_a_backlog_of_bulk(tmp_path: Path) -> Non
         assert (row["queued"], row["held"]) == (33, 33)
         assert "held by an operator" in engine.run("why", "urgent0@one.test").stdout
         engine.run("resume", "one.test")
-        engine.empty()
         assert engine.books() == {"received": 33, "delivered": 33}
         order = [envelope["recipients"][0] for envelope, _ in everybody.messages()]
         assert order == [f"urgent{n}@one.test" for n in range(3)] + [f"bulk{n:02}@one.test" for n in range(30)]

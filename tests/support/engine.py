@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.request
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,21 +166,40 @@ networks = ["127.0.0.0/8"]
         """How many events of each type."""
         return Counter(event["type"] for event in self.events())
 
-    def books(self) -> dict[str, int]:
-        """The full tally: events of each type, once they and `status` say the same and the books balance (Q2).
+    def books(self, queued: int = 0) -> dict[str, int]:
+        """The full tally: events of each type, once this many recipients are queued and the books balance (Q2).
 
-        No delivery without an owner (Q4) and no fault of the engine may have been seen meanwhile.
+        Events, `status` and metrics must come to say the same, every notification included. No delivery without an
+        owner (Q4) and no fault of the engine may have been seen meanwhile.
         """
 
         def agreed() -> bool:
             status, tally = self.status(), self.tally() - self._tally_at_start
             counted = {"received": status["accepted"], **{fate: status[fate] for fate in FATES}}
-            return bool(status["balanced"]) and all(tally[kind] == count for kind, count in counted.items())
+            if status["queued"] != queued or any(tally[kind] != count for kind, count in counted.items()):
+                return False
+            metrics = self.metrics()
+            told = metrics["accepted_recipients"] + metrics["dsn"]
+            return (
+                bool(status["balanced"]) and told == status["accepted"] and metrics["delivered"] == tally["delivered"]
+            )
 
-        wait_until(agreed, f"balanced books; {self.status()} but {self.tally()}")
+        wait_until(agreed, f"balanced books; at first: {self.status()}, {self.tally()}")
         assert self.status()["orphans"] == 0
+        assert self.metrics()["internal_errors"] == 0, self.log_text()
         assert "Traceback" not in self.log_text(), self.log_text()
         return dict(self.tally())
+
+    def metrics(self) -> Counter[str]:
+        """Every counter, summed over its labels, by its name without "postrider_" and "_total"."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/metrics", timeout=PATIENCE_S) as answer:
+            lines = answer.read().decode().splitlines()
+        found: Counter[str] = Counter()
+        for name, value in (line.rsplit(" ", 1) for line in lines if not line.startswith("#")):
+            counter, total, _ = name.removeprefix("postrider_").partition("_total")
+            if total:
+                found[counter] += int(float(value))
+        return found
 
     def fates(self, message_id: str) -> dict[str, list[str]]:
         """What happened to each recipient of one message, in order: {"ada@one.test": ["received", "delivered"]}."""
