@@ -14,7 +14,6 @@ import asyncio
 import logging
 import re
 import ssl
-from collections.abc import Callable
 from typing import Any, Protocol, Self
 
 from aiosmtpd.smtp import SMTP, Session, TLSSetupException
@@ -79,13 +78,13 @@ class _Session(Session):
     login_data = None
 
 
-class _Commands(dict[str, Callable[..., Any]]):
-    """Methods by command; a command nobody knows is a method, too, so that ours counts and answers it."""
+class _Commands(dict[str, str]):
+    """Method names by command, bound when asked for; an unknown command is a method, too, that counts and answers."""
 
-    unknown: Callable[..., Any]
+    connection: "Connection"
 
     def get(self, command: str, default: Any = None) -> Any:
-        return dict.get(self, command) or self.unknown
+        return getattr(self.connection, dict.get(self, command, "unknown_command"))
 
 
 class _Unlimited(dict[str, int]):
@@ -122,7 +121,7 @@ class Connection(SMTP):
         super().__init__(hooks, hostname=gate.policy.node, ident="ESMTP Postrider", enable_SMTPUTF8=True, loop=loop)
         self.gate = gate
         self.metrics = gate.metrics
-        self._command_names = tuple(self._smtp_methods)
+        self._command_names = {name: f"smtp_{name}" for name in self._smtp_methods}
 
     def fork(self, tls_context: ssl.SSLContext | None) -> Self:
         """A fresh connection with what inspection found, and the policy of this moment.
@@ -150,8 +149,8 @@ class Connection(SMTP):
         intake = policy.intake
         reader = Reader(self.loop, self, intake.max_command_bytes, intake.max_auth_bytes, intake.max_message_bytes)
         asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
-        self._smtp_methods = methods = _Commands({name: getattr(self, f"smtp_{name}") for name in self._command_names})
-        methods.unknown = self.unknown_command
+        self._smtp_methods = commands = _Commands(self._command_names)
+        commands.connection = self
 
     # aiosmtpd's extension points.
 

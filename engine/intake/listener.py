@@ -42,6 +42,8 @@ class SmtpListener:
         self.outbox = outbox or Outbox(asyncio.get_running_loop())
         self.admission = admission
         self.metrics = metrics
+        self._accepted = metrics.connections.labels("accepted")
+        self._refused = metrics.connections.labels("refused")
         self.policy = Policy(listener, settings, has_credentials=credentials is not None)
         self._listener = listener
         self._has_credentials = credentials is not None
@@ -133,19 +135,19 @@ class SmtpListener:
         intake = self.policy.intake
         full = len(self._connections) >= intake.max_connections
         if full or self._draining or (counted and self._per_address[address] >= intake.max_connections_per_address):
-            self.metrics.connections.labels("refused").inc()
+            self._refused.inc()
             return False
         self._connections[connection] = address if counted else None
         if counted:
             self._per_address[address] += 1
         self._empty.clear()
-        self.metrics.connections.labels("accepted").inc()
+        self._accepted.inc()
         return True
 
     def count(self, connection: Connection, address: Address) -> bool:
         self._uncount(connection)
         if self._per_address[address] >= self.policy.intake.max_connections_per_address:
-            self.metrics.connections.labels("refused").inc()
+            self._refused.inc()
             return False
         self._connections[connection] = address
         self._per_address[address] += 1

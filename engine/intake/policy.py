@@ -14,6 +14,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
+@functools.lru_cache(maxsize=4096)
 def parse_address(text: str) -> Address:
     """A client's address; IPv4 in IPv6 clothes (a dual-stack socket) is IPv4. Raises ValueError."""
     address = ipaddress.ip_address(text.partition("%")[0])
@@ -39,10 +40,8 @@ class Policy:
         self._proxy_from = _parse(listener.proxy_from)
         self._xclient_from = _parse(listener.xclient_from)
         self.ehlo = functools.cache(self._ehlo)
-
-    def may_submit(self, client: Address) -> bool:
-        """Whether the client's network may submit without AUTH."""
-        return _in(client, self._networks)
+        #: Whether the client's network may submit without AUTH.
+        self.may_submit = functools.lru_cache(maxsize=4096)(lambda client: _in(client, self._networks))
 
     def speaks_proxy(self, peer: Address) -> bool:
         """Whether the peer is a proxy, which sends a PROXY header first."""
