@@ -15,7 +15,7 @@ from tests.support.intake import MESSAGE, Running, run, running
 DIALOGUE = (
     b"EHLO a.example\r\nFOO\r\nMAIL FROM:<a@b.example> SIZE=10\r\nRCPT TO:<c@d.example>\r\nRCPT TO:<bad\r\n"
     + b"BDAT %d LAST\r\n%b" % (len(MESSAGE), MESSAGE)
-    + b"MAIL FROM:<>\r\nBDAT 12\r\nMAIL FROM:<>RSET\r\nmail from:<x@y.example>\r\nRCPT TO:<c@d.example> NOTIFY=x\r\n"
+    + b"MAIL FROM:<>\r\nBDAT 12\r\nMAIL FROM:<>RSET\r\nmail from:<x@y.example>\r\nRCPT TO:<c@d.example>\r\n"
     b"BDAT 4\r\nQUITBDAT 8 LAST\r\n\r\nDATA\r\nNOOP\r\nDATA\r\nHELO b.example\r\nMAIL FROM:<a@b.example>\r\nQUIT\r\n"
 )
 words = st.sampled_from(
