@@ -277,7 +277,8 @@ def test_auth_is_refused_without_tls_unless_from_loopback(tmp_path: Path) -> Non
     run(scenario)
 
 
-def test_failed_handshakes_leave_nothing_behind(tmp_path: Path) -> None:
+@both_loops
+def test_failed_handshakes_leave_nothing_behind(loop: str, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with running(tls=tls_files(tmp_path)) as intake:
             for _ in range(5):
@@ -290,4 +291,4 @@ def test_failed_handshakes_leave_nothing_behind(tmp_path: Path) -> None:
             async with intake.session() as client:
                 await client.starttls()
 
-    run(scenario)
+    run(scenario, loop)
