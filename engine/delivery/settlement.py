@@ -108,11 +108,13 @@ class Settlement:
         timing: Timing,
         *,
         attempted: bool = True,
+        more: bool = False,
         relays_dsn: bool = False,
     ) -> "asyncio.Future[None]":
         """Record what an attempt did. `outcomes` speaks of recipients in `delivery.indexes`, all or some of them.
 
-        attempted: counts for the retry schedule. relays_dsn: the receiver took over the duty to report success.
+        attempted: counts for the retry schedule. more: the attempt goes on with other recipients. relays_dsn: the
+        receiver took over the duty to report success.
         The future is done when the outcomes are on disk.
         """
         now = self._clock.time()
@@ -123,7 +125,8 @@ class Settlement:
         delivery.last = outcomes[-1].reply
         stored = self._spool.settle(delivery, envelope, now, provider, outcomes)
         self._tell(delivery, envelope, outcomes, provider, timing, now)
-        self._manager.settled(delivery)
+        if not more:
+            self._manager.settled(delivery)
         return stored
 
     def put_off(self, delivery: Delivery, reason: str) -> None:

@@ -350,11 +350,6 @@ def bounced(indexes: Sequence[int], reason: str = "") -> list[Outcome]:
     return everyone(indexes, Status.FAILED, Scope.MESSAGE, "5.7.1", words[:MAX_WORDS])
 
 
-def site_closed(indexes: Sequence[int], why: str, retry_at: float | None = None) -> list[Outcome]:
-    """Not attempted: the throttle or an operator has closed the site."""
-    return everyone(indexes, Status.DEFERRED, Scope.SITE, "4.3.2", why[:MAX_WORDS], retry_at=retry_at)
-
-
 def internal(indexes: Sequence[int], phase: str = "queue") -> list[Outcome]:
     """A fault of the engine itself, logged with its trace: deferred (Q3)."""
     return everyone(indexes, Status.DEFERRED, Scope.SESSION, "4.3.0", "internal error, see the log", phase=phase)
@@ -388,3 +383,14 @@ def unknown_again(outcome: Outcome) -> Outcome:
         return outcome
     words = f"no reply to the end of data, twice; the message may have been delivered: {outcome.reply}"[:MAX_WORDS]
     return replace(outcome, status=Status.FAILED, scope=Scope.MESSAGE, status_code="5.4.2", reply=words)
+
+
+def too_many_at_once(outcomes: Sequence[Outcome]) -> tuple[Sequence[Outcome], tuple[int, ...]]:
+    """Outcomes to record, and the recipients for whom the transaction was full: they go in the next, at once.
+
+    RFC 5321 4.5.3.1.10. Only where somebody was delivered: else the server takes nobody, and they wait like others.
+    """
+    full = {outcome.index for outcome in outcomes if outcome.status_code == "4.5.3" and outcome.phase == "rcpt"}
+    if not full or not any(outcome.status is Status.DELIVERED for outcome in outcomes):
+        return outcomes, ()
+    return [outcome for outcome in outcomes if outcome.index not in full], tuple(sorted(full))

@@ -164,8 +164,17 @@ def test_fates_decided_without_asking() -> None:
     assert brief(trouble.purged((1,))) == ["1 REMOVED MESSAGE 5.0.0 queue"]
     assert brief(trouble.bounced((1,), "on request")) == ["1 FAILED MESSAGE 5.7.1 queue"]
     assert brief(trouble.internal((1,))) == ["1 DEFERRED SESSION 4.3.0 queue"]
-    [closed] = trouble.site_closed((1,), "site on hold", retry_at=50.0)
-    assert (closed.status, closed.scope, closed.retry_at) == (Status.DEFERRED, Scope.SITE, 50.0)
+
+
+def test_recipients_for_whom_a_transaction_was_full_go_in_the_next_one_if_it_took_anybody() -> None:
+    def outcome(index: int, status: Status, code: str, phase: str = "rcpt") -> Outcome:
+        return trouble.everyone((index,), status, Scope.RECIPIENT, code, "x", phase=phase)[0]
+
+    taken = outcome(0, Status.DELIVERED, "2.0.0", "end-of-data")
+    full = [outcome(index, Status.DEFERRED, "4.5.3") for index in (1, 2)]
+    assert trouble.too_many_at_once([taken, *full]) == ([taken], (1, 2))
+    assert trouble.too_many_at_once(full) == (full, ())
+    assert trouble.too_many_at_once([taken]) == ([taken], ())
 
 
 def test_a_stop_rule_closes_the_site_until_its_time() -> None:
