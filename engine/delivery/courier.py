@@ -52,8 +52,8 @@ class Courier:
     def no_route(self, delivery: Delivery, route: NoRoute) -> None:
         self._errand(delivery, lambda indexes: trouble.no_route(route, indexes), OTHER, True)
 
-    def give_up(self, delivery: Delivery, provider: str) -> None:
-        reply = delivery.last or "its site was closed all the time"
+    def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
+        reply = delivery.last or f"its site is closed: {reason}"
         self._errand(delivery, lambda indexes: trouble.expired(indexes, reply), provider, False)
 
     def settle_by_hand(self, delivery: Delivery, verdict: Verdict) -> None:

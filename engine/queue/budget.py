@@ -1,15 +1,18 @@
 """The budget: how much of a site or provider may be used at once, by everyone together.
 
 Whoever wants to send asks here and nowhere else. The answers are immediate: a lease or none, and the time of the
-next permit; nobody polls. This implementation serves one worker. One that leases shares from a supervisor or from
-Redis keeps the same two questions, answered from its share.
+next permit; nobody polls. Whoever holds a lease and has no use for it just now says so, and is asked for it when
+somebody else wants one: an idle connection to one site must not hold up the mail of another.
+
+This implementation serves one worker. One that leases shares from a supervisor or from Redis keeps the same
+questions, answered from its share.
 
 B1  leases given out never exceed the limit. A lease is released in the `finally` of the task that holds it, so a
     task that dies gives it back.
 """
 
 from collections import deque
-from collections.abc import Callable
+from itertools import chain
 from typing import Protocol
 
 #: A burst is what one second allows, never what the whole period does: "3600/h" is not 3,600 at once.
@@ -23,14 +26,36 @@ class Lease(Protocol):
         """Give it back; once is enough, twice is harmless."""
 
 
+class Party(Protocol):
+    """Who uses leases: a ready queue."""
+
+    @property
+    def hungry(self) -> bool:
+        """It waits for a lease, and would use it."""
+
+    def lease_freed(self) -> bool:
+        """A lease may be had again: whether it took it. Called once for each `wait`."""
+
+    def give_back(self) -> bool:
+        """Somebody wants a lease it offered: whether one will be released soon."""
+
+
 class Budget(Protocol):
     """Connections and messages per second, by key (`Limits.key`)."""
 
     def lease(self, key: str, limit: int) -> Lease | None:
         """One connection, or None while `limit` (or the limit of the node) is reached."""
 
-    def wait(self, key: str, wake: Callable[[], bool]) -> None:
-        """Call `wake` once, when a lease of this key may be had again; it says whether it took one."""
+    def wait(self, key: str, party: Party) -> None:
+        """`lease` said no: tell the party when one of this key may be had again. An idle one is asked for at once."""
+
+    def offer(self, key: str, party: Party) -> None:
+        """The party has idle leases of this key, until `withdraw`."""
+
+    def withdraw(self, key: str, party: Party) -> None: ...
+
+    def wanted(self, key: str, party: Party) -> bool:
+        """Whether anybody else waits for a lease of this key."""
 
     def permit(self, key: str, rate: float | None, now: float) -> float:
         """When the next message may go (same clock as `now`); that permit is the caller's."""
@@ -58,8 +83,9 @@ class LocalBudget:
         self.max_connections = max_connections
         self.connections = 0
         self._used: dict[str, int] = {}
-        self._waiting: dict[str, deque[Callable[[], bool]]] = {}
-        self._waiting_for_any: deque[Callable[[], bool]] = deque()
+        self._waiting: dict[str, deque[Party]] = {}
+        self._waiting_for_any: deque[Party] = deque()
+        self._offers: dict[str, dict[Party, None]] = {}  #: by key, the oldest first; no key without a party
         self._next: dict[str, float] = {}  #: GCRA: when the bucket of a key will be full again
 
     def lease(self, key: str, limit: int) -> Lease | None:
@@ -70,11 +96,28 @@ class LocalBudget:
         self.connections += 1
         return LocalLease(self, key)
 
-    def wait(self, key: str, wake: Callable[[], bool]) -> None:
+    def wait(self, key: str, party: Party) -> None:
         if self.connections >= self.max_connections:
-            self._waiting_for_any.append(wake)
+            self._waiting_for_any.append(party)
+            key = key if key in self._offers else next(iter(self._offers), key)
         else:
-            self._waiting.setdefault(key, deque()).append(wake)
+            self._waiting.setdefault(key, deque()).append(party)
+        for holder in self._offers.get(key, ()):
+            if holder.give_back():
+                return
+
+    def offer(self, key: str, party: Party) -> None:
+        self._offers.setdefault(key, {})[party] = None
+
+    def withdraw(self, key: str, party: Party) -> None:
+        offers = self._offers.get(key, {})
+        offers.pop(party, None)
+        if not offers:
+            self._offers.pop(key, None)
+
+    def wanted(self, key: str, party: Party) -> bool:
+        waiting = chain(self._waiting.get(key, ()), self._waiting_for_any)
+        return any(other.hungry for other in waiting if other is not party)
 
     def permit(self, key: str, rate: float | None, now: float) -> float:
         if rate is None:
@@ -104,6 +147,6 @@ class LocalBudget:
             del self._waiting[key]
 
 
-def _wake_one(waiting: deque[Callable[[], bool]]) -> bool:
+def _wake_one(waiting: deque[Party]) -> bool:
     """Wake waiters until one takes the lease; each at most once, for one may come back to wait again."""
-    return any(waiting.popleft()() for _ in range(len(waiting)))
+    return any(waiting.popleft().lease_freed() for _ in range(len(waiting)))

@@ -2,9 +2,13 @@
 
 Transactional before bulk; within a class, first come, first served. A queue of a closed site keeps its deliveries
 and sleeps until the site opens: closing costs the same for ten deliveries and for ten thousand.
+
+The queues of a site share its window, those of a provider its leases. None keeps an idle connection that another
+wants, and an agent whose connection has carried its share makes room.
 """
 
 import asyncio
+import math
 from collections import deque
 from typing import Protocol
 
@@ -14,6 +18,9 @@ from engine.queue.budget import Budget, Lease
 from engine.queue.throttle import Throttle
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import Delivery, State
+
+#: What expires while a site is closed is looked for at most so often: each look goes through the whole queue.
+_EXPIRY_STEP_S = 1.0
 
 #: What makes two destinations share connections: source, site, TLS need, credentials.
 ReadyKey = tuple[str, str, str, tuple[str, str] | None]
@@ -34,8 +41,8 @@ class Courier(Protocol):
     def attempt(self, queue: "ReadyQueue", lease: Lease) -> None:
         """Hold a connection and deliver from `queue` until it is empty; then release the lease."""
 
-    def give_up(self, delivery: Delivery, provider: str) -> None:
-        """The delivery expired without another attempt: settle it so."""
+    def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
+        """The delivery expired without another attempt: settle it so. reason: why its site is closed."""
 
 
 class ReadyQueue:
@@ -59,9 +66,12 @@ class ReadyQueue:
         self._clock = clock
         self._classes: tuple[deque[Delivery], ...] = tuple(deque() for _ in MessageClass)
         self._idle: list[asyncio.Future[bool]] = []  #: agents with an open connection and nothing to do
+        self._offered = ""  #: the key their leases are offered under
         self._coming = 0  #: agents that were woken or started and have not asked for a delivery yet
         self._waits_for_budget = False
         self._timer: asyncio.TimerHandle | None = None
+        self._wake_at = math.inf
+        self._first_expiry = math.inf  #: of what was queued at the last look
         self._closed = False
         self.agents = 0
 
@@ -73,6 +83,11 @@ class ReadyQueue:
     def unused(self) -> bool:
         """Nothing queued and nobody working: the manager may forget this queue."""
         return not self.agents and not len(self)
+
+    @property
+    def hungry(self) -> bool:
+        """More is queued than agents come for, and the site takes it."""
+        return not self._closed and len(self) > self._coming and self.throttle.window(self._clock.time()) > 0
 
     def push(self, delivery: Delivery) -> None:
         delivery.state, delivery.owner = State.READY, self
@@ -102,6 +117,9 @@ class ReadyQueue:
     def wait(self) -> "asyncio.Future[bool]":
         """For an agent with an open connection: True when there is something to take; set False to stop waiting."""
         future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        if not self._idle:
+            self._offered = self.plan.limits.key
+            self._budget.offer(self._offered, self)
         self._idle.append(future)
         return future
 
@@ -109,11 +127,30 @@ class ReadyQueue:
         """An agent waits no longer."""
         if future in self._idle:
             self._idle.remove(future)
+            if not self._idle:
+                self._budget.withdraw(self._offered, self)
+
+    def must_share(self) -> bool:
+        """Others wait for what an agent of ours holds."""
+        siblings = any(queue.hungry for queue in self.siblings if queue is not self)
+        return siblings or self._budget.wanted(self.plan.limits.key, self)
+
+    def give_back(self) -> bool:
+        """Let the agent go whose connection is idle longest; False if none is."""
+        return self._wake_idle(0, False)
+
+    def lease_freed(self) -> bool:
+        """The budget has a lease again: whether this queue took it."""
+        before, self._waits_for_budget = self.agents, False
+        self.pump()
+        return self.agents > before
 
     def left(self) -> None:
-        """An agent has ended and released its lease."""
+        """An agent has ended and released its lease. The other queues of the site have their turn first."""
         self.agents -= 1
         self.throttle.in_use -= 1
+        self.siblings.remove(self)
+        self.siblings.append(self)
         for queue in self.siblings:
             queue.pump()
 
@@ -127,32 +164,32 @@ class ReadyQueue:
         """The site was opened before its time."""
         if self._timer is not None:
             self._timer.cancel()
-            self._wake()
+            self._timer = None
+            self.pump()
 
     def pump(self) -> None:
         """Wake or start agents for what is queued, as far as throttle and budget allow."""
         if self._closed or len(self) <= self._coming:
             return
         # The connection used last is the one least likely to be closed, and the others may end.
-        while self._idle:
-            future = self._idle.pop()
-            if not future.done():
-                self._coming += 1
-                future.set_result(True)
-                return
-        now = self._clock.time()
-        window = self.throttle.window(now)
+        if self._idle and self._wake_idle(-1, True):
+            self._coming += 1
+            return
+        window = self.throttle.window(self._clock.time())
         if window == 0:
-            self._sleep(self.throttle.closed_until - now)
+            self._sleep()
+            return
+        if self.throttle.in_use >= window:
+            any(queue.give_back() for queue in self.siblings if queue is not self)
             return
         # One new agent for each delivery without one is enough: those at work will come back for more.
-        if self.throttle.in_use >= window or self._waits_for_budget:
+        if self._waits_for_budget:
             return
         limits = self.plan.limits
         lease = self._budget.lease(limits.key, limits.connections)
         if lease is None:
             self._waits_for_budget = True
-            self._budget.wait(limits.key, self._budget_freed)
+            self._budget.wait(limits.key, self)
             return
         self.agents += 1
         self._coming += 1
@@ -167,26 +204,51 @@ class ReadyQueue:
                     return delivery
         return None
 
-    def _budget_freed(self) -> bool:
-        before, self._waits_for_budget = self.agents, False
-        self.pump()
-        return self.agents > before
+    def _wake_idle(self, position: int, more: bool) -> bool:
+        """Tell the idle agent at this end of the list that there is more to do, or not; False if none is idle."""
+        while self._idle:
+            future = self._idle.pop(position)
+            if not self._idle:
+                self._budget.withdraw(self._offered, self)
+            if not future.done():
+                future.set_result(more)
+                return True
+        return False
 
-    def _sleep(self, seconds: float) -> None:
-        """Until the site opens. Meanwhile what is past its expiry is given up, oldest first."""
-        self._expire()
-        if self._timer is None and any(self._classes):
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+    def _sleep(self) -> None:
+        """Until the site opens, or until something that waits for it expires."""
+        if self._timer is None:
+            self._wake_at = math.inf
+            self._give_up_expired()
+        # What came since the last look stands at the end.
+        newest = min((queue[-1].message.expires_at for queue in self._classes if queue), default=None)
+        if newest is None:
+            return
+        now = self._clock.time()
+        expiry = max(min(newest, self._first_expiry), now + _EXPIRY_STEP_S)
+        wake_at = min(self.throttle.closed_until, expiry)
+        if wake_at < self._wake_at:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._wake_at = wake_at
+            self._timer = asyncio.get_running_loop().call_later(max(wake_at - now, 0.0), self._wake)
 
     def _wake(self) -> None:
         self._timer = None
         self.pump()
 
-    def _expire(self) -> None:
+    def _give_up_expired(self) -> None:
+        """Look at all that is queued: what is past its expiry leaves, and the next expiry is noted."""
         now = self._clock.time()
+        self._first_expiry = math.inf
         for queue in self._classes:
-            while queue and (queue[0].state is not State.READY or queue[0].message.expires_at <= now):
+            for _ in range(len(queue)):
                 delivery = queue.popleft()
-                if delivery.state is State.READY and delivery.owner is self:
+                if delivery.state is not State.READY or delivery.owner is not self:
+                    continue  # an operator took it away
+                if delivery.message.expires_at > now:
+                    queue.append(delivery)
+                    self._first_expiry = min(self._first_expiry, delivery.message.expires_at)
+                else:
                     delivery.state = State.ATTEMPT
-                    self._courier.give_up(delivery, self.plan.provider)
+                    self._courier.give_up(delivery, self.plan.provider, self.throttle.reason)
