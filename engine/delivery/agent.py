@@ -89,11 +89,14 @@ class Agent:
         """The next delivery, when the site's rate allows it; None when this connection is of no more use."""
         queue = self._queue
         while not self._stopping:
+            if self._carried >= queue.plan.limits.messages_per_connection and queue.must_share():
+                return None
             if not len(queue):
                 if not await self._wait_for_more():
                     return None
                 continue
-            await self._pace()
+            if not await self._pace():
+                return None
             delivery = queue.take()
             if delivery is not None:
                 return delivery
@@ -123,21 +126,32 @@ class Agent:
             session.on_close(None)
             self._idle = None
 
-    async def _pace(self) -> None:
-        """Wait for a permit of the site's rate; a connection that would idle too long is closed."""
+    async def _pace(self) -> bool:
+        """Wait for a permit of the site's rate; False when told to stop meanwhile.
+
+        A connection that would idle too long is closed.
+        """
         rate = self._queue.throttle.rate
         if rate is None:
-            return
+            return True
         now = self._kit.clock.monotonic()
         wait = self._kit.budget.permit(self._queue.plan.limits.key, rate, now) - now
         if wait > 0:
             if wait > self._kit.settings.delivery.idle_timeout:
                 await self._disconnect()
-            await asyncio.sleep(wait)
+            loop = asyncio.get_running_loop()
+            self._idle = pause = loop.create_future()
+            timer = loop.call_later(wait, _give_up_waiting, pause)
+            try:
+                await pause
+            finally:
+                timer.cancel()
+                self._idle = None
+        return not self._stopping
 
     async def _deliver(self, delivery: Delivery) -> None:
-        """One delivery, from the queue to its settled outcome."""
-        kit, provider = self._kit, self._queue.plan.provider
+        """One delivery, from the queue to its settled outcomes, a transaction at a time."""
+        kit = self._kit
         kit.working.add(delivery)
         timing = Timing(kit.clock.time())
         try:
@@ -147,41 +161,66 @@ class Agent:
             except StorageError as exc:
                 kit.settlement.put_off(delivery, str(exc))
                 return
-            outcomes = await self._attempt(delivery, envelope, content, timing)
-            if self._queue.plan.stop:
-                stop_for, now = self._queue.plan.stop_for, kit.clock.time()
-                outcomes = [trouble.stopped(outcome, stop_for, now) for outcome in outcomes]
-            if self._stored is not None and not self._stored.done():
-                await self._stored
-            relays_dsn = self._session is not None and self._session.dsn
-            self._stored = kit.settlement.settle(
-                delivery, envelope, content, outcomes, provider, timing, relays_dsn=relays_dsn
-            )
-            self._feed_back(outcomes)
+            try:
+                prefix = await kit.signer.sign(envelope, content)
+            except EngineError as exc:
+                self._settle(delivery, envelope, content, trouble.unready(delivery.indexes, str(exc)), timing)
+                return
+            timing.ready = kit.clock.time()
+            left, first = delivery.indexes, True
+            while left:
+                chunk, left = left[: kit.settings.delivery.max_recipients], left[kit.settings.delivery.max_recipients :]
+                outcomes, again = trouble.too_many_at_once(
+                    await self._attempt(envelope, chunk, prefix, content, timing)
+                )
+                left = again + left
+                if self._stored is not None and not self._stored.done():
+                    await self._stored
+                self._settle(delivery, envelope, content, outcomes, timing, attempted=first, more=bool(left))
+                first = False
         finally:
             kit.working.discard(delivery)
 
+    def _settle(
+        self,
+        delivery: Delivery,
+        envelope: Envelope,
+        content: bytes,
+        outcomes: Sequence[Outcome],
+        timing: Timing,
+        *,
+        attempted: bool = True,
+        more: bool = False,
+    ) -> None:
+        """Record the outcomes of one transaction, and tell the throttle."""
+        plan = self._queue.plan
+        if plan.stop:
+            now = self._kit.clock.time()
+            outcomes = [trouble.stopped(outcome, plan.stop_for, now) for outcome in outcomes]
+        self._stored = self._kit.settlement.settle(
+            delivery,
+            envelope,
+            content,
+            outcomes,
+            plan.provider,
+            timing,
+            attempted=attempted,
+            more=more,
+            relays_dsn=self._session is not None and self._session.dsn,
+        )
+        self._feed_back(outcomes)
+
     async def _attempt(
-        self, delivery: Delivery, envelope: Envelope, content: bytes, timing: Timing
+        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes, timing: Timing
     ) -> Sequence[Outcome]:
-        """Outcomes for every recipient of the delivery; never raises (Q3)."""
-        kit = self._kit
+        """Outcomes for these recipients, whatever happens (Q3)."""
         try:
-            prefix = await kit.signer.sign(envelope, content)
-            timing.ready = kit.clock.time()
-            if len(delivery.indexes) <= kit.settings.delivery.max_recipients:
-                return await self._send(envelope, delivery.indexes, prefix, content, timing)
-            outcomes: list[Outcome] = []
-            for indexes in _chunks(delivery.indexes, kit.settings.delivery.max_recipients):
-                outcomes += await self._send(envelope, indexes, prefix, content, timing)
-            return outcomes
-        except EngineError as exc:
-            return trouble.unready(delivery.indexes, str(exc))
+            return await self._send(envelope, indexes, prefix, content, timing)
         except Exception:
-            kit.metrics.internal_errors.labels("attempt").inc()
-            log.exception("%s: attempt for %s", envelope.id, delivery.destination)
+            self._kit.metrics.internal_errors.labels("attempt").inc()
+            log.exception("%s: attempt by way of %s", envelope.id, self._queue.plan.site)
             self.abort()
-            return trouble.internal(delivery.indexes)
+            return trouble.internal(indexes)
 
     async def _send(
         self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes, timing: Timing
@@ -237,6 +276,8 @@ class Agent:
                 log.info("connect to %s: %s", endpoint, exc)
                 failure = exc
                 continue
+            if self._session.tls_note:
+                log.info("connect to %s: %s", endpoint, self._session.tls_note)
             self._carried = 0
             self._kit.metrics.outgoing.inc()
             return number + 1
@@ -275,10 +316,6 @@ class Agent:
 def _give_up_waiting(idle: asyncio.Future[bool]) -> None:
     if not idle.done():
         idle.set_result(False)
-
-
-def _chunks(indexes: tuple[int, ...], size: int) -> list[tuple[int, ...]]:
-    return [indexes[start : start + size] for start in range(0, len(indexes), size)]
 
 
 def _worth_another_host(outcomes: Sequence[Outcome]) -> bool:
