@@ -5,6 +5,7 @@ from typing import Any
 
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
+from engine.base.units import format_duration, format_rate
 from engine.message.address import destination_of
 from engine.message.envelope import MessageClass
 from engine.queue.ready import ReadyQueue
@@ -163,17 +164,19 @@ def _site_limit(parts: Parts, plan: Plan) -> str | None:
     throttle, now = parts.manager.throttle(plan), parts.clock.time()
     limits, used = plan.limits, parts.budget.used(plan.limits.key)
     if now < throttle.closed_until:
-        return f"site closed for {throttle.closed_until - now:.0f} s more: {throttle.reason}"
+        return f"site closed for {format_duration(throttle.closed_until - now)} more: {throttle.reason}"
+    if (rate := throttle.rate) is not None:
+        # Before connections: who waits for a permit holds one.
+        if rate != throttle.cap:
+            return f"slowed down to {format_rate(rate)}: {throttle.reason}"
+        if not parts.budget.permits_at_once(limits.key, rate, parts.clock.monotonic()):
+            return f"rate of {format_rate(rate)}"
     if parts.budget.connections >= parts.budget.max_connections:
         return f"all {parts.budget.max_connections} connections of the node are in use"
     if used >= limits.connections:
         return f"{used} of {limits.connections} connections to {limits.key} in use"
     if throttle.in_use >= throttle.window(now):
         return f"window of {throttle.window(now)} connections in use" + (f": {throttle.reason}" * bool(throttle.reason))
-    if throttle.rate is not None and throttle.rate != throttle.cap:
-        return f"slowed down to {throttle.rate * 60:.1f} messages a minute: {throttle.reason}"
-    if throttle.rate is not None:
-        return f"rate of {throttle.rate:g} messages a second"
     return None
 
 

@@ -57,3 +57,12 @@ def format_duration(seconds: float) -> str:
         count, left = divmod(left, int(_SECONDS[unit]))
         out += f"{count}{unit}" if count else ""
     return out or "0s"
+
+
+def format_rate(rate: float) -> str:
+    """A rate as settings write it, in the first unit that makes it one or more: 0.5 -> `30/m`."""
+    for unit in ("s", "m", "h"):
+        # Almost one is one: 1/3600 has no exact binary form.
+        if rate * _SECONDS[unit] > 0.9999:
+            return f"{rate * _SECONDS[unit]:.4g}/{unit}"
+    return f"{rate * _SECONDS['d']:.4g}/d"

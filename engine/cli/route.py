@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from engine.base.clock import SystemClock
 from engine.base.settings import Settings, Source
-from engine.base.units import format_duration
+from engine.base.units import format_duration, format_rate
 from engine.cli.common import Commands, add_config, add_json, print_json, settings_of
 from engine.message.address import AddressError, destination_of
 from engine.routing.plan import Limits, NoRoute, Plan
@@ -125,7 +125,7 @@ def _way(row: dict[str, Any]) -> str:
 
 
 def _limits(limits: dict[str, Any]) -> str:
-    rate = "any rate" if limits["rate"] is None else f"{limits['rate']:g}/s"
+    rate = "any rate" if limits["rate"] is None else format_rate(limits["rate"])
     each = f"{limits['connections']} connections, {limits['messages_per_connection']} messages a connection, {rate}"
     return f'{each} (shared as "{limits["key"]}")'
 

@@ -127,6 +127,10 @@ class LocalBudget:
         self._next[key] = full + interval
         return max(now, full - max(BURST_S - interval, 0.0))
 
+    def permits_at_once(self, key: str, rate: float, now: float) -> bool:
+        """Whether a permit asked for now would be due now; takes none. For operators."""
+        return self._next.get(key, now) - max(BURST_S - 1.0 / rate, 0.0) <= now
+
     def used(self, key: str) -> int:
         """Connections leased now, for operators."""
         return self._used.get(key, 0)

@@ -108,7 +108,10 @@ def test_a_burst_is_one_second_and_not_the_whole_period():
 
 def test_a_rate_below_one_a_second_has_no_burst():
     budget = LocalBudget(1)
+    assert budget.permits_at_once("a", 1 / 60, 0.0)
     assert [budget.permit("a", 1 / 60, 0.0) for _ in range(3)] == [0.0, 60.0, 120.0]
+    assert not budget.permits_at_once("a", 1 / 60, 179.0)
+    assert budget.permits_at_once("a", 1 / 60, 180.0)
 
 
 @given(st.floats(0.01, 1000), st.lists(st.floats(0, 10), min_size=1, max_size=200))

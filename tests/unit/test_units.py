@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from engine.base.hostport import format_host_port, is_host_name, is_ip_address, parse_host_port
 from engine.base.schedule import Schedule, parse_schedule
-from engine.base.units import format_duration, parse_duration, parse_rate, parse_size
+from engine.base.units import format_duration, format_rate, parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(
@@ -104,6 +104,11 @@ def test_any_text_is_a_host_and_port_or_a_value_error(text: str) -> None:
         return
     assert is_ip_address(host) or is_host_name(host)
     assert 0 <= port <= 65535
+
+
+@pytest.mark.parametrize("text", ["20/s", "1/s", "1.5/s", "30/m", "1/m", "50/h", "1/h", "7/d", "1000/s"])
+def test_rates_are_written_as_they_are_read(text: str) -> None:
+    assert format_rate(parse_rate(text)) == text
 
 
 def test_schedules() -> None:
