@@ -213,10 +213,9 @@ networks = ["127.0.0.0/8"]
         return self.log.read_text(errors="replace")
 
     def run(self, *arguments: str, check: bool = True, stdin: str | None = None) -> "subprocess.CompletedProcess[str]":
-        """A `postrider` command with this daemon's settings; -c comes behind the command's name."""
-        command, *rest = arguments
+        """A `postrider` command with this daemon's settings."""
         return subprocess.run(
-            [*POSTRIDER, command, "-c", str(self.config), *rest],
+            [*POSTRIDER, *arguments, "-c", str(self.config)],
             capture_output=True,
             text=True,
             check=check,
