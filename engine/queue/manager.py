@@ -168,8 +168,8 @@ class Manager:
     # Operators' actions on one delivery; `actions.py` finds which.
 
     def hold(self, delivery: Delivery) -> bool:
-        """Stop a delivery until `release`. False: it is in an attempt just now."""
-        if delivery.state is State.ATTEMPT:
+        """Stop a delivery until `release`. False: it is in an attempt just now, or gone."""
+        if delivery.state in (State.ATTEMPT, State.FINAL):
             return False
         self._move(delivery, State.HELD, self.destinations[delivery.destination])
         return True
