@@ -1,0 +1,417 @@
+"""The queue manager and the ready queue, on a real spool, with the time and the connections in the test's hands.
+
+Q1, Q2, Q4, and that whatever is queued goes out in the end.
+"""
+
+import logging
+from pathlib import Path
+
+import pytest
+
+from engine.message.envelope import MessageClass
+from engine.message.outcome import Status
+from engine.queue import manager as manager_module
+from engine.queue.ready import ReadyQueue
+from engine.routing.plan import NoRoute
+from engine.storage.spool.entry import Delivery, State
+from tests.support.queue import Stage, breathe, outcome, play
+
+HOUR = 3600.0
+
+
+async def deferred(s: Stage, delivery: Delivery, seconds: float) -> None:
+    """One failed attempt; due again after this long."""
+    s.settlement._jitter = 0.0
+    retry_at = s.clock.time() + seconds
+    await s.settle(delivery, *[outcome(i, Status.DEFERRED, "451 later", retry_at=retry_at) for i in delivery.indexes])
+
+
+async def take_all(s: Stage, destination: str) -> list[str]:
+    """Deliver everything one connection can get; the messages in order."""
+    out = []
+    while (agent := s.agent(destination)) and (delivery := agent.take()):
+        out.append(delivery.message.id)
+        await s.settle(delivery)
+    return out
+
+
+def test_a_message_goes_to_the_queue_of_each_destination(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", "b@two.test", "c@one.test")
+        assert [(d.destination, d.indexes) for d in message.deliveries] == [("one.test", (0, 2)), ("two.test", (1,))]
+        assert {name: len(d.deliveries) for name, d in s.manager.destinations.items()} == {"one.test": 1, "two.test": 1}
+        for destination in ("one.test", "two.test"):
+            delivery = s.agent(destination).take()
+            assert delivery is not None and delivery.state is State.ATTEMPT
+            await s.settle(delivery)
+        assert s.manager.destinations == {} and s.spool.messages == {}
+        assert s.tally() == {"accepted": 3, "delivered": 3, "balanced": True}
+
+    play(tmp_path, story)
+
+
+def test_what_is_deferred_wakes_in_the_order_of_due_times(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        for seconds in (300, 100, 200, 100):
+            message = await s.put(f"r{seconds}@one.test")
+            delivery = s.agent("one.test").take()
+            assert delivery is message.deliveries[0]
+            await deferred(s, delivery, seconds)
+            s.agent("one.test").leave()
+        assert s.courier.agents == []
+        woken: list[str] = []
+        for seconds in (99.0, 2.0, 98.0, 2.0, 98.0, 2.0):
+            await s.jump(seconds)
+            woken.append(" ".join(await take_all(s, "one.test")) if s.courier.agents else "")
+            for agent in list(s.courier.agents):
+                agent.leave()
+        assert woken == ["", "m000002 m000004", "", "m000003", "", "m000001"]
+
+    play(tmp_path, story)
+
+
+def test_a_restart_keeps_due_times_and_attempts(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        await s.put("a@one.test", name="late")
+        delivery = s.agent("one.test").take()
+        assert delivery is not None
+        await deferred(s, delivery, 500)
+        await s.put("b@one.test", name="new")
+        await s.restart()
+        assert s.tally() == {"recovered": 2, "queued": 2, "balanced": True}
+        assert await take_all(s, "one.test") == ["new"]
+        s.agent("one.test").leave()
+        await s.jump(499)
+        assert s.courier.agents == []
+        await s.jump(2)
+        again = s.agent("one.test").take()
+        assert again is not None and (again.message.id, again.attempts) == ("late", 1)
+
+    play(tmp_path, story)
+
+
+def test_transactional_goes_before_bulk_and_first_come_first_served_within_a_class(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.connections["mx.one.test"] = 1
+        for number in range(3):
+            await s.put("b@one.test", name=f"bulk{number}")
+            await s.put("t@one.test", name=f"transactional{number}", message_class=MessageClass.TRANSACTIONAL)
+        assert await take_all(s, "one.test") == [
+            "transactional0", "transactional1", "transactional2", "bulk0", "bulk1", "bulk2",
+        ]  # fmt: skip
+
+    play(tmp_path, story)
+
+
+def test_a_closed_site_keeps_its_deliveries_and_opens_at_its_time(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        for _ in range(10):
+            await s.put("a@one.test", "b@other.test")
+        throttle = s.manager.throttle(s.routes.plan("one.test"))
+        throttle.close(s.clock.time() + 60, "gone")
+        for agent in list(s.courier.agents):
+            if agent.queue.throttle is throttle:
+                assert agent.take() is None
+                agent.leave()
+        assert all(agent.queue.throttle is not throttle for agent in s.courier.agents)
+        assert any(agent.take() for agent in s.courier.agents), "the other site goes on"
+        await s.put("c@one.test")
+        await s.jump(59)
+        assert all(agent.queue.throttle is not throttle for agent in s.courier.agents)
+        await s.jump(2)
+        assert any(agent.queue.throttle is throttle and agent.take() for agent in s.courier.agents)
+        assert s.manager.tally.deferred == 0, "closing costs no attempts"
+
+    play(tmp_path, story)
+
+
+def test_an_operator_opens_a_closed_site_at_once(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.manager.throttle(s.routes.plan("one.test")).close(s.clock.time() + HOUR, "gone")
+        await s.put("a@one.test")
+        assert s.courier.agents == []
+        s.manager.reopen("mx.one.test")
+        assert s.agent("one.test").take() is not None
+
+    play(tmp_path, story)
+
+
+def test_what_expires_while_its_site_is_closed_is_given_up(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.manager.throttle(s.routes.plan("one.test")).close(s.clock.time() + 2 * HOUR, "gone")
+        short = await s.put("a@one.test", expires_in=HOUR)
+        await s.put("b@one.test", expires_in=3 * HOUR)
+        await s.jump(HOUR + 1)
+        await s.put("c@one.test", expires_in=3 * HOUR)
+        assert s.courier.given_up == [short.deliveries[0]]
+        await s.manager.sweep()
+        assert s.manager.orphans == 0
+
+    play(tmp_path, story)
+
+
+def test_two_domains_of_one_site_share_its_connections(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.sites.update({"one.test": "mx.shared", "two.test": "mx.shared"})
+        s.connections["mx.shared"] = 1
+        await s.put("a@one.test", name="one")
+        await s.put("a@two.test", name="two")
+        assert await take_all(s, "one.test") == ["one", "two"]
+
+    play(tmp_path, story)
+
+
+def test_a_window_that_is_full_is_used_again_when_an_agent_leaves(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.connections["mx.one.test"] = 2
+        for _ in range(5):
+            await s.put("a@one.test")
+        assert len(s.courier.agents) == 2
+        assert s.courier.agents[0].take() and s.courier.agents[1].take()
+        assert len(s.courier.agents) == 2
+        agent = s.courier.agents[0]
+        assert agent.delivery is not None
+        await s.settle(agent.delivery)
+        agent.leave()
+        assert len(s.courier.agents) == 2, "somebody else goes on with what is left"
+
+    play(tmp_path, story)
+
+
+def test_the_connections_of_the_node_go_round(tmp_path: Path) -> None:
+    """B1: a site that found the budget used up is woken when a lease comes back, whoever held it."""
+
+    async def story(s: Stage) -> None:
+        s.budget.max_connections = 1
+        await s.put("a@one.test")
+        await s.put("a@two.test")
+        assert [agent.queue.plan.site for agent in s.courier.agents] == ["mx.one.test"]
+        assert await take_all(s, "one.test") == ["m000001"]
+        s.agent("one.test").leave()
+        assert [agent.queue.plan.site for agent in s.courier.agents] == ["mx.two.test"]
+
+    play(tmp_path, story)
+
+
+def test_an_idle_connection_is_woken_before_another_is_made(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        await s.put("a@one.test")
+        await take_all(s, "one.test")
+        agent = s.agent("one.test")
+        agent.wait()
+        assert agent.waits
+        await s.put("b@one.test")
+        assert not agent.waits and s.courier.agents == [agent]
+        assert agent.take() is not None
+
+    play(tmp_path, story)
+
+
+def test_one_lookup_for_a_destination_and_all_its_deliveries_wait_for_it(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.routes.forget("one.test")
+        for _ in range(3):
+            await s.put("a@one.test")
+        await breathe()
+        assert s.routes.lookups == ["one.test"]
+        assert [d.state for m in s.spool.messages.values() for d in m.deliveries] == [State.RESOLVING] * 3
+        await s.manager.sweep()
+        assert s.manager.orphans == 0
+        s.routes.answer("one.test")
+        await breathe()
+        assert await take_all(s, "one.test") == ["m000001", "m000002", "m000003"]
+
+    play(tmp_path, story)
+
+
+def test_lookups_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(manager_module, "MAX_LOOKUPS", 2)
+
+    async def story(s: Stage) -> None:
+        for number in range(4):
+            s.routes.forget(f"d{number}.test")
+            await s.put(f"a@d{number}.test")
+        await breathe()
+        assert s.routes.lookups == ["d0.test", "d1.test"]
+        s.routes.answer("d1.test")
+        await breathe()
+        assert s.routes.lookups == ["d0.test", "d1.test", "d2.test"]
+        for name in ("d0.test", "d2.test"):
+            s.routes.answer(name)
+        await breathe()
+        s.routes.answer("d3.test")
+        await breathe()
+        assert len(s.courier.agents) == 4
+
+    play(tmp_path, story)
+
+
+def test_no_route_is_the_couriers_to_settle(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.routes.forget("one.test")
+        message = await s.put("a@one.test")
+        await breathe()
+        nowhere = NoRoute(Status.FAILED, "5.1.2", "no such domain", 0.0)
+        s.routes.answer("one.test", nowhere)
+        await breathe()
+        assert s.courier.unroutable == [(message.deliveries[0], nowhere)]
+
+    play(tmp_path, story)
+
+
+def test_q3_a_fault_while_looking_up_a_route_defers(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story(s: Stage) -> None:
+        s.routes.forget("one.test")
+        message = await s.put("a@one.test")
+        await breathe()
+        s.routes.answer("one.test", RuntimeError("a bug"))
+        await breathe()
+        ((delivery, route),) = s.courier.unroutable
+        assert delivery is message.deliveries[0]
+        assert (route.status, route.status_code) == (Status.DEFERRED, "4.3.5")
+
+    play(tmp_path, story)
+    assert "looking up the route of one.test" in caplog.text
+
+
+@pytest.mark.parametrize("where", ["ready", "waiting", "resolving"])
+def test_a_held_delivery_goes_nowhere_until_it_is_released(tmp_path: Path, where: str) -> None:
+    async def story(s: Stage) -> None:
+        if where == "resolving":
+            s.routes.forget("one.test")
+        message = await s.put("a@one.test")
+        (delivery,) = message.deliveries
+        if where == "waiting":
+            assert s.agent("one.test").take() is delivery
+            await deferred(s, delivery, 100)
+        assert delivery.state.name.lower() == where
+        assert s.manager.hold(delivery)
+        if where == "resolving":
+            await breathe()
+            s.routes.answer("one.test")
+        await s.jump(1000)
+        assert all(agent.take() is None for agent in s.courier.agents)
+        assert delivery.state is State.HELD
+        assert s.manager.release(delivery)
+        agent = next((a for a in s.courier.agents if a.take()), None)
+        assert agent is not None and agent.delivery is delivery
+        assert not s.manager.release(delivery), "it is not held any more"
+
+    play(tmp_path, story)
+
+
+def test_a_hold_of_a_destination_is_for_what_comes_later_too_and_survives_a_restart(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.state.hold("one.test", 0.0)
+        await s.put("a@one.test", "b@two.test")
+        await s.restart()
+        message = await s.put("c@one.test")
+        assert message.deliveries[0].state is State.HELD
+        assert [agent.queue.plan.site for agent in s.courier.agents] == ["mx.two.test"]
+        assert {d.state for d in s.manager.destinations["one.test"].deliveries} == {State.HELD}
+
+    play(tmp_path, story)
+
+
+def test_what_is_held_during_its_attempt_is_held_after_it(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test")
+        (delivery,) = message.deliveries
+        assert s.agent("one.test").take() is delivery
+        s.state.hold(message.id, 0.0)
+        assert not s.manager.hold(delivery), "an attempt is not interrupted"
+        await deferred(s, delivery, 100)
+        assert delivery.state is State.HELD
+
+    play(tmp_path, story)
+
+
+def test_nobody_can_act_on_what_is_final(tmp_path: Path) -> None:
+    """An operator's list is worked off in slices; what was delivered meanwhile stays delivered."""
+
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test")
+        (delivery,) = message.deliveries
+        await take_all(s, "one.test")
+        assert not s.manager.hold(delivery)
+        assert not s.manager.seize(delivery)
+        assert not s.manager.release(delivery, now=True)
+        assert delivery.state is State.FINAL
+
+    play(tmp_path, story)
+
+
+def lost_attempt(s: Stage, delivery: Delivery) -> None:
+    delivery.state = State.ATTEMPT
+
+
+def lost_due_time(s: Stage, delivery: Delivery) -> None:
+    delivery.state, delivery.due_at = State.WAITING, s.clock.time() - 61
+
+
+def lost_queue(s: Stage, delivery: Delivery) -> None:
+    assert isinstance(delivery.owner, ReadyQueue)
+    s.manager.ready.clear()
+
+
+def lost_lookup(s: Stage, delivery: Delivery) -> None:
+    delivery.state = State.RESOLVING
+
+
+@pytest.mark.parametrize("lose", [lost_attempt, lost_due_time, lost_queue, lost_lookup])
+def test_q4_an_orphan_is_found_counted_and_put_back_to_work(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, lose
+) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test")
+        other = await s.put("b@two.test")
+        (delivery,) = message.deliveries
+        lose(s, delivery)
+        if lose is lost_queue:
+            s.manager.hold(other.deliveries[0])
+        await s.manager.sweep()
+        assert s.manager.orphans == 1
+        assert s.manager.tally.as_row(s.manager.queued())["balanced"]
+        assert any(agent.take() is delivery for agent in list(s.courier.agents))
+        await s.manager.sweep()
+        assert s.manager.orphans == 0
+
+    with caplog.at_level(logging.ERROR):
+        play(tmp_path, story)
+    assert "m000001: delivery to one.test had no owner; queued again" in caplog.text
+
+
+def test_a_sweep_forgets_queues_nobody_uses_but_not_what_was_learned(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        for destination in ("one.test", "slow.test"):
+            await s.put(f"a@{destination}")
+            await take_all(s, destination)
+            s.agent(destination).leave()
+        s.manager.throttle(s.routes.plan("slow.test")).blocked("421 slow down")
+        await s.manager.sweep()
+        assert [queue.plan.site for queue in s.manager.ready.values()] == ["mx.slow.test"]
+        assert [site for site, _ in s.manager.throttles()] == ["mx.slow.test"]
+        s.manager.remember()
+        await s.restart()
+        assert s.manager.throttle(s.routes.plan("slow.test")).reason == "421 slow down"
+
+    play(tmp_path, story)
+
+
+def test_after_stop_nothing_is_begun_and_all_is_on_disk(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        first = await s.put("a@one.test")
+        delivery = s.agent("one.test").take()
+        assert delivery is first.deliveries[0]
+        s.manager.stop()
+        await s.put("b@two.test")
+        s.routes.forget("three.test")
+        await s.put("c@three.test")
+        await deferred(s, delivery, 1)
+        await s.jump(HOUR)
+        assert [agent.queue.plan.site for agent in s.courier.agents] == ["mx.one.test"]
+        assert s.routes.lookups == []
+        await s.restart()
+        assert s.tally() == {"recovered": 3, "queued": 3, "balanced": True}
+
+    play(tmp_path, story)

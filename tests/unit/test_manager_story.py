@@ -1,0 +1,330 @@
+"""Any story of messages, connections, operators, closed sites, lookups, restarts and time leaves the queue in order.
+
+    Q1  a delivery is in exactly one place           Q2  the books balance            Q4  everybody has an owner
+    B1, W2  connections within budget and window     and in the end everything that is queued goes out
+
+Hypothesis prints the story that broke a rule, as small as it can make it.
+"""
+
+import functools
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from engine.base.settings import Settings
+from engine.delivery import trouble
+from engine.message.envelope import MessageClass
+from engine.message.outcome import Status
+from engine.queue.ready import ReadyQueue
+from engine.routing.plan import NoRoute
+from engine.storage.spool.entry import Delivery, State
+from tests.support.clock import FakeClock
+from tests.support.queue import Agent, NoReports, Stage, breathe, outcome
+
+DESTINATIONS = ("one.test", "two.test", "shared-a.test", "shared-b.test")
+SITES = {"shared-a.test": "mx.shared", "shared-b.test": "mx.shared"}
+CONNECTIONS = {"mx.one.test": 1, "mx.two.test": 3, "mx.shared": 2}
+FATES = (Status.DELIVERED, Status.DEFERRED, Status.FAILED, Status.UNKNOWN)
+
+destinations = st.sampled_from(DESTINATIONS)
+picks = st.integers(0, 1 << 16)
+
+
+def on_the_loop(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
+    """A step of the story, run to its end; what it set in motion has come to rest then."""
+
+    @functools.wraps(step)
+    def run(self: "Story", **arguments: Any) -> None:
+        async def whole() -> None:
+            await step(self, **arguments)
+            await breathe()
+            await self._errands()
+
+        self.s.run(whole())
+
+    return run
+
+
+class Story(RuleBasedStateMachine):
+    """The rules are what can happen; the invariants are looked at after each."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.path = Path(tempfile.mkdtemp(prefix="postrider-story-"))
+        self.s = Stage(self.path, FakeClock(), Settings(), NoReports())
+        self.s.sites.update(SITES)
+        self.s.connections.update(CONNECTIONS)
+        self.s.max_connections = self.s.budget.max_connections = 4
+
+    # What can happen.
+
+    @rule(to=st.lists(destinations, min_size=1, max_size=4), urgent=st.booleans(), days=st.sampled_from([0.01, 3.0]))
+    @on_the_loop
+    async def message(self, to: list[str], urgent: bool, days: float) -> None:
+        kind = MessageClass.TRANSACTIONAL if urgent else MessageClass.BULK
+        recipients = [f"r{n}@{destination}" for n, destination in enumerate(to)]
+        await self.s.put(*recipients, message_class=kind, expires_in=days * 86400)
+
+    @precondition(lambda self: self._agents(busy=False))
+    @rule(pick=picks)
+    @on_the_loop
+    async def take(self, pick: int) -> None:
+        agents = self._agents(busy=False)
+        agents[pick % len(agents)].take()
+
+    @precondition(lambda self: self._agents(busy=True))
+    @rule(pick=picks, fates=st.lists(st.sampled_from(FATES), min_size=1, max_size=4))
+    @on_the_loop
+    async def settle(self, pick: int, fates: list[Status]) -> None:
+        agents = self._agents(busy=True)
+        delivery = agents[pick % len(agents)].delivery
+        assert delivery is not None
+        made = [outcome(index, fates[n % len(fates)], "so it was") for n, index in enumerate(delivery.indexes)]
+        await self.s.settle(delivery, *made)
+
+    @precondition(lambda self: self._agents(busy=False))
+    @rule(pick=picks)
+    @on_the_loop
+    async def wait(self, pick: int) -> None:
+        """As an agent does: only with nothing queued; where a site is closed, it leaves."""
+        agents = self._agents(busy=False)
+        agent = agents[pick % len(agents)]
+        if agent.take() is None:
+            if len(agent.queue):
+                agent.leave()
+            else:
+                agent.wait()
+
+    @precondition(lambda self: self._agents(busy=False))
+    @rule(pick=picks)
+    @on_the_loop
+    async def leave(self, pick: int) -> None:
+        agents = self._agents(busy=False)
+        agents[pick % len(agents)].leave()
+
+    @precondition(lambda self: self._agents(busy=True))
+    @rule(pick=picks)
+    @on_the_loop
+    async def fail_to_connect(self, pick: int) -> None:
+        """The delivery is deferred, the connection is gone, the throttle hears of it."""
+        agents, s = self._agents(busy=True), self.s
+        agent = agents[pick % len(agents)]
+        assert agent.delivery is not None
+        agent.queue.throttle.connect_failed(s.clock.time(), "refused")
+        made = [outcome(index, Status.DEFERRED, "refused") for index in agent.delivery.indexes]
+        await s.settle(agent.delivery, *made)
+        agent.leave()
+
+    @rule(destination=destinations, seconds=st.sampled_from([1, 60, 7200]))
+    @on_the_loop
+    async def close_site(self, destination: str, seconds: int) -> None:
+        throttle = self.s.manager.throttle(self.s.routes.plan(destination))
+        throttle.close(self.s.clock.time() + seconds, "a stop rule")
+
+    @rule(destination=destinations)
+    @on_the_loop
+    async def reopen_site(self, destination: str) -> None:
+        self.s.manager.reopen(self.s.routes.plan(destination).site)
+
+    @rule(destination=destinations)
+    @on_the_loop
+    async def hold(self, destination: str) -> None:
+        s = self.s
+        s.state.hold(destination, 0.0)
+        s.manager.destination(destination).held = True
+        for delivery in list(s.manager.destinations[destination].deliveries):
+            s.manager.hold(delivery)
+
+    @rule(destination=destinations)
+    @on_the_loop
+    async def resume(self, destination: str) -> None:
+        s = self.s
+        s.state.resume(destination)
+        s.manager.destination(destination).held = False
+        for delivery in list(s.manager.destinations[destination].deliveries):
+            if delivery.state is State.HELD:
+                s.manager.release(delivery)
+
+    @precondition(lambda self: self.s.spool.messages)
+    @rule(pick=picks)
+    @on_the_loop
+    async def purge(self, pick: int) -> None:
+        s = self.s
+        messages = list(s.spool.messages.values())
+        for delivery in messages[pick % len(messages)].deliveries:
+            if s.manager.seize(delivery):
+                s.courier.working.add(delivery)
+                await s.settle(delivery, *trouble.purged(delivery.indexes), attempted=False)
+
+    @precondition(lambda self: self.s.spool.messages)
+    @rule(pick=picks)
+    @on_the_loop
+    async def retry(self, pick: int) -> None:
+        messages = list(self.s.spool.messages.values())
+        for delivery in messages[pick % len(messages)].deliveries:
+            if delivery.state is State.WAITING:
+                self.s.manager.release(delivery, now=True)
+
+    @rule(destination=destinations)
+    @on_the_loop
+    async def route_expires(self, destination: str) -> None:
+        if destination not in self.s.routes.unknown:
+            self.s.routes.forget(destination)
+
+    @precondition(lambda self: self.s.routes.unknown)
+    @rule(how=st.sampled_from(["plan", "nowhere", "fault"]))
+    @on_the_loop
+    async def route_found(self, how: str) -> None:
+        destination = next(iter(self.s.routes.unknown))
+        what: Any = {
+            "plan": None,
+            "nowhere": NoRoute(Status.DEFERRED, "4.4.3", "name server failure", 0.0),
+            "fault": RuntimeError("a bug"),
+        }[how]
+        self.s.routes.answer(destination, what)
+
+    @rule(seconds=st.sampled_from([0.5, 61, 3601, 5 * 3600]))
+    @on_the_loop
+    async def time_passes(self, seconds: float) -> None:
+        await self.s.jump(seconds)
+
+    @rule()
+    @on_the_loop
+    async def sweep(self) -> None:
+        await self.s.manager.sweep()
+        assert self.s.manager.orphans == 0
+
+    @rule()
+    @on_the_loop
+    async def crash(self) -> None:
+        """What was durable is there again, and every attempt begins anew."""
+        queued = Counter((d.destination, d.message.id, d.indexes) for d in self._live())
+        await self.s.restart()
+        assert Counter((d.destination, d.message.id, d.indexes) for d in self._live()) == queued
+
+    # What must hold.
+
+    @invariant()
+    def q1_every_delivery_is_in_its_place_and_no_other(self) -> None:
+        manager = self.s.manager
+        due = Counter(delivery for due_at, _, delivery in manager._heap if delivery.due_at == due_at)
+        taken = [agent.delivery for agent in self.s.courier.agents if agent.delivery]
+        assert len(set(taken)) == len(taken)
+        for delivery in self._live():
+            assert delivery in manager.destinations[delivery.destination].deliveries
+            assert (delivery in self.s.courier.working) == (delivery.state is State.ATTEMPT)
+            match delivery.state:
+                case State.WAITING:
+                    assert due[delivery] and delivery.owner is manager
+                case State.RESOLVING:
+                    assert delivery in manager._parked[delivery.destination]
+                case State.READY:
+                    assert isinstance(delivery.owner, ReadyQueue) and delivery.owner in manager.ready.values()
+                    assert any(delivery in entries for entries in delivery.owner._classes)
+                case State.HELD:
+                    assert manager.destinations[delivery.destination].held
+                case State.ATTEMPT:
+                    pass
+                case other:
+                    raise AssertionError(other)
+        known = {delivery for queue in manager.destinations.values() for delivery in queue.deliveries}
+        assert known == set(self._live())
+
+    @invariant()
+    def q2_the_books_balance(self) -> None:
+        assert self.s.manager.tally.as_row(self.s.manager.queued())["balanced"]
+
+    @invariant()
+    def b1_connections_are_within_budget_and_counted(self) -> None:
+        budget, agents = self.s.budget, self.s.courier.agents
+        assert budget.connections == len(agents) <= budget.max_connections
+        for site, limit in CONNECTIONS.items():
+            used = [agent for agent in agents if agent.queue.plan.site == site]
+            assert budget.used(site) == len(used) <= limit
+        for _, (throttle, queues) in self.s.manager._throttles.items():
+            assert throttle.in_use == sum(queue.agents for queue in queues)
+
+    @invariant()
+    def nothing_sleeps_that_could_work(self) -> None:
+        """A queue with something in it has somebody at work, or waits for a time, a window or a lease."""
+        s, now = self.s, self.s.clock.time()
+        for queue in s.manager.ready.values():
+            ready = [d for entries in queue._classes for d in entries if d.state is State.READY and d.owner is queue]
+            if not ready or any(agent.queue is queue and not agent.waits for agent in s.courier.agents):
+                continue
+            throttle, limits = queue.throttle, queue.plan.limits
+            assert not any(agent.queue is queue for agent in s.courier.agents), "an idle connection was not woken"
+            if now < throttle.closed_until:
+                assert queue._timer is not None or queue._waits_for_budget
+            elif throttle.in_use < throttle.window(now):
+                assert s.budget.used(limits.key) >= limits.connections or s.budget.connections >= 4
+                assert queue._waits_for_budget
+
+    def teardown(self) -> None:
+        """Everything is opened, and the agents work until nothing is left; then the house is torn down."""
+        try:
+            self.s.run(self._deliver_everything())
+            assert self.s.manager.queued() == 0 and self.s.spool.messages == {}
+            self.q2_the_books_balance()
+        finally:
+            self.s.run(self.s.close())
+            self.s.loop.close()
+            shutil.rmtree(self.path)
+
+    async def _deliver_everything(self) -> None:
+        s = self.s
+        for destination in list(s.routes.unknown):
+            s.routes.answer(destination)
+        for destination in DESTINATIONS:
+            s.state.resume(destination)
+            for delivery in list(s.manager.destination(destination).deliveries):
+                s.manager.destination(destination).held = False
+                if delivery.state is State.HELD:
+                    s.manager.release(delivery)
+        for agent in self._agents(busy=True):
+            assert agent.delivery is not None
+            await s.settle(agent.delivery)
+        for _ in range(200):
+            await s.jump(1800)
+            await self._errands()
+            for agent in list(s.courier.agents):  # those that wait have waited too long
+                while not agent.waits and (delivery := agent.take()) is not None:
+                    await s.settle(delivery)
+                agent.leave()
+            if not s.spool.messages:
+                return
+
+    # Helpers.
+
+    def _live(self) -> list[Delivery]:
+        return [d for m in self.s.spool.messages.values() for d in m.deliveries if d.state is not State.FINAL]
+
+    def _agents(self, busy: bool) -> list[Agent]:
+        return [agent for agent in self.s.courier.agents if (agent.delivery is not None) == busy]
+
+    async def _errands(self) -> None:
+        """What the courier settles without a connection."""
+        s = self.s
+        unroutable, s.courier.unroutable = s.courier.unroutable, []
+        for delivery, route in unroutable:
+            await s.settle(delivery, *trouble.no_route(route, delivery.indexes))
+        given_up, s.courier.given_up = s.courier.given_up, []
+        for delivery in given_up:
+            await s.settle(delivery, *trouble.expired(delivery.indexes), attempted=False)
+
+
+TestStory = Story.TestCase
+TestStory.settings = settings(
+    max_examples=60,
+    stateful_step_count=40,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=list(HealthCheck),
+)
