@@ -96,15 +96,8 @@ class Agent:
 
     def take(self) -> Delivery | None:
         """Ask for a delivery, as after connecting or when something was announced."""
-        if self._idle is not None:
-            if not self._idle.done():
-                self.queue.left_waiting(self._idle)
-            elif self._idle.result():
-                self.queue.arrived()
-            self._idle = None
-        elif not self._arrived:
-            self.queue.arrived()
-        self._arrived = True
+        assert not self.dismissed
+        self._arrive()
         self.delivery = self.queue.take()
         if self.delivery is not None:
             self._courier.working.add(self.delivery)
@@ -119,6 +112,11 @@ class Agent:
     def waits(self) -> bool:
         return self._idle is not None and not self._idle.done()
 
+    @property
+    def dismissed(self) -> bool:
+        """Somebody else needs the connection: nothing to do but `leave`."""
+        return self._idle is not None and self._idle.done() and not self._idle.result()
+
     def done(self) -> None:
         """The delivery was settled."""
         assert self.delivery is not None
@@ -128,17 +126,18 @@ class Agent:
     def leave(self) -> None:
         """Disconnect."""
         assert self.delivery is None
-        if not self._arrived:
-            self.queue.arrived()
-        if self._idle is not None:
-            if self._idle.done():
-                self.queue.arrived()
-            else:
-                self._idle.set_result(False)
-                self.queue.left_waiting(self._idle)
+        self._arrive()
         self._courier.agents.remove(self)
         self._lease.release()
         self.queue.left()
+
+    def _arrive(self) -> None:
+        """What the queue is told when an agent comes to it for the first time, or from waiting."""
+        if not self._arrived or (self._idle is not None and self._idle.done() and self._idle.result()):
+            self.queue.arrived()
+        elif self._idle is not None:
+            self.queue.left_waiting(self._idle)
+        self._arrived, self._idle = True, None
 
 
 class PlayedCourier:
@@ -157,7 +156,7 @@ class PlayedCourier:
         self.working.add(delivery)
         self.unroutable.append((delivery, route))
 
-    def give_up(self, delivery: Delivery, provider: str) -> None:
+    def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
         self.working.add(delivery)
         self.given_up.append(delivery)
 
@@ -261,6 +260,14 @@ class Stage:
         """The first agent of a destination's site that has no delivery."""
         site = self.routes.plan(destination).site
         return next(agent for agent in self.courier.agents if agent.queue.plan.site == site and not agent.delivery)
+
+    async def take_all(self, destination: str) -> list[str]:
+        """Deliver everything one connection can get; the messages in order."""
+        out = []
+        while delivery := self.agent(destination).take():
+            out.append(delivery.message.id)
+            await self.settle(delivery)
+        return out
 
     def tally(self) -> dict[str, int | bool]:
         """The books, but for what is zero."""

@@ -1,14 +1,10 @@
-"""The queue manager and the ready queue, on a real spool, with the time and the connections in the test's hands.
-
-Q1, Q2, Q4, and that whatever is queued goes out in the end.
-"""
+"""The queue manager on a real spool, with the time and the connections in the test's hands. Q1 to Q4."""
 
 import logging
 from pathlib import Path
 
 import pytest
 
-from engine.message.envelope import MessageClass
 from engine.message.outcome import Status
 from engine.queue import manager as manager_module
 from engine.queue.ready import ReadyQueue
@@ -24,15 +20,6 @@ async def deferred(s: Stage, delivery: Delivery, seconds: float) -> None:
     s.settlement._jitter = 0.0
     retry_at = s.clock.time() + seconds
     await s.settle(delivery, *[outcome(i, Status.DEFERRED, "451 later", retry_at=retry_at) for i in delivery.indexes])
-
-
-async def take_all(s: Stage, destination: str) -> list[str]:
-    """Deliver everything one connection can get; the messages in order."""
-    out = []
-    while (agent := s.agent(destination)) and (delivery := agent.take()):
-        out.append(delivery.message.id)
-        await s.settle(delivery)
-    return out
 
 
 def test_a_message_goes_to_the_queue_of_each_destination(tmp_path: Path) -> None:
@@ -62,7 +49,7 @@ def test_what_is_deferred_wakes_in_the_order_of_due_times(tmp_path: Path) -> Non
         woken: list[str] = []
         for seconds in (99.0, 2.0, 98.0, 2.0, 98.0, 2.0):
             await s.jump(seconds)
-            woken.append(" ".join(await take_all(s, "one.test")) if s.courier.agents else "")
+            woken.append(" ".join(await s.take_all("one.test")) if s.courier.agents else "")
             for agent in list(s.courier.agents):
                 agent.leave()
         assert woken == ["", "m000002 m000004", "", "m000003", "", "m000001"]
@@ -79,130 +66,13 @@ def test_a_restart_keeps_due_times_and_attempts(tmp_path: Path) -> None:
         await s.put("b@one.test", name="new")
         await s.restart()
         assert s.tally() == {"recovered": 2, "queued": 2, "balanced": True}
-        assert await take_all(s, "one.test") == ["new"]
+        assert await s.take_all("one.test") == ["new"]
         s.agent("one.test").leave()
         await s.jump(499)
         assert s.courier.agents == []
         await s.jump(2)
         again = s.agent("one.test").take()
         assert again is not None and (again.message.id, again.attempts) == ("late", 1)
-
-    play(tmp_path, story)
-
-
-def test_transactional_goes_before_bulk_and_first_come_first_served_within_a_class(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        s.connections["mx.one.test"] = 1
-        for number in range(3):
-            await s.put("b@one.test", name=f"bulk{number}")
-            await s.put("t@one.test", name=f"transactional{number}", message_class=MessageClass.TRANSACTIONAL)
-        assert await take_all(s, "one.test") == [
-            "transactional0", "transactional1", "transactional2", "bulk0", "bulk1", "bulk2",
-        ]  # fmt: skip
-
-    play(tmp_path, story)
-
-
-def test_a_closed_site_keeps_its_deliveries_and_opens_at_its_time(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        for _ in range(10):
-            await s.put("a@one.test", "b@other.test")
-        throttle = s.manager.throttle(s.routes.plan("one.test"))
-        throttle.close(s.clock.time() + 60, "gone")
-        for agent in list(s.courier.agents):
-            if agent.queue.throttle is throttle:
-                assert agent.take() is None
-                agent.leave()
-        assert all(agent.queue.throttle is not throttle for agent in s.courier.agents)
-        assert any(agent.take() for agent in s.courier.agents), "the other site goes on"
-        await s.put("c@one.test")
-        await s.jump(59)
-        assert all(agent.queue.throttle is not throttle for agent in s.courier.agents)
-        await s.jump(2)
-        assert any(agent.queue.throttle is throttle and agent.take() for agent in s.courier.agents)
-        assert s.manager.tally.deferred == 0, "closing costs no attempts"
-
-    play(tmp_path, story)
-
-
-def test_an_operator_opens_a_closed_site_at_once(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        s.manager.throttle(s.routes.plan("one.test")).close(s.clock.time() + HOUR, "gone")
-        await s.put("a@one.test")
-        assert s.courier.agents == []
-        s.manager.reopen("mx.one.test")
-        assert s.agent("one.test").take() is not None
-
-    play(tmp_path, story)
-
-
-def test_what_expires_while_its_site_is_closed_is_given_up(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        s.manager.throttle(s.routes.plan("one.test")).close(s.clock.time() + 2 * HOUR, "gone")
-        short = await s.put("a@one.test", expires_in=HOUR)
-        await s.put("b@one.test", expires_in=3 * HOUR)
-        await s.jump(HOUR + 1)
-        await s.put("c@one.test", expires_in=3 * HOUR)
-        assert s.courier.given_up == [short.deliveries[0]]
-        await s.manager.sweep()
-        assert s.manager.orphans == 0
-
-    play(tmp_path, story)
-
-
-def test_two_domains_of_one_site_share_its_connections(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        s.sites.update({"one.test": "mx.shared", "two.test": "mx.shared"})
-        s.connections["mx.shared"] = 1
-        await s.put("a@one.test", name="one")
-        await s.put("a@two.test", name="two")
-        assert await take_all(s, "one.test") == ["one", "two"]
-
-    play(tmp_path, story)
-
-
-def test_a_window_that_is_full_is_used_again_when_an_agent_leaves(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        s.connections["mx.one.test"] = 2
-        for _ in range(5):
-            await s.put("a@one.test")
-        assert len(s.courier.agents) == 2
-        assert s.courier.agents[0].take() and s.courier.agents[1].take()
-        assert len(s.courier.agents) == 2
-        agent = s.courier.agents[0]
-        assert agent.delivery is not None
-        await s.settle(agent.delivery)
-        agent.leave()
-        assert len(s.courier.agents) == 2, "somebody else goes on with what is left"
-
-    play(tmp_path, story)
-
-
-def test_the_connections_of_the_node_go_round(tmp_path: Path) -> None:
-    """B1: a site that found the budget used up is woken when a lease comes back, whoever held it."""
-
-    async def story(s: Stage) -> None:
-        s.budget.max_connections = 1
-        await s.put("a@one.test")
-        await s.put("a@two.test")
-        assert [agent.queue.plan.site for agent in s.courier.agents] == ["mx.one.test"]
-        assert await take_all(s, "one.test") == ["m000001"]
-        s.agent("one.test").leave()
-        assert [agent.queue.plan.site for agent in s.courier.agents] == ["mx.two.test"]
-
-    play(tmp_path, story)
-
-
-def test_an_idle_connection_is_woken_before_another_is_made(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        await s.put("a@one.test")
-        await take_all(s, "one.test")
-        agent = s.agent("one.test")
-        agent.wait()
-        assert agent.waits
-        await s.put("b@one.test")
-        assert not agent.waits and s.courier.agents == [agent]
-        assert agent.take() is not None
 
     play(tmp_path, story)
 
@@ -219,7 +89,7 @@ def test_one_lookup_for_a_destination_and_all_its_deliveries_wait_for_it(tmp_pat
         assert s.manager.orphans == 0
         s.routes.answer("one.test")
         await breathe()
-        assert await take_all(s, "one.test") == ["m000001", "m000002", "m000003"]
+        assert await s.take_all("one.test") == ["m000001", "m000002", "m000003"]
 
     play(tmp_path, story)
 
@@ -332,7 +202,7 @@ def test_nobody_can_act_on_what_is_final(tmp_path: Path) -> None:
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test")
         (delivery,) = message.deliveries
-        await take_all(s, "one.test")
+        await s.take_all("one.test")
         assert not s.manager.hold(delivery)
         assert not s.manager.seize(delivery)
         assert not s.manager.release(delivery, now=True)
@@ -385,7 +255,7 @@ def test_a_sweep_forgets_queues_nobody_uses_but_not_what_was_learned(tmp_path: P
     async def story(s: Stage) -> None:
         for destination in ("one.test", "slow.test"):
             await s.put(f"a@{destination}")
-            await take_all(s, destination)
+            await s.take_all(destination)
             s.agent(destination).leave()
         s.manager.throttle(s.routes.plan("slow.test")).blocked("421 slow down")
         await s.manager.sweep()

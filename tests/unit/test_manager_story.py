@@ -310,8 +310,10 @@ class Story(RuleBasedStateMachine):
         return [agent for agent in self.s.courier.agents if (agent.delivery is not None) == busy]
 
     async def _errands(self) -> None:
-        """What the courier settles without a connection."""
+        """What the courier does by itself: settle what needs no connection, end what others have better use for."""
         s = self.s
+        while dismissed := [agent for agent in s.courier.agents if agent.dismissed]:
+            dismissed[0].leave()
         unroutable, s.courier.unroutable = s.courier.unroutable, []
         for delivery, route in unroutable:
             await s.settle(delivery, *trouble.no_route(route, delivery.indexes))
