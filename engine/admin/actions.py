@@ -13,6 +13,7 @@ from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.delivery import trouble
 from engine.delivery.courier import Verdict
+from engine.message.address import destination_of
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import Delivery, State
 
@@ -21,26 +22,30 @@ _SLICE = 500
 
 
 async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
-    """Try now what waits; sites that were closed are opened."""
+    """Try now what waits, by routes looked up anew; sites that were closed are opened."""
     deliveries = _select(parts, target)
-    plans = (parts.router.cached(name) for name in {delivery.destination for delivery in deliveries})
-    for site in {plan.site for plan in plans if isinstance(plan, Plan)}:
-        parts.manager.reopen(site)
+    for name in {delivery.destination for delivery in deliveries}:
+        plan = parts.router.cached(name)
+        parts.router.forget(name)
+        if isinstance(plan, Plan):
+            parts.manager.reopen(plan)
+    await parts.manager.reroute()
     yield await _each(deliveries, lambda delivery: _retry_one(parts, delivery))
 
 
 async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Keep what is queued, and what arrives for a destination, until `resume`. Survives a restart."""
+    target = _named(parts, target)
     deliveries = _select(parts, target, unknown_destination=True)
-    for name in _holders(parts, target):
-        parts.state.hold(name, parts.clock.time())
-        if name not in parts.spool.messages:
-            parts.manager.destination(name).held = True
+    parts.state.hold(target, parts.clock.time())
+    if target != ALL and target not in parts.spool.messages:
+        parts.manager.destination(target).held = True
     yield await _each(deliveries, parts.manager.hold)
 
 
 async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
     """End a hold."""
+    target = _named(parts, target)
     names = parts.state.holds() if target == ALL else [target]
     known = [name for name in names if parts.state.resume(name)]
     if not known and target != ALL:
@@ -73,22 +78,29 @@ async def _settle(parts: Parts, target: str, verdict: Verdict) -> Row:
 
 
 def _retry_one(parts: Parts, delivery: Delivery) -> bool:
-    return delivery.state is State.READY or (
+    return delivery.state in (State.READY, State.RESOLVING) or (
         delivery.state is State.WAITING and parts.manager.release(delivery, now=True)
     )
 
 
 def _resume_one(parts: Parts, delivery: Delivery) -> bool:
-    held = parts.state.is_held(delivery.message.id) or parts.state.is_held(delivery.destination)
+    held = any(parts.state.is_held(name) for name in (ALL, delivery.message.id, delivery.destination))
     return not held and parts.manager.release(delivery)
 
 
-def _holders(parts: Parts, target: str) -> list[str]:
-    return list(parts.manager.destinations) if target == ALL else [target]
+def _named(parts: Parts, target: str) -> str:
+    """A target as the engine writes it: a domain in lower case A-labels. Raises EngineError."""
+    if target == ALL or target in parts.spool.messages or target.startswith("["):
+        return target
+    try:
+        return destination_of(f"postmaster@{target}")
+    except ValueError as exc:
+        raise EngineError(f"{target}: no queued message and no domain") from exc
 
 
 def _select(parts: Parts, target: str, unknown_destination: bool = False) -> list[Delivery]:
     """The live deliveries a target means. Raises EngineError when it means nothing."""
+    target = _named(parts, target)
     if target == ALL:
         return [delivery for name in parts.manager.destinations.values() for delivery in name.deliveries]
     if target in parts.spool.messages:

@@ -163,6 +163,8 @@ def _site_limit(parts: Parts, plan: Plan) -> str | None:
     """The limit that binds a site at this moment; None when there is none."""
     throttle, now = parts.manager.throttle(plan), parts.clock.time()
     limits, used = plan.limits, parts.budget.used(plan.limits.key)
+    if throttle is None:
+        return None
     if now < throttle.closed_until:
         return f"site closed for {format_duration(throttle.closed_until - now)} more: {throttle.reason}"
     if (rate := throttle.rate) is not None:

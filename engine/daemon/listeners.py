@@ -16,6 +16,7 @@ from engine.daemon.http import MetricsServer
 from engine.intake.admission import Admission
 from engine.intake.hooks import Verifier
 from engine.intake.listener import SmtpListener
+from engine.net.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -33,9 +34,11 @@ class Listeners:
         metrics: Metrics,
         collect: Callable[[], None],
         clock: Clock,
+        outbox: Outbox,
         drain_s: float,
     ) -> None:
         """collect: sets the gauges before metrics are shown. drain_s: how long sessions have to end."""
+        self._outbox = outbox
         self._admission = admission
         self._credentials = credentials
         self._metrics = metrics
@@ -118,7 +121,9 @@ class Listeners:
             server.start()
             self._http[_door(row)] = row, server
         else:
-            smtp = SmtpListener(row, settings, self._admission, self._credentials, self._metrics, self._clock)
+            smtp = SmtpListener(
+                row, settings, self._admission, self._credentials, self._metrics, self._clock, self._outbox
+            )
             await smtp.start()
             self._smtp[_door(row)] = smtp
 

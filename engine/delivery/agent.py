@@ -105,8 +105,8 @@ class Agent:
         return None
 
     async def _wait_for_more(self) -> bool:
-        """Idle with an open connection: whether something came in time."""
-        if self._session is None or not self._session.usable:
+        """Idle with an open connection: whether something came in time. Not where others wait for a connection."""
+        if self._session is None or not self._session.usable or self._queue.must_share():
             return False
         self._idle = self._queue.wait()
         timer = asyncio.get_running_loop().call_later(
@@ -127,18 +127,20 @@ class Agent:
             self._idle = None
 
     async def _pace(self) -> bool:
-        """Wait for a permit of the site's rate; False when told to stop meanwhile.
+        """Wait for a permit of the site's rate; False when told to stop meanwhile, or when it is not worth waiting.
 
-        A connection that would idle too long is closed.
+        Nobody holds a lease for a permit that is longer away than a connection may idle.
         """
-        rate = self._queue.throttle.rate
-        if rate is None:
+        queue = self._queue
+        if queue.throttle.rate is None:
             return True
         now = self._kit.clock.monotonic()
-        wait = self._kit.budget.permit(self._queue.plan.limits.key, rate, now) - now
+        at = queue.permit(now)
+        wait = at - now
+        if wait > self._kit.settings.delivery.idle_timeout:
+            queue.sleep_until(at)
+            return False
         if wait > 0:
-            if wait > self._kit.settings.delivery.idle_timeout:
-                await self._disconnect()
             loop = asyncio.get_running_loop()
             self._idle = pause = loop.create_future()
             timer = loop.call_later(wait, _give_up_waiting, pause)
@@ -178,8 +180,17 @@ class Agent:
                     await self._stored
                 self._settle(delivery, envelope, content, outcomes, timing, attempted=first, more=bool(left))
                 first = False
+                if left and not await self._may_go_on(outcomes):
+                    kit.settlement.leave(delivery)
+                    return
         finally:
             kit.working.discard(delivery)
+
+    async def _may_go_on(self, outcomes: Sequence[Outcome]) -> bool:
+        """Whether the next transaction of the same delivery may follow: the site takes it, and has a permit for it."""
+        if self._stopping or any(outcome.scope is Scope.SITE for outcome in outcomes):
+            return False
+        return await self._pace()
 
     def _settle(
         self,
@@ -285,7 +296,9 @@ class Agent:
 
     def _unreachable(self, failure: SessionFailed, indexes: Sequence[int]) -> Sequence[Outcome]:
         outcomes = trouble.session_failed(failure, indexes)
-        self._queue.throttle.connect_failed(self._kit.clock.time(), outcomes[0].reply)
+        # A TLS need that is not met, or a login refused, says nothing to the others who share the site.
+        if failure.phase not in ("starttls", "auth"):
+            self._queue.throttle.connect_failed(self._kit.clock.time(), outcomes[0].reply)
         return outcomes
 
     async def _disconnect(self) -> None:
@@ -309,7 +322,7 @@ class Agent:
                 throttle.close(outcome.retry_at, outcome.reply)
                 return
             if outcome.scope is Scope.SITE and outcome.phase != "connect":
-                throttle.blocked(outcome.reply)
+                throttle.blocked(self._kit.clock.time(), outcome.reply)
                 return
 
 

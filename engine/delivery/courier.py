@@ -13,11 +13,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from engine.base.errors import StorageError
 from engine.delivery import trouble
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.settlement import Timing
+from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome
 from engine.queue.budget import Lease
 from engine.queue.ready import ReadyQueue
@@ -33,6 +35,17 @@ _RUNNERS = 8
 Verdict = Callable[[Sequence[int]], Sequence[Outcome]]
 
 
+@dataclass(slots=True)
+class _Errand:
+    """attempted: counts for the retry schedule. by_hand: an operator's."""
+
+    delivery: Delivery
+    verdict: Verdict
+    provider: str = OTHER
+    attempted: bool = False
+    by_hand: bool = False
+
+
 class Courier:
     """Agents and errands of one worker. Implements `queue.manager.Dispatcher`."""
 
@@ -40,7 +53,7 @@ class Courier:
         self.working = kit.working
         self._kit = kit
         self._agents: dict[asyncio.Task[None], Agent] = {}
-        self._errands: deque[tuple[Delivery, Verdict, str, bool]] = deque()
+        self._errands: deque[_Errand] = deque()
         self._runners: set[asyncio.Task[None]] = set()
 
     def attempt(self, queue: ReadyQueue, lease: Lease) -> None:
@@ -50,15 +63,15 @@ class Courier:
         task.add_done_callback(self._agents.pop)
 
     def no_route(self, delivery: Delivery, route: NoRoute) -> None:
-        self._errand(delivery, lambda indexes: trouble.no_route(route, indexes), OTHER, True)
+        self._send_out(_Errand(delivery, lambda indexes: trouble.no_route(route, indexes), attempted=True))
 
     def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
         reply = delivery.last or f"its site is closed: {reason}"
-        self._errand(delivery, lambda indexes: trouble.expired(indexes, reply), provider, False)
+        self._send_out(_Errand(delivery, lambda indexes: trouble.expired(indexes, reply), provider))
 
     def settle_by_hand(self, delivery: Delivery, verdict: Verdict) -> None:
-        """An operator's word on a delivery the manager has seized."""
-        self._errand(delivery, verdict, OTHER, False)
+        """An operator's word on a delivery the manager has seized; it needs no content, which may be damaged."""
+        self._send_out(_Errand(delivery, verdict, by_hand=True))
 
     async def stop(self, within_s: float) -> None:
         """Begin nothing new; give what is in flight that long, then cut it off and record what became of it."""
@@ -90,9 +103,9 @@ class Courier:
             lease.release()
             queue.left()
 
-    def _errand(self, delivery: Delivery, verdict: Verdict, provider: str, attempted: bool) -> None:
-        self.working.add(delivery)
-        self._errands.append((delivery, verdict, provider, attempted))
+    def _send_out(self, errand: _Errand) -> None:
+        self.working.add(errand.delivery)
+        self._errands.append(errand)
         if len(self._runners) < _RUNNERS:
             task = asyncio.get_running_loop().create_task(self._run_errands())
             self._runners.add(task)
@@ -100,22 +113,32 @@ class Courier:
 
     async def _run_errands(self) -> None:
         while self._errands:
-            delivery, verdict, provider, attempted = self._errands.popleft()
+            errand = self._errands.popleft()
             try:
-                await self._run_errand(delivery, verdict, provider, attempted)
+                await self._run(errand)
             except Exception:  # top of a task, Q3: the sweeper finds the delivery and queues it again
                 self._kit.metrics.internal_errors.labels("errand").inc()
-                log.exception("%s: could not settle", delivery.message.id)
+                log.exception("%s: could not settle", errand.delivery.message.id)
             finally:
-                self.working.discard(delivery)
+                self.working.discard(errand.delivery)
 
-    async def _run_errand(self, delivery: Delivery, verdict: Verdict, provider: str, attempted: bool) -> None:
+    async def _run(self, errand: _Errand) -> None:
+        delivery, settlement = errand.delivery, self._kit.settlement
         try:
             envelope, content = await self._kit.spool.load(delivery.message)
         except StorageError as exc:
-            self._kit.settlement.put_off(delivery, str(exc))
-            return
-        outcomes = verdict(delivery.indexes)
-        timing = Timing(self._kit.clock.time())
-        settle = self._kit.settlement.settle
-        await settle(delivery, envelope, content, outcomes, provider, timing, attempted=attempted)
+            if not errand.by_hand:
+                settlement.put_off(delivery, str(exc))
+                return
+            envelope, content = _unreadable(delivery), b""
+        outcomes, timing = errand.verdict(delivery.indexes), Timing(self._kit.clock.time())
+        await settlement.settle(
+            delivery, envelope, content, outcomes, errand.provider, timing, attempted=errand.attempted
+        )
+
+
+def _unreadable(delivery: Delivery) -> Envelope:
+    """What events can say of a message whose record is damaged: its id, and how many recipients, but not who."""
+    message = delivery.message
+    recipients = (Recipient("unreadable"),) * (max(delivery.indexes) + 1)
+    return Envelope(message.id, "", recipients, message.received_at, message.expires_at, 0, message.message_class)

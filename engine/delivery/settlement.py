@@ -48,6 +48,8 @@ _WORDS = {
 class Notifier(Protocol):
     """Writes delivery status notifications (bouncer.py)."""
 
+    def wants(self, envelope: Envelope, outcome: Outcome, action: Action) -> bool: ...
+
     def compose(
         self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action
     ) -> tuple[Envelope, bytes] | None: ...
@@ -120,7 +122,7 @@ class Settlement:
         now = self._clock.time()
         if attempted:
             delivery.attempts += 1
-        outcomes = self._decide(delivery, outcomes, now)
+        outcomes = self._decide(delivery, envelope, outcomes, now)
         self._notify(delivery, envelope, content, outcomes, now, relays_dsn)
         delivery.last = outcomes[-1].reply
         stored = self._spool.settle(delivery, envelope, now, provider, outcomes)
@@ -129,6 +131,10 @@ class Settlement:
             self._manager.settled(delivery)
         return stored
 
+    def leave(self, delivery: Delivery) -> None:
+        """An attempt ends before all recipients had their turn: the others wait with those deferred, or go at once."""
+        self._manager.settled(delivery)
+
     def put_off(self, delivery: Delivery, reason: str) -> None:
         """The spool does not give the message back now; nothing can be recorded of it, so it waits for another try."""
         log.error("%s: %s; tried again in %s", delivery.message.id, reason, format_duration(PUT_OFF_S))
@@ -136,22 +142,29 @@ class Settlement:
         delivery.due_at = self._clock.time() + PUT_OFF_S
         self._manager.settled(delivery)
 
-    def _decide(self, delivery: Delivery, outcomes: Sequence[Outcome], now: float) -> Sequence[Outcome]:
+    def _decide(
+        self, delivery: Delivery, envelope: Envelope, outcomes: Sequence[Outcome], now: float
+    ) -> Sequence[Outcome]:
         """Outcomes with what is not final made due again, or final because its time is over."""
         if all(outcome.status.final for outcome in outcomes):
             return outcomes
-        if any(outcome.status is Status.UNKNOWN for outcome in outcomes):
-            delivery.unknowns += 1
-            if delivery.unknowns > 1:
-                outcomes = [trouble.unknown_again(outcome) for outcome in outcomes]
+        unknown = [outcome.index for outcome in outcomes if outcome.status is Status.UNKNOWN]
+        if unknown:
+            outcomes = [trouble.unknown_again(o) if o.index in delivery.unknowns else o for o in outcomes]
+            delivery.unknowns = (*delivery.unknowns, *(index for index in unknown if index not in delivery.unknowns))
         wait = self._schedules[delivery.message.message_class].after(max(delivery.attempts, 1))
         expires_at = delivery.message.expires_at
         if wait is None or now >= expires_at:
             return [outcome if outcome.status.final else trouble.overdue(outcome) for outcome in outcomes]
         asked = max((outcome.retry_at or 0.0 for outcome in outcomes), default=0.0)
         jitter = 1.0 + self._rng.uniform(-self._jitter, self._jitter)
-        # A last try at the very end, and never later: the sender is told in time.
-        delivery.due_at = min(max(now + wait * jitter, asked), max(expires_at, now + 1.0))
+        # A last try at the very end, and never later: the sender is told in time. One when a notice of the delay
+        # is due, too, for those who asked for it.
+        due_at = max(now + wait * jitter, asked)
+        notice_at = envelope.received_at + self._delay_notice
+        if now < notice_at < due_at and any(self._notifier.wants(envelope, o, "delayed") for o in outcomes):
+            due_at = notice_at
+        delivery.due_at = min(due_at, max(expires_at, now + 1.0))
         return outcomes
 
     def _notify(

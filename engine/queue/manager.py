@@ -28,9 +28,20 @@ from engine.storage.tables.queue_state import QueueState
 log = logging.getLogger(__name__)
 
 #: Routes looked up at once; more destinations wait for their turn.
-MAX_LOOKUPS = 100
+MAX_LOOKUPS = 1000
+#: An orphan is the trace of a fault, which may be there still: not at once.
+ORPHAN_WAIT_S = 60.0
 #: Deliveries that become due in one go; then the loop serves others.
 DUE_SLICE = 500
+
+
+#: The name under which everything is held.
+ALL = "*"
+
+
+def throttle_key(plan: Plan) -> str:
+    """What shares a throttle: a site, and the limits where a route sets its own."""
+    return plan.site if plan.limits.key == plan.site else f"{plan.site} {plan.limits.key}"
 
 
 class Dispatcher(Courier, Protocol):
@@ -108,10 +119,7 @@ class Manager:
                 continue
             destination = self.destination(delivery.destination)
             destination.deliveries[delivery] = None
-            if destination.held or self._state.is_held(message.id):
-                self._move(delivery, State.HELD, destination)
-            else:
-                self.schedule(delivery)
+            self._reenter(delivery)
 
     def destination(self, name: str) -> Destination:
         """The queue of a destination, made when there is none."""
@@ -135,14 +143,17 @@ class Manager:
         if delivery.state is not State.FINAL:
             self._reenter(delivery)
             return
+        if not delivery.message.live and self._state.is_held(delivery.message.id):
+            self._state.resume(delivery.message.id)
         destination = self.destinations[delivery.destination]
         del destination.deliveries[delivery]
         if not destination.deliveries and not destination.held:
             del self.destinations[delivery.destination]
 
-    def throttle(self, plan: Plan) -> Throttle:
-        """The throttle of a plan's site, made at first use with what was learned before the last restart."""
-        return self._site(plan)[0]
+    def throttle(self, plan: Plan) -> Throttle | None:
+        """The throttle of a plan's site; None if nothing was sent there lately."""
+        found = self._throttles.get(throttle_key(plan))
+        return found[0] if found else None
 
     def queued(self) -> int:
         """Recipients that are not final, counted one by one (Q2)."""
@@ -152,9 +163,9 @@ class Manager:
         for site, (throttle, _) in self._throttles.items():
             yield site, throttle
 
-    def reopen(self, site: str) -> None:
+    def reopen(self, plan: Plan) -> None:
         """An operator says: try this site now."""
-        found = self._throttles.get(site)
+        found = self._throttles.get(throttle_key(plan))
         if found is not None:
             throttle, queues = found
             throttle.reopen()
@@ -163,7 +174,20 @@ class Manager:
 
     def remember(self) -> None:
         """Write down what the throttles have learned."""
-        self._state.save_throttles({site: throttle.learned() for site, throttle in self.throttles()})
+        now = self._clock.time()
+        self._state.save_throttles({site: throttle.learned(now) for site, throttle in self.throttles()})
+
+    def _route_again(self, queue: ReadyQueue) -> None:
+        for delivery in queue.drain():
+            self._route(delivery)
+
+    async def reroute(self) -> None:
+        """Routes have changed: look up again where everything goes that waits for a connection."""
+        for destination in list(self.destinations.values()):
+            for delivery in list(destination.deliveries):
+                if delivery.state is State.READY:
+                    self._route(delivery)
+            await asyncio.sleep(0)
 
     # Operators' actions on one delivery; `actions.py` finds which.
 
@@ -197,7 +221,7 @@ class Manager:
 
     def _reenter(self, delivery: Delivery) -> None:
         destination = self.destinations[delivery.destination]
-        if destination.held or self._state.is_held(delivery.message.id):
+        if destination.held or self._state.is_held(delivery.message.id) or self._state.is_held(ALL):
             self._move(delivery, State.HELD, destination)
         else:
             self.schedule(delivery)
@@ -244,7 +268,9 @@ class Manager:
         queue = self.ready.get(key)
         if queue is None:
             throttle, siblings = self._site(plan)
-            queue = self.ready[key] = ReadyQueue(plan, throttle, siblings, self._budget, self._courier, self._clock)
+            queue = self.ready[key] = ReadyQueue(
+                plan, throttle, siblings, self._budget, self._courier, self._clock, self._route_again
+            )
             siblings.append(queue)
             if self._closing:
                 queue.close()
@@ -254,13 +280,14 @@ class Manager:
         return queue
 
     def _site(self, plan: Plan) -> tuple[Throttle, list[ReadyQueue]]:
-        found = self._throttles.get(plan.site)
+        key = throttle_key(plan)
+        found = self._throttles.get(key)
         if found is None:
             throttle = Throttle(plan.limits.connections, plan.limits.rate)
-            learned: dict[str, Any] | None = self._state.learned(plan.site)
+            learned: dict[str, Any] | None = self._state.learned(key)
             if learned is not None:
                 throttle.remember(learned)
-            found = self._throttles[plan.site] = (throttle, [])
+            found = self._throttles[key] = (throttle, [])
         return found
 
     def _look_up(self, delivery: Delivery) -> None:
@@ -307,7 +334,7 @@ class Manager:
                 if self._is_orphan(delivery, now):
                     orphans += 1
                     log.error("%s: delivery to %s had no owner; queued again", message.id, delivery.destination)
-                    delivery.due_at = now
+                    delivery.due_at = now + ORPHAN_WAIT_S
                     self._reenter(delivery)
             if index % 1000 == 999:
                 await asyncio.sleep(0)
@@ -315,11 +342,11 @@ class Manager:
         oldest = next(iter(self._spool.messages.values()), None)
         self.oldest_at = oldest.received_at if oldest else None
         for key, queue in list(self.ready.items()):
-            if queue.unused and queue.throttle.learned() is None:
+            if queue.unused and queue.throttle.learned(now) is None:
                 del self.ready[key]
                 queue.siblings.remove(queue)
                 if not queue.siblings:
-                    del self._throttles[queue.plan.site]
+                    del self._throttles[throttle_key(queue.plan)]
 
     def _is_orphan(self, delivery: Delivery, now: float) -> bool:
         match delivery.state:

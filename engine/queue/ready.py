@@ -10,6 +10,7 @@ wants, and an agent whose connection has carried its share makes room.
 import asyncio
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from engine.base.clock import Clock
@@ -22,12 +23,12 @@ from engine.storage.spool.entry import Delivery, State
 #: What expires while a site is closed is looked for at most so often: each look goes through the whole queue.
 _EXPIRY_STEP_S = 1.0
 
-#: What makes two destinations share connections: source, site, TLS need, credentials.
-ReadyKey = tuple[str, str, str, tuple[str, str] | None]
+#: What makes two destinations share connections: source, site, limits, TLS need, credentials.
+ReadyKey = tuple[str, str, str, str, tuple[str, str] | None]
 
 
 def ready_key(plan: Plan) -> ReadyKey:
-    return (plan.source.name, plan.site, plan.tls, plan.credentials)
+    return (plan.source.name, plan.site, plan.limits.key, plan.tls, plan.credentials)
 
 
 class Courier(Protocol):
@@ -56,8 +57,13 @@ class ReadyQueue:
         budget: Budget,
         courier: Courier,
         clock: Clock,
+        stale: "Callable[[ReadyQueue], None]",
     ) -> None:
-        """siblings: all queues of the site, this one included once it is added; they share the throttle."""
+        """siblings: all queues of the site, this one included once it is added; they share the throttle.
+
+        stale: called when this queue wakes up and its plan holds no longer; it takes the deliveries away (`drain`).
+        """
+        self._stale = stale
         self.siblings = siblings
         self.plan = plan  #: the newest; hosts and limits may change while deliveries wait
         self.throttle = throttle
@@ -72,6 +78,7 @@ class ReadyQueue:
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
         self._first_expiry = math.inf  #: of what was queued at the last look
+        self._permit_at = 0.0  #: of a permit that was given for later than it was worth an agent's waiting
         self._closed = False
         self.agents = 0
 
@@ -104,11 +111,21 @@ class ReadyQueue:
             self.pump()  # what is left may be worth another connection
         return delivery
 
-    def put_back(self, delivery: Delivery) -> None:
-        """An agent could not begin it: it is the next one again."""
-        delivery.state, delivery.owner = State.READY, self
-        self._classes[delivery.message.message_class].appendleft(delivery)
-        self.pump()
+    def permit(self, now: float) -> float:
+        """When the next message may go (monotonic, as `now`): by the limits' rate, and by a rate slower than that."""
+        if self._permit_at:
+            at, self._permit_at = self._permit_at, 0.0
+            return at
+        throttle, limits = self.throttle, self.plan.limits
+        at = self._budget.permit(limits.key, throttle.cap, now)
+        if throttle.rate != throttle.cap:
+            # A permit of its own: others that share the key are not slowed down with this site.
+            at = max(at, self._budget.permit(f"slow {limits.key} {self.plan.site}", throttle.rate, now))
+        return at
+
+    def sleep_until(self, at: float) -> None:
+        """An agent leaves rather than wait so long for its permit; the one that comes then has it."""
+        self._permit_at = at
 
     def arrived(self) -> None:
         """An agent that was started, or whose `wait` gave True, is about to take."""
@@ -179,6 +196,9 @@ class ReadyQueue:
         if window == 0:
             self._sleep()
             return
+        if self._permit_at and (wait := self._permit_at - self._clock.monotonic()) > 0:
+            self._wake_in(wait)
+            return
         if self.throttle.in_use >= window:
             any(queue.give_back() for queue in self.siblings if queue is not self)
             return
@@ -233,9 +253,25 @@ class ReadyQueue:
             self._wake_at = wake_at
             self._timer = asyncio.get_running_loop().call_later(max(wake_at - now, 0.0), self._wake)
 
+    def _wake_in(self, seconds: float) -> None:
+        """Sleep until a permit holds."""
+        if self._timer is None:
+            self._wake_at = self._clock.time() + seconds
+            self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+
     def _wake(self) -> None:
         self._timer = None
-        self.pump()
+        if self.plan.expires_at <= self._clock.monotonic() and not self._closed:
+            self._stale(self)
+        else:
+            self.pump()
+
+    def drain(self) -> list[Delivery]:
+        """Take everything out of the queue; the caller finds it another place."""
+        deliveries = [d for queue in self._classes for d in queue if d.state is State.READY and d.owner is self]
+        for queue in self._classes:
+            queue.clear()
+        return deliveries
 
     def _give_up_expired(self) -> None:
         """Look at all that is queued: what is past its expiry leaves, and the next expiry is noted."""

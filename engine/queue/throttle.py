@@ -17,6 +17,8 @@ FIRST_WINDOW = 5
 FIRST_CLOSE_S, LONGEST_S = 30.0, 1800.0
 #: Deliveries in a row that win back one step of what a block took.
 CLEAN_RUN = 20
+#: Blocks within this time are one: what was under way hears the same as the first.
+BLOCK_S = 30.0
 SLOWEST = 1 / 60  #: messages per second: the floor of a halved rate
 
 
@@ -34,6 +36,7 @@ class Throttle:
         self._failures = 0  #: failed connections in a row
         self._closures = 0  #: closings in a row
         self._clean = 0  #: deliveries since the last step
+        self._blocked_at = -BLOCK_S
 
     def configure(self, limit: int, cap: float | None) -> None:
         """New limits from a reload or a fresh plan; what was learned stays, within them."""
@@ -73,13 +76,16 @@ class Throttle:
             self._closures = min(self._closures + 1, 16)
             self._window, self._failures = 1, 0
 
-    def blocked(self, reason: str) -> None:
-        """The site spoke of us: half the connections, half the rate."""
+    def blocked(self, now: float, reason: str) -> None:
+        """The site spoke of us: half the connections, half the rate; once for all that were under way then."""
         self._clean = 0
+        self.reason = reason
+        if now < self._blocked_at + BLOCK_S:
+            return
+        self._blocked_at = now
         self._window = max(1, self._window // 2)
         # Where no rate is configured, half of one message a second is a place to start giving back from.
         self.rate = max(SLOWEST, (self.rate if self.rate is not None else 1.0) / 2)
-        self.reason = reason
 
     def close(self, until: float, reason: str) -> None:
         self.closed_until = max(self.closed_until, until)
@@ -100,9 +106,9 @@ class Throttle:
         if self.rate == self.cap:
             self.reason = ""
 
-    def learned(self) -> dict[str, Any] | None:
+    def learned(self, now: float) -> dict[str, Any] | None:
         """What must survive a restart; None when there is nothing to remember."""
-        if self.rate == self.cap and not self.closed_until:
+        if self.rate == self.cap and now >= self.closed_until:
             return None
         return {"rate": self.rate, "window": self._window, "closed_until": self.closed_until, "reason": self.reason}
 

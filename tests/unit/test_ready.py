@@ -36,15 +36,15 @@ class Site:
         self.budget = LocalBudget(max_connections)
         self.connections = connections
         self.throttle = Throttle(connections, None)
-        self.siblings = []
+        self.siblings, self.stale = [], []
 
     def queue(self, key="site", tls="none"):
         limits = Limits(key=key, connections=self.connections, messages_per_connection=10, rate=None)
         plan = Plan(
             destination="x.test", site="site", provider="other", hosts=((Endpoint("mx", "192.0.2.1", 25),),), tls=tls,
-            source=Source(name="s"), limits=limits, credentials=None, stop=(), expires_at=0.0,
+            source=Source(name="s"), limits=limits, credentials=None, stop=(), expires_at=9e9,
         )  # fmt: skip
-        queue = ReadyQueue(plan, self.throttle, self.siblings, self.budget, self.courier, self.clock)
+        queue = ReadyQueue(plan, self.throttle, self.siblings, self.budget, self.courier, self.clock, self.stale.append)
         self.siblings.append(queue)
         return queue
 

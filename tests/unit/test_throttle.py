@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.queue.throttle import CLEAN_RUN, FIRST_CLOSE_S, FIRST_WINDOW, LONGEST_S, SLOWEST, Throttle
+from engine.queue.throttle import BLOCK_S, CLEAN_RUN, FIRST_CLOSE_S, FIRST_WINDOW, LONGEST_S, SLOWEST, Throttle
 
 
 def test_deliveries_widen_the_window_to_its_limit():
@@ -47,7 +47,7 @@ def test_a_block_halves_and_clean_runs_give_back_to_the_cap_and_no_further():
     throttle = Throttle(8, 100.0)
     for _ in range(100):
         throttle.delivered()
-    throttle.blocked("421 slow down")
+    throttle.blocked(0.0, "421 slow down")
     assert (throttle.window(0.0), throttle.rate) == (4, 50.0)
     assert throttle.reason == "421 slow down"
     for _ in range(CLEAN_RUN * 50):
@@ -57,14 +57,30 @@ def test_a_block_halves_and_clean_runs_give_back_to_the_cap_and_no_further():
 
 def test_the_floor_is_one_connection_and_one_message_a_minute():
     throttle = Throttle(10, 10.0)
-    for _ in range(40):
-        throttle.blocked("no")
+    for n in range(40):
+        throttle.blocked(n * BLOCK_S, "no")
     assert (throttle.window(0.0), throttle.rate) == (1, SLOWEST)
+
+
+def test_what_was_under_way_when_the_site_blocked_us_is_one_block():
+    throttle = Throttle(8, 100.0)
+    for n in range(20):
+        throttle.blocked(1000.0 + n * BLOCK_S / 40, "451 4.7.1 later")
+    assert throttle.rate == 50.0
+    throttle.blocked(1000.0 + BLOCK_S, "451 4.7.1 later")
+    assert throttle.rate == 25.0
+
+
+def test_a_closure_that_is_over_is_nothing_to_remember():
+    throttle = Throttle(10, None)
+    throttle.close(5000.0, "refused")
+    assert throttle.learned(4999.0) is not None
+    assert throttle.learned(5000.0) is None
 
 
 def test_a_site_without_a_cap_gets_its_freedom_back():
     throttle = Throttle(10, None)
-    throttle.blocked("no")
+    throttle.blocked(0.0, "no")
     assert throttle.rate is not None
     for _ in range(CLEAN_RUN * 40):
         throttle.delivered()
@@ -73,14 +89,14 @@ def test_a_site_without_a_cap_gets_its_freedom_back():
 
 def test_what_was_learned_survives_a_restart_within_the_new_caps():
     throttle = Throttle(10, 100.0)
-    throttle.blocked("no")
+    throttle.blocked(0.0, "no")
     throttle.close(5000.0, "stop rule")
     again = Throttle(1, 20.0)
-    learned = throttle.learned()
+    learned = throttle.learned(0.0)
     assert learned is not None
     again.remember(learned)
     assert (again.window(6000.0), again.rate, again.closed_until) == (1, 20.0, 5000.0)
-    assert Throttle(10, 100.0).learned() is None, "nothing learned, nothing kept"
+    assert Throttle(10, 100.0).learned(0.0) is None, "nothing learned, nothing kept"
 
 
 def test_an_operator_opens_a_site():
@@ -106,7 +122,7 @@ def test_w1_whatever_happens(limit, cap, story):
             case "failed":
                 throttle.connect_failed(now, "x")
             case "blocked":
-                throttle.blocked("x")
+                throttle.blocked(now, "x")
             case "closed":
                 throttle.close(now + 5, "x")
         assert 0 <= throttle.window(now) <= limit

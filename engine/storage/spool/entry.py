@@ -42,8 +42,8 @@ class Message:
 class Delivery:
     """One content for the recipients of one destination: the unit that is queued, attempted, settled.
 
-    indexes: recipients (positions in the envelope) that are not final yet. due_at: unix seconds. unknowns: attempts
-    that ended without a reply to the end of data (D3). notices: 1 when the sender was told of the delay.
+    indexes: recipients (positions in the envelope) that are not final yet. due_at: unix seconds. unknowns: those for
+    whom an attempt ended without a reply to the end of data (D3). notices: 1 when the sender was told of the delay.
     last: the last reply or trouble, for people. owner: the queue that has it now (Q4).
     """
 
@@ -59,7 +59,7 @@ class Delivery:
         self.indexes = indexes
         self.due_at = message.received_at
         self.attempts = 0
-        self.unknowns = 0
+        self.unknowns: tuple[int, ...] = ()
         self.notices = 0
         self.last = ""
         self.state = State.STORING
@@ -75,7 +75,7 @@ class Delivery:
     def restore(message: Message, number: int, snapshot: list[Any]) -> "Delivery":
         destination, indexes, due_at, attempts, unknowns, notices, last = snapshot
         delivery = Delivery(message, number, destination, tuple(indexes))
-        delivery.due_at, delivery.attempts, delivery.unknowns = due_at, attempts, unknowns
+        delivery.due_at, delivery.attempts, delivery.unknowns = due_at, attempts, tuple(unknowns)
         delivery.notices, delivery.last = notices, last
         delivery.state = State.WAITING if delivery.indexes else State.FINAL
         return delivery

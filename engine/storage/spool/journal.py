@@ -15,6 +15,7 @@ The events of a record are written after its fdatasync. What a crash cuts off be
 
 import asyncio
 import contextlib
+import logging
 import queue
 import secrets
 import threading
@@ -27,6 +28,8 @@ from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import FrameType, encode
+
+log = logging.getLogger(__name__)
 
 #: How soon a failed disk is tried again.
 RETRY_S = 1.0
@@ -43,12 +46,15 @@ class EventSink(Protocol):
 
 
 class Segment:
-    """One file of the journal. live_bytes: of messages stored in it that still have deliveries."""
+    """One file of the journal. live, live_bytes: of messages stored in it that still have deliveries."""
 
-    __slots__ = ("bytes", "live", "live_bytes", "number", "path")
+    __slots__ = ("bytes", "live", "live_bytes", "number", "path", "salt")
 
-    def __init__(self, number: int, path: Path, size: int = 0) -> None:
-        self.number = number
+    def __init__(self, path: Path, size: int = 0) -> None:
+        """path: named `<number>.<salt>.log`. Raises ValueError: it is not."""
+        number, salt, _ = path.name.split(".")
+        self.number = int(number)
+        self.salt = int(salt, 16)
         self.path = path
         self.bytes = size
         self.live = 0
@@ -156,6 +162,9 @@ class Journal:
                 work()
             except StorageError as exc:
                 error = exc
+            except Exception as exc:  # top of the thread's task: the thread must live
+                log.exception("in the journal's thread")
+                error = StorageError(f"internal error: {exc!r}")
             self._loop.call_soon_threadsafe(_finish, future, error)
 
         self._work.put(task)
@@ -167,8 +176,8 @@ class Journal:
         def work() -> None:
             self._events.sync()
             self._files.unlink(segment.path)
+            del self.segments[segment.number]
 
-        del self.segments[segment.number]
         return self.run(work)
 
     @property
@@ -233,6 +242,9 @@ class Journal:
             self._write(batch)
         except StorageError as exc:
             error = exc
+        except Exception as exc:  # top of the thread's task: the thread must live, and nobody was told yes
+            log.exception("writing a batch")
+            error = StorageError(f"internal error: {exc!r}")
         self._loop.call_soon_threadsafe(self._committed, batch, error)
 
     def _write(self, batch: list[Record]) -> None:
@@ -269,8 +281,10 @@ class Journal:
             return
         try:
             self._events.write(b"".join(self._unwritten_events))
-        except StorageError as exc:
-            self._event_failure = str(exc)  # the messages are safe; intake stops until the events are, too
+        except Exception as exc:  # whatever it is, the batch is durable; intake stops until its events are, too
+            if not isinstance(exc, StorageError):
+                log.exception("writing events")
+            self._event_failure = str(exc)
             return
         self._event_failure = None
         self._unwritten_events.clear()
@@ -283,7 +297,7 @@ class Journal:
         header = [1, self._owner, number, self._void]
         frame = encode(self._salt, FrameType.SEGMENT, 0, header)
         descriptor = self._files.create(path)
-        segment = Segment(number, path)
+        segment = Segment(path)
         try:
             self._files.write(descriptor, [frame])
         except StorageError:

@@ -25,6 +25,9 @@ from engine.storage.spool.journal import Segment
 #: First field of every frame header.
 VERSION = 1
 
+#: A first frame is some dozen bytes, and as many for each tail that was ever abandoned.
+_FIRST_FRAME_BYTES = 64 << 10
+
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
 
 
@@ -47,18 +50,16 @@ def recover(directory: Path, last_event_frame: int) -> Recovered:
     Raises StorageError when a file cannot be read at all: better no start than a start without it.
     """
     found = Recovered()
-    paths = sorted(directory.glob("*.log"))
-    found.void = _void_tails(paths)
+    found.segments = _segments(directory, found.problems)
+    found.void = _void_tails(found.segments)
     void = dict(found.void)
     envelopes: dict[str, Envelope] = {}  # of messages whose events are still to be written
-    for path in paths:
-        number, salt = _name(path)
-        data = _bytes_of(path)
-        segment = Segment(number, path, len(data))
-        found.segments.append(segment)
-        for frame in scan(data[: void.get(number)], salt):
+    for segment in found.segments:
+        data = _bytes_of(segment.path)
+        segment.bytes = len(data)
+        for frame in scan(data[: void.get(segment.number)], segment.salt):
             if isinstance(frame, Damage):
-                _set_aside(found, path, data[frame.offset : frame.end], frame)
+                _set_aside(found, segment.path, data[frame.offset : frame.end], frame)
             else:
                 _apply(found, frame, segment, last_event_frame, envelopes)
     # Oldest first, as they were accepted: one that was carried forward may have been read later.
@@ -137,20 +138,31 @@ def outcome_of(row: list[Any]) -> Outcome:
     )
 
 
-def _void_tails(paths: list[Path]) -> list[tuple[int, int]]:
+def _segments(directory: Path, problems: list[str]) -> list[Segment]:
+    """The files of the journal, oldest first. What else lies there is left alone, and told."""
+    segments = []
+    for path in directory.glob("*.log"):
+        try:
+            segments.append(Segment(path))
+        except ValueError:
+            problems.append(f"{path.name} is no file of the journal; it is left as it is")
+    return sorted(segments, key=lambda segment: segment.number)
+
+
+def _void_tails(segments: list[Segment]) -> list[tuple[int, int]]:
     """The tails that were abandoned after a failed write, as the first frames of later files tell (S4)."""
     tails: set[tuple[int, int]] = set()
-    present = {_name(path)[0] for path in paths}
-    for path in paths:
-        first = decode(memoryview(_bytes_of(path)), 0, _name(path)[1])
+    present = {segment.number for segment in segments}
+    for segment in segments:
+        first = decode(memoryview(_bytes_of(segment.path, 0, _FIRST_FRAME_BYTES)), 0, segment.salt)
         if first is not None and first.type == FrameType.SEGMENT:
             tails.update((number, offset) for number, offset in first.header[3] if number in present)
     return sorted(tails)
 
 
 def _envelope_of(message: Message) -> Envelope:
-    path = message.segment.path
-    frame = decode(memoryview(_bytes_of(path)), message.offset, _name(path)[1])
+    data = _bytes_of(message.segment.path, message.offset, message.length)
+    frame = decode(memoryview(data), 0, message.segment.salt)
     assert frame is not None  # it was whole a moment ago
     return read_message(frame.header)[1]
 
@@ -169,16 +181,11 @@ def _set_aside(found: Recovered, path: Path, data: bytes, damage: Damage) -> Non
     found.problems.append(f"{what}: set aside as {copy}")
 
 
-def _name(path: Path) -> tuple[int, int]:
-    """File number and salt."""
-    number, salt, _ = path.name.split(".")
-    return int(number), int(salt, 16)
-
-
-def _bytes_of(path: Path) -> bytes:
+def _bytes_of(path: Path, offset: int = 0, length: int = -1) -> bytes:
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with open(descriptor, "rb") as file:
-            return file.read()
+            file.seek(offset)
+            return file.read(length)
     except OSError as exc:
         raise StorageError(f"cannot read {path}: {exc.strerror}") from exc

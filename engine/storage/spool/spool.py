@@ -28,7 +28,7 @@ from engine.storage.events.journal import EventJournal
 from engine.storage.spool.entry import Delivery, Message, State
 from engine.storage.spool.files import DiskFiles, Files
 from engine.storage.spool.frame import FrameType, decode
-from engine.storage.spool.journal import Journal, Record
+from engine.storage.spool.journal import Journal, Record, Segment
 from engine.storage.spool.recovery import VERSION, decode_envelope, outcome_row, recover
 
 log = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ class Spool:
         self._hot: dict[Message, None] = {}  #: oldest first
         self._hot_bytes = 0
         self._disk_full: str | None = None
+        self._retiring: asyncio.Future[None] | None = None  #: an unlink under way
         self.messages: dict[str, Message] = {}
         self.last_id = ""
         self.accepted: Callable[[Message], None] = lambda message: None
@@ -81,6 +82,8 @@ class Spool:
         self._retire()
 
     async def close(self) -> None:
+        while self._retiring is not None:
+            await asyncio.wait([self._retiring])
         await self._journal.close()
 
     def refusal(self) -> str | None:
@@ -152,9 +155,15 @@ class Spool:
 
     async def load(self, message: Message) -> tuple[Envelope, bytes]:
         """Envelope and content. Raises StorageError when the disk does not give them back unharmed."""
-        if message.hot is not None:
-            return message.hot
-        return await asyncio.get_running_loop().run_in_executor(None, self._read, message)
+        loop = asyncio.get_running_loop()
+        while message.hot is None:
+            segment, offset = message.segment, message.offset
+            try:
+                return await loop.run_in_executor(None, self._read, segment, offset, message.length)
+            except StorageError:
+                if (segment, offset) == (message.segment, message.offset):
+                    raise  # else it was carried to another place meanwhile
+        return message.hot
 
     def reload(self, settings: SpoolSettings) -> asyncio.Future[None]:
         """Use other limits. Done when free space was measured by them."""
@@ -177,13 +186,17 @@ class Spool:
 
     async def compact(self) -> None:
         """Carry the live messages of the oldest file to the end, if the journal holds much more than what lives."""
+        self._retire()
         segments = list(self._journal.segments.values())
         live = sum(segment.live_bytes for segment in segments)
         if len(segments) <= COMPACT_FILES or self.size <= COMPACT_RATIO * live:
             return
         oldest = segments[0]
         for message in [m for m in self.messages.values() if m.live and m.segment is oldest]:
-            await self._carry(message)
+            try:
+                await self._carry(message)
+            except StorageError as exc:
+                log.error("spool: %s; it holds back its file", exc)
 
     # Inside.
 
@@ -225,15 +238,23 @@ class Spool:
             self._retire()
 
     def _retire(self) -> None:
-        """Unlink the oldest files while nothing in them lives."""
-        for segment in list(self._journal.segments.values()):
-            if segment.live or segment is self._journal.active:
-                return
-            self._journal.unlink(segment).add_done_callback(self._unlinked)
+        """Unlink the oldest file if nothing in it lives, then the next; never one before an older one is gone.
+
+        A later file holds the outcomes of an older one's messages: without it they would live again.
+        """
+        oldest = next(iter(self._journal.segments.values()), None)
+        if oldest is None or oldest.live or oldest is self._journal.active or self._retiring is not None:
+            return
+        self._retiring = self._journal.unlink(oldest)
+        self._retiring.add_done_callback(self._unlinked)
 
     def _unlinked(self, future: asyncio.Future[None]) -> None:
-        if future.exception() is not None:
-            log.error("spool: %s", future.exception())
+        self._retiring = None
+        error = future.exception()
+        if error is None:
+            self._retire()
+        else:
+            log.error("spool: %s; tried again", error)  # by the next upkeep
 
     async def _carry(self, message: Message) -> None:
         """Write a message again, with its state, at the end of the journal."""
@@ -252,13 +273,11 @@ class Spool:
         self._place(message, record)
         self._retire()
 
-    def _read(self, message: Message) -> tuple[Envelope, bytes]:
-        segment = message.segment
-        salt = int(segment.path.name.split(".")[1], 16)
-        data = self._files.read(segment.path, message.offset, message.length)
-        frame = decode(memoryview(data), 0, salt)
+    def _read(self, segment: Segment, offset: int, length: int) -> tuple[Envelope, bytes]:
+        data = self._files.read(segment.path, offset, length)
+        frame = decode(memoryview(data), 0, segment.salt)
         if frame is None:
-            raise StorageError(f"{segment.path}: the record of {message.id} at {message.offset} is damaged")
+            raise StorageError(f"{segment.path}: the record at {offset} is damaged")
         return decode_envelope(frame.header[1]), bytes(frame.body)
 
     def _look_at_disk(self) -> None:

@@ -51,17 +51,20 @@ class QueueState:
         return json.loads(text) if text is not None else None
 
     def save_throttles(self, learned: Mapping[str, Mapping[str, Any] | None]) -> None:
-        """Keep what changed; None forgets a site."""
-        for site, what in learned.items():
-            text = None if what is None else json.dumps(what)
-            if text == self._learned.get(site):
-                continue
-            if text is None:
-                self._execute("delete from throttles where site = ?", (site,))
-                del self._learned[site]
-            else:
-                self._execute("insert or replace into throttles values (?, ?)", (site, text))
-                self._learned[site] = text
+        """Keep exactly this, in one transaction. None: nothing was learned of the site."""
+        texts = {site: json.dumps(what) for site, what in learned.items() if what is not None}
+        if texts == self._learned:
+            return
+        changed = [(site, text) for site, text in texts.items() if self._learned.get(site) != text]
+        gone = [(site,) for site in self._learned if site not in texts]
+        try:
+            self._db.execute("begin")
+            self._db.executemany("insert or replace into throttles values (?, ?)", changed)
+            self._db.executemany("delete from throttles where site = ?", gone)
+            self._db.execute("commit")
+        except sqlite3.Error as exc:
+            raise StorageError(f"cannot write the queue's table: {exc}") from exc
+        self._learned = texts
 
     def close(self) -> None:
         self._db.close()
