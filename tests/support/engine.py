@@ -174,9 +174,12 @@ networks = ["127.0.0.0/8"]
         """
 
         def agreed() -> bool:
-            status, tally = self.status(), self.tally() - self._tally_at_start
+            status = self.status()
+            if status["queued"] != queued:
+                return False
+            tally = self.tally() - self._tally_at_start
             counted = {"received": status["accepted"], **{fate: status[fate] for fate in FATES}}
-            if status["queued"] != queued or any(tally[kind] != count for kind, count in counted.items()):
+            if any(tally[kind] != count for kind, count in counted.items()):
                 return False
             metrics = self.metrics()
             told = metrics["accepted_recipients"] + metrics["dsn"]
