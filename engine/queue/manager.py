@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any, Protocol
 
 from engine.base.clock import Clock
+from engine.base.errors import StorageError
 from engine.message.outcome import Status
 from engine.queue.budget import Budget
 from engine.queue.ready import Courier, ReadyKey, ReadyQueue, ready_key
@@ -143,12 +144,15 @@ class Manager:
         if delivery.state is not State.FINAL:
             self._reenter(delivery)
             return
-        if not delivery.message.live and self._state.is_held(delivery.message.id):
-            self._state.resume(delivery.message.id)
         destination = self.destinations[delivery.destination]
         del destination.deliveries[delivery]
         if not destination.deliveries and not destination.held:
             del self.destinations[delivery.destination]
+        if not delivery.message.live and self._state.is_held(delivery.message.id):
+            try:
+                self._state.resume(delivery.message.id)
+            except StorageError as exc:  # a row too many; the delivery is settled all the same
+                log.error("%s: %s", delivery.message.id, exc)
 
     def throttle(self, plan: Plan) -> Throttle | None:
         """The throttle of a plan's site; None if nothing was sent there lately."""

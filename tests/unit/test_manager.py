@@ -196,6 +196,25 @@ def test_what_is_held_during_its_attempt_is_held_after_it(tmp_path: Path) -> Non
     play(tmp_path, story)
 
 
+def test_the_hold_of_a_message_ends_with_it(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also when the table cannot be written: then a row stays, and nothing else."""
+
+    async def story(s: Stage) -> None:
+        for broken in (False, True):
+            message = await s.put("a@one.test", name=f"broken {broken}")
+            s.state.hold(message.id, 0.0)
+            s.manager.hold(message.deliveries[0])
+            assert s.manager.seize(message.deliveries[0])
+            if broken:
+                s.state.close()
+            await s.settle(message.deliveries[0], attempted=False)
+            assert s.manager.destinations == {} and s.spool.messages == {}
+        assert s.state.holds() == ["broken True"]
+
+    play(tmp_path, story)
+    assert "broken True: cannot write the queue's table: " in caplog.text
+
+
 def test_nobody_can_act_on_what_is_final(tmp_path: Path) -> None:
     """An operator's list is worked off in slices; what was delivered meanwhile stays delivered."""
 
@@ -242,6 +261,7 @@ def test_q4_an_orphan_is_found_counted_and_put_back_to_work(
         await s.manager.sweep()
         assert s.manager.orphans == 1
         assert s.manager.tally.as_row(s.manager.queued())["balanced"]
+        await s.jump(manager_module.ORPHAN_WAIT_S + 1)
         assert any(agent.take() is delivery for agent in list(s.courier.agents))
         await s.manager.sweep()
         assert s.manager.orphans == 0
@@ -257,13 +277,13 @@ def test_a_sweep_forgets_queues_nobody_uses_but_not_what_was_learned(tmp_path: P
             await s.put(f"a@{destination}")
             await s.take_all(destination)
             s.agent(destination).leave()
-        s.manager.throttle(s.routes.plan("slow.test")).blocked("421 slow down")
+        s.throttle("slow.test").blocked(s.clock.time(), "421 slow down")
         await s.manager.sweep()
         assert [queue.plan.site for queue in s.manager.ready.values()] == ["mx.slow.test"]
         assert [site for site, _ in s.manager.throttles()] == ["mx.slow.test"]
         s.manager.remember()
         await s.restart()
-        assert s.manager.throttle(s.routes.plan("slow.test")).reason == "421 slow down"
+        assert s.throttle("slow.test").reason == "421 slow down"
 
     play(tmp_path, story)
 
