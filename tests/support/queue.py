@@ -21,6 +21,7 @@ from engine.message.outcome import Outcome, Scope, Status
 from engine.queue.budget import Lease, LocalBudget
 from engine.queue.manager import Manager
 from engine.queue.ready import ReadyQueue
+from engine.queue.throttle import Throttle
 from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 from engine.storage.events.journal import EventJournal
 from engine.storage.events.reader import read_events
@@ -164,6 +165,9 @@ class PlayedCourier:
 class NoReports:
     """A notifier that has nothing to say."""
 
+    def wants(self, *_: object) -> bool:
+        return False
+
     def compose(self, *_: object) -> None:
         return None
 
@@ -268,6 +272,10 @@ class Stage:
             out.append(delivery.message.id)
             await self.settle(delivery)
         return out
+
+    def throttle(self, destination: str) -> Throttle:
+        """Of the destination's site."""
+        return self.manager._site(self.routes.plan(destination))[0]
 
     def tally(self) -> dict[str, int | bool]:
         """The books, but for what is zero."""

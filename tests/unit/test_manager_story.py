@@ -125,13 +125,13 @@ class Story(RuleBasedStateMachine):
     @rule(destination=destinations, seconds=st.sampled_from([1, 60, 7200]))
     @on_the_loop
     async def close_site(self, destination: str, seconds: int) -> None:
-        throttle = self.s.manager.throttle(self.s.routes.plan(destination))
+        throttle = self.s.throttle(destination)
         throttle.close(self.s.clock.time() + seconds, "a stop rule")
 
     @rule(destination=destinations)
     @on_the_loop
     async def reopen_site(self, destination: str) -> None:
-        self.s.manager.reopen(self.s.routes.plan(destination).site)
+        self.s.manager.reopen(self.s.routes.plan(destination))
 
     @rule(destination=destinations)
     @on_the_loop
