@@ -116,6 +116,7 @@ class Connection(SMTP):
     committing: bool  #: the store has the message; the client waits for its reply
     failed_logins: int
     _silent = False  # what aiosmtpd says itself is not sent
+    _handshaking = False  # TLS is about to begin
 
     def __init__(self, gate: Gate, hooks: object, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(hooks, hostname=gate.policy.node, ident="ESMTP Postrider", enable_SMTPUTF8=True, loop=loop)
@@ -312,6 +313,12 @@ class Connection(SMTP):
             self._finish()
 
     def _finish(self) -> None:
+        if self._handshaking and self._original_transport is not None:
+            # There is no way to say anything; and closing politely in a handshake is an error inside asyncio's TLS.
+            self._out.clear()
+            self._reader.stop()
+            self._original_transport.abort()
+            return
         self.flush()
         self._reader.stop()
         if self.transport is not None:
@@ -332,8 +339,8 @@ class Connection(SMTP):
 
     @property
     def idle(self) -> bool:
-        """Between transactions and waiting for the client."""
-        return self._reader.in_command and self.envelope.sender is None
+        """Between transactions, or in a TLS handshake, and waiting for the client."""
+        return self._handshaking or (self._reader.in_command and self.envelope.sender is None)
 
     # Deadlines.
 

@@ -1,5 +1,8 @@
 """A listening SMTP socket: its connections and their limits, TLS, reload, drain.
 
+The socket itself speaks no TLS: implicit TLS begins in a connection that is counted already (secure.py), so that
+peers that never finish a handshake are within the limits, and so that new settings hold for the next connection.
+
 The order at shutdown: `close` (nobody new), `drain` (idle sessions get a 421 at once, transactions first the reply
 to their message), and what is left at the deadline is cut off.
 """
@@ -73,15 +76,13 @@ class SmtpListener:
         logging.getLogger("mail.log").setLevel(logging.CRITICAL)
         loop = asyncio.get_running_loop()
         self._model = SmtpServer(self, self._hooks, loop)
-        at_once = self._tls if self._listener.tls and self._listener.tls.implicit else None
-        tls = None if self.policy.late_tls else at_once
         try:
             if sock is not None:
-                self._server = await loop.create_server(self._connection, sock=sock, ssl=tls, backlog=_BACKLOG)
+                self._server = await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
             else:
                 host, port = self._address
                 self._server = await loop.create_server(
-                    self._connection, host, port, ssl=tls, backlog=_BACKLOG, reuse_address=True
+                    self._connection, host, port, backlog=_BACKLOG, reuse_address=True
                 )
         except OSError as exc:
             raise NetworkError(f"cannot listen on {self._listener.address}: {exc.strerror or exc}") from exc
@@ -97,7 +98,7 @@ class SmtpListener:
             if self._tls is None:
                 self._tls = fresh
             else:
-                # The context itself stays, because the listening socket holds it. The files were just tried.
+                # The context itself stays, because the connections hold it. The files were just tried.
                 self._tls.load_cert_chain(listener.tls.cert, listener.tls.key)
         self.policy = Policy(listener, settings, has_credentials=self._has_credentials)
 
@@ -118,7 +119,8 @@ class SmtpListener:
         except TimeoutError:
             for connection in list(self._connections):
                 connection.shut_down()
-                connection.transport.abort()
+                if connection.transport is not None:
+                    connection.transport.abort()
             await self._empty.wait()
 
     def _connection(self) -> asyncio.BaseProtocol:

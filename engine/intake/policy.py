@@ -33,8 +33,8 @@ class Policy:
         self.too_large = b"552 5.3.4 The message is larger than %d bytes" % settings.intake.max_message_bytes
         self.auth = listener.auth and has_credentials
         self.starttls = listener.tls is not None and not listener.tls.implicit
-        #: Implicit TLS that begins after a PROXY header; otherwise the listening socket does it.
-        self.late_tls = listener.tls is not None and listener.tls.implicit and bool(listener.proxy_from)
+        #: TLS from the first byte, or the first one after a PROXY header.
+        self.implicit_tls = listener.tls is not None and listener.tls.implicit
         self.default_class = MessageClass[listener.message_class.upper()]
         self._networks = _parse(listener.networks)
         self._proxy_from = _parse(listener.proxy_from)

@@ -14,6 +14,7 @@ from engine.intake.client import Client, valid_helo
 from engine.intake.connection import Connection
 from engine.intake.policy import parse_address
 
+HANDSHAKE_S = 30.0  # of implicit TLS, from the connection or the PROXY header on
 _XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _ESCAPED = re.compile(r"\+([0-9A-Fa-f]{2})")
@@ -47,15 +48,26 @@ class SecureConnection(Connection):
         # uvloop chooses how to read when reading starts; the TLS protocol wants another way than ours.
         transport.pause_reading()
         self.loop.call_soon(_resume, transport)
-        await super().smtp_STARTTLS("")
+        self._handshaking = True
+        try:
+            await super().smtp_STARTTLS("")
+        finally:
+            self._handshaking = False
+        if not self.in_tls:
+            # The connection was cut off before; asyncio reports that as if the handshake were done.
+            raise TLSSetupException
 
     async def start_implicit_tls(self) -> bool:
-        """On a listener of implicit TLS behind a proxy: TLS begins now, with what the client sent already.
+        """On a listener of implicit TLS: TLS begins now, with what the client sent already.
 
         True: go on, on this or any other listener. False: the handshake failed, the connection is closed.
         """
-        if self.in_tls or not self.policy.late_tls:
+        if self.in_tls or not self.policy.implicit_tls:
             return True
+        self._reset_timeout(min(HANDSHAKE_S, self._timeout_duration))
+        if self._reader._eof:
+            self.hang_up()
+            return False
         hello = bytes(self._reader._buffer)
         self._reader.drop()
         self.loop.call_soon(self._feed_tls, hello)
@@ -65,9 +77,11 @@ class SecureConnection(Connection):
         except TLSSetupException:
             self.metrics.rejected.labels("tls").inc()
             self.hang_up()
+            self.gate.leave(self)  # asyncio tells nobody that a connection without finished handshake is lost
             return False
         finally:
             self._silent = False
+        self._reset_timeout()
         return True
 
     def _feed_tls(self, data: bytes) -> None:

@@ -4,13 +4,17 @@ import asyncio
 import base64
 import ssl
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 
 from engine.base.errors import ConfigError
-from engine.base.settings import Settings, TlsFiles
+from engine.base.settings import Intake, Settings, TlsFiles
+from engine.base.units import Duration
 from tests.support.intake import (
     ENVELOPE,
+    GUARD_S,
     HELLO,
     LOOPS,
     MESSAGE,
@@ -290,5 +294,86 @@ def test_failed_handshakes_leave_nothing_behind(loop: str, tmp_path: Path) -> No
             assert intake.rejected("tls") == 5
             async with intake.session() as client:
                 await client.starttls()
+
+    run(scenario, loop)
+
+
+@both_loops
+@pytest.mark.parametrize("behind_proxy", [False, True])
+def test_peers_that_never_finish_an_implicit_handshake_are_counted_and_cut_off(
+    loop: str, behind_proxy: bool, tmp_path: Path
+) -> None:
+    async def scenario() -> None:
+        proxies: dict[str, Any] = {"proxy_from": ("127.0.0.0/8",)} if behind_proxy else {}
+        header = b"PROXY TCP4 127.0.0.9 192.0.2.1 40000 465\r\n" if behind_proxy else b""
+        limits = Intake(command_timeout=Duration(0.3), max_connections_per_address=2)
+        async with running(tls=tls_files(tmp_path, implicit=True), intake=limits, **proxies) as intake:
+            async with intake.client() as silent, intake.client() as slow, intake.client() as third:
+                await silent.send(header)
+                await slow.send(header + b"\x16\x03\x01")
+                if behind_proxy:
+                    while intake.listener._per_address.total() < 2:  # noqa: ASYNC110
+                        await asyncio.sleep(0.001)
+                    await third.send(header)
+                assert (await third.rest()).startswith(b"421 4.7.0 ")
+                assert await silent.rest() == b""
+                assert await slow.rest() == b""
+            await intake.sessions_end()
+            assert not intake.listener._per_address
+            assert intake.rejected("tls") == 2
+
+    run(scenario, loop)
+
+
+@both_loops
+def test_failed_implicit_handshakes_leave_nothing_behind(loop: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tls=tls_files(tmp_path, implicit=True)) as intake:
+            for garbage in (b"", b"EHLO x\r\n", b"\x16\x03\x01\x00\x05garbage" * 3):
+                async with intake.client() as client:
+                    await client.send(garbage)
+                    client.writer.write_eof()
+                    await client.rest()
+                async with intake.client() as client:
+                    await client.send(garbage)
+                    client.reset()
+            await intake.sessions_end()
+            async with intake.client(tls=True) as client:
+                await client.hello()
+                await submit(client)
+
+    run(scenario, loop)
+
+
+@both_loops
+@pytest.mark.parametrize("left_s", [0, 3600])
+def test_unfinished_implicit_handshakes_do_not_hold_up_a_stop(loop: str, left_s: int, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with running(tls=tls_files(tmp_path, implicit=True)) as intake, intake.client() as silent:
+            while not intake.listener.connections or not next(iter(intake.listener._connections)).idle:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+            await intake.listener.close()
+            async with asyncio.timeout(GUARD_S):
+                await intake.listener.drain(asyncio.get_running_loop().time() + left_s)
+            assert await silent.rest() == b""
+
+    run(scenario, loop)
+
+
+@both_loops
+def test_implicit_tls_stays_when_a_reload_adds_or_removes_a_proxy(loop: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        files = tls_files(tmp_path, implicit=True)
+        async with running(tls=files) as intake:
+            table = intake.listener._listener
+            for proxies in (("192.0.2.1/32",), ("127.0.0.0/8",), ()):
+                intake.listener.reload(msgspec.structs.replace(table, proxy_from=proxies), Settings())
+                if "127.0.0.0/8" in proxies:
+                    async with intake.client() as client:
+                        await client.send(b"PROXY TCP4 192.0.2.9 192.0.2.1 40000 465\r\nEHLO plain.example\r\n")
+                        assert b"220" not in await client.rest()
+                else:
+                    async with intake.client(tls=True) as client:
+                        await client.hello()
 
     run(scenario, loop)
