@@ -299,3 +299,58 @@ def test_intake_is_refused_while_the_disk_is_nearly_full(tmp_path):
         await spool.close()
 
     asyncio.run(story())
+
+
+def test_s2_a_file_that_cannot_be_unlinked_keeps_the_later_ones_that_say_its_messages_are_final(tmp_path):
+    class Stubborn(DiskFiles):
+        refuse = 1
+
+        def unlink(self, path):
+            self.refuse -= 1
+            if self.refuse >= 0:
+                raise StorageError("busy")
+            super().unlink(path)
+
+    async def story():
+        spool = open_spool(tmp_path, Stubborn(), segment_bytes=Size(2000))
+        for n in range(12):
+            made = await put(spool, f"m{n:02}", content=b"x" * 500)
+            await spool.settle(
+                spool.messages[made.id].deliveries[0], made, 1.0, "other", [outcome(0, Status.DELIVERED)]
+            )
+        await spool.sync_events()  # behind the unlink in the journal's thread; no goodbye: a crash
+
+    asyncio.run(story())
+    assert asyncio.run(_reopened(tmp_path)) == []
+
+
+def test_the_journals_thread_lives_through_a_fault_of_the_events(tmp_path, monkeypatch):
+    monkeypatch.setattr(journal, "RETRY_S", 0.01)
+
+    async def story():
+        spool = open_spool(tmp_path)
+        write, faults = EventJournal.write, [OSError("not what it promises")]
+
+        def faulty(self, data):
+            if faults:
+                raise faults.pop()
+            write(self, data)
+
+        monkeypatch.setattr(EventJournal, "write", faulty)
+        await put(spool, "a")
+        assert spool.refusal() is not None, "the message is safe, but nothing new is taken"
+        while spool.refusal() is not None:  # noqa: ASYNC110  # the spool tells nobody when it is well again
+            await asyncio.sleep(0.005)
+        await put(spool, "b")
+        await spool.close()
+
+    asyncio.run(story())
+    assert types(tmp_path) == [("a", "received"), ("b", "received")]
+
+
+def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path, caplog):
+    (tmp_path / "journal").mkdir()
+    (tmp_path / "journal" / "notes.log").write_text("hello")
+    assert asyncio.run(_reopened(tmp_path)) == []
+    assert "notes.log is no file of the journal" in caplog.text
+    assert (tmp_path / "journal" / "notes.log").read_text() == "hello"
