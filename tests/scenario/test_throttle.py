@@ -4,7 +4,7 @@ import signal
 from pathlib import Path
 
 from tests.support.client import Client, letter, submit
-from tests.support.engine import Daemon, sink, wait_until
+from tests.support.engine import Daemon, daemon, sink, wait_until
 from tests.support.relay import relayed, route
 
 #: What the clock of the journal leaves out.
@@ -85,6 +85,23 @@ def test_the_limit_of_the_node(tmp_path: Path) -> None:
             assert engine.books() == {"received": 4, "delivered": 4}
             assert other.has(messages=1)["unique"] == 1
         assert receiver.has(messages=3)["max_open"] == 2
+
+
+def test_domains_of_one_host_with_different_needs_share_its_connections(tmp_path: Path) -> None:
+    """They cannot use one connection, for one wants TLS and the other must not; so one is closed for the other."""
+    with sink(tmp_path / "sink", "--tls", "starttls") as receiver:
+        routes = [route(receiver.address, f"{tls}.test", tls=tls, connections=1) for tls in ("none", "encrypt")]
+        settings = '[delivery]\nidle_timeout = "1m"\n' + "".join(routes)
+        with daemon(tmp_path / "engine", settings) as engine, Client(engine.port) as client:
+            for number in range(20):
+                client.submit("ada@home.test", [f"r{number}@none.test", f"r{number}@encrypt.test"], letter())
+            assert engine.books() == {"received": 40, "delivered": 40}
+            # A receiver sees the end of TLS a moment after the next connection.
+            assert receiver.has(messages=40)["max_open"] <= 2
+            tls = {
+                (envelope["recipients"][0].partition("@")[2], envelope["tls"]) for envelope, _ in receiver.messages()
+            }
+            assert tls == {("none.test", False), ("encrypt.test", True)}
 
 
 def test_a_new_site_begins_with_a_few_connections(tmp_path: Path) -> None:
