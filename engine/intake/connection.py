@@ -34,6 +34,8 @@ LINGER_S = 5.0  # for a last reply to reach a client that reads slowly
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3} ")
 #: For the replies that aiosmtpd words itself, and without an enhanced code (RFC 2034).
 _CODES = {"454": "4.7.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1", "503": "5.5.1", "504": "5.5.4"}
+#: Errors of syntax, of sequence, and for want of a login: what max_bad_commands counts.
+_BAD = frozenset((b"500", b"501", b"502", b"503", b"504", b"530", b"534", b"535", b"538", b"553", b"555"))
 
 
 class Gate(Protocol):
@@ -105,6 +107,7 @@ class Connection(SMTP):
     _reader: Any = _Deaf()
     # aiosmtpd's own, with annotations narrower than its Optionals.
     transport: Any
+    _original_transport: Any
     session: Any
     envelope: Any
     # Of each connection; set by fork and connection_made.
@@ -222,10 +225,13 @@ class Connection(SMTP):
             return
         if isinstance(status, str):
             if not self._silent:
-                self._out.append(self._completed(status))
+                reply = self._completed(status)
+                self._out.append(reply)
+                self._count_bad(reply)
                 self.flush()  # STARTTLS counts on it
         else:
             self.say(status)
+            self._count_bad(status)
         if self.held_back:
             await self.drained()
 
@@ -237,10 +243,14 @@ class Connection(SMTP):
                 self.flush()
 
     def reject(self, reason: str, reply: bytes) -> None:
-        """Say no. Replies 500 to 504 count as bad commands. reason: a word for the metric."""
+        """Say no, and count it if it was a bad command. reason: a word for the metric."""
         self.metrics.rejected.labels(reason).inc()
         self.say(reply)
-        if reply.startswith(b"50"):
+        self._count_bad(reply)
+
+    def _count_bad(self, reply: bytes) -> None:
+        """End the session after too many errors of the client; recipients and messages refused are none."""
+        if reply[:3] in _BAD and not self._ended:
             self._bad_budget -= 1
             if self._bad_budget <= 0:
                 self.end(b"421 4.7.0 Too many errors")

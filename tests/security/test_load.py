@@ -8,7 +8,7 @@ from engine.base.settings import Intake
 from engine.base.units import Duration, Size
 from engine.intake.connection import MAX_IDLE_COMMANDS
 from engine.intake.reader import HIGH_WATER
-from tests.support.intake import ENVELOPE, HELLO, LOOPS, MESSAGE, RawClient, run, running
+from tests.support.intake import ENVELOPE, HELLO, LOOPBACK, LOOPS, MESSAGE, Passwords, RawClient, run, running
 
 both_loops = pytest.mark.parametrize("loop", sorted(LOOPS))
 
@@ -120,6 +120,52 @@ def test_bad_commands_end_the_session() -> None:
             await client.send(b"FOO\r\nBAR\r\nMAIL\r\nNOOP\r\n")
             answer = (await client.rest()).splitlines()
             assert [line[:3] for line in answer] == [b"500", b"500", b"501", b"421"]
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        (b"\r\n", b"500"),
+        (b"\xff\xff\r\n", b"500"),
+        (b"NOOP " + b"x" * 3000 + b"\r\n", b"500"),
+        (b"EHLO\r\n", b"501"),
+        (b"EHLO <>\r\n", b"501"),
+        (b"HELO a b\r\n", b"501"),
+        (b"MAIL FROM:<a@b@c>\r\n", b"553"),
+        (b"MAIL FROM:<a@b.example> X=Y\r\n", b"555"),
+        (b"RCPT TO:<a@b.example>\r\n", b"503"),
+        (b"STARTTLS\r\n", b"502"),
+        (b"AUTH\r\n", b"501"),
+        (b"AUTH FOO\r\n", b"504"),
+        (b"AUTH PLAIN !\r\n", b"501"),
+        (b"AUTH LOGIN =\r\n*\r\n", b"501"),
+        (b"MAIL FROM:<a@b.example>\r\n", b"530"),
+    ],
+)
+def test_bad_commands_are_counted_whoever_answers_them(command: bytes, code: bytes) -> None:
+    async def scenario() -> None:
+        networks = () if code == b"530" else LOOPBACK
+        limits = Intake(max_bad_commands=3)
+        async with (
+            running(intake=limits, credentials=Passwords(ada="x"), networks=networks) as intake,
+            intake.session() as client,
+        ):
+            await client.send(command * 5)
+            codes = [line[:3] for line in (await client.rest()).splitlines()]
+            assert [each for each in codes if each != b"334"] == [code] * 3 + [b"421"]
+
+    run(scenario)
+
+
+def test_recipients_and_messages_refused_are_no_bad_commands() -> None:
+    async def scenario() -> None:
+        limits = Intake(max_bad_commands=2, max_recipients=1, max_message_bytes=Size(1000))
+        async with running(intake=limits) as intake, intake.session() as client:
+            large = b"MAIL FROM:<> SIZE=1001\r\n"
+            await client.send(large * 3 + b"MAIL FROM:<>\r\n" + b"RCPT TO:<a@b.example>\r\n" * 4 + b"NOOP\r\n")
+            assert await client.replies(9) == [552] * 3 + [250, 250, 452, 452, 452, 250]
 
     run(scenario)
 
