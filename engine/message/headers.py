@@ -1,6 +1,6 @@
 """What admission does to the header of a message, and the one thing it learns from it.
 
-Added: Received on top; Date and Message-ID at the end of the header where they are missing. Removed: Bcc, Resent-Bcc
+Added: Received on top; Date and Message-ID at the end of the header where they are missing or empty. Removed: Bcc, Resent-Bcc
 and Return-Path (RFC 5322 3.6.3, RFC 5321 4.4: not for the receiver's eyes, not ours to make) and X-Postrider-Class,
 which is an order to us. Learned: the class, the domain of From.
 
@@ -37,7 +37,7 @@ _MEANING = {
     b"return-path": _REMOVE,
     CLASS_FIELD.lower().encode(): _CLASS,
 }
-_LONGEST_NAME = 78  # bytes; RFC 5322 2.1.1 wants lines no longer than that
+_LONGEST_NAME = 997  # bytes; with its colon a line of 998, the most that RFC 5322 2.1.1 allows
 _NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")  # RFC 5322 2.2
 
 
@@ -117,8 +117,8 @@ def admit_header(
         elif meaning == _CLASS:
             chosen = _class_of(line)
             dropped.append(index)
-        elif meaning == _REMOVE or seen & meaning:
-            dropped.append(index)
+        elif meaning == _REMOVE or seen & meaning or not _value(lines, index).strip():
+            dropped.append(index)  # an empty Date or Message-ID is none
         else:
             seen |= meaning
     if received_count > max_received:
@@ -154,7 +154,7 @@ def _header_lines(content: bytes, max_bytes: int) -> tuple[list[bytes], int]:
 
 def _meaning_of(line: bytes) -> int:
     """What to do with the field that this line begins."""
-    colon = line.find(b":", 0, _LONGEST_NAME)
+    colon = line.find(b":", 0, _LONGEST_NAME + 1)
     return _meaning(line[:colon]) if colon > 0 else _MALFORMED
 
 

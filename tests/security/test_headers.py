@@ -137,3 +137,21 @@ def test_from_domain_is_that_of_the_address_and_not_of_what_stands_around_it(val
             assert intake.store.messages[0].envelope.header_from == domain
 
     run(scenario)
+
+
+@pytest.mark.parametrize("length", [77, 78, 79, 500, 997])
+def test_long_field_name_does_not_end_the_header(length: int) -> None:
+    """What it pushes into the body would stay: Bcc."""
+    content = b"X" * length + b": y\r\nBcc: secret@x.example\r\nFrom: a@b.example\r\n" + BODY
+    admitted = admit_header(content, b"", b"Date: now\r\n", b"Message-ID: <1>\r\n", 100_000, 50)
+    assert b"secret" not in admitted.content
+    assert admitted.header_from == "b.example"
+
+
+@pytest.mark.parametrize("empty", [b"Date:", b"Date: \t", b"DATE :\r\n ", b"Date:\r\n \t\r\n  "])
+@pytest.mark.parametrize("empty_id", [b"Message-ID:", b"message-id: \r\n "])
+def test_empty_date_and_message_id_are_replaced(empty: bytes, empty_id: bytes) -> None:
+    content = b"From: a@b.example\r\n" + empty + b"\r\n" + empty_id + b"\r\nSubject: x\r\n\r\nbody\r\n"
+    admitted = admit_header(content, b"", b"Date: now\r\n", b"Message-ID: <1>\r\n", 100_000, 50)
+    expected = b"From: a@b.example\r\nSubject: x\r\nDate: now\r\nMessage-ID: <1>\r\n\r\nbody\r\n"
+    assert admitted.content == expected
