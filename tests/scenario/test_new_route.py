@@ -1,5 +1,7 @@
 """Mail that waits for a host that is gone follows the route of today."""
 
+from pathlib import Path
+
 from tests.support.client import Client, letter
 from tests.support.engine import daemon, free_port, sink
 from tests.support.relay import route
