@@ -13,7 +13,7 @@ from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.delivery import trouble
 from engine.delivery.courier import Verdict
-from engine.message.address import destination_of
+from engine.message.address import AddressError, domain_to_ascii
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import Delivery, State
 
@@ -35,8 +35,8 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Keep what is queued, and what arrives for a destination, until `resume`. Survives a restart."""
-    target = _named(parts, target)
     deliveries = _select(parts, target, unknown_destination=True)
+    target = _named(parts, target)
     parts.state.hold(target, parts.clock.time())
     if target != ALL and target not in parts.spool.messages:
         parts.manager.destination(target).held = True
@@ -45,8 +45,7 @@ async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
     """End a hold."""
-    target = _named(parts, target)
-    names = parts.state.holds() if target == ALL else [target]
+    names = parts.state.holds() if target == ALL else [_named(parts, target)]
     known = [name for name in names if parts.state.resume(name)]
     if not known and target != ALL:
         raise EngineError(f"{target} is not held")
@@ -90,25 +89,25 @@ def _resume_one(parts: Parts, delivery: Delivery) -> bool:
 
 def _named(parts: Parts, target: str) -> str:
     """A target as the engine writes it: a domain in lower case A-labels. Raises EngineError."""
-    if target == ALL or target in parts.spool.messages or target.startswith("["):
+    if target == ALL or target in parts.spool.messages:
         return target
     try:
-        return destination_of(f"postmaster@{target}")
-    except ValueError as exc:
-        raise EngineError(f"{target}: no queued message and no domain") from exc
+        return domain_to_ascii(target)
+    except AddressError as exc:
+        raise EngineError(f"{target}: no queued message and no domain name") from exc
 
 
 def _select(parts: Parts, target: str, unknown_destination: bool = False) -> list[Delivery]:
     """The live deliveries a target means. Raises EngineError when it means nothing."""
-    target = _named(parts, target)
-    if target == ALL:
+    name = _named(parts, target)
+    if name == ALL:
         return [delivery for name in parts.manager.destinations.values() for delivery in name.deliveries]
-    if target in parts.spool.messages:
-        return [d for d in parts.spool.messages[target].deliveries if d.state is not State.FINAL]
-    destination = parts.manager.destinations.get(target)
+    if name in parts.spool.messages:
+        return [d for d in parts.spool.messages[name].deliveries if d.state is not State.FINAL]
+    destination = parts.manager.destinations.get(name)
     if destination is not None:
         return list(destination.deliveries)
-    if unknown_destination and "." in target:
+    if unknown_destination and "." in name:
         return []
     raise EngineError(f"{target}: no queued message and no destination of that name; see `postrider queues`")
 
