@@ -3,6 +3,7 @@
 prometheus_client's WSGI application on its threading server, a thread per scrape, beside the event loop. Only clients
 in `networks` get an answer, loopback if there are none; others are closed without a word. The number of threads is
 bounded, and a request that is not done in time is cut off, so a slow client costs one thread for a short while.
+GET and HEAD only; a request whose length can be read in two ways is refused (request smuggling).
 """
 
 import contextlib
@@ -80,6 +81,20 @@ def _application(registry: CollectorRegistry, collect: Callable[[], None]) -> WS
     one_at_a_time = threading.Lock()
 
     def application(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        if environ["REQUEST_METHOD"] == "GET":
+            return page(environ, start_response)
+        said: list[Any] = []
+
+        def keep(status: str, headers: list[tuple[str, str]], *_: Any) -> Callable[[bytes], object]:
+            said[:] = status, dict(headers)
+            return bytes
+
+        length = sum(map(len, page({**environ, "REQUEST_METHOD": "GET"}, keep)))
+        status, headers = said
+        start_response(status, list({**headers, "Content-Length": str(length)}.items()))
+        return []
+
+    def page(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "")
         if path == "/metrics":
             try:
@@ -99,8 +114,26 @@ def _application(registry: CollectorRegistry, collect: Callable[[], None]) -> WS
 
 
 class _Handler(WSGIRequestHandler):
+    def parse_request(self) -> bool:
+        """False: the request is answered already."""
+        if not super().parse_request():
+            return False
+        if self.command not in ("GET", "HEAD"):
+            self.send_error(405)
+            return False
+        headers: Any = self.headers  # wsgiref's stub knows them no closer
+        lengths = headers.get_all("Content-Length", [])
+        if headers.defects or "Transfer-Encoding" in headers or len(lengths) > 1 or not all(map(_is_number, lengths)):
+            self.send_error(400)
+            return False
+        return True
+
     def log_message(self, format: str, *args: Any) -> None:
         """Scrapes are not news."""
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 class _Server(ThreadingMixIn, WSGIServer):
