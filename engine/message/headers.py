@@ -1,8 +1,8 @@
 """What admission does to the header of a message, and the one thing it learns from it.
 
-Added: Received on top; Date and Message-ID at the end of the header where they are missing or empty. Removed: Bcc, Resent-Bcc
-and Return-Path (RFC 5322 3.6.3, RFC 5321 4.4: not for the receiver's eyes, not ours to make) and X-Postrider-Class,
-which is an order to us. Learned: the class, the domain of From.
+Added: Received on top; Date and Message-ID at the end of the header where they are missing or empty. Removed: Bcc,
+Resent-Bcc and Return-Path (RFC 5322 3.6.3, RFC 5321 4.4: not for the receiver's eyes, not ours to make) and
+X-Postrider-Class, which is an order to us. Learned: the class, the domain of From.
 
 Duplicates: a second From is refused, because receivers disagree which one they show and which one they check; of Date
 and Message-ID the first one stays. What is no header field ends the header, as in Postfix: the rest becomes body.
