@@ -35,7 +35,7 @@ def register(commands: Commands) -> None:
 
 
 def run_add(args: argparse.Namespace) -> int:
-    password = sys.stdin.readline().rstrip("\r\n") if args.password_stdin else _asked_twice()
+    password = _first_line() if args.password_stdin else _asked_twice()
     table = _open(args)
     try:
         existed = table.add(args.login, password, args.note)
@@ -86,7 +86,25 @@ def _open(args: argparse.Namespace) -> "Credentials":
 
 def _asked_twice() -> str:
     """The password, typed unseen and twice. Raises EngineError."""
-    password = getpass.getpass("Password: ")
-    if getpass.getpass("Again: ") != password:
+    try:
+        password = getpass.getpass("Password: ")
+        again = getpass.getpass("Again: ")
+    except EOFError:
+        print(file=sys.stderr)
+        raise EngineError("no password given") from None
+    if again != password:
         raise EngineError("the two passwords differ")
+    if not password:
+        raise EngineError("no password given")
+    return password
+
+
+def _first_line() -> str:
+    """The password from stdin. Raises EngineError."""
+    try:
+        password = sys.stdin.readline().rstrip("\r\n")
+    except UnicodeDecodeError:
+        raise EngineError("the password on stdin is not UTF-8") from None
+    if not password:
+        raise EngineError("no password on stdin")
     return password

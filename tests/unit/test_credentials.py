@@ -150,5 +150,30 @@ def test_command_asks_for_the_password_twice(
     assert "differ" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("ends", ["", "\n", "\nsecret\n"])
+def test_command_refuses_a_missing_password_on_stdin(
+    ends: str, config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO(ends))
+    assert main(["credential", "add", "ada", "--password-stdin", "-c", config]) == 1
+    assert "no password on stdin" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("typed", [[], ["one"], ["", ""]])
+def test_command_refuses_the_end_of_input_at_the_prompt(
+    typed: list[str], config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    answers = iter(typed)
+
+    def getpass(prompt: str) -> str:
+        for answer in answers:
+            return answer
+        raise EOFError
+
+    monkeypatch.setattr("getpass.getpass", getpass)
+    assert main(["credential", "add", "ada", "-c", config]) == 1
+    assert "no password given" in capsys.readouterr().err
+
+
 def test_errors_of_the_table_are_engine_errors() -> None:
     assert issubclass(CredentialError, EngineError)
