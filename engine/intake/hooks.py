@@ -13,7 +13,7 @@ from base64 import b64decode
 from collections import OrderedDict
 from typing import Any, Protocol
 
-from aiosmtpd.proxy_protocol import ProxyData
+from aiosmtpd.proxy_protocol import AF, V2_CMD, ProxyData
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from engine.base.clock import Clock
@@ -74,13 +74,17 @@ class Hooks:
 
     async def handle_PROXY(self, server: SecureConnection, session: Any, envelope: Any, proxy: ProxyData) -> bool:
         """Take the client's address from a listed proxy. False: hang up."""
-        # Version 2 LOCAL is the proxy's own health check, and version 1 UNKNOWN says nothing of the client.
-        if (proxy.version == 2 and proxy.command == 0) or not proxy.src_addr or isinstance(proxy.src_addr, bytes):
-            address = server.peer
+        if proxy.version == 2 and proxy.command == V2_CMD.LOCAL:
+            # The proxy's own health check.
+            address, known = server.peer, True
+        elif proxy.src_addr and proxy.family in (AF.INET, AF.INET6):
+            address, known = parse_address(str(proxy.src_addr)), True
         else:
-            address = parse_address(str(proxy.src_addr))
+            # UNKNOWN, UNSPEC, a Unix socket: some client of the proxy, which must not have the proxy's rights.
+            address, known = server.peer, False
+            _log.warning("intake: PROXY header from %s names no client address", server.peer)
         server.client = Client(address)
-        server.trusted = server.policy.may_submit(address)
+        server.trusted = known and server.policy.may_submit(address)
         if not server.gate.count(server, address):
             server.end(b"421 4.7.0 %b Too many connections" % server.hostname.encode())
             return False

@@ -73,7 +73,8 @@ class SmtpListener:
     async def start(self, sock: socket.socket | None = None) -> None:
         """Listen. sock: a bound socket to use in place of the address. Raises NetworkError."""
         # Every command of every session would be a record of aiosmtpd's; ours says what is worth a line.
-        logging.getLogger("mail.log").setLevel(logging.CRITICAL)
+        for name in ("mail.log", "mail.debug"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         loop = asyncio.get_running_loop()
         self._model = SmtpServer(self, self._hooks, loop)
         try:

@@ -5,6 +5,7 @@ XCLIENT_README) comes from listed peers only and begins a new session as the cli
 """
 
 import asyncio
+import logging
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from engine.intake.client import Client, valid_helo
 from engine.intake.connection import Connection
 from engine.intake.policy import parse_address
 
+_log = logging.getLogger(__name__)
 HANDSHAKE_S = 30.0  # of implicit TLS, from the connection or the PROXY header on
 _XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
@@ -96,7 +98,10 @@ class SecureConnection(Connection):
     async def _handle_client(self) -> None:
         if self._proxy_timeout is None and not await self.start_implicit_tls():
             return
+        proxied = self._proxy_timeout is not None
         await super()._handle_client()
+        if proxied and self.session is not None and not self.session.proxy_data:
+            _log.warning("intake: %s: no valid PROXY header", self.peer)
 
     async def smtp_AUTH(self, arg: str) -> None:
         if not self.policy.auth:

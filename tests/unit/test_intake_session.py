@@ -362,7 +362,6 @@ def test_auth_is_not_for_the_middle_of_a_transaction() -> None:
     [
         (b"PROXY TCP4 192.0.2.9 192.0.2.1 40000 25\r\n", "192.0.2.9"),
         (b"PROXY TCP6 2001:db8::9 2001:db8::1 40000 25\r\n", "2001:db8::9"),
-        (b"PROXY UNKNOWN\r\n", "127.0.0.1"),
         (
             b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c" + bytes([192, 0, 2, 9, 192, 0, 2, 1, 0x9C, 0x40, 0, 25]),
             "192.0.2.9",
@@ -416,6 +415,39 @@ def test_client_behind_a_proxy_has_its_own_rights_and_not_the_proxys() -> None:
             assert await client.replies(4) == [220, 250, 250, 554]
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"PROXY UNKNOWN\r\n",
+        b"PROXY UNKNOWN ffff::1 ffff::2 1 2\r\n",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x00\0\0",
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x31\0\xd8" + b"/run/a".ljust(108, b"\0") + b"/run/b".ljust(108, b"\0"),
+    ],
+)
+def test_client_that_the_proxy_does_not_name_has_no_rights(header: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with running(proxy_from=("127.0.0.1/32",), credentials=Passwords(ada="x")) as intake:
+            async with intake.client() as client:
+                await client.send(header + HELLO + ENVELOPE)
+                assert (await client.replies(4))[:3] == [220, 250, 530]
+            async with intake.client() as client:
+                await client.send(header + HELLO + b"AUTH PLAIN " + encoded("\0ada\0x") + b"\r\n" + ENVELOPE)
+                assert await client.replies(5) == [220, 250, 235, 250, 250]
+
+    run(scenario)
+    assert "PROXY header from 127.0.0.1 names no client address" in caplog.text
+
+
+def test_broken_proxy_header_is_logged_with_its_peer(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario() -> None:
+        async with running(proxy_from=("127.0.0.1/32",)) as intake, intake.client() as client:
+            await client.send(b"EHLO x\r\n")
+            assert await client.rest() == b""
+
+    run(scenario)
+    assert "127.0.0.1: no valid PROXY header" in caplog.text
 
 
 def test_proxy_header_from_anybody_else_is_a_bad_command() -> None:
