@@ -5,7 +5,9 @@ work and are probably not meant.
 """
 
 import ipaddress
+import os
 import ssl
+import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -31,11 +33,32 @@ def check_table(table: Any, good: Collection[str], prefix: str, report: Report) 
             report(f"{prefix}{fields[-1]}", text)
 
 
-def _open_relay(listener: Listener) -> str:
-    everybody = [text for text in listener.networks if ipaddress.ip_network(text).prefixlen == 0]
-    if listener.kind == "smtp" and everybody:
-        return f'"{everybody[0]}" would make this an open relay'
+def _everybody(networks: Sequence[str]) -> str:
+    """What of these networks covers all addresses of IPv4 or IPv6, for a message; "" if nothing does."""
+    for text in networks:
+        if ipaddress.ip_network(text).prefixlen == 0:
+            return f'"{text}"'
+    nets = [ipaddress.ip_network(text) for text in networks]
+    v4 = ipaddress.collapse_addresses(net for net in nets if isinstance(net, ipaddress.IPv4Network))
+    v6 = ipaddress.collapse_addresses(net for net in nets if isinstance(net, ipaddress.IPv6Network))
+    if any(net.prefixlen == 0 for net in v4) or any(net.prefixlen == 0 for net in v6):
+        return "all of them together"
     return ""
+
+
+def _open_relay(listener: Listener) -> str:
+    everybody = _everybody(listener.networks) if listener.kind == "smtp" else ""
+    return f"{everybody} would make this an open relay" if everybody else ""
+
+
+def _any_proxy(listener: Listener) -> str:
+    everybody = _everybody(listener.proxy_from)
+    return f"{everybody} would let anybody say where it comes from" if everybody else ""
+
+
+def _any_xclient(listener: Listener) -> str:
+    everybody = _everybody(listener.xclient_from)
+    return f"{everybody} would let anybody say who it is" if everybody else ""
 
 
 def _ttl_order(resolver: Resolver) -> str:
@@ -78,6 +101,9 @@ def _tls_problem(files: TlsFiles) -> str:
         return f"key {files.key} is protected by a password, which nobody is there to type"
     except OSError as error:
         return f"cert {files.cert} and key {files.key} cannot be read: {error.strerror}"
+    mode = stat.S_IMODE(os.stat(files.key).st_mode)
+    if mode & 0o037:
+        return f"key {files.key} has mode {mode:04o}, others may use it; chmod 0600 or 0640 {files.key}"
     return ""
 
 
@@ -85,6 +111,8 @@ def _tls_problem(files: TlsFiles) -> str:
 _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = (
     (TlsFiles, ("cert", "key"), _tls_problem),
     (Listener, ("kind", "networks"), _open_relay),
+    (Listener, ("proxy_from",), _any_proxy),
+    (Listener, ("xclient_from",), _any_xclient),
     (Resolver, ("max_ttl", "min_ttl"), _ttl_order),
     (Routing, ("ipv4", "ipv6"), _no_family),
     (Route, ("username", "password_file"), _half_a_login),
@@ -153,6 +181,9 @@ def warnings_of(settings: Settings) -> list[str]:
     for number, listener in enumerate(settings.listener, 1):
         if listener.kind == "smtp" and not listener.networks and not (listener.auth and _auth_possible(listener)):
             found.append(f"[[listener]] {number}: no networks, and AUTH is not offered: nobody can submit here")
+        idle = _only_for_smtp(listener) if listener.kind == "http" else ""
+        if idle:
+            found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "http"')
     star = next((n for n, route in enumerate(settings.route, 1) if route.domain == "*"), None)
     if star is not None and star < len(settings.route):
         found.append(f'[[route]] {star + 1}: never reached, [[route]] {star} takes "*"')
@@ -163,6 +194,13 @@ def warnings_of(settings: Settings) -> list[str]:
     if settings.node.name == "localhost":
         found.append('[node] name: other servers distrust a greeting of "localhost"; give this host\'s public name')
     return found
+
+
+def _only_for_smtp(listener: Listener) -> str:
+    """The fields given that only a listener of kind smtp uses; a default written out cannot be told from none."""
+    names = ("auth", "message_class", "proxy_from", "xclient_from")
+    plain = Listener(kind=listener.kind, address=listener.address)
+    return ", ".join(name for name in names if getattr(listener, name) != getattr(plain, name))
 
 
 def _auth_possible(listener: Listener) -> bool:

@@ -65,6 +65,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Doors]:
     for name, pem in zip(("cert", "key"), self_signed("mx.test"), strict=True):
         (path / f"{name}.pem").touch(mode=0o600)
         (path / f"{name}.pem").write_bytes(pem)
+        (path / f"{name}.pem").chmod(0o600)
     tls = f'cert = "{path}/cert.pem", key = "{path}/key.pem"'
     lines = {
         "starttls": f"tls = {{ {tls} }}",

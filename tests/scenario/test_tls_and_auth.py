@@ -158,6 +158,7 @@ def door(tmp_path_factory: pytest.TempPathFactory) -> Iterator[In]:
     for name, pem in zip(("cert", "key"), self_signed("mx.test"), strict=True):
         (path / f"{name}.pem").touch(mode=0o600)
         (path / f"{name}.pem").write_bytes(pem)
+        (path / f"{name}.pem").chmod(0o600)
     listeners = "".join(
         f"""
         [[listener]]

@@ -1,5 +1,6 @@
 """The settings file: what loads, what is refused and in which words."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,7 @@ def test_a_certificate_is_read_with_its_key(folder: Path) -> None:
         cert, key = self_signed("mx.example.org")
         (folder / f"{name}.crt").write_bytes(cert)
         (folder / f"{name}.key").write_bytes(key)
+        (folder / f"{name}.key").chmod(0o600)
     load(folder, LISTENER + 'tls = { cert = "one.crt", key = "one.key" }')
     text = LISTENER + 'tls = { cert = "one.crt", key = "two.key" }'
     assert problems(folder, text) == [
@@ -330,6 +332,54 @@ def test_warnings(folder: Path) -> None:
     ]
     good = '[node]\nname = "mx.example.org"\n' + LISTENER + DKIM
     assert warnings_of(load(folder, good)) == []
+
+
+@pytest.mark.parametrize(
+    ("field", "what"),
+    [
+        ("networks", "would make this an open relay"),
+        ("proxy_from", "would let anybody say where it comes from"),
+        ("xclient_from", "would let anybody say who it is"),
+    ],
+)
+@pytest.mark.parametrize(
+    ("nets", "named"),
+    [
+        (["0.0.0.0/0"], '"0.0.0.0/0"'),
+        (["192.0.2.0/24", "::/0"], '"::/0"'),
+        (["0.0.0.0/1", "128.0.0.0/1"], "all of them together"),
+        (["::/1", "192.0.2.1", "8000::/2", "c000::/2"], "all of them together"),
+    ],
+)
+def test_networks_of_everybody_are_refused(folder: Path, field: str, what: str, nets: list[str], named: str) -> None:
+    assert problems(folder, f"{LISTENER}{field} = {json.dumps(nets)}") == [f"[[listener]] 1 {field}: {named} {what}"]
+    load(folder, f'{LISTENER}{field} = ["0.0.0.0/1", "8000::/1"]')
+
+
+def test_fields_of_smtp_on_an_http_listener_are_warned_about(folder: Path) -> None:
+    http = '[[listener]]\nkind = "http"\naddress = "127.0.0.1:9125"\n'
+    text = '[node]\nname = "mx.example.org"\n' + LISTENER + DKIM + http
+    fields = 'auth = false\nmessage_class = "transactional"\nproxy_from = ["::1"]\nxclient_from = ["::1"]\n'
+    assert warnings_of(load(folder, text + fields)) == [
+        '[[listener]] 2: auth, message_class, proxy_from, xclient_from: does nothing on a listener of kind "http"'
+    ]
+    assert warnings_of(load(folder, text)) == []
+
+
+@pytest.mark.parametrize(
+    ("mode", "good"), [(0o600, True), (0o400, True), (0o640, True), (0o644, False), (0o660, False)]
+)
+def test_tls_key_that_others_may_use_is_refused(folder: Path, mode: int, good: bool) -> None:
+    certificate, key = self_signed("localhost")
+    (folder / "c.pem").write_bytes(certificate)
+    (folder / "k.pem").write_bytes(key)
+    (folder / "k.pem").chmod(mode)
+    text = LISTENER + 'tls = { cert = "c.pem", key = "k.pem" }'
+    if good:
+        load(folder, text)
+    else:
+        (problem,) = problems(folder, text)
+        assert f"k.pem has mode {mode:04o}, others may use it" in problem
 
 
 _SCALARS = st.one_of(st.text(max_size=8), st.integers(-2, 99999), st.booleans(), st.floats(), st.none())
