@@ -65,6 +65,7 @@ class Agent:
         self._stored: asyncio.Future[None] | None = None  #: the last outcome, on its way to the journal
         self._idle: asyncio.Future[bool] | None = None
         self._stopping = False
+        self.connecting = False  #: on the way to a session; of its delivery nothing is in flight
 
     async def run(self) -> None:
         self._queue.arrived()
@@ -261,7 +262,7 @@ class Agent:
                 continue  # closed while it was idle: nobody's failure, nothing was sent
             self._carried += 1
             self._observe(self._kit.clock.time() - timing.connected)
-            if session.usable or not _worth_another_host(outcomes):
+            if session.usable or self._stopping or not _worth_another_host(outcomes):
                 return outcomes
             if endpoints is not None and tried >= len(endpoints):
                 return outcomes
@@ -272,6 +273,7 @@ class Agent:
         failure = SessionFailed(str(endpoints[-1]), "connect", words="every host has been tried")
         for number in range(tried, len(endpoints)):
             endpoint = endpoints[number]
+            self.connecting = True
             try:
                 self._session = await SmtpSession.connect(
                     endpoint,
@@ -287,6 +289,8 @@ class Agent:
                 log.info("connect to %s: %s", endpoint, exc)
                 failure = exc
                 continue
+            finally:
+                self.connecting = False
             if self._session.tls_note:
                 log.info("connect to %s: %s", endpoint, self._session.tls_note)
             self._carried = 0

@@ -75,8 +75,10 @@ class Courier:
 
     async def stop(self, within_s: float) -> None:
         """Begin nothing new; give what is in flight that long, then cut it off and record what became of it."""
-        for agent in self._agents.values():
+        for task, agent in self._agents.items():
             agent.stop()
+            if agent.connecting:
+                task.cancel()  # a host that does not answer keeps nobody; the delivery stays queued as it was
         pending = {*self._agents, *self._runners}
         if pending:
             _, pending = await asyncio.wait(pending, timeout=within_s)
