@@ -9,6 +9,7 @@ to their message), and what is left at the deadline is cut off.
 
 import asyncio
 import logging
+import os
 import socket
 import ssl
 from collections import Counter
@@ -86,7 +87,7 @@ class SmtpListener:
                     self._connection, host, port, backlog=_BACKLOG, reuse_address=True
                 )
         except OSError as exc:
-            raise NetworkError(f"cannot listen on {self._listener.address}: {exc.strerror or exc}") from exc
+            raise NetworkError(f"cannot listen on {self._listener.address}: {_reason(exc)}") from exc
         self._address = self._server.sockets[0].getsockname()[:2]
 
     def reload(self, listener: Listener, settings: Settings) -> None:
@@ -182,3 +183,8 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
     except (OSError, ssl.SSLError) as exc:
         raise ConfigError([f"listener: tls: cannot use {files.cert} and {files.key}: {exc}"]) from exc
     return context
+
+
+def _reason(error: OSError) -> str:
+    """asyncio's own words name the address once more."""
+    return os.strerror(error.errno) if error.errno else str(error)
