@@ -252,6 +252,7 @@ def daemon(
     finally:
         if engine.process.poll() is None:
             assert engine.stop() == 0, engine.log_text()
+        engine._forget_notify()
 
 
 class Sink:
