@@ -18,6 +18,8 @@ class QueueState:
     """Read whole at start, written rarely. A hold's name is a destination or a message id."""
 
     def __init__(self, path: Path) -> None:
+        if path.is_symlink():  # SQLite would follow it
+            raise StorageError(f"cannot use {path}: it is a symbolic link")
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("pragma journal_mode=wal")
