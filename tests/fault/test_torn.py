@@ -16,7 +16,7 @@ import pytest
 from engine.message.envelope import Envelope, Recipient
 from engine.storage.spool.frame import PREFIX_BYTES, Frame, FrameType, encode, scan
 from engine.storage.spool.recovery import VERSION
-from tests.support.engine import Daemon, Load, daemon, free_port, load, sink
+from tests.support.engine import Daemon, Load, daemon, free_port, load, sink, wait_until
 
 Frames = list[Frame]
 
@@ -192,3 +192,27 @@ def test_records_of_a_newer_version_are_not_thrown_away(tmp_path: Path) -> None:
     refused = engine.run("serve", check=False)
     assert refused.returncode == 1
     assert refused.stderr.strip().endswith(f"{file}: a record of a version this program does not know")
+
+
+def test_a_content_that_goes_bad_while_the_daemon_runs(tmp_path: Path, chance: random.Random) -> None:
+    """S5: it is never sent, its delivery is put off with a reason an operator can read, and it can be removed."""
+    port = free_port()
+    settings = f'[[route]]\ndomain = "*"\nrelay = "127.0.0.1:{port}"\n'
+    with daemon(tmp_path, settings, spool='min_free = 0.0\nhot_bytes = "1"') as engine:
+        load(engine.port, tmp_path / "accepted", "-n", "20", "--sessions", "1")
+        file = newest_file(engine)
+        bad = chance.choice([frame for frame in frames_of(file) if load_id(frame)])
+        with file.open("r+b") as journal:
+            journal.seek(bad.end - 100)
+            journal.write(b"\x00")
+        with sink(tmp_path / "mx", port=port, save=False) as mx:
+            engine.ask("retry", target="*")
+            wait_until(lambda: engine.status()["queued"] == 1, "the others to be delivered")
+            (row,) = wait_until(lambda: [r for r in engine.ask("list") if r["state"] == "waiting"], "the bad one")
+            assert "is damaged" in row["last"] and 0 < row["next_s"] <= 300
+            assert f"{row['id']}: " in engine.log_text()
+            mx.stop()
+            assert mx.ids() == set((tmp_path / "accepted").read_text().split()) - {load_id(bad)}
+        assert engine.ask("purge", target=row["id"]) == [{"deliveries": 1, "in_attempt": 0}]
+        engine.empty()
+        assert engine.status()["balanced"]
