@@ -8,7 +8,6 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from engine.admin.door import ALL
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.delivery import trouble
@@ -16,6 +15,7 @@ from engine.delivery.courier import Verdict
 from engine.message.address import AddressError, domain_to_ascii
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import Delivery, State
+from engine.storage.tables.queue_state import ALL
 
 Row = dict[str, Any]
 _SLICE = 500

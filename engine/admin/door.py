@@ -2,6 +2,3 @@
 
 #: The Unix socket in data_dir.
 SOCKET_NAME = "admin.sock"
-
-#: A target that means every queue.
-ALL = "*"

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from engine.admin.client import ask
-from engine.admin.door import ALL
 from engine.base.units import format_duration
 from engine.cli.common import Commands, add_config, add_json, print_json, print_rows, settings_of
+from engine.storage.tables.queue_state import ALL
 
 _QUEUE_COLUMNS = ("destination", "queued", "ready", "attempt", "waiting", "held", "oldest_s", "next_s", "limit")
 _LIST_COLUMNS = ("id", "destination", "class", "state", "recipients", "attempts", "age_s", "next_s", "last")

@@ -14,6 +14,7 @@ import asyncio
 import logging
 import re
 import ssl
+from abc import abstractmethod
 from typing import Any, Protocol, Self
 
 from aiosmtpd.smtp import SMTP, Session, TLSSetupException
@@ -302,8 +303,9 @@ class Connection(SMTP):
         """Serve a command line where it arrived."""
         return Express.NO
 
+    @abstractmethod
     async def take_message(self) -> None:
-        raise NotImplementedError
+        """Read and submit the message that DATA announced."""
 
     def shut_down(self) -> None:
         self.end(b"421 4.3.2 %b Service shutting down" % self.hostname.encode())

@@ -24,7 +24,7 @@ from engine.routing.plan import NoRoute, Plan
 from engine.routing.router import Router
 from engine.storage.spool.entry import Delivery, Message, State
 from engine.storage.spool.spool import Spool
-from engine.storage.tables.queue_state import QueueState
+from engine.storage.tables.queue_state import ALL, QueueState
 
 log = logging.getLogger(__name__)
 
@@ -34,10 +34,6 @@ MAX_LOOKUPS = 1000
 ORPHAN_WAIT_S = 60.0
 #: Deliveries that become due in one go; then the loop serves others.
 DUE_SLICE = 500
-
-
-#: The name under which everything is held.
-ALL = "*"
 
 
 def throttle_key(plan: Plan) -> str:

@@ -8,6 +8,9 @@ from typing import Any
 
 from engine.base.errors import StorageError
 
+#: The name under which everything is held, and an operator's target that means every queue.
+ALL = "*"
+
 _TABLES = """
 create table if not exists holds (name text primary key, since real not null);
 create table if not exists throttles (site text primary key, learned text not null);
