@@ -1,124 +1,131 @@
-"""What an operator can do: retry, hold, resume, bounce, purge; on a message, a destination, or everything.
+"""What an operator can do: retry, hold, resume, bounce, purge, move; to a scope (queue/scope.py).
 
 Each answers one row: how many deliveries it touched, and how many it had to leave because they were in an attempt.
-Long lists are worked off in slices, so that nobody's mail waits for an operator's command.
+None reads a message first: what it is about is found in the table, a slab at a time.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
+
+import numpy as np
 
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError
-from engine.delivery import trouble
-from engine.delivery.courier import Verdict
-from engine.message.address import AddressError, domain_to_ascii
+from engine.base.hostport import parse_host_port
+from engine.queue.scope import Scope
 from engine.routing.plan import Plan
-from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.entry import State
 from engine.storage.tables.queue_state import ALL
 
 Row = dict[str, Any]
-_SLICE = 500
 
 
 async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Try now what waits, by routes looked up anew; sites that were closed are opened."""
-    deliveries = _select(parts, target)
-    for name in {delivery.destination for delivery in deliveries}:
-        plan = parts.router.cached(name)
-        parts.router.forget(name)
+    scope, manager, spool = _known(parts, target), parts.manager, parts.spool
+    for name, via in _destinations(parts, scope):
+        plan = parts.router.cached(name, via)
+        parts.router.forget(name, via)
         if isinstance(plan, Plan):
-            parts.manager.reopen(plan)
-    await parts.manager.reroute()
-    yield await _each(deliveries, lambda delivery: _retry_one(parts, delivery))
+            manager.reopen(plan)
+    await manager.reroute()
+    done = sum(delivery.state in (State.READY, State.RESOLVING) for delivery in scope.in_hand(spool))
+    left = sum(delivery.state is State.ATTEMPT for delivery in scope.in_hand(spool))
+    for state in (State.DUE, State.WAITING):
+        for rows in scope.rows(spool, state=state):
+            done += len(rows)
+            if state is State.WAITING:
+                manager.release(rows, now=True)
+            await asyncio.sleep(0)
+    yield {"deliveries": done, "in_attempt": left}
 
 
 async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
-    """Keep what is queued, and what arrives for a destination, until `resume`. Survives a restart."""
-    deliveries = _select(parts, target, unknown_destination=True)
-    target = _named(parts, target)
-    parts.state.hold(target, parts.clock.time())
-    if target != ALL and target not in parts.spool.messages:
-        parts.manager.destination(target).held = True
-    yield await _each(deliveries, parts.manager.hold)
+    """Keep what is queued, and what arrives, until `resume`. Survives a restart."""
+    scope, manager, spool = _parsed(parts, target), parts.manager, parts.spool
+    if scope.kind == "destination" and "." not in scope.name and not _destinations(parts, scope):
+        raise EngineError(_UNKNOWN.format(target))
+    parts.state.hold(str(scope), parts.clock.time())
+    manager.holds_changed()
+    done = left = 0
+    for delivery in scope.in_hand(spool):
+        if manager.hold(delivery):
+            done += 1
+        elif delivery.state is State.ATTEMPT:
+            left += 1
+    for state in (State.WAITING, State.DUE):
+        for rows in scope.rows(spool, state=state):
+            done += len(rows)
+            spool.table.move_many(rows, State.HELD)
+            await asyncio.sleep(0)
+    yield {"deliveries": done, "in_attempt": left}
 
 
 async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
-    """End a hold."""
-    names = parts.state.holds() if target == ALL else [_named(parts, target)]
+    """End a hold; of everything: all holds."""
+    scope, manager, spool = _parsed(parts, target), parts.manager, parts.spool
+    names = parts.state.holds() if target == ALL else [str(scope)]
     known = [name for name in names if parts.state.resume(name)]
     if not known and target != ALL:
         raise EngineError(f"{target} is not held")
-    for name in known:
-        if name in parts.manager.destinations:
-            parts.manager.destinations[name].held = False
-    deliveries = [delivery for delivery in _select(parts, target, unknown_destination=True)]
-    yield await _each([d for d in deliveries if d.state is State.HELD], lambda d: _resume_one(parts, d))
+    manager.holds_changed()
+    done = 0
+    for rows in scope.rows(spool, state=State.HELD):
+        free = rows[~manager.held_still(rows)]
+        done += len(free)
+        manager.release(free, now=False)
+        await asyncio.sleep(0)
+    yield {"deliveries": done, "in_attempt": 0}
 
 
 async def bounce(parts: Parts, target: str, reason: str = "") -> AsyncIterator[Row]:
     """Fail what is queued, with a notification to the sender."""
-    yield await _settle(parts, target, lambda indexes: trouble.bounced(indexes, reason))
+    yield _ordered(parts, "bounce", target, reason)
 
 
 async def purge(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Remove what is queued; nobody is told but the event journal."""
-    yield await _settle(parts, target, trouble.purged)
+    yield _ordered(parts, "purge", target, "")
 
 
-async def _settle(parts: Parts, target: str, verdict: Verdict) -> Row:
-    def one(delivery: Delivery) -> bool:
-        if not parts.manager.seize(delivery):
-            return False
-        parts.courier.settle_by_hand(delivery, verdict)
-        return True
-
-    return await _each(_select(parts, target), one)
-
-
-def _retry_one(parts: Parts, delivery: Delivery) -> bool:
-    return delivery.state in (State.READY, State.RESOLVING) or (
-        delivery.state is State.WAITING and parts.manager.release(delivery, now=True)
-    )
-
-
-def _resume_one(parts: Parts, delivery: Delivery) -> bool:
-    held = any(parts.state.is_held(name) for name in (ALL, delivery.message.id, delivery.destination))
-    return not held and parts.manager.release(delivery)
-
-
-def _named(parts: Parts, target: str) -> str:
-    """A target as the engine writes it: a domain in lower case A-labels. Raises EngineError."""
-    if target == ALL or target in parts.spool.messages:
-        return target
+async def move(parts: Parts, target: str, relay: str) -> AsyncIterator[Row]:
+    """Send what is queued by another relay, "host:port", instead of its route; "" ends that."""
     try:
-        return domain_to_ascii(target)
-    except AddressError as exc:
-        raise EngineError(f"{target}: no queued message and no domain name") from exc
+        if relay:
+            parse_host_port(relay)
+    except ValueError as exc:
+        raise EngineError(f"relay: {exc}") from exc
+    yield _ordered(parts, "move", target, relay)
 
 
-def _select(parts: Parts, target: str, unknown_destination: bool = False) -> list[Delivery]:
-    """The live deliveries a target means. Raises EngineError when it means nothing."""
-    name = _named(parts, target)
-    if name == ALL:
-        return [delivery for name in parts.manager.destinations.values() for delivery in name.deliveries]
-    if name in parts.spool.messages:
-        return [d for d in parts.spool.messages[name].deliveries if d.state is not State.FINAL]
-    destination = parts.manager.destinations.get(name)
-    if destination is not None:
-        return list(destination.deliveries)
-    if unknown_destination and "." in name:
-        return []
-    raise EngineError(f"{target}: no queued message and no destination of that name; see `postrider queues`")
-
-
-async def _each(deliveries: list[Delivery], action: Callable[[Delivery], bool]) -> Row:
-    done = left = 0
-    for number, delivery in enumerate(deliveries, 1):
-        if action(delivery):
-            done += 1
-        elif delivery.state is State.ATTEMPT:
-            left += 1
-        if number % _SLICE == 0:
-            await asyncio.sleep(0)
+def _ordered(parts: Parts, action: str, target: str, argument: str) -> Row:
+    done, left = parts.orders.give(action, _known(parts, target), argument)
     return {"deliveries": done, "in_attempt": left}
+
+
+_UNKNOWN = "{}: no queued message and no destination of that name; see `postrider queues`"
+
+
+def _parsed(parts: Parts, target: str) -> Scope:
+    return Scope.parse(target, parts.spool)
+
+
+def _known(parts: Parts, target: str) -> Scope:
+    """A scope with something in it. Raises EngineError when there is nothing."""
+    scope = _parsed(parts, target)
+    if scope.kind == "all" or any(True for _ in scope.rows(parts.spool)) or scope.in_hand(parts.spool):
+        return scope
+    raise EngineError(_UNKNOWN.format(target))
+
+
+def _destinations(parts: Parts, scope: Scope) -> set[tuple[str, str]]:
+    """The queues that have something of it."""
+    spool = parts.spool
+    found = {(delivery.destination, delivery.via) for delivery in scope.in_hand(spool)}
+    names, vias = spool.texts["destination"], spool.texts["via"]
+    for rows in scope.rows(spool):
+        columns = spool.table.columns(rows)
+        pairs = columns["destination"].astype("u8") << np.uint64(16) | columns["via"]
+        found.update((names.text(pair >> 16), vias.text(pair & 0xFFFF)) for pair in np.unique(pairs).tolist())
+    return found

@@ -7,6 +7,7 @@ from engine.base.settings import Settings
 from engine.delivery.courier import Courier
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
+from engine.queue.orders import Orders
 from engine.routing.router import Router
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.queue_state import QueueState
@@ -25,3 +26,4 @@ class Parts:
     budget: LocalBudget
     courier: Courier
     state: QueueState
+    orders: Orders

@@ -34,6 +34,7 @@ _COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
     "resume": actions.resume,
     "bounce": actions.bounce,
     "purge": actions.purge,
+    "move": actions.move,
 }
 
 

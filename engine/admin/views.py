@@ -1,18 +1,26 @@
 """What an operator can see: status, queues, lists, one message, and why it has not gone out."""
 
-from collections.abc import AsyncIterator, Iterable
+import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
+
+import numpy as np
 
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 from engine.base.units import format_duration, format_rate
 from engine.message.address import destination_of
 from engine.message.envelope import MessageClass
+from engine.message.ids import id_time
 from engine.queue.ready import ReadyQueue
+from engine.queue.scope import Scope
 from engine.routing.plan import Plan
-from engine.storage.spool.entry import Delivery, Message, State
+from engine.storage.spool.entry import Delivery, State
+from engine.storage.tables.queue_state import ALL
 
 Row = dict[str, Any]
+#: What people call ready: due, and waiting for its turn.
+_READY = (State.READY, State.RESOLVING, State.DUE, State.LOADING)
 #: Messages that `why ADDRESS` reads, oldest first.
 _LOOK_INTO = 1000
 
@@ -20,76 +28,80 @@ _LOOK_INTO = 1000
 async def status(parts: Parts) -> AsyncIterator[Row]:
     """One row: what was accepted since the start, what became of it, and what is queued (Q2)."""
     manager, spool = parts.manager, parts.spool
-    oldest = next(iter(spool.messages.values()), None)
     now = parts.clock.time()
+    oldest = await _oldest(parts)
+    journal_files, backlog_files = spool.files
     yield {
         "node": parts.settings.node.name,
         "uptime_s": round(now - parts.started_at, 1),
         "accepting": spool.refusal() is None,
         "trouble": spool.failure,
+        "loading": spool.loading,
         **manager.tally.as_row(manager.queued()),
-        "messages": len(spool.messages),
+        "deliveries": sum(manager.counts()),
         "destinations": len(manager.destinations),
-        "oldest_s": round(now - oldest.received_at, 1) if oldest else None,
+        "oldest_s": None if oldest is None else round(now - oldest, 1),
         "connections": parts.courier.connections(),
         "orphans": manager.orphans,
+        "orders": len(parts.state.orders),
         "spool_bytes": spool.size,
+        "journal_files": journal_files,
+        "backlog_files": backlog_files,
     }
 
 
 async def queues(parts: Parts) -> AsyncIterator[Row]:
     """One row a destination: how many deliveries in which state, how old, and what limits them now."""
     now = parts.clock.time()
-    for destination in list(parts.manager.destinations.values()):
-        counts = dict.fromkeys(State, 0)
-        oldest = due = None
-        for delivery in destination.deliveries:
-            counts[delivery.state] += 1
-            received = delivery.message.received_at
-            oldest = received if oldest is None else min(oldest, received)
-            if delivery.state is State.WAITING:
-                due = delivery.due_at if due is None else min(due, delivery.due_at)
-        plan = parts.router.cached(destination.name)
+    for (name, via), figures in (await _figures(parts)).items():
+        counts = figures.counts
+        plan = parts.router.cached(name, via)
         yield {
-            "destination": destination.name,
-            "queued": len(destination.deliveries),
-            "ready": counts[State.READY] + counts[State.RESOLVING],
-            "attempt": counts[State.ATTEMPT],
-            "waiting": counts[State.WAITING],
-            "held": counts[State.HELD],
-            "oldest_s": None if oldest is None else round(now - oldest, 1),
-            "next_s": None if due is None else round(max(due - now, 0.0), 1),
+            "destination": name,
+            "via": via or None,
+            "queued": sum(counts.values()),
+            "ready": sum(counts.get(state, 0) for state in _READY),
+            "attempt": counts.get(State.ATTEMPT, 0),
+            "waiting": counts.get(State.WAITING, 0),
+            "held": counts.get(State.HELD, 0),
+            "oldest_s": round(now - figures.oldest, 1),
+            "next_s": None if figures.due is None else round(max(figures.due - now, 0.0), 1),
             "site": plan.site if isinstance(plan, Plan) else None,
             "limit": _site_limit(parts, plan) if isinstance(plan, Plan) else None,
         }
 
 
 async def listing(parts: Parts, target: str | None = None, limit: int = 100) -> AsyncIterator[Row]:
-    """One row a queued delivery of a destination, a message or all, oldest first."""
-    for delivery in _first(_deliveries(parts, target), limit):
+    """One row a queued delivery of a scope, oldest first."""
+    for delivery in await _deliveries(parts, Scope.parse(target or ALL, parts.spool), limit):
         yield _delivery_row(parts, delivery)
 
 
 async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
-    """One message: envelope, deliveries, header of the content."""
-    message = _message(parts, message_id)
-    envelope, content = await parts.spool.load(message)
+    """One message: envelope, deliveries that are not final, header of the content."""
+    deliveries = await _deliveries(parts, Scope("message", message_id), _LOOK_INTO)
+    if not deliveries:
+        raise EngineError(f"{message_id} is not queued; what became of it: `postrider events list`")
+    # What is stored by itself knows its own recipients only.
+    found = [await parts.spool.load(delivery) for delivery in deliveries]
+    envelope, content = found[0]
     header = content[: content.find(b"\r\n\r\n") + 2 or None][:65536]
     yield {
-        "id": message.id,
+        "id": envelope.id,
         "sender": envelope.sender,
         "class": MessageClass(envelope.message_class).name.lower(),
         "client": envelope.client,
         "user": envelope.user,
+        "batch": envelope.batch,
         "received_at": envelope.received_at,
         "expires_at": envelope.expires_at,
         "bytes": envelope.content_bytes,
         "deliveries": [
             {
                 **_delivery_row(parts, delivery),
-                "recipients": [envelope.recipients[index].address for index in delivery.indexes],
+                "recipients": [own.recipients[index].address for index in delivery.indexes],
             }
-            for delivery in message.deliveries
+            for delivery, (own, _) in zip(deliveries, found, strict=True)
         ],
         "header": header.decode(errors="replace").replace("\r\n", "\n"),
     }
@@ -97,17 +109,16 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
 
 async def why(parts: Parts, what: str) -> AsyncIterator[Row]:
     """Why a message, or the mail for an address, is not out yet: a row for each delivery that waits."""
-    if what in parts.spool.messages:
-        for delivery in parts.spool.messages[what].deliveries:
-            if delivery.state is not State.FINAL:
-                yield _why_row(parts, delivery)
+    found = await _deliveries(parts, Scope("message", what), _LOOK_INTO)
+    if found:
+        for delivery in found:
+            yield _why_row(parts, delivery)
         return
     if "@" not in what:
         raise EngineError(f"{what}: neither the id of a queued message nor an address; see `postrider events list`")
-    destination = parts.manager.destinations.get(destination_of(what))
-    for delivery in _first(destination.deliveries if destination else (), _LOOK_INTO):
+    for delivery in await _deliveries(parts, Scope("destination", destination_of(what)), _LOOK_INTO):
         try:
-            envelope, _ = await parts.spool.load(delivery.message)
+            envelope, _ = await parts.spool.load(delivery)
         except StorageError:
             continue
         if any(envelope.recipients[index].address.lower() == what.lower() for index in delivery.indexes):
@@ -133,7 +144,7 @@ def _delivery_row(parts: Parts, delivery: Delivery) -> Row:
         "id": delivery.message.id,
         "destination": delivery.destination,
         "class": MessageClass(delivery.message.message_class).name.lower(),
-        "state": delivery.state.name.lower(),
+        "state": "ready" if delivery.state in _READY else delivery.state.name.lower(),
         "recipients": len(delivery.indexes),
         "attempts": delivery.attempts,
         "age_s": round(now - delivery.message.received_at, 1),
@@ -146,14 +157,20 @@ def _explain(parts: Parts, delivery: Delivery) -> str:
     """What stands between this delivery and its next attempt, in one sentence."""
     match delivery.state:
         case State.HELD:
-            by_destination = parts.state.is_held(delivery.destination)
-            return f"held by an operator ({delivery.destination if by_destination else 'this message'})"
+            hold = parts.manager.held_by(delivery)
+            return f"held by an operator ({'this message' if hold is None or hold.kind == 'message' else hold})"
         case State.WAITING:
             return f"the retry schedule, after {delivery.attempts} attempts"
         case State.RESOLVING:
             return "the MX lookup is not answered yet"
         case State.ATTEMPT:
             return "none: an attempt is under way"
+        case State.SEIZED:
+            return "none: an operator's order is being carried out"
+        case State.DUE | State.LOADING:
+            plan = parts.router.cached(delivery.destination, delivery.via)
+            limit = _site_limit(parts, plan) if isinstance(plan, Plan) else "the MX lookup is not answered yet"
+            return limit or "others that came before it"
         case State.READY if isinstance(delivery.owner, ReadyQueue):
             return _site_limit(parts, delivery.owner.plan) or "none: it is next"
     return "none"
@@ -182,21 +199,77 @@ def _site_limit(parts: Parts, plan: Plan) -> str | None:
     return None
 
 
-def _message(parts: Parts, message_id: str) -> Message:
-    message = parts.spool.messages.get(message_id)
-    if message is None:
-        raise EngineError(f"{message_id} is not queued; what became of it: `postrider events list`")
-    return message
+class _Figures:
+    """Of one destination. counts: deliveries by state. oldest: when the first arrived. due: the next that waits."""
+
+    __slots__ = ("counts", "due", "oldest")
+
+    def __init__(self) -> None:
+        self.counts: dict[int, int] = {}
+        self.oldest = float("inf")
+        self.due: float | None = None
+
+    def add(self, state: int, count: int, oldest: float, due: float) -> None:
+        self.counts[state] = self.counts.get(state, 0) + count
+        self.oldest = min(self.oldest, oldest)
+        if state == State.WAITING:
+            self.due = due if self.due is None else min(self.due, due)
 
 
-def _deliveries(parts: Parts, target: str | None) -> Iterable[Delivery]:
-    if target is None:
-        return (d for m in list(parts.spool.messages.values()) for d in m.deliveries if d.state is not State.FINAL)
-    if target in parts.spool.messages:
-        return [d for d in parts.spool.messages[target].deliveries if d.state is not State.FINAL]
-    destination = parts.manager.destinations.get(target)
-    return list(destination.deliveries) if destination else []
+async def _figures(parts: Parts) -> dict[tuple[str, str], _Figures]:
+    """By destination and relay. The table is gone through a slab at a time, by comparisons of whole columns."""
+    spool = parts.spool
+    names, vias = spool.texts["destination"], spool.texts["via"]
+    found: dict[tuple[str, str], _Figures] = {}
+    for delivery in spool.in_hand:
+        if delivery.state is not State.FINAL:
+            figures = found.setdefault((delivery.destination, delivery.via), _Figures())
+            figures.add(delivery.state, 1, delivery.message.received_at, delivery.due_at)
+    for rows in spool.table.select():
+        columns = spool.table.columns(rows, ("destination", "via", "state", "id", "due_at"))
+        group = (
+            columns["destination"].astype("u8") << np.uint64(24)
+            | columns["via"].astype("u8") << np.uint64(8)
+            | columns["state"]
+        )
+        order = np.argsort(group, kind="stable")
+        keys, starts, counts = np.unique(group[order], return_index=True, return_counts=True)
+        oldest = np.minimum.reduceat(columns["id"][order], starts)
+        due = np.minimum.reduceat(columns["due_at"][order], starts)
+        for key, count, first, next_due in zip(
+            keys.tolist(), counts.tolist(), oldest.tolist(), due.tolist(), strict=True
+        ):
+            figures = found.setdefault((names.text(key >> 24), vias.text(key >> 8 & 0xFFFF)), _Figures())
+            figures.add(key & 0xFF, count, id_time(first), next_due)
+        await asyncio.sleep(0)
+    return dict(sorted(found.items()))
 
 
-def _first(deliveries: Iterable[Delivery], count: int) -> list[Delivery]:
-    return [delivery for delivery, _ in zip(deliveries, range(count), strict=False)]
+async def _oldest(parts: Parts) -> float | None:
+    """When the oldest queued message arrived."""
+    spool = parts.spool
+    oldest = min((d.message.received_at for d in spool.in_hand if d.state is not State.FINAL), default=None)
+    for slab in spool.table.slabs:
+        live = slab["state"] != State.STORING
+        if live.any():
+            first = id_time(int(slab["id"][live].min()))
+            oldest = first if oldest is None else min(oldest, first)
+        await asyncio.sleep(0)
+    return oldest
+
+
+async def _deliveries(parts: Parts, scope: Scope, most: int) -> list[Delivery]:
+    """The oldest deliveries of a scope, read from disk where they are not in hand."""
+    spool = parts.spool
+    rows = np.zeros(0, dtype=np.uint32)
+    ids = np.zeros(0, dtype=np.uint64)
+    for found in scope.rows(spool):
+        rows = np.concatenate([rows, found])
+        ids = np.concatenate([ids, spool.table.columns(found, ("id",))["id"]])
+        if len(rows) > most:
+            first = np.argsort(ids, kind="stable")[:most]
+            rows, ids = rows[first], ids[first]
+        await asyncio.sleep(0)
+    in_hand = [delivery for delivery in scope.in_hand(spool) if delivery.state is not State.FINAL]
+    deliveries = in_hand + await spool.peek(rows)
+    return sorted(deliveries, key=lambda delivery: (delivery.message.id, delivery.number))[:most]

@@ -56,9 +56,13 @@ class Intake(_Table, frozen=True):
 
 
 class SpoolSettings(_Table, frozen=True):
-    segment_bytes: Size = Size(64 << 20)  #: a journal segment is closed at this size
-    hot_bytes: Size = Size(32 << 20)  #: contents kept in memory between acceptance and first attempt
+    segment_bytes: Size = Size(64 << 20)  #: a file is closed at this size
+    journal_files: int = 4  #: more than so many, and what lives in the oldest moves to its destination's segments
+    move_rate: Size = Size(64 << 20)  #: bytes a second that are moved; 0: no limit
+    hot_bytes: Size = Size(32 << 20)  #: contents kept in memory before an attempt
     min_free: float = 0.10  #: fraction of free space and inodes below which intake answers 452
+    max_memory: Size = Size(0)  #: of this process; 0: what its control group or the machine has
+    memory_guard: float = 0.75  #: fraction of max_memory above which intake answers 452
 
 
 class Resolver(_Table, frozen=True):

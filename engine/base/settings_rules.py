@@ -249,7 +249,10 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Intake, "max_command_bytes"): _at_least(512),  # RFC 5321 4.5.3.1.4
     (Intake, "max_auth_bytes"): _at_least(512),
     (SpoolSettings, "segment_bytes"): _at_least(4096),
+    (SpoolSettings, "move_rate"): _or_zero,
     (SpoolSettings, "hot_bytes"): _or_zero,
+    (SpoolSettings, "max_memory"): _or_zero,
+    (SpoolSettings, "memory_guard"): _fraction,
     (SpoolSettings, "min_free"): _fraction,
     (Resolver, "nameservers"): _nameservers,
     (Resolver, "min_ttl"): _or_zero,

@@ -1,4 +1,5 @@
-"""What is queued and why, and what to do about it: status, queues, list, show, why; retry, hold, resume, bounce, purge.
+"""What is queued and why: status, queues, list, show, why; and what to do about it: retry, hold, resume,
+bounce, purge, move.
 
 All of them ask the running daemon over the Unix socket in its data directory.
 """
@@ -14,6 +15,7 @@ from engine.base.units import format_duration
 from engine.cli.common import Commands, add_config, add_json, print_json, print_rows, settings_of
 from engine.storage.tables.queue_state import ALL
 
+_TARGET = "a message id, a domain, or tenant:LOGIN, batch:NAME, class:transactional, class:bulk"
 _QUEUE_COLUMNS = ("destination", "queued", "ready", "attempt", "waiting", "held", "oldest_s", "next_s", "limit")
 _LIST_COLUMNS = ("id", "destination", "class", "state", "recipients", "attempts", "age_s", "next_s", "last")
 
@@ -23,7 +25,7 @@ def register(commands: Commands) -> None:
     _view(commands, "status", "what was accepted, what became of it, what is queued", _status)
     _view(commands, "queues", "one line a destination", _queues)
     parser = _view(commands, "list", "one line a queued delivery", _list)
-    parser.add_argument("target", nargs="?", metavar="ID|DOMAIN")
+    parser.add_argument("target", nargs="?", metavar="TARGET", help=_TARGET)
     parser.add_argument("-n", "--limit", type=int, default=100, help="at most that many (100)")
     parser = _view(commands, "show", "one message: envelope, deliveries, header", _show)
     parser.add_argument("id", metavar="ID")
@@ -35,6 +37,8 @@ def register(commands: Commands) -> None:
     parser = _action(commands, "bounce", "fail what is queued and tell the senders")
     parser.add_argument("--reason", help="what the senders are told")
     _action(commands, "purge", "remove what is queued; nobody is told")
+    parser = _action(commands, "move", "send what is queued by another relay instead of its route")
+    parser.add_argument("--relay", required=True, metavar="HOST:PORT", help='the relay; "" for the route again')
 
 
 def _view(commands: Commands, name: str, text: str, run: Any) -> argparse.ArgumentParser:
@@ -48,7 +52,7 @@ def _view(commands: Commands, name: str, text: str, run: Any) -> argparse.Argume
 def _action(commands: Commands, name: str, text: str) -> argparse.ArgumentParser:
     parser = _view(commands, name, text, _act)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("target", nargs="?", metavar="ID|DOMAIN")
+    which.add_argument("target", nargs="?", metavar="TARGET", help=_TARGET)
     which.add_argument("--all", action="store_true", help="every queue")
     parser.set_defaults(command=name)
     return parser
@@ -110,12 +114,12 @@ def _why(args: argparse.Namespace) -> int:
 
 
 def _act(args: argparse.Namespace) -> int:
-    extra = {"reason": args.reason} if getattr(args, "reason", None) else {}
+    extra = {name: value for name in ("reason", "relay") if (value := getattr(args, name, None)) is not None}
     for row in _rows(args, args.command, target=ALL if args.all else args.target, **extra):
         if args.json:
             print_json([row])
         else:
-            left = f"; {row['in_attempt']} were in an attempt and were left" if row["in_attempt"] else ""
+            left = f"; {row['in_attempt']} are in an attempt, and have their turn after it" if row["in_attempt"] else ""
             print(f"{args.command}: {row['deliveries']} deliveries{left}")
     return 0
 

@@ -31,6 +31,7 @@ from engine.net.resolver import Resolver
 from engine.net.stream import TlsContexts, connect
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
+from engine.queue.orders import Orders
 from engine.routing.router import Router
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
@@ -44,8 +45,8 @@ log = logging.getLogger(__name__)
 STOP_S = 27.0
 #: How often free space is measured, learned throttles are saved, expired DNS and event files forgotten.
 UPKEEP_S = 5.0
-#: A sweep looks at every delivery: every two seconds, or so seldom that it costs under 1 % of the time.
-SWEEP_S, SWEEP_PER_DELIVERY_S = 2.0, 0.0002
+#: A sweep looks at everything: every two seconds, or so seldom that it costs under 1 % of the time.
+SWEEP_S, SWEEP_PER_ROW_S = 2.0, 0.000_002
 
 
 class Worker:
@@ -62,7 +63,7 @@ class Worker:
             events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep
         )
         self._spool = Spool(
-            data_dir / "spool" / str(number) / "journal",
+            data_dir / "spool" / str(number),
             settings.spool,
             self._events,
             metrics,
@@ -95,7 +96,10 @@ class Worker:
             contexts=TlsContexts(),
             open_stream=partial(connect, outbox=self._outbox),
         )
-        self._courier = Courier(self._kit)
+        self._courier = courier = Courier(self._kit)
+        self._orders = Orders(
+            self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}
+        )
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line)
         self._parts = Parts(
             settings=settings,
@@ -107,6 +111,7 @@ class Worker:
             budget=self._budget,
             courier=self._courier,
             state=self._state,
+            orders=self._orders,
         )
         self._admin = AdminServer(self._parts, data_dir)
         self._listeners = Listeners(
@@ -121,7 +126,7 @@ class Worker:
         self._manager.start(self._courier)
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
-        for work in (self._keep_up(), self._keep_sweeping()):
+        for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
             self._upkeep.append(asyncio.get_running_loop().create_task(work))
 
     async def reload(self, settings: Settings) -> None:
@@ -175,18 +180,23 @@ class Worker:
         if settings.node.name != self.settings.node.name:
             raise EngineError("a new node name needs a restart")
 
+    async def _load_backlog(self) -> None:
+        """The old generation, and then what an operator ordered before the stop."""
+        await self._try(self._manager.load_backlog)
+        self._orders.start()
+
     async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(UPKEEP_S)
-            await self._try(self._spool.look_at_disk)
-            await self._try(self._spool.compact)
+            await self._try(self._spool.measure)
+            await self._try(self._spool.work)
             await self._try(self._spool.sync_events)
             await self._try(self._remember)
 
     async def _keep_sweeping(self) -> None:
         while True:
             await self._try(self._manager.sweep)
-            await asyncio.sleep(max(SWEEP_S, sum(self._manager.counts) * SWEEP_PER_DELIVERY_S))
+            await asyncio.sleep(max(SWEEP_S, len(self._spool.table) * SWEEP_PER_ROW_S))
 
     def _remember(self) -> None:
         self._manager.remember()
@@ -209,7 +219,7 @@ class Worker:
         metrics, manager = self.metrics, self._manager
         for state in State:
             if state not in (State.STORING, State.FINAL):
-                metrics.queued.labels(state.name.lower()).set(manager.counts[state])
+                metrics.queued.labels(state.name.lower()).set(manager.last_counts[state])
         metrics.oldest.set(self.clock.time() - manager.oldest_at if manager.oldest_at is not None else 0)
         metrics.orphans.set(manager.orphans)
         metrics.spool_bytes.set(self._spool.size)

@@ -160,7 +160,7 @@ class Agent:
         try:
             message = delivery.message
             try:
-                envelope, content = message.hot or await kit.spool.load(message)
+                envelope, content = message.hot or await kit.spool.load(delivery)
             except StorageError as exc:
                 kit.settlement.put_off(delivery, str(exc))
                 return

@@ -73,6 +73,19 @@ class Courier:
         """An operator's word on a delivery the manager has seized; it needs no content, which may be damaged."""
         self._send_out(_Errand(delivery, verdict, by_hand=True))
 
+    def bounce(self, delivery: Delivery, reason: str) -> None:
+        """An operator's word on a delivery that was seized: fail it, and tell its sender."""
+        self.settle_by_hand(delivery, lambda indexes: trouble.bounced(indexes, reason))
+
+    def purge(self, delivery: Delivery, _: str = "") -> None:
+        """An operator's word on a delivery that was seized: remove it."""
+        self.settle_by_hand(delivery, trouble.purged)
+
+    async def catch_up(self) -> None:
+        """Return when no errand is left."""
+        while self._runners:
+            await asyncio.wait(list(self._runners))
+
     async def stop(self, within_s: float) -> None:
         """Begin nothing new; give what is in flight that long, then cut it off and record what became of it."""
         for task, agent in self._agents.items():
@@ -127,7 +140,7 @@ class Courier:
     async def _run(self, errand: _Errand) -> None:
         delivery, settlement = errand.delivery, self._kit.settlement
         try:
-            envelope, content = await self._kit.spool.load(delivery.message)
+            envelope, content = await self._kit.spool.load(delivery)
         except StorageError as exc:
             if not errand.by_hand:
                 settlement.put_off(delivery, str(exc))

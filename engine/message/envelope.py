@@ -52,3 +52,4 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     client: str = ""
     user: str = ""
     header_from: str = ""  #: domain of the From header, lower case: picks the DKIM key without another parse
+    batch: str = ""  #: what the client calls the mailing this belongs to

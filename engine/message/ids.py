@@ -31,6 +31,23 @@ def _from_base62(text: str) -> int:
     return number
 
 
+def split_id(message_id: str) -> tuple[int, str]:
+    """An id as a number that sorts as ids do, below 2**60, and its node. Raises ValueError: not an id."""
+    if len(message_id) != 14:
+        raise ValueError(f"{message_id} is not a message id")
+    return _from_base62(message_id[:8]) << 12 | _from_base62(message_id[12:]), message_id[8:12]
+
+
+def join_id(packed: int, node: str) -> str:
+    """The id that `split_id` took apart."""
+    return _base62(packed >> 12, 8) + node + _base62(packed & 0xFFF, 2)
+
+
+def id_time(packed: int) -> float:
+    """When the message of a packed id was accepted, in unix seconds; a burst may be some milliseconds ahead."""
+    return (packed >> 12) / 1000
+
+
 class IdSource:
     """Makes ids. `last`: the highest id ever given out by this spool, from recovery, or ""."""
 

@@ -1,7 +1,8 @@
 """The ready queue of one source and site: deliveries that are due and wait for a connection.
 
-Transactional before bulk; within a class, first come, first served. A queue of a closed site keeps its deliveries
-and sleeps until the site opens: closing costs the same for ten deliveries and for ten thousand.
+Transactional before bulk; within a class, first come, first served. Only what is next is in memory; the rest is the
+stock of the destinations that feed the queue, on disk, read ahead of need (larder.py). What waits for a closed site
+goes back to the stock, and the queue sleeps until the site opens.
 
 The queues of a site share its window, those of a provider its leases. None keeps an idle connection that another
 wants, and an agent whose connection has carried its share makes room.
@@ -10,18 +11,19 @@ wants, and an agent whose connection has carried its share makes room.
 import asyncio
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Iterable
 from typing import Protocol
 
 from engine.base.clock import Clock
 from engine.message.envelope import MessageClass
 from engine.queue.budget import Budget, Lease
+from engine.queue.stock import Destination
 from engine.queue.throttle import Throttle
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import Delivery, State
 
-#: What expires while a site is closed is looked for at most so often: each look goes through the whole queue.
-_EXPIRY_STEP_S = 1.0
+#: Deliveries of one queue in memory: more are not pushed, and fewer than half of it make it read on.
+READ_AHEAD = 256
 
 #: What makes two destinations share connections: source, site, limits, TLS need, credentials.
 ReadyKey = tuple[str, str, str, str, tuple[str, str] | None]
@@ -42,12 +44,25 @@ class Courier(Protocol):
     def attempt(self, queue: "ReadyQueue", lease: Lease) -> None:
         """Hold a connection and deliver from `queue` until it is empty; then release the lease."""
 
-    def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
-        """The delivery expired without another attempt: settle it so. reason: why its site is closed."""
+
+class Store(Protocol):
+    """Where a queue's deliveries are when they are not in memory (the manager). Every call returns at once."""
+
+    def want(self, queue: "ReadyQueue") -> None:
+        """Read some of its stock, and push it."""
+
+    def put_down(self, deliveries: Iterable[Delivery]) -> None:
+        """These go back to the stock of their destinations, in front."""
+
+    def route_again(self, queue: "ReadyQueue") -> None:
+        """Its plan holds no longer: take everything away (`drain`, `feeders`), and find it another place."""
 
 
 class ReadyQueue:
-    """See above. Made by the manager; agents call `take`, `wait` and `left`."""
+    """See above. Made by the manager; agents call `take`, `wait` and `left`.
+
+    feeders: destinations with stock for this queue, the next one first. reading: a batch of it is being read.
+    """
 
     def __init__(
         self,
@@ -57,13 +72,12 @@ class ReadyQueue:
         budget: Budget,
         courier: Courier,
         clock: Clock,
-        stale: "Callable[[ReadyQueue], None]",
+        store: Store,
     ) -> None:
-        """siblings: all queues of the site, this one included once it is added; they share the throttle.
-
-        stale: called when this queue wakes up and its plan holds no longer; it takes the deliveries away (`drain`).
-        """
-        self._stale = stale
+        """siblings: all queues of the site, this one included once it is added; they share the throttle."""
+        self._store = store
+        self.feeders: dict[Destination, None] = {}
+        self.reading = False
         self.siblings = siblings
         self.plan = plan  #: the newest; hosts and limits may change while deliveries wait
         self.throttle = throttle
@@ -77,7 +91,6 @@ class ReadyQueue:
         self._waits_for_budget = False
         self._timer: asyncio.TimerHandle | None = None
         self._wake_at = math.inf
-        self._first_expiry = math.inf  #: of what was queued at the last look
         self._permit_at = 0.0  #: of a permit that was given for later than it was worth an agent's waiting
         self._closed = False
         self.agents = 0
@@ -89,12 +102,47 @@ class ReadyQueue:
     @property
     def unused(self) -> bool:
         """Nothing queued and nobody working: the manager may forget this queue."""
-        return not self.agents and not len(self)
+        return not self.agents and not len(self) and not self.feeders and not self.reading
 
     @property
     def hungry(self) -> bool:
         """More is queued than agents come for, and the site takes it."""
         return not self._closed and len(self) > self._coming and self.throttle.window(self._clock.time()) > 0
+
+    @property
+    def takes_more(self) -> bool:
+        """A delivery that is in memory may stay there: nothing stands before it on disk, and there is room."""
+        return not self.feeders and len(self) < READ_AHEAD and self.throttle.closed_until <= self._clock.time()
+
+    def feed(self, destination: Destination) -> None:
+        """The destination has stock for this queue."""
+        self.feeders[destination] = None
+        self.restock()
+
+    def restock(self) -> None:
+        """Read on if little is left in memory and the site takes it."""
+        if (
+            self.feeders
+            and len(self) < READ_AHEAD // 2
+            and not self._closed
+            and self.throttle.window(self._clock.time()) > 0
+        ):
+            self._store.want(self)
+        elif self.feeders:
+            self.pump()
+
+    def take_stock(self) -> list[int]:
+        """Rows to read now: a batch, from one destination after the other. Few for a queue without a connection."""
+        most = READ_AHEAD - len(self) if self.agents else min(READ_AHEAD // 4, 2 * self.plan.limits.connections)
+        rows: list[int] = []
+        for destination in list(self.feeders):
+            del self.feeders[destination]
+            rows += destination.take(most - len(rows))
+            if destination.stocked:
+                self.feeders[destination] = None
+            if len(rows) >= most:
+                break
+        return rows
 
     def push(self, delivery: Delivery) -> None:
         delivery.state, delivery.owner = State.READY, self
@@ -109,6 +157,8 @@ class ReadyQueue:
         if delivery is not None:
             delivery.state = State.ATTEMPT
             self.pump()  # what is left may be worth another connection
+        if self.feeders and len(self) < READ_AHEAD // 2:
+            self._store.want(self)
         return delivery
 
     def permit(self, now: float) -> float:
@@ -182,11 +232,15 @@ class ReadyQueue:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-            self.pump()
+            self._wake()
 
     def pump(self) -> None:
         """Wake or start agents for what is queued, as far as throttle and budget allow."""
-        if self._closed or len(self) <= self._coming:
+        if self._closed:
+            return
+        if len(self) <= self._coming:
+            if self.feeders and self.throttle.window(self._clock.time()) == 0:
+                self._sleep()
             return
         # The connection used last is the one least likely to be closed, and the others may end.
         if self._idle and self._wake_idle(-1, True):
@@ -236,22 +290,16 @@ class ReadyQueue:
         return False
 
     def _sleep(self) -> None:
-        """Until the site opens, or until something that waits for it expires."""
+        """Until the site opens. Nothing of it stays in memory."""
+        self._store.put_down(self.drain())
+        wake_at = self.throttle.closed_until
+        if self._timer is not None and wake_at < self._wake_at:
+            self._timer.cancel()
+            self._timer = None
         if self._timer is None:
-            self._wake_at = math.inf
-            self._give_up_expired()
-        # What came since the last look stands at the end.
-        newest = min((queue[-1].message.expires_at for queue in self._classes if queue), default=None)
-        if newest is None:
-            return
-        now = self._clock.time()
-        expiry = max(min(newest, self._first_expiry), now + _EXPIRY_STEP_S)
-        wake_at = min(self.throttle.closed_until, expiry)
-        if wake_at < self._wake_at:
-            if self._timer is not None:
-                self._timer.cancel()
             self._wake_at = wake_at
-            self._timer = asyncio.get_running_loop().call_later(max(wake_at - now, 0.0), self._wake)
+            delay = max(wake_at - self._clock.time(), 0.0)
+            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
 
     def _wake_in(self, seconds: float) -> None:
         """Sleep until a permit holds."""
@@ -261,30 +309,17 @@ class ReadyQueue:
 
     def _wake(self) -> None:
         self._timer = None
-        if self.plan.expires_at <= self._clock.monotonic() and not self._closed:
-            self._stale(self)
+        if self._closed:
+            return
+        if self.plan.expires_at <= self._clock.monotonic():
+            self._store.route_again(self)
         else:
             self.pump()
+            self.restock()
 
     def drain(self) -> list[Delivery]:
-        """Take everything out of the queue; the caller finds it another place."""
+        """Take everything out of memory; the caller finds it another place."""
         deliveries = [d for queue in self._classes for d in queue if d.state is State.READY and d.owner is self]
         for queue in self._classes:
             queue.clear()
         return deliveries
-
-    def _give_up_expired(self) -> None:
-        """Look at all that is queued: what is past its expiry leaves, and the next expiry is noted."""
-        now = self._clock.time()
-        self._first_expiry = math.inf
-        for queue in self._classes:
-            for _ in range(len(queue)):
-                delivery = queue.popleft()
-                if delivery.state is not State.READY or delivery.owner is not self:
-                    continue  # an operator took it away
-                if delivery.message.expires_at > now:
-                    queue.append(delivery)
-                    self._first_expiry = min(self._first_expiry, delivery.message.expires_at)
-                else:
-                    delivery.state = State.ATTEMPT
-                    self._courier.give_up(delivery, self.plan.provider, self.throttle.reason)

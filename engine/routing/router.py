@@ -36,20 +36,21 @@ class Router:
         self._rules = _Rules(settings)
         self._plans: dict[str, Plan | NoRoute] = {}
 
-    def cached(self, destination: str) -> Plan | NoRoute | None:
-        """What is known of this destination and still holds."""
-        plan = self._plans.get(destination)
+    def cached(self, destination: str, via: str = "") -> Plan | NoRoute | None:
+        """What is known of this destination and still holds. via: the relay that an operator chose instead."""
+        plan = self._plans.get(_key(destination, via))
         return plan if plan is not None and plan.expires_at > self._clock.monotonic() else None
 
-    async def resolve(self, destination: str) -> Plan | NoRoute:
+    async def resolve(self, destination: str, via: str = "") -> Plan | NoRoute:
         """Where mail for this destination goes now. destination: as `message.address.destination_of` writes it."""
-        found = self.cached(destination)
+        found = self.cached(destination, via)
         if found is not None:
             return found
         rules, plans = self._rules, self._plans
-        found = await rules.plan(destination, self._dns, self._clock)
-        plans.pop(destination, None)
-        plans[destination] = found
+        found = await rules.plan(destination, via, self._dns, self._clock)
+        key = _key(destination, via)
+        plans.pop(key, None)
+        plans[key] = found
         if len(plans) > rules.settings.resolver.cache_entries:
             del plans[next(iter(plans))]
         return found
@@ -64,9 +65,14 @@ class Router:
         self._rules = _Rules(settings)
         self._plans = {}  # a new one: what is being resolved still writes to the old
 
-    def forget(self, destination: str) -> None:
+    def forget(self, destination: str, via: str = "") -> None:
         """Ask DNS again next time, as far as the resolver's own cache allows."""
-        self._plans.pop(destination, None)
+        self._plans.pop(_key(destination, via), None)
+
+
+def _key(destination: str, via: str) -> str:
+    """In the table of plans; a destination has no space in it."""
+    return f"{destination} {via}" if via else destination
 
 
 class _Rules:
@@ -80,8 +86,8 @@ class _Rules:
         self._providers = ProviderTable(settings.provider)
         self._own = OwnHosts(settings.node.name, settings.listener, settings.routing.port)
 
-    async def plan(self, destination: str, dns: Lookup, clock: Clock) -> Plan | NoRoute:
-        route = self.routes.find(destination)
+    async def plan(self, destination: str, via: str, dns: Lookup, clock: Clock) -> Plan | NoRoute:
+        route = self.routes.by_way_of(via) if via else self.routes.find(destination)
         if route is not None and route.relay is not None:
             return await self._to_relay(destination, route, route.relay, dns, clock)
         if destination.startswith("["):

@@ -68,6 +68,14 @@ class StaticRoutes:
         """The first route that matches."""
         return next((route for route in self._routes if route.matches(destination)), None)
 
+    def by_way_of(self, relay: str) -> StaticRoute:
+        """The route to this relay: as a [[route]] has it, or without login. Raises ValueError: not "host:port"."""
+        known = next((route for route in self._routes if route.row.relay == relay), None)
+        if known is not None:
+            return known
+        row = Route(domain="*", relay=relay)
+        return StaticRoute(row=row, relay=parse_host_port(relay), credentials=None, source=self.source)
+
 
 def relay_limits(route: StaticRoute) -> Limits:
     """What a relay may be asked to take: as the route says, else generous."""

@@ -1,10 +1,14 @@
-"""What memory knows of a stored message and its deliveries: where it lies and when it is due, never its bytes."""
+"""A message and its deliveries while somebody has them in hand; otherwise a delivery is a row (table.py)."""
 
 import enum
+from collections.abc import Callable
 from typing import Any
 
 from engine.message.envelope import Envelope
-from engine.storage.spool.journal import Segment
+from engine.storage.spool.segment import Segment, place_of
+
+#: destination, indexes, due_at, attempts, unknowns, notices, last.
+Snapshot = list[Any]
 
 
 class State(enum.IntEnum):
@@ -17,13 +21,16 @@ class State(enum.IntEnum):
     ATTEMPT = 4
     HELD = 5  #: by an operator
     FINAL = 6
+    DUE = 7  #: a row whose time has come; it is read when its site can take it
+    LOADING = 8  #: a row that is being read
+    SEIZED = 9  #: a row that an operator's order will settle
 
 
 class Message:
-    """One stored message. hot: envelope and content while they are still in memory."""
+    """One stored message. hot: envelope and content while they are in memory. in_hand: deliveries that are objects."""
 
     __slots__ = (
-        "deliveries", "expires_at", "hot", "id", "length", "live", "message_class", "offset", "received_at", "segment",
+        "batch", "expires_at", "hot", "hot_bytes", "id", "in_hand", "message_class", "received_at", "tenant",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope) -> None:
@@ -31,12 +38,11 @@ class Message:
         self.message_class = envelope.message_class
         self.received_at = envelope.received_at
         self.expires_at = envelope.expires_at
-        self.deliveries: tuple[Delivery, ...] = ()
-        self.live = 0  #: deliveries that are not final
-        self.segment: Segment
-        self.offset = 0
-        self.length = 0  #: bytes of its frame
+        self.tenant = envelope.user
+        self.batch = envelope.batch
         self.hot: tuple[Envelope, bytes] | None = None
+        self.hot_bytes = 0
+        self.in_hand = 0
 
 
 class Delivery:
@@ -44,12 +50,18 @@ class Delivery:
 
     indexes: recipients (positions in the envelope) that are not final yet. due_at: unix seconds. unknowns: those for
     whom an attempt ended without a reply to the end of data (D3). notices: 1 when the sender was told of the delay.
-    last: the last reply or trouble, for people. owner: the queue that has it now (Q4).
+    last: the last reply or trouble, for people. via: the relay an operator sent it to, instead of its route.
+    owner: the queue that has it now (Q4).
+
+    Where it lies on disk: segment, offset and length of the frame with the message; content_file: the number of the
+    file with the content if that lies elsewhere, else 0; state_place: of the newest record of its state (0: the frame
+    with the message); frame: the number of that record. unsettled: outcomes on their way to the journal; then: what to
+    do when they are there.
     """
 
     __slots__ = (
-        "attempts", "destination", "due_at", "indexes", "last", "message", "notices", "number", "owner", "state",
-        "unknowns",
+        "attempts", "content_file", "destination", "due_at", "frame", "indexes", "last", "length", "message", "notices",
+        "number", "offset", "owner", "segment", "state", "state_place", "then", "unknowns", "unsettled", "via",
     )  # fmt: skip
 
     def __init__(self, message: Message, number: int, destination: str, indexes: tuple[int, ...]) -> None:
@@ -62,20 +74,29 @@ class Delivery:
         self.unknowns: tuple[int, ...] = ()
         self.notices = 0
         self.last = ""
+        self.via = ""
         self.state = State.STORING
         self.owner: object = None
+        self.segment: Segment
+        self.offset = 0
+        self.length = 0
+        self.content_file = 0
+        self.state_place = 0
+        self.frame = 0
+        self.unsettled = 0
+        self.then: Callable[[Delivery], None] | None = None
+
+    @property
+    def place(self) -> int:
+        return place_of(self.segment.number, self.offset)
 
     def snapshot(self) -> list[Any]:
-        """What a MESSAGE frame keeps of it; `restore` reads it."""
+        """What frames keep of its state; `restore` reads it."""
         return [
             self.destination, self.indexes, self.due_at, self.attempts, self.unknowns, self.notices, self.last,
         ]  # fmt: skip
 
-    @staticmethod
-    def restore(message: Message, number: int, snapshot: list[Any]) -> "Delivery":
-        destination, indexes, due_at, attempts, unknowns, notices, last = snapshot
-        delivery = Delivery(message, number, destination, tuple(indexes))
-        delivery.due_at, delivery.attempts, delivery.unknowns = due_at, attempts, tuple(unknowns)
-        delivery.notices, delivery.last = notices, last
-        delivery.state = State.WAITING if delivery.indexes else State.FINAL
-        return delivery
+    def restore(self, snapshot: Snapshot) -> None:
+        """Take up the state that `snapshot` told."""
+        _, indexes, self.due_at, self.attempts, unknowns, self.notices, self.last = snapshot
+        self.indexes, self.unknowns = tuple(indexes), tuple(unknowns)

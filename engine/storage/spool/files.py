@@ -18,9 +18,12 @@ class Files(Protocol):
     """What the spool asks of a disk. Every call raises StorageError and nothing else."""
 
     def create(self, path: Path) -> int:
-        """A new file (it must not exist), its directory entry durable; its descriptor."""
+        """A new file (it must not exist), its directory entry durable; its descriptor, for appending."""
 
-    def write(self, descriptor: int, pieces: Sequence[bytes]) -> None:
+    def open(self, path: Path) -> int:
+        """A file that exists, for appending; its descriptor."""
+
+    def write(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
         """Append all pieces; a short write is carried on with."""
 
     def sync(self, descriptor: int) -> None:
@@ -30,10 +33,23 @@ class Files(Protocol):
 
     def close(self, descriptor: int) -> None: ...
 
-    def unlink(self, path: Path) -> None: ...
+    def unlink(self, path: Path) -> None:
+        """Remove a file, durably: what is removed later is not gone before it."""
 
-    def read(self, path: Path, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes."""
+    def read(self, path: Path, offset: int = 0, length: int | None = None) -> bytes:
+        """Exactly `length` bytes; without, all from the offset on."""
+
+    def size(self, path: Path) -> int | None:
+        """Bytes of a file; None: there is none."""
+
+    def names(self, directory: Path) -> list[str]:
+        """What is in a directory, sorted; nothing if there is none."""
+
+    def make_directory(self, path: Path) -> None:
+        """A directory, its entry durable; it may exist."""
+
+    def remove_directory(self, path: Path) -> None:
+        """An empty directory; one that is not empty stays."""
 
     def free(self, path: Path) -> tuple[float, float]:
         """Fractions of free bytes and inodes, as an unprivileged process sees them."""
@@ -51,7 +67,13 @@ class DiskFiles:
             raise StorageError(f"cannot create {path}: {exc.strerror}") from exc
         return descriptor
 
-    def write(self, descriptor: int, pieces: Sequence[bytes]) -> None:
+    def open(self, path: Path) -> int:
+        try:
+            return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC)
+        except OSError as exc:
+            raise StorageError(f"cannot open {path}: {exc.strerror}") from exc
+
+    def write(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
         try:
             for start in range(0, len(pieces), _MAX_PIECES):
                 _write_all(descriptor, pieces[start : start + _MAX_PIECES])
@@ -79,21 +101,56 @@ class DiskFiles:
     def unlink(self, path: Path) -> None:
         try:
             path.unlink()
+            sync_directory(path.parent)
         except OSError as exc:
             raise StorageError(f"cannot remove {path}: {exc.strerror}") from exc
 
-    def read(self, path: Path, offset: int, length: int) -> bytes:
+    def read(self, path: Path, offset: int = 0, length: int | None = None) -> bytes:
         try:
             descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
             try:
-                data = os.pread(descriptor, length, offset)
+                wanted = os.fstat(descriptor).st_size - offset if length is None else length
+                data = os.pread(descriptor, wanted, offset) if wanted > 0 else b""
+                while len(data) < wanted and (more := os.pread(descriptor, wanted - len(data), offset + len(data))):
+                    data += more
             finally:
                 os.close(descriptor)
         except OSError as exc:
             raise StorageError(f"cannot read {path}: {exc.strerror}") from exc
-        if len(data) != length:
+        if len(data) != wanted:
             raise StorageError(f"{path} is shorter than its index says")
         return data
+
+    def size(self, path: Path) -> int | None:
+        try:
+            return os.stat(path, follow_symlinks=False).st_size
+        except FileNotFoundError:
+            return None
+        except OSError as exc:
+            raise StorageError(f"cannot look at {path}: {exc.strerror}") from exc
+
+    def names(self, directory: Path) -> list[str]:
+        try:
+            return sorted(os.listdir(directory))
+        except FileNotFoundError:
+            return []
+        except OSError as exc:
+            raise StorageError(f"cannot list {directory}: {exc.strerror}") from exc
+
+    def make_directory(self, path: Path) -> None:
+        try:
+            if not path.is_dir():
+                path.mkdir(mode=0o700)
+                sync_directory(path.parent)
+        except OSError as exc:
+            raise StorageError(f"cannot make {path}: {exc.strerror}") from exc
+
+    def remove_directory(self, path: Path) -> None:
+        try:
+            if not os.listdir(path):
+                path.rmdir()
+        except OSError as exc:
+            raise StorageError(f"cannot remove {path}: {exc.strerror}") from exc
 
     def free(self, path: Path) -> tuple[float, float]:
         try:
@@ -113,7 +170,7 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def _write_all(descriptor: int, pieces: Sequence[bytes]) -> None:
+def _write_all(descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
     left = sum(map(len, pieces)) - os.writev(descriptor, pieces)
     if left:
         rest = memoryview(b"".join(pieces))[-left:]

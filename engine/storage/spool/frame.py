@@ -21,6 +21,8 @@ import msgpack  # type: ignore[import-untyped]  # ships no types
 from crc32c import crc32c
 
 MAGIC = b"PsF1"
+#: First field of every header. A reader that finds another refuses the file: it is of a later program.
+VERSION = 1
 _PREFIX = struct.Struct("<4sBBHIIQII")
 _CRC = struct.Struct("<I")
 PREFIX_BYTES = _PREFIX.size + _CRC.size
@@ -35,6 +37,11 @@ class FrameType(enum.IntEnum):
     SEGMENT = 1  #: first frame of a file: whose it is, and which tails of older files were abandoned (S4)
     MESSAGE = 2  #: a message with its deliveries and their states; a later one of the same id replaces it
     OUTCOME = 3  #: what happened to recipients of one delivery, and when it is due again
+    STORED = 4  #: a message for one destination, in the segment of that destination
+    STATE = 5  #: a newer state of a STORED message, in the side file
+    DEAD = 6  #: STORED messages that are final, in the side file
+    CONTENT = 7  #: a content that several STORED messages share
+    INDEX = 8  #: what a start must know of a segment
 
 
 class Frame(NamedTuple):
@@ -56,7 +63,7 @@ class Damage(NamedTuple):
     torn: bool
 
 
-def encode(salt: int, kind: FrameType, number: int, header: list[Any], body: bytes = b"") -> bytes:
+def encode(salt: int, kind: FrameType, number: int, header: list[Any], body: bytes | memoryview = b"") -> bytes:
     """Everything of a frame but its body, which is written right behind: no copy of a large content."""
     packed = _pack(header)
     body_crc = crc32c(body, salt) if body else salt
@@ -75,11 +82,36 @@ def decode(data: memoryview, offset: int, salt: int) -> Frame | None:
     end = middle + body_bytes
     if end > len(data) or crc32c(data[start:middle], salt) != header_crc or crc32c(data[middle:end], salt) != body_crc:
         return None
+    header = _header(data[start:middle])
+    return None if header is None else Frame(kind, number, header, data[middle:end], offset, end)
+
+
+def decode_head(data: memoryview, offset: int, salt: int) -> Frame | None:
+    """As `decode`, of the first part of a frame: header whole, body unread and empty; `end` is that of the frame."""
+    prefix = _prefix(data, offset, salt)
+    if prefix is None:
+        return None
+    kind, header_bytes, body_bytes, number, header_crc, _ = prefix
+    start = offset + PREFIX_BYTES
+    middle = start + header_bytes
+    if middle > len(data) or crc32c(data[start:middle], salt) != header_crc:
+        return None
+    header = _header(data[start:middle])
+    return None if header is None else Frame(kind, number, header, data[:0], offset, middle + body_bytes)
+
+
+def frame_bytes(data: memoryview, salt: int) -> int | None:
+    """How long the frame is that begins here, by its prefix; None if there is no valid one."""
+    prefix = _prefix(data, 0, salt)
+    return None if prefix is None else PREFIX_BYTES + prefix[1] + prefix[2]
+
+
+def _header(packed: memoryview) -> list[Any] | None:
     try:
-        header = msgpack.unpackb(data[start:middle])
+        header = msgpack.unpackb(packed)
     except (ValueError, msgpack.UnpackException):
         return None
-    return Frame(kind, number, header, data[middle:end], offset, end) if isinstance(header, list) else None
+    return header if isinstance(header, list) else None
 
 
 def _prefix(data: memoryview, offset: int, salt: int) -> tuple[int, int, int, int, int, int] | None:

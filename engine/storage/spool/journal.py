@@ -27,7 +27,8 @@ from typing import Any, Protocol
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.storage.spool.files import Files
-from engine.storage.spool.frame import FrameType, encode
+from engine.storage.spool.frame import VERSION, FrameType, encode
+from engine.storage.spool.segment import Segment, Segments, segment_path
 
 log = logging.getLogger(__name__)
 
@@ -45,22 +46,6 @@ class EventSink(Protocol):
     def sync(self) -> None: ...
 
 
-class Segment:
-    """One file of the journal. live, live_bytes: of messages stored in it that still have deliveries."""
-
-    __slots__ = ("bytes", "live", "live_bytes", "number", "path", "salt")
-
-    def __init__(self, path: Path, size: int = 0) -> None:
-        """path: named `<number>.<salt>.log`. Raises ValueError: it is not."""
-        number, salt, _ = path.name.split(".")
-        self.number = int(number)
-        self.salt = int(salt, 16)
-        self.path = path
-        self.bytes = size
-        self.live = 0
-        self.live_bytes = 0
-
-
 class Record:
     """One frame on its way to the disk.
 
@@ -68,9 +53,10 @@ class Record:
     the file and offset where it lies now known, and before the future is done.
     """
 
-    __slots__ = ("body", "durable", "events", "frame", "future", "keep", "offset", "segment")
+    __slots__ = ("body", "durable", "events", "frame", "future", "keep", "number", "offset", "segment")
 
-    def __init__(self, frame: bytes, body: bytes, events: bytes, keep: bool) -> None:
+    def __init__(self, number: int, frame: bytes, body: bytes, events: bytes, keep: bool) -> None:
+        self.number = number
         self.frame = frame
         self.body = body
         self.events = events
@@ -89,8 +75,20 @@ class Journal:
     """The writer of one worker's journal. `append` on the loop; everything on disk in its own thread."""
 
     def __init__(
-        self, directory: Path, files: Files, events: EventSink, metrics: Metrics, *, segment_bytes: int, owner: str
+        self,
+        directory: Path,
+        files: Files,
+        events: EventSink,
+        metrics: Metrics,
+        *,
+        segment_bytes: int,
+        owner: str,
+        new_number: Callable[[], int],
+        registry: Segments,
     ) -> None:
+        """new_number: a number for a new file. registry: all segments of the spool; ours are entered there, too."""
+        self._new_number = new_number
+        self._registry = registry
         self._directory = directory
         self._files = files
         self._events = events
@@ -98,7 +96,6 @@ class Journal:
         self.segment_bytes = segment_bytes
         self._owner = owner
         self._salt = secrets.randbits(32)
-        self._next_file = 1
         self._next_frame = 1
         self._pending: list[Record] = []
         self._busy = False  #: a batch is with the thread, or about to be
@@ -124,7 +121,7 @@ class Journal:
         self._loop = loop
         self._void = list(void)
         self.segments = {segment.number: segment for segment in recovered}
-        self._next_file = max(self.segments, default=0) + 1
+        self._registry.update(self.segments)
         self._next_frame = last_frame + 1
         self._thread.start()
 
@@ -144,7 +141,7 @@ class Journal:
         keep: bool = False,
     ) -> Record:
         """Put a frame in the next batch. Its future fails with StorageError only if `keep` is False."""
-        record = Record(encode(self._salt, kind, number, header, body), body, events, keep)
+        record = Record(number, encode(self._salt, kind, number, header, body), body, events, keep)
         record.future = self._loop.create_future()
         self._pending.append(record)
         if not self._busy:
@@ -177,13 +174,22 @@ class Journal:
             self._events.sync()
             self._files.unlink(segment.path)
             del self.segments[segment.number]
+            del self._registry[segment.number]
+            self._void = [(number, offset) for number, offset in self._void if number != segment.number]
 
         return self.run(work)
 
-    @property
-    def active(self) -> Segment | None:
-        """The file being written; it is never unlinked."""
-        return self._segment
+    def oldest(self) -> Segment | None:
+        """The file that may go next; None if only the one being written is there."""
+        oldest = next(iter(self.segments.values()), None)
+        return None if oldest is self._segment else oldest
+
+    async def flush(self) -> None:
+        """Return when everything appended before this call is durable. Raises StorageError: the disk takes nothing."""
+        while self._pending or self._busy:
+            if self.failure is not None:
+                raise StorageError(self.failure)
+            await (asyncio.wait([self._pending[-1].future]) if self._pending else self.run(lambda: None))
 
     async def close(self) -> None:
         """Write what is pending, sync everything, end the thread."""
@@ -291,10 +297,9 @@ class Journal:
 
     def _begin_file(self) -> None:
         self._close_file()
-        number = self._next_file
-        self._next_file += 1
-        path = self._directory / f"{number:012d}.{self._salt:08x}.log"
-        header = [1, self._owner, number, self._void]
+        number = self._new_number()
+        path = segment_path(self._directory, number, self._salt, ".log")
+        header = [VERSION, self._owner, number, self._void]
         frame = encode(self._salt, FrameType.SEGMENT, 0, header)
         descriptor = self._files.create(path)
         segment = Segment(path)
@@ -306,7 +311,7 @@ class Journal:
                 self._files.unlink(path)  # or a disk that stays full gets a file with each try
             raise
         segment.bytes = len(frame)
-        self.segments[number] = segment
+        self.segments[number] = self._registry[number] = segment
         self._segment, self._descriptor = segment, descriptor
 
     def _abandon(self, segment: Segment) -> None:

@@ -2,44 +2,55 @@
 
     accept    a new message: one frame; done when it is durable (S1)
     settle    what happened to recipients of a delivery: one frame (S2)
-    load      envelope and content of a message, from memory while it is young, else from disk
+    load      envelope and content of a delivery, from memory while it is young, else from disk
+    cool      a delivery that nobody has in hand any more becomes a row of the table
+    read      rows become deliveries again, many at a time
 
-A file whose messages are all final is unlinked, oldest first, because the outcomes of its messages lie in later
-files. A few messages that stay (deferred for days) would hold back all later files: once the journal holds much more
-than what lives, the live messages of its oldest file are carried to its end (`compact`).
+Two generations: the journal takes everything in order of arrival; what still lives when its file is to go is moved to
+the segments of its destination (mover.py). The old generation is read after a start in the background
+(`load_backlog`), while the journal's messages are already on their way.
 """
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-import msgspec
+import numpy as np
 
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
-from engine.message.envelope import Envelope
+from engine.message.envelope import Envelope, Recipient
+from engine.message.ids import id_time, join_id
 from engine.message.outcome import Outcome
 from engine.storage.events.event import outcome_lines, received_lines
 from engine.storage.events.journal import EventJournal
+from engine.storage.spool.backlog import Backlog
 from engine.storage.spool.entry import Delivery, Message, State
 from engine.storage.spool.files import DiskFiles, Files
-from engine.storage.spool.frame import FrameType, decode
-from engine.storage.spool.journal import Journal, Record, Segment
-from engine.storage.spool.recovery import VERSION, decode_envelope, outcome_row, recover
+from engine.storage.spool.frame import FrameType
+from engine.storage.spool.guards import Guards
+from engine.storage.spool.index import TEXTS
+from engine.storage.spool.journal import Journal, Record
+from engine.storage.spool.loading import Journaled, Loaded, duplicates, find_segments, load
+from engine.storage.spool.mover import Mover
+from engine.storage.spool.names import Names
+from engine.storage.spool.reader import Read, Wanted, read_deliveries
+from engine.storage.spool.records import encode_envelope, message_header, outcome_header
+from engine.storage.spool.recovery import Recovered, recover, rows_of, segments_in
+from engine.storage.spool.rows import row_of
+from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of
+from engine.storage.spool.table import COLUMNS, Rows, Table
 
 log = logging.getLogger(__name__)
 
-_encode_envelope = msgspec.msgpack.Encoder().encode
-#: Journal bytes per live byte, and files, above which the oldest file is carried forward.
-COMPACT_RATIO, COMPACT_FILES = 3, 4
-
 
 class Spool:
-    """The spool of one worker. All methods run on its event loop; `accepted` is called there with new messages."""
+    """The spool of one worker. All methods run on its event loop; `accepted` is called there with new deliveries."""
 
     def __init__(
         self,
@@ -51,53 +62,109 @@ class Spool:
         owner: str,
         files: Files | None = None,
     ) -> None:
+        """directory: of this worker; see segment.py for what is in it."""
         self._directory = directory
         self._settings = settings
         self._events = events
-        self._metrics = metrics
         self._files = files or DiskFiles()
+        self._numbers = itertools.count(1)
+        self._segments = Segments()
+        self.table = Table()
+        self.texts = {name: Names() for name in TEXTS}
+        self.in_hand: dict[Delivery, None] = {}  #: deliveries that are objects, until their end is durable
         self._journal = Journal(
-            directory, self._files, events, metrics, segment_bytes=settings.segment_bytes, owner=owner
+            directory / "journal",
+            self._files,
+            events,
+            metrics,
+            segment_bytes=settings.segment_bytes,
+            owner=owner,
+            new_number=self._new_number,
+            registry=self._segments,
         )
+        self._backlog = Backlog(directory, self._files, owner, settings.segment_bytes, self._segments, self._new_number)
+        self._mover = Mover(
+            self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
+        )
+        self._reader = ThreadPoolExecutor(2, "reader")
+        self._guards = Guards(directory, self._files)
         self._hot: dict[Message, None] = {}  #: oldest first
         self._hot_bytes = 0
-        self._disk_full: str | None = None
-        self._retiring: asyncio.Future[None] | None = None  #: an unlink under way
-        self.messages: dict[str, Message] = {}
+        self._found: Recovered | None = None  #: until the old generation is loaded
+        self._chores: set[asyncio.Task[None]] = set()
+        self.loading = False  #: the old generation is not all there yet
         self.last_id = ""
-        self.accepted: Callable[[Message], None] = lambda message: None
+        self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
 
     def start(self) -> None:
-        """Recover, then begin to take messages. Blocks; call it before the loop serves anyone."""
+        """Recover the journal, then begin to take messages. Blocks; call it before the loop serves anyone."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = recover(self._directory, self._events.last_seq)
-        for problem in found.problems:
-            log.warning("spool: %s", problem)
+        journal = self._directory / "journal"
+        for directory in (journal, self._directory / "mail", self._directory / "shared"):
+            self._files.make_directory(directory)
+        found = recover(journal, self._files, self._events.last_seq)
+        self._tell(found.problems)
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
-        self.messages, self.last_id = found.messages, found.last_id
-        last_frame = max(found.last_frame, self._events.last_seq)
-        self._journal.start(asyncio.get_running_loop(), found.segments, last_frame, found.void)
-        self._look_at_disk()
-        self._retire()
+        self.last_id = found.last_id
+        self._numbers = itertools.count(self._highest_number() + 1)
+        self._journal.start(
+            asyncio.get_running_loop(), found.segments, max(found.last_frame, self._events.last_seq), found.void
+        )
+        rows = rows_of(found, self.texts)
+        columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
+        self._segments.refer_many(columns)
+        self.table.add_many(columns)
+        self._found = found
+        self.loading = True
+        self._guards.measure(self._settings)
+
+    async def load_backlog(self, loaded: Callable[[int], None] = lambda recipients: None) -> None:
+        """Read the old generation. `loaded` is told the recipients of each segment. Raises StorageError."""
+        assert self._found is not None
+        loop, problems = asyncio.get_running_loop(), list[str]()
+        journaled = Journaled(self._found, self.texts)
+        self._found = None
+        for segment in segments_in(self._directory / "shared", self._files, ".con", problems):
+            self._segments[segment.number] = segment
+        unindexed: list[Segment] = []
+        for segments in find_segments(self._directory, self._files, problems):
+            for segment in segments:
+                one: Loaded = await loop.run_in_executor(self._reader, load, segment, self._files, self.texts)
+                journaled.apply(one)
+                problems += one.problems
+                self._enter(one)
+                loaded(int(one.columns["recipients"].sum()))
+                if not one.indexed:
+                    unindexed.append(segment)
+            if len(segments) > 1:
+                for row in duplicates(self.table, [segment.number for segment in segments]):
+                    loaded(-self.table.get(row, "recipients"))
+                    self._release_row(row)
+        self._tell(problems)
+        self.loading = False
+        await self._mover.index(unindexed)
 
     async def close(self) -> None:
-        while self._retiring is not None:
-            await asyncio.wait([self._retiring])
-        await self._journal.close()
+        for chore in list(self._chores):
+            await asyncio.wait([chore])
+        try:
+            if not self.loading:
+                await self._mover.close()
+        finally:
+            await self._journal.close()
+            self._reader.shutdown()
 
     def refusal(self) -> str | None:
         """Why nothing can be accepted now, as an SMTP reply; None if it can."""
         if self._journal.failure is not None:
             return "452 4.3.0 Storage failure, try again later"
-        if self._disk_full is not None:
-            return f"452 4.3.1 {self._disk_full}"
-        return None
+        return self._guards.refusal
 
     @property
     def failure(self) -> str | None:
         """What is wrong with the disk, for operators."""
-        return self._journal.failure or self._disk_full
+        return self._journal.failure or self._guards.failure
 
     def accept(
         self,
@@ -112,19 +179,18 @@ class Spool:
         `keep` (our own notifications) it waits for a good file instead.
         """
         message = Message(envelope)
-        message.deliveries = tuple(Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits))
-        message.live = len(splits)
         message.hot = (envelope, content)
+        deliveries = [Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits)]
         number = self._journal.next_number()
         record = self._journal.append(
             number,
             FrameType.MESSAGE,
-            self._header(envelope, message, carried=False),
+            message_header(encode_envelope(envelope), [delivery.snapshot() for delivery in deliveries]),
             content,
             received_lines(number, envelope, splits),
             keep,
         )
-        record.durable = partial(self._stored, message)
+        record.durable = partial(self._stored, deliveries)
         return record.future
 
     def settle(
@@ -138,42 +204,97 @@ class Spool:
         final = {outcome.index for outcome in outcomes if outcome.status.final}
         if final:
             delivery.indexes = tuple(index for index in delivery.indexes if index not in final)
-        message = delivery.message
         number = self._journal.next_number()
-        header = [
-            VERSION, message.id, delivery.number, at, provider, delivery.snapshot(), [outcome_row(o) for o in outcomes],
-        ]  # fmt: skip
+        packed = None if delivery.segment.is_journal else encode_envelope(envelope)
+        header = outcome_header(
+            delivery.message.id, delivery.number, at, provider, delivery.snapshot(), outcomes, packed
+        )
         events = outcome_lines(number, at, envelope, delivery.destination, delivery.attempts, provider, outcomes)
         record = self._journal.append(number, FrameType.OUTCOME, header, b"", events, keep=True)
-        if not delivery.indexes:
+        delivery.unsettled += 1
+        if delivery.indexes:
+            record.durable = partial(self._settled, delivery)
+        else:
             delivery.state, delivery.owner = State.FINAL, None
-            message.live -= 1
-            if message.live == 0:
-                record.durable = partial(self._finished, message)
-                self._cool(message)
+            record.durable = partial(self._finished, delivery)
         return record.future
 
-    async def load(self, message: Message) -> tuple[Envelope, bytes]:
+    def when_settled(self, delivery: Delivery, then: Callable[[Delivery], None]) -> None:
+        """Call this with the delivery once what was recorded of it is durable; at once if it is."""
+        if delivery.unsettled:
+            delivery.then = then
+        else:
+            then(delivery)
+
+    async def load(self, delivery: Delivery) -> tuple[Envelope, bytes]:
         """Envelope and content. Raises StorageError when the disk does not give them back unharmed."""
-        loop = asyncio.get_running_loop()
-        while message.hot is None:
-            segment, offset = message.segment, message.offset
-            try:
-                return await loop.run_in_executor(None, self._read, segment, offset, message.length)
-            except StorageError:
-                if (segment, offset) == (message.segment, message.offset):
-                    raise  # else it was carried to another place meanwhile
-        return message.hot
+        if delivery.message.hot is not None:
+            return delivery.message.hot
+        place = -1
+        while True:
+            wanted = Wanted(delivery.place, delivery.length, 0, delivery.number)
+            [answer] = await self._read([wanted])
+            if isinstance(answer, Read):
+                return answer.envelope, answer.content
+            if wanted.place == place or wanted.place == delivery.place:
+                raise answer
+            place = wanted.place  # it was moved to another place meanwhile
+
+    def cool(self, delivery: Delivery, state: State) -> int:
+        """Nobody has it in hand any more: its row from now on. What was recorded of it must be durable."""
+        assert not delivery.unsettled
+        row = self.table.add(row_of(delivery, state, self.texts))
+        self._let_go(delivery)
+        return row
+
+    async def read(self, rows: Rows) -> list[Delivery | tuple[int, StorageError]]:
+        """Deliveries in place of rows that are LOADING; rows in another state by then are left out.
+
+        For a row that cannot be read: the row, which stays, and why.
+        """
+        wanted = self._wanted(rows)
+        answers = await self._read(wanted)
+        found: list[Delivery | tuple[int, StorageError]] = []
+        for row, where, answer in zip(rows.tolist(), wanted, answers, strict=True):
+            if self.table.get(row, "state") != State.LOADING:
+                continue
+            if isinstance(answer, Read):
+                found.append(self._taken(row, answer))
+            elif self.table.get(row, "place") != where.place:
+                # It was moved while it was read.
+                found += await self.read(np.array([row], dtype=np.uint32))
+            else:
+                found.append((row, answer))
+        return found
+
+    async def peek(self, rows: Rows) -> list[Delivery]:
+        """What these rows say, for people; the rows stay. Of a record that cannot be read, what the table says."""
+        answers = await self._read(self._wanted(rows))
+        return [
+            self._made(row, answer if isinstance(answer, Read) else self._unread(row))
+            for row, answer in zip(rows.tolist(), answers, strict=True)
+            if self.table.holds(row)
+        ]
+
+    def take_unread(self, row: int) -> Delivery:
+        """A delivery in place of a row whose record is damaged, to be settled by hand."""
+        delivery = self._taken(row, self._unread(row))
+        self._chill(delivery.message)
+        return delivery
+
+    def id_of(self, row: int) -> str:
+        """The message id of a row."""
+        return join_id(self.table.get(row, "id"), self.texts["node"].text(self.table.get(row, "node")))
 
     def reload(self, settings: SpoolSettings) -> asyncio.Future[None]:
         """Use other limits. Done when free space was measured by them."""
-        self._settings = settings
-        self._journal.segment_bytes = settings.segment_bytes
-        return self.look_at_disk()
+        self._settings = self._mover.settings = settings
+        self._journal.segment_bytes = self._backlog.segment_bytes = settings.segment_bytes
+        return self.measure()
 
-    def look_at_disk(self) -> asyncio.Future[None]:
-        """Measure free space again, in the journal's thread; `refusal` follows."""
-        return self._journal.run(self._look_at_disk)
+    def measure(self) -> asyncio.Future[None]:
+        """Measure free space and memory again, in the journal's thread; `refusal` follows."""
+        return self._journal.run(lambda: self._guards.measure(self._settings))
 
     def sync_events(self) -> asyncio.Future[None]:
         """Make the event journal durable, in the journal's thread."""
@@ -181,111 +302,175 @@ class Spool:
 
     @property
     def size(self) -> int:
-        """Bytes of journal files."""
-        return sum(segment.bytes for segment in list(self._journal.segments.values()))
+        """Bytes of all files."""
+        return sum(segment.bytes + segment.side_bytes for segment in list(self._segments.values()))
 
-    async def compact(self) -> None:
-        """Carry the live messages of the oldest file to the end, if the journal holds much more than what lives."""
-        self._retire()
-        segments = list(self._journal.segments.values())
-        live = sum(segment.live_bytes for segment in segments)
-        if len(segments) <= COMPACT_FILES or self.size <= COMPACT_RATIO * live:
-            return
-        oldest = segments[0]
-        for message in [m for m in self.messages.values() if m.live and m.segment is oldest]:
-            try:
-                await self._carry(message)
-            except StorageError as exc:
-                log.error("spool: %s; it holds back its file", exc)
+    @property
+    def files(self) -> tuple[int, int]:
+        """How many files there are of the journal, and of the old generation."""
+        journal = len(self._journal.segments)
+        return journal, len(self._segments) - journal
+
+    async def work(self) -> None:
+        """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError."""
+        if not self.loading:
+            await self._mover.work()
 
     # Inside.
 
-    @staticmethod
-    def _header(envelope: Envelope, message: Message, carried: bool) -> list[Any]:
-        return [VERSION, _encode_envelope(envelope), [d.snapshot() for d in message.deliveries], carried]
+    def _new_number(self) -> int:
+        return next(self._numbers)
 
-    def _stored(self, message: Message, record: Record) -> None:
-        self._place(message, record)
-        self.messages[message.id] = message
+    def _highest_number(self) -> int:
+        """Of the files on disk, whatever they are."""
+        directories = [self._directory / "journal", self._directory / "shared"]
+        mail = self._directory / "mail"
+        directories += [mail / name for name in self._files.names(mail)]
+        names = (name for directory in directories for name in self._files.names(directory))
+        return max((int(name[:12]) for name in names if name[:12].isdecimal() and len(name) > 12), default=0)
+
+    @staticmethod
+    def _tell(problems: Sequence[str]) -> None:
+        for problem in problems:
+            log.warning("spool: %s", problem)
+
+    def _enter(self, loaded: Loaded) -> None:
+        """Rows of a segment of the old generation."""
+        segment = loaded.segment
+        self._segments[segment.number] = segment
+        segment.dead += loaded.ghosts
+        known = np.isin(loaded.columns["content_file"], [0, *self._segments])
+        if not known.all():
+            log.error("spool: %s: %d messages whose content is gone", segment.path, int((~known).sum()))
+            loaded.columns = {name: column[known] for name, column in loaded.columns.items()}
+        self._segments.refer_many(loaded.columns)
+        self.table.add_many(loaded.columns)
+
+    def _stored(self, deliveries: Sequence[Delivery], record: Record) -> None:
+        segment, size = record.segment, record.size
+        for delivery in deliveries:
+            delivery.segment, delivery.offset, delivery.length = segment, record.offset, size
+            delivery.frame = record.number
+            self.in_hand[delivery] = None
+        segment.refs += len(deliveries)
+        segment.live_bytes += size * len(deliveries)
+        message = deliveries[0].message
+        message.in_hand = len(deliveries)
+        self._warm(message, len(record.body))
+        self.accepted(deliveries)
+
+    def _warm(self, message: Message, content_bytes: int) -> None:
+        """Keep a content in memory, and no more of them than may be."""
+        message.hot_bytes = content_bytes
         self._hot[message] = None
-        self._hot_bytes += message.length
+        self._hot_bytes += content_bytes
         while self._hot_bytes > self._settings.hot_bytes:
-            self._cool(next(iter(self._hot)))
-        self.accepted(message)
+            self._chill(next(iter(self._hot)))
 
-    @staticmethod
-    def _place(message: Message, record: Record) -> None:
-        message.segment, message.offset, message.length = record.segment, record.offset, record.size
-        message.segment.live += 1
-        message.segment.live_bytes += message.length
-
-    def _cool(self, message: Message) -> None:
-        """Forget the content in memory; the disk has it."""
+    def _chill(self, message: Message) -> None:
+        """Forget a content in memory; the disk has it."""
         if message in self._hot:
             del self._hot[message]
-            self._hot_bytes -= message.length
+            self._hot_bytes -= message.hot_bytes
         message.hot = None
 
-    def _leave(self, message: Message) -> None:
-        message.segment.live -= 1
-        message.segment.live_bytes -= message.length
+    def _let_go(self, delivery: Delivery) -> None:
+        del self.in_hand[delivery]
+        message = delivery.message
+        message.in_hand -= 1
+        if not message.in_hand:
+            self._chill(message)
 
-    def _finished(self, message: Message, _: Record) -> None:
-        """The last outcome of a message is durable."""
-        self._leave(message)
-        del self.messages[message.id]
-        if message.segment.live == 0:
-            self._retire()
+    def _settled(self, delivery: Delivery, record: Record) -> None:
+        """A record of a delivery that goes on is durable."""
+        old, delivery.state_place = delivery.state_place, place_of(record.segment.number, record.offset)
+        delivery.frame = record.number
+        record.segment.refs += 1
+        if old and not is_side(old):
+            self._segments[file_of(old)].refs -= 1
+        delivery.unsettled -= 1
+        if not delivery.unsettled and delivery.then is not None:
+            then, delivery.then = delivery.then, None
+            then(delivery)
 
-    def _retire(self) -> None:
-        """Unlink the oldest file if nothing in it lives, then the next; never one before an older one is gone.
+    def _finished(self, delivery: Delivery, _: Record) -> None:
+        """The last outcome of a delivery is durable."""
+        delivery.unsettled -= 1
+        segment = delivery.segment
+        segments = self._segments
+        segments.refer(delivery.place, delivery.length, delivery.state_place, delivery.content_file, -1)
+        self._let_go(delivery)
+        if not segment.is_journal:
+            segment.dead.append(delivery.offset)
+        elif not segment.refs and segment is self._journal.oldest():
+            self._start_work()
 
-        A later file holds the outcomes of an older one's messages: without it they would live again.
-        """
-        oldest = next(iter(self._journal.segments.values()), None)
-        if oldest is None or oldest.live or oldest is self._journal.active or self._retiring is not None:
+    def _start_work(self) -> None:
+        """Let a file go that nothing needs any more, without waiting for the next upkeep."""
+        if self.loading or self._chores:
             return
-        self._retiring = self._journal.unlink(oldest)
-        self._retiring.add_done_callback(self._unlinked)
+        task = asyncio.get_running_loop().create_task(self._work_once())
+        self._chores.add(task)
+        task.add_done_callback(self._chores.discard)
 
-    def _unlinked(self, future: asyncio.Future[None]) -> None:
-        self._retiring = None
-        error = future.exception()
-        if error is None:
-            self._retire()
-        else:
-            log.error("spool: %s; tried again", error)  # by the next upkeep
+    async def _work_once(self) -> None:
+        try:
+            await self._mover.work()
+        except StorageError as exc:
+            log.error("spool: %s; tried again", exc)  # by the next upkeep
 
-    async def _carry(self, message: Message) -> None:
-        """Write a message again, with its state, at the end of the journal."""
-        envelope, content = await self.load(message)
-        if not message.live:
-            return
-        record = self._journal.append(
-            self._journal.next_number(), FrameType.MESSAGE, self._header(envelope, message, carried=True), content
+    def _release_row(self, row: int) -> None:
+        """A row whose message is somewhere else."""
+        place, *rest = (self.table.get(row, name) for name in ("place", "length", "state_place", "content_file"))
+        self._segments.refer(place, rest[0], rest[1], rest[2], -1)
+        self._segments[file_of(place)].dead.append(offset_of(place))
+        self.table.remove(row)
+
+    def _wanted(self, rows: Rows) -> list[Wanted]:
+        columns = self.table.columns(rows)
+        kept = (columns[name].tolist() for name in ("place", "length", "state_place", "number"))
+        return [Wanted(*values) for values in zip(*kept, strict=True)]
+
+    async def _read(self, wanted: Sequence[Wanted]) -> list[Read | StorageError]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self._reader, read_deliveries, self._files, self._segments, wanted
         )
-        record.durable = partial(self._carried, message)
-        await record.future
 
-    def _carried(self, message: Message, record: Record) -> None:
-        self._cool(message)  # its length, which is what the hot cache counts, changes
-        self._leave(message)
-        self._place(message, record)
-        self._retire()
+    def _taken(self, row: int, read: Read) -> Delivery:
+        """A delivery in place of its row."""
+        delivery = self._made(row, read)
+        delivery.message.in_hand = 1
+        self.table.remove(row)
+        self.in_hand[delivery] = None
+        self._warm(delivery.message, len(read.content))
+        return delivery
 
-    def _read(self, segment: Segment, offset: int, length: int) -> tuple[Envelope, bytes]:
-        data = self._files.read(segment.path, offset, length)
-        frame = decode(memoryview(data), 0, segment.salt)
-        if frame is None:
-            raise StorageError(f"{segment.path}: the record at {offset} is damaged")
-        return decode_envelope(frame.header[1]), bytes(frame.body)
+    def _made(self, row: int, read: Read) -> Delivery:
+        """A delivery as row and disk tell."""
+        table = self.table
+        message = Message(read.envelope)
+        message.hot = read.envelope, read.content
+        delivery = Delivery(message, table.get(row, "number"), read.snapshot[0], ())
+        delivery.restore(read.snapshot)
+        place = table.get(row, "place")
+        delivery.segment, delivery.offset = self._segments[file_of(place)], offset_of(place)
+        for name in ("length", "state_place", "content_file", "frame", "notices"):
+            setattr(delivery, name, table.get(row, name))
+        delivery.via = self.texts["via"].text(table.get(row, "via"))
+        delivery.due_at = min(delivery.due_at, table.get(row, "due_at"))
+        delivery.state = State(table.get(row, "state"))
+        return delivery
 
-    def _look_at_disk(self) -> None:
-        space, inodes = self._files.free(self._directory)
-        least: float = self._settings.min_free
-        if space < least:
-            self._disk_full = f"Insufficient system storage ({space:.0%} of the disk is free)"
-        elif inodes < least:
-            self._disk_full = f"Insufficient system storage ({inodes:.0%} of the inodes are free)"
-        else:
-            self._disk_full = None
+    def _unread(self, row: int) -> Read:
+        """What the table alone says of a row whose record is damaged: how many recipients, but not who."""
+        table = self.table
+        count, due_at = table.get(row, "recipients"), table.get(row, "due_at")
+        envelope = Envelope(
+            self.id_of(row), "", (Recipient("unreadable"),) * count, id_time(table.get(row, "id")),
+            table.get(row, "expires_at"), 0, table.get(row, "message_class"),
+            user=self.texts["tenant"].text(table.get(row, "tenant")),
+            batch=self.texts["batch"].text(table.get(row, "batch")),
+        )  # fmt: skip
+        destination = self.texts["destination"].text(table.get(row, "destination"))
+        snapshot = [destination, range(count), due_at, table.get(row, "attempts"), (), table.get(row, "notices"), ""]
+        return Read(envelope, b"", snapshot)

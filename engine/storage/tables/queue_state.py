@@ -1,10 +1,10 @@
-"""What operators and throttles have decided and a restart must not forget: holds, and what sites have taught us."""
+"""What operators and throttles have decided and a restart must not forget: holds, orders, what sites have taught us."""
 
 import json
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.base.errors import StorageError
 
@@ -13,12 +13,29 @@ ALL = "*"
 
 _TABLES = """
 create table if not exists holds (name text primary key, since real not null);
+create table if not exists orders (
+    number integer primary key, action text not null, scope text not null, argument text not null,
+    newest integer not null
+);
 create table if not exists throttles (site text primary key, learned text not null);
 """
 
 
+class Order(NamedTuple):
+    """An operator's word that is being carried out: bounce, purge or move what is in a scope.
+
+    scope: as queue/scope.py writes it. argument: a reason, a relay. newest: packed id of the last message it is about.
+    """
+
+    number: int
+    action: str
+    scope: str
+    argument: str
+    newest: int
+
+
 class QueueState:
-    """Read whole at start, written rarely. A hold's name is a destination or a message id."""
+    """Read whole at start, written rarely. A hold's name is a scope, as queue/scope.py writes it."""
 
     def __init__(self, path: Path) -> None:
         if path.is_symlink():  # SQLite would follow it
@@ -28,13 +45,11 @@ class QueueState:
             self._db.execute("pragma journal_mode=wal")
             self._db.executescript(_TABLES)
             self._holds = {name for (name,) in self._db.execute("select name from holds")}
+            self.orders = [Order(*row) for row in self._db.execute("select * from orders order by number")]
             rows = self._db.execute("select site, learned from throttles")
             self._learned: dict[str, str] = dict(rows.fetchall())
         except sqlite3.Error as exc:
             raise StorageError(f"cannot use {path}: {exc}") from exc
-
-    def is_held(self, name: str) -> bool:
-        return name in self._holds
 
     def hold(self, name: str, since: float) -> None:
         self._execute("insert or ignore into holds values (?, ?)", (name, since))
@@ -46,6 +61,19 @@ class QueueState:
         held = name in self._holds
         self._holds.discard(name)
         return held
+
+    def give(self, action: str, scope: str, argument: str, newest: int) -> Order:
+        """Write down an order."""
+        number = max((order.number for order in self.orders), default=0) + 1
+        order = Order(number, action, scope, argument, newest)
+        self._execute("insert into orders values (?, ?, ?, ?, ?)", order)
+        self.orders.append(order)
+        return order
+
+    def carried_out(self, order: Order) -> None:
+        """Nothing is left of what it is about."""
+        self._execute("delete from orders where number = ?", (order.number,))
+        self.orders = [other for other in self.orders if other.number != order.number]
 
     def holds(self) -> list[str]:
         return sorted(self._holds)

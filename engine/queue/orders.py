@@ -1,0 +1,149 @@
+"""Orders: an operator's word about all that is queued in a scope, carried out in the background.
+
+    bounce   fail it, with a notification to its sender        purge   remove it, only the event journal is told
+    move     send it by another relay
+
+Giving one takes the time of a comparison over the table, whatever it is about: from then on nothing of it is sent.
+The work itself, an outcome and an event for every recipient, goes on in slices beside everybody else's deliveries, and
+after a restart from where it was. What is in an attempt just then is caught when the attempt is over.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from engine.base.errors import StorageError
+from engine.message.ids import split_id
+from engine.queue.manager import Manager
+from engine.queue.scope import Scope
+from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.spool import Spool
+from engine.storage.spool.table import Rows
+from engine.storage.tables.queue_state import Order, QueueState
+
+log = logging.getLogger(__name__)
+
+#: States of rows that an order may take; what is being read comes out of it in one of these, or in hand.
+_TAKEN = (State.WAITING, State.DUE, State.HELD)
+#: Between two looks at an order that waits for attempts to end.
+_LOOK_AGAIN_S = 5.0
+
+#: Settles one delivery as the order says; the argument is the order's.
+Settle = Callable[[Delivery, str], None]
+
+
+class Orders:
+    """See above. settle: how bounce and purge are done, by name."""
+
+    def __init__(self, spool: Spool, manager: Manager, state: QueueState, settle: dict[str, Settle]) -> None:
+        self._spool = spool
+        self._manager = manager
+        self._state = state
+        self._settle = settle
+
+    def start(self) -> None:
+        """Go on with what a stop interrupted. To be called when the whole spool is loaded."""
+        for order in self._state.orders:
+            self._begin(order)
+
+    def give(self, action: str, scope: Scope, argument: str = "") -> tuple[int, int]:
+        """Write an order down and begin: deliveries it is about, and how many more are in an attempt just now."""
+        order = self._state.give(action, str(scope), argument, self._newest())
+        return self._begin(order)
+
+    def _begin(self, order: Order) -> tuple[int, int]:
+        scope = Scope.stored(order.scope)
+        in_hand = [delivery for delivery in scope.in_hand(self._spool) if _packed(delivery) <= order.newest]
+        done = left = 0
+        for delivery in in_hand:
+            if self._take(order, delivery):
+                done += 1
+            elif delivery.state is State.ATTEMPT:
+                left += 1
+        for rows in self._rows(order, scope):
+            done += len(rows)
+            self._take_rows(order, rows)
+        if order.action == "move":
+            self._manager.count_destinations()
+            self._manager.look_for_due()
+        self._manager.run_errand(self._carry_out(order, scope))
+        return done, left
+
+    def _take(self, order: Order, delivery: Delivery) -> bool:
+        """A delivery in hand. False: it is in an attempt just now, or gone."""
+        if order.action == "move":
+            return delivery.via == order.argument or self._manager.divert(delivery, order.argument)
+        if not self._manager.seize(delivery):
+            return False
+        self._settle[order.action](delivery, order.argument)
+        return True
+
+    def _take_rows(self, order: Order, rows: Rows) -> None:
+        table = self._spool.table
+        if order.action != "move":
+            table.move_many(rows, State.SEIZED)
+            return
+        number = self._spool.texts["via"].number(order.argument)
+        for row in rows.tolist():
+            table.set(row, "via", number)
+        # What was due is in the stock of its old queue, where it is no longer found.
+        states = table.columns(rows)["state"]
+        table.move_many(rows[states == State.DUE], State.WAITING)
+
+    async def _carry_out(self, order: Order, scope: Scope) -> None:
+        settle = self._settle.get(order.action)
+        while True:
+            if settle is not None:
+                for rows in list(scope.rows(self._spool, state=State.SEIZED)):
+                    await self._manager.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
+            if not self._is_left(order, scope):
+                break
+            await asyncio.sleep(_LOOK_AGAIN_S)
+            for delivery in scope.in_hand(self._spool):
+                if _packed(delivery) <= order.newest:
+                    self._take(order, delivery)
+            for rows in list(self._rows(order, scope)):
+                self._take_rows(order, rows)
+        try:
+            self._state.carried_out(order)
+        except StorageError as exc:
+            log.error("order %d: %s", order.number, exc)  # it is given again at the next start, and finds nothing
+
+    def _rows(self, order: Order, scope: Scope) -> Iterator[Rows]:
+        """The rows it is about and has not taken yet."""
+        table = self._spool.table
+        via = self._spool.texts["via"].number(order.argument) if order.action == "move" else None
+        for state in _TAKEN:
+            for rows in scope.rows(self._spool, state=state):
+                columns = table.columns(rows)
+                wanted = columns["id"] <= order.newest
+                if via is not None:
+                    wanted &= columns["via"] != via
+                if wanted.any():
+                    yield rows[wanted]
+
+    def _is_left(self, order: Order, scope: Scope) -> bool:
+        """Whether something it is about lives still. A move is done when all of it is on its way."""
+        for delivery in scope.in_hand(self._spool):
+            about = _packed(delivery) <= order.newest and delivery.state is not State.FINAL
+            if about and (order.action != "move" or delivery.via != order.argument):
+                return True
+        if any(True for _ in self._rows(order, scope)):
+            return True
+        states = (State.SEIZED, State.LOADING) if order.action != "move" else (State.LOADING,)
+        return any(True for state in states for _ in scope.rows(self._spool, state=state))
+
+    def _newest(self) -> int:
+        """The packed id of the last message that is queued."""
+        newest = max((_packed(delivery) for delivery in self._spool.in_hand), default=0)
+        for slab in self._spool.table.slabs:
+            live = slab["state"] != State.STORING
+            if live.any():
+                newest = max(newest, int(np.max(slab["id"][live])))
+        return newest
+
+
+def _packed(delivery: Delivery) -> int:
+    return split_id(delivery.message.id)[0]

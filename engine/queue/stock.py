@@ -1,0 +1,89 @@
+"""A destination: the queue of one mail domain or carrier, and what of it is due and still on disk."""
+
+from array import array
+from collections import deque
+from collections.abc import Iterable
+
+from engine.message.envelope import MessageClass
+
+_CHUNK = 4096
+
+
+class Stock:
+    """Rows that are due, first in, first out; four bytes each."""
+
+    __slots__ = ("_at", "_chunks", "_count")
+
+    def __init__(self) -> None:
+        self._chunks: deque[array[int]] = deque()
+        self._at = 0  #: of the next one in the first chunk
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, row: int) -> None:
+        chunks = self._chunks
+        if not chunks or len(chunks[-1]) >= _CHUNK:
+            chunks.append(array("I"))
+        chunks[-1].append(row)
+        self._count += 1
+
+    def extend(self, rows: Iterable[int]) -> None:
+        for row in rows:
+            self.add(row)
+
+    def put_back(self, rows: Iterable[int]) -> None:
+        """In front of all others, in this order."""
+        chunk = array("I", rows)
+        if not chunk:
+            return
+        if self._at:
+            self._chunks[0] = self._chunks[0][self._at :]
+            self._at = 0
+        self._chunks.appendleft(chunk)
+        self._count += len(chunk)
+
+    def take(self, most: int) -> list[int]:
+        """The first rows, so many at most."""
+        taken: list[int] = []
+        chunks = self._chunks
+        while chunks and len(taken) < most:
+            end = min(len(chunks[0]), self._at + most - len(taken))
+            taken += chunks[0][self._at : end]
+            self._at = end
+            if end == len(chunks[0]):
+                chunks.popleft()
+                self._at = 0
+        self._count -= len(taken)
+        return taken
+
+
+class Destination:
+    """The queue of one mail domain or carrier, or the part of it that an operator sent to another relay (`via`).
+
+    live: deliveries of it that are not final, whatever their state. stock: those that are due, by class.
+    """
+
+    __slots__ = ("live", "name", "stock", "via")
+
+    def __init__(self, name: str, via: str) -> None:
+        self.name = name
+        self.via = via
+        self.live = 0
+        self.stock = tuple(Stock() for _ in MessageClass)
+
+    @property
+    def stocked(self) -> int:
+        return sum(map(len, self.stock))
+
+    def take(self, most: int) -> list[int]:
+        """Rows that are due, transactional before bulk."""
+        taken: list[int] = []
+        for stock in self.stock:
+            if len(stock):
+                taken += stock.take(most - len(taken))
+        return taken
+
+    def __str__(self) -> str:
+        return f"{self.name} via {self.via}" if self.via else self.name

@@ -1,0 +1,275 @@
+"""The old generation on disk: the messages of one destination together, written by the mover's thread.
+
+    mail/<folder>/      one destination; `=small` is shared by those that have few
+    shared/             contents that go to several destinations, each once
+
+A segment is open while it is short: it is opened for each batch, appended to, synced and closed, so that thousands of
+destinations need no descriptors. It is sealed at `segment_bytes`: an index is written beside it, and from then on only
+its side file grows. What a crash left open is never appended to: recovery seals it (S3).
+
+S4  after a failed write or sync a segment or its side file is never written again: it is `unsound` until what lives in
+    it was moved elsewhere and it is dropped. Until then no journal file goes, so whatever lies in its tail is still
+    known from there.
+"""
+
+import contextlib
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from engine.base.errors import StorageError
+from engine.storage.spool.entry import Snapshot
+from engine.storage.spool.files import Files
+from engine.storage.spool.frame import VERSION, Frame, FrameType, decode, decode_head, encode, frame_bytes
+from engine.storage.spool.names import folder_name
+from engine.storage.spool.records import ContentRef, Stored, state_in, stored_header, stored_in, trimmed
+from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of, segment_path
+
+#: The folder of small destinations. No encoded name begins with `=`.
+SMALL = "=small"
+#: Deliveries of one destination in one journal file that are worth a folder of their own.
+FOLDER_FROM = 64
+#: Enough for the header of nearly every message, and for every state.
+_HEAD_BYTES = 16 << 10
+
+
+class Item(NamedTuple):
+    """One delivery to be moved. length: of the frame at `place`. state_place: 0 where that frame has its state."""
+
+    place: int
+    length: int
+    state_place: int
+    number: int
+
+
+class Moved(NamedTuple):
+    """Where it lies now. frame: of the state that is written there. content_file: 0 where the content is with it."""
+
+    segment: Segment
+    offset: int
+    length: int
+    frame: int
+    content_file: int
+
+
+class Backlog:
+    """The files of the old generation. All methods in one thread, the mover's; each may raise StorageError.
+
+    segments: of the whole spool; new ones are entered there. new_number: a number for a new file.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        files: Files,
+        owner: str,
+        segment_bytes: int,
+        segments: Segments,
+        new_number: Callable[[], int],
+    ) -> None:
+        self._mail = directory / "mail"
+        self._shared = directory / "shared"
+        self._files = files
+        self._owner = owner
+        self.segment_bytes = segment_bytes
+        self._segments = segments
+        self._new_number = new_number
+        self._salt = secrets.randbits(32)
+        self._contents: dict[int, ContentRef] = {}  #: by place of the original, while a file is emptied
+        self.open: dict[Path, Segment] = {}  #: by directory
+        self.unsound: dict[int, Segment] = {}
+        self.written_bytes = 0
+
+    def directory_for(self, destination: str, count: int) -> Path:
+        """Where so many deliveries of a destination go."""
+        own = self._mail / folder_name(destination)
+        worth_it = count >= FOLDER_FROM or own in self.open or self._files.size(own) is not None
+        return own if worth_it else self._mail / SMALL
+
+    def move(self, directory: Path, items: Sequence[Item], emptied: int) -> list[Moved | StorageError]:
+        """Write these to the segment of a directory; durable when this returns. One answer for each.
+
+        emptied: the number of the file that is to go: a content in it is moved, too. An answer that is an error tells
+        of a record that cannot be read; a failed write is raised, for all of them.
+        """
+        answers: list[Moved | StorageError] = []
+        pieces: list[bytes | memoryview] = []
+        segment = self._opened(directory, ".seg")
+        offset = segment.bytes
+        for item in items:
+            try:
+                stored = self._stored(item)
+                snapshot, frame = self._state(item, stored)
+                ref, content = self._placed(item, stored, emptied)
+            except StorageError as exc:
+                answers.append(exc)
+                continue
+            envelope = stored.envelope if stored.siblings == 1 else trimmed(stored.envelope, snapshot)
+            header = stored_header(frame, item.number, snapshot, ref, envelope)
+            head = encode(segment.salt, FrameType.STORED, frame, header, content)
+            length = len(head) + len(content)
+            pieces += (head, content) if content else (head,)
+            answers.append(Moved(segment, offset, length, frame, ref[0] if ref else 0))
+            offset += length
+        self._append(segment, pieces)
+        return answers
+
+    def forget_contents(self) -> None:
+        """The file is empty: contents in the next one are others."""
+        self._contents.clear()
+
+    def note(self, segment: Segment, dead: Sequence[int], states: Iterable[tuple[int, int]]) -> list[int]:
+        """Write to the side file what became of messages of a segment; durable when this returns.
+
+        dead: offsets. states: (offset of the message, place of the record with its state). Gives the offset in the
+        side file of each state.
+        """
+        frames: list[bytes] = []
+        offsets: list[int] = []
+        end = segment.side_bytes
+        if not end:
+            frames.append(self._first_frame(segment))
+            end = len(frames[0])
+        for offset, place in states:
+            frame = self._frame(place)
+            offsets.append(end)
+            frames.append(encode(segment.salt, FrameType.STATE, frame.number, [VERSION, offset, state_in(frame)]))
+            end += len(frames[-1])
+        if dead:
+            frames.append(encode(segment.salt, FrameType.DEAD, 0, [VERSION, list(dead)]))
+            end += len(frames[-1])
+        with self._trusted(segment):
+            descriptor = self._files.open(segment.side) if segment.side_bytes else self._files.create(segment.side)
+            self._write(descriptor, frames)
+        segment.side_bytes = end
+        return offsets
+
+    def seal(self, segment: Segment, index: bytes) -> None:
+        """Write the index of a segment; nothing is appended to it any more."""
+        self.close(segment)
+        if self._files.size(segment.index) is not None:
+            self._files.unlink(segment.index)
+        self._write(self._files.create(segment.index), [index])
+
+    def drop(self, segment: Segment) -> None:
+        """Remove a segment of which nothing lives, and its folder if that was the last."""
+        self.close(segment)
+        # The side file goes last: without it the segment's messages would live again.
+        for path in (segment.index, segment.path, segment.side):
+            if self._files.size(path) is not None:
+                self._files.unlink(path)
+        self._files.remove_directory(segment.path.parent)
+        self.unsound.pop(segment.number, None)
+
+    # ---- inside: reading
+
+    def _stored(self, item: Item) -> Stored:
+        """The delivery; of a large message that several share, without its content."""
+        segment = self._segments.find(file_of(item.place))
+        if item.length > _HEAD_BYTES:
+            head = read_frame(self._files, segment, item.place, _HEAD_BYTES, head=True)
+            stored = stored_in(head, item.number)
+            if stored.siblings > 1:
+                return stored
+        return stored_in(read_frame(self._files, segment, item.place, item.length), item.number)
+
+    def _state(self, item: Item, stored: Stored) -> tuple[Snapshot, int]:
+        if not item.state_place:
+            return stored.snapshot, stored.frame
+        state = self._frame(item.state_place)
+        return state_in(state), state.number
+
+    def _frame(self, place: int) -> Frame:
+        return read_frame(self._files, self._segments.find(file_of(place)), place)
+
+    def _placed(self, item: Item, stored: Stored, emptied: int) -> tuple[ContentRef | None, memoryview | bytes]:
+        """Where its content lies, if not with it; and what goes with it."""
+        ref = stored.content_ref
+        if ref is None and stored.siblings == 1:
+            return None, stored.content
+        if ref is not None and ref[0] != emptied:
+            return ref, b""
+        place, length = (place_of(ref[0], ref[1]), ref[2]) if ref else (item.place, item.length)
+        known = self._contents.get(place)
+        if known is None:
+            whole = read_frame(self._files, self._segments.find(file_of(place)), place, length)
+            known = self._contents[place] = self._share(whole.body)
+        return known, b""
+
+    def _share(self, content: memoryview) -> ContentRef:
+        segment = self._opened(self._shared, ".con")
+        head = encode(segment.salt, FrameType.CONTENT, 0, [VERSION], content)
+        offset = segment.bytes
+        self._append(segment, [head, content])
+        return segment.number, offset, segment.bytes - offset
+
+    # ---- inside: writing
+
+    def _opened(self, directory: Path, suffix: str) -> Segment:
+        segment = self.open.get(directory)
+        if segment is not None and segment.bytes < self.segment_bytes:
+            return segment
+        self._files.make_directory(directory)
+        segment = Segment(segment_path(directory, self._new_number(), self._salt, suffix))
+        first = self._first_frame(segment)
+        self._write(self._files.create(segment.path), [first])
+        segment.bytes = len(first)
+        segment.sealed = False
+        self.open[directory] = self._segments[segment.number] = segment
+        return segment
+
+    def _first_frame(self, segment: Segment) -> bytes:
+        return encode(segment.salt, FrameType.SEGMENT, 0, [VERSION, self._owner, segment.number, []])
+
+    def _append(self, segment: Segment, pieces: Sequence[bytes | memoryview]) -> None:
+        if pieces:
+            with self._trusted(segment):
+                self._write(self._files.open(segment.path), pieces)
+            segment.bytes += sum(map(len, pieces))
+
+    def _write(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
+        """Append, sync, close."""
+        try:
+            self._files.write(descriptor, pieces)
+            self._files.sync(descriptor)
+        finally:
+            with contextlib.suppress(StorageError):
+                self._files.close(descriptor)
+        self.written_bytes += sum(map(len, pieces))
+
+    @contextlib.contextmanager
+    def _trusted(self, segment: Segment) -> Iterator[None]:
+        """S4: what fails in here makes the segment unsound."""
+        try:
+            yield
+        except StorageError:
+            self.close(segment)
+            self.unsound[segment.number] = segment
+            self._contents.clear()
+            raise
+
+    def close(self, segment: Segment) -> None:
+        """Append no more to it."""
+        segment.sealed = True
+        if self.open.get(segment.path.parent) is segment:
+            del self.open[segment.path.parent]
+
+
+def read_frame(files: Files, segment: Segment, place: int, length: int = _HEAD_BYTES, head: bool = False) -> Frame:
+    """The frame at a place of a segment. length: of the frame, as far as it is known. head: without its body.
+
+    Raises StorageError: it cannot be read, or is damaged.
+    """
+    path, size = (segment.side, segment.side_bytes) if is_side(place) else (segment.path, segment.bytes)
+    offset = offset_of(place)
+    data = memoryview(files.read(path, offset, min(length, size - offset)))
+    whole = frame_bytes(data, segment.salt) or 0
+    frame = decode_head(data, 0, segment.salt) if head else None
+    if frame is None and len(data) < whole <= size - offset:
+        data = memoryview(files.read(path, offset, whole))
+    if frame is None:
+        frame = decode(data, 0, segment.salt)
+    if frame is None:
+        raise StorageError(f"{path}: the record at {offset} is damaged")
+    return frame

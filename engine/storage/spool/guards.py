@@ -1,0 +1,63 @@
+"""The guards: below which free space, inodes or memory nothing more is accepted.
+
+Measured now and then; what is refused is refused with 452, and taken again by itself once there is room.
+"""
+
+from pathlib import Path
+
+from engine.base.errors import StorageError
+from engine.base.settings import SpoolSettings
+from engine.storage.spool.files import Files
+
+_STATUS = Path("/proc/self/statm")
+_PAGE_BYTES = 4096
+#: What may limit the memory of this process: control groups of version 2 and 1, then the machine.
+_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+
+
+class Guards:
+    """failure: what is short, for operators; None: nothing."""
+
+    def __init__(self, directory: Path, files: Files) -> None:
+        self._directory = directory
+        self._files = files
+        self.failure: str | None = None
+
+    @property
+    def refusal(self) -> str | None:
+        """The reply to who wants to hand in a message now; None: it can be taken."""
+        return None if self.failure is None else f"452 4.3.1 {self.failure}"
+
+    def measure(self, settings: SpoolSettings) -> None:
+        """Look again. Blocks for a moment. Raises StorageError."""
+        space, inodes = self._files.free(self._directory)
+        if space < settings.min_free:
+            self.failure = f"Insufficient system storage ({space:.0%} of the disk is free)"
+        elif inodes < settings.min_free:
+            self.failure = f"Insufficient system storage ({inodes:.0%} of the inodes are free)"
+        elif (used := _memory_used()) > (limit := settings.max_memory or memory_limit()) * settings.memory_guard:
+            self.failure = f"Insufficient system storage ({used >> 20} MiB of {limit >> 20} MiB of memory are in use)"
+        else:
+            self.failure = None
+
+
+def memory_limit() -> int:
+    """Bytes that this process may have, by its control group or the machine. Raises StorageError."""
+    limits = [int(text) for path in _CGROUP_LIMITS if (text := _text(path)).isdecimal()]
+    for line in _text(Path("/proc/meminfo")).splitlines():
+        if line.startswith("MemTotal:"):
+            limits.append(int(line.split()[1]) << 10)
+    if not limits:
+        raise StorageError("cannot find out how much memory there is")
+    return min(limits)
+
+
+def _memory_used() -> int:
+    return int(_text(_STATUS).split()[1]) * _PAGE_BYTES
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""

@@ -1,0 +1,198 @@
+"""Reading the old generation at a start: rows from indexes, what became of them from side files and the journal.
+
+Bodies are not read, but for the segments that a crash left without an index. One segment at a time, in a thread.
+
+A crash between the writing of a copy and the removal of its original leaves two:
+- a message that is in the journal, too, is the journal's; the copy is dead;
+- of two copies in the old generation the later file has the one that counts (`duplicates`).
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from engine.base.errors import StorageError
+from engine.message.ids import split_id
+from engine.storage.spool.entry import State
+from engine.storage.spool.files import Files
+from engine.storage.spool.frame import Damage, Frame, FrameType, scan
+from engine.storage.spool.index import Texts, decode_index
+from engine.storage.spool.records import check_version, decode_envelope
+from engine.storage.spool.recovery import Recovered, segments_in, set_aside
+from engine.storage.spool.rows import state_values, stored_row
+from engine.storage.spool.segment import Segment, offset_of, place_of, side_place
+from engine.storage.spool.table import COLUMNS, Column, Table, Values
+
+
+@dataclass
+class Loaded:
+    """One segment. columns: its rows that live. ghosts: offsets of copies whose original is in the journal.
+
+    indexed: it has a valid index. problems: one line each, for the log.
+    """
+
+    segment: Segment
+    columns: dict[str, Column] = field(default_factory=dict)
+    ghosts: list[int] = field(default_factory=list)
+    indexed: bool = True
+    problems: list[str] = field(default_factory=list)
+
+
+class Journaled:
+    """What the journal says of messages in the old generation; made once, then asked for each segment."""
+
+    def __init__(self, found: Recovered, texts: Texts) -> None:
+        node = texts["node"].number
+        self._stored: set[tuple[int, int]] = set()
+        self._outcomes: dict[tuple[int, int, int], tuple[int, Values | None, int]] = {}
+        for message_id in found.messages:
+            packed, name = split_id(message_id)
+            self._stored.add((packed, node(name)))
+        for (message_id, number), (frame, snapshot, place) in found.outcomes.items():
+            packed, name = split_id(message_id)
+            values = None if snapshot is None else state_values(snapshot)
+            self._outcomes[packed, node(name), number] = frame, values, place
+        ids = {packed for packed, _ in self._stored} | {packed for packed, _, _ in self._outcomes}
+        self._ids = np.array(sorted(ids), dtype="u8")
+
+    def apply(self, loaded: Loaded) -> None:
+        """Bring the rows up to date; those that are final, or the journal's, go."""
+        columns = loaded.columns
+        if not len(self._ids) or not len(columns["id"]):
+            return
+        keep = np.ones(len(columns["id"]), dtype=bool)
+        for index in np.flatnonzero(np.isin(columns["id"], self._ids)).tolist():
+            key = int(columns["id"][index]), int(columns["node"][index])
+            outcome = self._outcomes.get((*key, int(columns["number"][index])))
+            if key in self._stored:
+                loaded.ghosts.append(_offset(columns, index))
+                keep[index] = False
+            elif outcome is not None and outcome[0] > int(columns["frame"][index]):
+                frame, values, place = outcome
+                if values is None:
+                    loaded.ghosts.append(_offset(columns, index))
+                    keep[index] = False
+                else:
+                    _update(columns, index, {**values, "frame": frame, "state_place": place})
+        if not keep.all():
+            loaded.columns = {name: column[keep] for name, column in columns.items()}
+
+
+def find_segments(directory: Path, files: Files, problems: list[str]) -> Iterator[list[Segment]]:
+    """The segments of the old generation, a folder at a time, each oldest first."""
+    mail = directory / "mail"
+    for name in files.names(mail):
+        if segments := segments_in(mail / name, files, ".seg", problems):
+            yield segments
+
+
+def load(segment: Segment, files: Files, texts: Texts, read_only: bool = False) -> Loaded:
+    """The rows of one segment, as it and its side file tell. Raises StorageError: it cannot be read at all."""
+    loaded = Loaded(segment)
+    try:
+        if files.size(segment.index) is None:
+            raise StorageError("no index")
+        size, loaded.columns = decode_index(segment, files.read(segment.index), texts)
+        segment.bytes = min(size, segment.bytes)
+        loaded.columns["state_place"][:] = 0
+        loaded.columns["state"][:] = State.WAITING
+    except StorageError:
+        loaded.indexed = False
+        loaded.columns = _scanned(loaded, files, texts, read_only)
+    if files.size(segment.side) is not None:
+        _apply_side(loaded, files, read_only)
+    return loaded
+
+
+def duplicates(table: Table, numbers: list[int]) -> list[int]:
+    """Rows of these files that a later copy in one of them replaces."""
+    keys, rows = [], []
+    for number in numbers:
+        for found in table.in_file(number):
+            columns = table.columns(found)
+            keys.append(columns["id"] ^ (columns["number"].astype("u8") * np.uint64(0x9E3779B97F4A7C15)))
+            rows.append(found)
+    if not keys:
+        return []
+    key = np.concatenate(keys)
+    order = np.argsort(key, kind="stable")  # files came oldest first: so do the copies of one key
+    same = key[order][:-1] == key[order][1:]
+    return [int(row) for row in np.concatenate(rows)[order[:-1][same]]]
+
+
+def _scanned(loaded: Loaded, files: Files, texts: Texts, read_only: bool) -> dict[str, Column]:
+    """The rows of a segment without an index, from its frames."""
+    segment, rows = loaded.segment, []
+    data = files.read(segment.path)
+    for frame in scan(data, segment.salt):
+        if isinstance(frame, Damage):
+            loaded.problems.append(set_aside(files, segment.path, data, frame, read_only))
+            continue
+        check_version(frame, segment.path)
+        if frame.type == FrameType.STORED:
+            rows.append(_row(segment, frame, texts))
+    return {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
+
+
+def _row(segment: Segment, frame: Frame, texts: Texts) -> Values:
+    _, state_frame, number, snapshot, content_ref, packed = frame.header
+    return stored_row(
+        decode_envelope(packed), number, snapshot, texts, place=place_of(segment.number, frame.offset),
+        length=frame.end - frame.offset, state_place=0, frame=state_frame,
+        content_file=content_ref[0] if content_ref else 0,
+    )  # fmt: skip
+
+
+def _apply_side(loaded: Loaded, files: Files, read_only: bool) -> None:
+    segment = loaded.segment
+    data = files.read(segment.side)
+    segment.side_bytes = len(data)
+    torn: Damage | None = None
+    states: dict[int, tuple[int, Values]] = {}
+    dead: set[int] = set()
+    for frame in scan(data, segment.salt):
+        if isinstance(frame, Damage):
+            loaded.problems.append(set_aside(files, segment.side, data, frame, read_only))
+            torn = frame if frame.torn else None
+            continue
+        check_version(frame, segment.side)
+        if frame.type == FrameType.DEAD:
+            dead.update(frame.header[1])
+        elif frame.type == FrameType.STATE:
+            values = state_values(frame.header[2])
+            values["frame"], values["state_place"] = frame.number, side_place(segment.number, frame.offset)
+            states[frame.header[1]] = frame.number, values
+    if torn is not None and not read_only:
+        _cut(segment, files, torn.offset)
+    columns = loaded.columns
+    at = {offset_of(int(place)): index for index, place in enumerate(columns["place"])} if states else {}
+    for offset, (number, values) in states.items():
+        index = at.get(offset)
+        if index is not None and number >= int(columns["frame"][index]):
+            _update(columns, index, values)
+    if dead:
+        gone = np.array([place_of(segment.number, offset) for offset in dead], dtype="u8")
+        keep = ~np.isin(columns["place"], gone)
+        loaded.columns = {name: column[keep] for name, column in columns.items()}
+
+
+def _cut(segment: Segment, files: Files, length: int) -> None:
+    """Nothing is appended behind a torn tail."""
+    descriptor = files.open(segment.side)
+    try:
+        files.truncate(descriptor, length)
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+    segment.side_bytes = length
+
+
+def _update(columns: Mapping[str, Column], index: int, values: Values) -> None:
+    for name, value in values.items():
+        columns[name][index] = value
+
+
+def _offset(columns: Mapping[str, Column], index: int) -> int:
+    return offset_of(int(columns["place"][index]))

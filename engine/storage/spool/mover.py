@@ -1,0 +1,303 @@
+"""The mover: empties files, and lets them go when nothing of them lives.
+
+A journal file goes when it is the oldest and nothing refers to it, and not before an older one: later files hold the
+outcomes of its messages. When more than `journal_files` stand there, what lives in the oldest is moved to the segments
+of its destinations; so is what lives in a segment that is mostly dead, or unsound (S4).
+
+The order that makes a crash harmless at any point:
+    copies, states and deaths are durable in the old generation -> what was appended to the journal meanwhile is
+    durable -> the file is removed, durably -> the next one
+
+Work is done in chunks, in a thread of its own, at `move_rate`; between two chunks the loop takes note of what moved.
+What became of a delivery while its copy was being written is seen then: a copy that came too late is dead.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from engine.base.errors import StorageError
+from engine.base.settings import SpoolSettings
+from engine.storage.spool.backlog import Backlog, Item, Moved
+from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.index import Texts, encode_index
+from engine.storage.spool.journal import Journal
+from engine.storage.spool.rows import row_of
+from engine.storage.spool.segment import Segment, Segments, file_of, offset_of, place_of, side_place
+from engine.storage.spool.table import COLUMNS, Column, Rows, Table
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: A chunk ends at so many deliveries or bytes: what the loop does between two takes a few milliseconds.
+_CHUNK_ITEMS, _CHUNK_BYTES = 500, 1 << 20
+#: A segment is emptied when less than this fraction of it lives.
+_MOSTLY_DEAD = 0.25
+#: Smaller segments are not worth emptying: they go when their last message does.
+_WORTH_EMPTYING = 1 << 20
+
+
+class _Task(NamedTuple):
+    """A delivery to be moved. subject: its row, or itself if somebody has it in hand."""
+
+    subject: int | Delivery
+    item: Item
+
+
+class Mover:
+    """See above. All methods on the loop."""
+
+    def __init__(
+        self,
+        backlog: Backlog,
+        journal: Journal,
+        table: Table,
+        texts: Texts,
+        segments: Segments,
+        in_hand: dict[Delivery, None],
+        settings: SpoolSettings,
+    ) -> None:
+        self._backlog = backlog
+        self._journal = journal
+        self._table = table
+        self._texts = texts
+        self._segments = segments
+        self._in_hand = in_hand
+        self.settings = settings
+        self._thread = ThreadPoolExecutor(1, "mover")
+        self._at_work = asyncio.Lock()
+        self._stuck: set[int] = set()  #: files with records that cannot be read; they stay until those are final
+
+    async def work(self) -> None:
+        """Everything that there is to do now. Raises StorageError: the disk refused; what was there is there."""
+        if self._at_work.locked():
+            return
+        async with self._at_work:
+            for segment in list(self._backlog.unsound.values()):
+                await self._empty(segment)
+                await self._drop_if_dead(segment)
+            if not self._backlog.unsound:
+                await self._retire_journal()
+            await self._compact()
+
+    async def index(self, segments: Iterable[Segment]) -> None:
+        """Write the indexes of segments that a crash left without."""
+        async with self._at_work:
+            for segment in segments:
+                await self._seal(segment)
+
+    async def close(self) -> None:
+        """Write what makes the next start quick: indexes of open segments, and who is dead."""
+        async with self._at_work:
+            try:
+                await self._write_deaths()
+                for segment in list(self._backlog.open.values()):
+                    await self._seal(segment)
+            finally:
+                self._thread.shutdown()
+
+    # ---- files that go
+
+    async def _retire_journal(self) -> None:
+        journal = self._journal
+        while (oldest := journal.oldest()) is not None:
+            if oldest.refs:
+                if len(journal.segments) <= self.settings.journal_files or oldest.number in self._stuck:
+                    return
+                await self._empty(oldest)
+                if oldest.refs:
+                    return  # of what is in an attempt just now, or cannot be read
+            await self._write_deaths()
+            await journal.flush()
+            await journal.unlink(oldest)
+
+    async def _compact(self) -> None:
+        for segment in [s for s in self._segments.values() if s.sealed and not s.is_journal]:
+            size = segment.bytes + segment.side_bytes
+            if not segment.refs:
+                await self._drop_if_dead(segment)
+            elif (
+                size > _WORTH_EMPTYING
+                and segment.live_bytes < size * _MOSTLY_DEAD
+                and segment.number not in self._stuck
+            ):
+                await self._empty(segment)
+                await self._drop_if_dead(segment)
+
+    async def _drop_if_dead(self, segment: Segment) -> None:
+        if not segment.refs and segment.number in self._segments:
+            await self._run(self._backlog.drop, segment)
+            del self._segments[segment.number]
+
+    async def _write_deaths(self) -> None:
+        """Before a journal file goes, the old generation knows whose outcomes it held."""
+        for segment in [s for s in self._segments.values() if s.dead]:
+            if not segment.refs:
+                await self._drop_if_dead(segment)
+                continue
+            dead = list(segment.dead)
+            await self._run(self._backlog.note, segment, dead, ())
+            del segment.dead[: len(dead)]
+
+    async def _seal(self, segment: Segment) -> None:
+        """Close a segment for good, with an index of what lives in it."""
+        if not segment.refs:
+            await self._drop_if_dead(segment)
+            return
+        if segment.path.suffix == ".con":
+            await self._run(self._backlog.close, segment)
+            return
+        found = [self._table.columns(rows) for rows in self._table.in_file(segment.number)]
+        in_hand = [row_of(d, State.WAITING, self._texts) for d in self._in_hand if d.segment is segment]
+        columns = {
+            name: np.concatenate(
+                [*(part[name] for part in found), np.array([values[name] for values in in_hand], dtype=kind)]
+            )
+            for name, kind in COLUMNS.items()
+        }
+        await self._run(self._backlog.seal, segment, encode_index(segment, columns, self._texts))
+
+    # ---- emptying
+
+    async def _empty(self, segment: Segment) -> None:
+        """Move what lives in a file, and what only its records say of others, elsewhere."""
+        try:
+            async for directory, tasks in self._chunks(segment):
+                await self._move(directory, tasks, segment)
+            await self._move_states(segment)
+        finally:
+            await self._run(self._backlog.forget_contents)
+
+    async def _chunks(self, segment: Segment) -> AsyncIterator[tuple[Path, list[_Task]]]:
+        """What is to be moved, a chunk at a time, each for one directory."""
+        rows = self._rows_in(segment)
+        columns = self._table.columns(rows)
+        in_hand = [d for d in self._in_hand if segment.number in (d.segment.number, d.content_file)]
+        for delivery in in_hand:
+            self._texts["destination"].number(delivery.destination)
+        numbers, groups, counts = np.unique(columns["destination"], return_inverse=True, return_counts=True)
+        names = [self._texts["destination"].text(int(number)) for number in numbers]
+        directories = await self._run(self._directories, segment, names, counts.tolist())
+        places = {directory: index for index, directory in enumerate(dict.fromkeys(directories))}
+        group = np.array([places[directory] for directory in directories], dtype="u4")[groups]
+        order = np.lexsort((columns["place"], group))
+        for directory, index in places.items():
+            own = order[group[order] == index]
+            ends = np.cumsum(columns["length"][own], dtype="u8") // _CHUNK_BYTES
+            cuts = np.flatnonzero(np.diff(ends)) + 1
+            for part in np.split(own, cuts):
+                for start in range(0, len(part), _CHUNK_ITEMS):
+                    chunk = part[start : start + _CHUNK_ITEMS]
+                    yield directory, list(self._tasks(rows[chunk], {k: v[chunk] for k, v in columns.items()}))
+        for delivery in in_hand:
+            [directory] = await self._run(self._directories, segment, [delivery.destination], [1])
+            item = Item(delivery.place, delivery.length, delivery.state_place, delivery.number)
+            yield directory, [_Task(delivery, item)]
+
+    def _rows_in(self, segment: Segment) -> Rows:
+        """Rows whose message lies in a file; of a file of contents, those whose content does."""
+        contents = segment.path.suffix == ".con"
+        table = self._table
+        parts = list(table.select(content_file=segment.number) if contents else table.in_file(segment.number))
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint32)
+
+    def _directories(self, segment: Segment, names: list[str], counts: list[int]) -> list[Path]:
+        """Where each destination's deliveries go: what is in a folder already stays in it. In the mover's thread."""
+        if segment.path.suffix == ".seg":
+            return [segment.path.parent] * len(names)
+        return [self._backlog.directory_for(name, count) for name, count in zip(names, counts, strict=True)]
+
+    @staticmethod
+    def _tasks(rows: Rows, columns: Mapping[str, Column]) -> Iterator[_Task]:
+        kept = (columns[name].tolist() for name in ("place", "length", "state_place", "number"))
+        for row, *values in zip(rows.tolist(), *kept, strict=True):
+            yield _Task(row, Item(*values))
+
+    async def _move(self, directory: Path, tasks: list[_Task], source: Segment) -> None:
+        items = [task.item for task in tasks]
+        answers = await self._run(self._backlog.move, directory, items, source.number)
+        for task, answer in zip(tasks, answers, strict=True):
+            if isinstance(answer, StorageError):
+                if source.number not in self._stuck:
+                    log.error("spool: %s; it holds back its file", answer)
+                self._stuck.add(source.number)
+            else:
+                self._take_note(task, answer)
+        if self.settings.move_rate:
+            await asyncio.sleep(sum(item.length for item in items) / self.settings.move_rate)
+        segment = next((a.segment for a in answers if isinstance(a, Moved)), None)
+        if segment is not None and not segment.sealed and segment.bytes >= self._backlog.segment_bytes:
+            await self._seal(segment)
+
+    def _take_note(self, task: _Task, moved: Moved) -> None:
+        """A copy is written: it is the delivery's place from now on, unless that went elsewhere meanwhile."""
+        subject, item = task.subject, task.item
+        if isinstance(subject, Delivery):
+            if subject not in self._in_hand or subject.place != item.place:
+                moved.segment.dead.append(moved.offset)
+                return
+            state_place, content_file = subject.state_place, subject.content_file
+            kept = state_place if state_place != item.state_place else 0
+            subject.segment, subject.offset, subject.length = moved.segment, moved.offset, moved.length
+            subject.state_place, subject.content_file = kept, moved.content_file
+        else:
+            table = self._table
+            there = table.get(subject, "place"), table.get(subject, "number")
+            if not table.holds(subject) or there != (item.place, item.number):
+                moved.segment.dead.append(moved.offset)
+                return
+            state_place, content_file = table.get(subject, "state_place"), table.get(subject, "content_file")
+            kept = state_place if state_place != item.state_place else 0
+            for name, value in (
+                ("place", place_of(moved.segment.number, moved.offset)), ("length", moved.length),
+                ("state_place", kept), ("content_file", moved.content_file),
+            ):  # fmt: skip
+                table.set(subject, name, value)
+        # First the new, then the old: nothing falls to zero in between.
+        self._segments.refer(place_of(moved.segment.number, moved.offset), moved.length, kept, moved.content_file)
+        self._segments.refer(item.place, item.length, state_place, content_file, -1)
+        source = self._segments[file_of(item.place)]
+        if not source.is_journal:
+            source.dead.append(offset_of(item.place))
+
+    async def _move_states(self, source: Segment) -> None:
+        """States of deliveries in the old generation that only a journal file has."""
+        if not source.is_journal:
+            return
+        states: dict[int, list[tuple[int, int, int | Delivery]]] = {}
+        for rows in self._table.in_file(source.number, "state_place"):
+            for task in self._tasks(rows, self._table.columns(rows)):
+                place = task.item.place
+                states.setdefault(file_of(place), []).append((offset_of(place), task.item.state_place, task.subject))
+        for delivery in self._in_hand:
+            if delivery.state_place and file_of(delivery.state_place) == source.number:
+                own = delivery.offset, delivery.state_place, delivery
+                states.setdefault(delivery.segment.number, []).append(own)
+        for number, found in states.items():
+            segment = self._segments[number]
+            if segment.is_journal:
+                continue  # of a record that cannot be read
+            for start in range(0, len(found), _CHUNK_ITEMS):
+                await self._write_states(segment, found[start : start + _CHUNK_ITEMS])
+
+    async def _write_states(self, segment: Segment, states: list[tuple[int, int, int | Delivery]]) -> None:
+        pairs = [(offset, place) for offset, place, _ in states]
+        written = await self._run(self._backlog.note, segment, (), pairs)
+        for (_, old, subject), offset in zip(states, written, strict=True):
+            new = side_place(segment.number, offset)
+            if isinstance(subject, Delivery):
+                if subject in self._in_hand and subject.state_place == old:
+                    subject.state_place = new
+                    self._segments[file_of(old)].refs -= 1
+            elif self._table.holds(subject) and self._table.get(subject, "state_place") == old:
+                self._table.set(subject, "state_place", new)
+                self._segments[file_of(old)].refs -= 1
+
+    async def _run(self, work: Callable[..., T], *arguments: object) -> T:
+        """In the mover's thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)

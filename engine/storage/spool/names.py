@@ -1,0 +1,61 @@
+"""Texts as small numbers, for the packed table: destinations, tenants, batches, nodes. And texts as file names."""
+
+from collections.abc import Iterable
+from hashlib import blake2b
+
+#: What a file name may hold as it is. No upper case: a file system may not tell it from lower case.
+_SAFE = "abcdefghijklmnopqrstuvwxyz0123456789-_."
+_LONGEST_NAME = 200
+
+
+class Names:
+    """A text's number and back. 0 is the empty text; numbers of texts that nobody uses any more are used again."""
+
+    def __init__(self) -> None:
+        self._texts: list[str] = [""]
+        self._numbers: dict[str, int] = {"": 0}
+        self._free: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def number(self, text: str) -> int:
+        """Its number, a new one if it has none."""
+        number = self._numbers.get(text)
+        if number is None:
+            if self._free:
+                number = self._free.pop()
+                self._texts[number] = text
+            else:
+                number = len(self._texts)
+                self._texts.append(text)
+            self._numbers[text] = number
+        return number
+
+    def find(self, text: str) -> int | None:
+        return self._numbers.get(text)
+
+    def text(self, number: int) -> str:
+        return self._texts[number]
+
+    def keep(self, used: Iterable[int]) -> None:
+        """Forget all but these."""
+        kept = {0, *used}
+        for text, number in list(self._numbers.items()):
+            if number not in kept:
+                del self._numbers[text]
+                self._texts[number] = ""
+                self._free.append(number)
+
+
+def folder_name(destination: str) -> str:
+    """A destination as the name of a folder: what is not a plain domain name is percent-encoded, never a path.
+
+    A name that would be too long for a file system ends in a hash of all of it; the index says whose it is.
+    """
+    name = "".join(chr(byte) if chr(byte) in _SAFE else f"%{byte:02x}" for byte in destination.encode())
+    if name.startswith("."):
+        name = f"%2e{name[1:]}"
+    if len(name) > _LONGEST_NAME:
+        name = f"{name[:_LONGEST_NAME]}={blake2b(destination.encode(), digest_size=8).hexdigest()}"
+    return name

@@ -1,0 +1,131 @@
+"""What each kind of frame says: the one place that knows the shape of a header.
+
+    MESSAGE   [version, envelope, [snapshot of each delivery], content reference]      body: the content
+    OUTCOME   [version, message id, delivery number, at, provider, snapshot, [outcome], envelope or nil]
+    STORED    [version, frame that gave the state, delivery number, snapshot, content reference, envelope]     content
+    STATE     [version, offset of the STORED message, snapshot]                frame number: of the record of that state
+    DEAD      [version, [offsets of STORED messages]]
+    CONTENT   [version]                                                                 body: the content
+
+A content reference is nil (the content is the body), or [file, offset, length] of a CONTENT frame. An OUTCOME carries
+the envelope of a message that is not in the journal, so that its events can always be made from the journal alone.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from engine.base.errors import StorageError
+from engine.message.envelope import Envelope, Recipient
+from engine.message.outcome import Outcome, Scope, Status
+from engine.storage.spool.entry import Snapshot
+from engine.storage.spool.frame import VERSION, Frame, FrameType
+
+encode_envelope = msgspec.msgpack.Encoder().encode
+decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+
+_NOBODY = Recipient("")
+
+#: File, offset and length of a CONTENT frame.
+ContentRef = tuple[int, int, int]
+
+
+class Stored(NamedTuple):
+    """One delivery as a MESSAGE or STORED frame has it. envelope: packed."""
+
+    snapshot: Snapshot
+    frame: int
+    envelope: bytes
+    content: memoryview
+    content_ref: ContentRef | None
+    siblings: int  #: deliveries in the same frame, itself included
+
+
+def message_header(envelope: bytes, snapshots: Sequence[Snapshot]) -> list[Any]:
+    return [VERSION, envelope, snapshots, None]
+
+
+def outcome_header(
+    message_id: str,
+    number: int,
+    at: float,
+    provider: str,
+    snapshot: Snapshot,
+    outcomes: Sequence[Outcome],
+    envelope: bytes | None,
+) -> list[Any]:
+    return [VERSION, message_id, number, at, provider, snapshot, [_row(o) for o in outcomes], envelope]
+
+
+def stored_header(
+    frame: int, number: int, snapshot: Snapshot, content_ref: ContentRef | None, envelope: bytes
+) -> list[Any]:
+    return [VERSION, frame, number, snapshot, content_ref, envelope]
+
+
+def check_version(frame: Frame, where: object) -> None:
+    """Raises StorageError: a later program wrote this."""
+    if frame.header[:1] != [VERSION]:
+        raise StorageError(f"{where}: a record of a version this program does not know")
+
+
+def stored_in(frame: Frame, number: int) -> Stored:
+    """Delivery `number` of the message in a MESSAGE or STORED frame. Raises StorageError: it is neither."""
+    if frame.type == FrameType.MESSAGE:
+        _, envelope, snapshots, content_ref = frame.header
+        ref = _content_ref(content_ref)
+        return Stored(snapshots[number], frame.number, envelope, frame.body, ref, len(snapshots))
+    if frame.type == FrameType.STORED:
+        _, state, _, snapshot, content_ref, envelope = frame.header
+        return Stored(snapshot, state, envelope, frame.body, _content_ref(content_ref), 1)
+    raise StorageError(f"a frame of type {frame.type} where a message was expected")
+
+
+def state_in(frame: Frame) -> Snapshot:
+    """The state in an OUTCOME or STATE frame. Raises StorageError: it is neither."""
+    if frame.type == FrameType.OUTCOME:
+        snapshot: Snapshot = frame.header[5]
+    elif frame.type == FrameType.STATE:
+        snapshot = frame.header[2]
+    else:
+        raise StorageError(f"a frame of type {frame.type} where a state was expected")
+    return snapshot
+
+
+def trimmed(envelope: bytes, snapshot: Snapshot) -> bytes:
+    """The envelope for a delivery that is stored by itself: other recipients are blanks, and positions stay."""
+    whole = decode_envelope(envelope)
+    own = set(snapshot[1])
+    if len(own) == len(whole.recipients):
+        return envelope
+    recipients = tuple(r if index in own else _NOBODY for index, r in enumerate(whole.recipients))
+    return encode_envelope(msgspec.structs.replace(whole, recipients=recipients))
+
+
+def outcomes_in(frame: Frame) -> list[Outcome]:
+    """The outcomes that an OUTCOME frame records."""
+    return [_outcome(row) for row in frame.header[6]]
+
+
+def _content_ref(value: Any) -> ContentRef | None:
+    return None if value is None else (value[0], value[1], value[2])
+
+
+def _row(outcome: Outcome) -> tuple[int, int, int, str, str, str, str]:
+    return (
+        outcome.index, outcome.status, outcome.scope, outcome.status_code, outcome.reply, outcome.remote, outcome.phase,
+    )  # fmt: skip
+
+
+def _outcome(row: list[Any]) -> Outcome:
+    index, status, scope, status_code, reply, remote, phase = row
+    return Outcome(
+        index=index,
+        status=Status(status),
+        scope=Scope(scope),
+        status_code=status_code,
+        reply=reply,
+        remote=remote,
+        phase=phase,
+    )

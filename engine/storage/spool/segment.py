@@ -1,0 +1,122 @@
+"""A file of the spool, and a place in one.
+
+    journal/<number>.<salt>.log                young: messages and outcomes in order of arrival
+    mail/<folder>/<number>.<salt>.seg          old: the messages of one destination, or of several small ones
+    mail/<folder>/<number>.<salt>.sta          what became of messages in the .seg of the same number
+    mail/<folder>/<number>.<salt>.idx          what a start must know of that .seg, without reading it
+    shared/<number>.<salt>.con                 contents that go to several destinations, each once
+
+Numbers grow over all files of a worker; no two segments share one. Salts: see frame.py.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.base.errors import StorageError
+
+_OFFSET_BITS = 40
+_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
+#: An offset in the .sta of a segment and not in the segment itself.
+_SIDE = 1 << 39
+
+
+def place_of(number: int, offset: int) -> int:
+    """File and offset as one number: 24 bits for 16 million files, 39 for half a TiB, one for the side file."""
+    return number << _OFFSET_BITS | offset
+
+
+def side_place(number: int, offset: int) -> int:
+    """A place in the side file of a segment."""
+    return number << _OFFSET_BITS | _SIDE | offset
+
+
+def file_of(place: int) -> int:
+    return place >> _OFFSET_BITS
+
+
+def offset_of(place: int) -> int:
+    return place & (_OFFSET_MASK ^ _SIDE)
+
+
+def is_side(place: int) -> bool:
+    return bool(place & _SIDE)
+
+
+class Segment:
+    """One file. bytes: that count. refs: live deliveries that need something of it. live_bytes: of their messages.
+
+    sealed: nothing more is written to it. dead: offsets of messages that are final and not yet so in the side file.
+    side_bytes: of the side file.
+    """
+
+    __slots__ = ("bytes", "dead", "folder", "live_bytes", "number", "path", "refs", "salt", "sealed", "side_bytes")
+
+    def __init__(self, path: Path, size: int = 0) -> None:
+        """path: named as above. Raises ValueError: it is not."""
+        number, salt, _ = path.name.split(".")
+        self.number = int(number)
+        self.salt = int(salt, 16)
+        self.path = path
+        self.folder = path.parent.name
+        self.bytes = size
+        self.refs = 0
+        self.live_bytes = 0
+        self.sealed = True
+        self.dead: list[int] = []
+        self.side_bytes = 0
+
+    @property
+    def is_journal(self) -> bool:
+        return self.path.suffix == ".log"
+
+    @property
+    def side(self) -> Path:
+        return self.path.with_suffix(".sta")
+
+    @property
+    def index(self) -> Path:
+        return self.path.with_suffix(".idx")
+
+
+class Segments(dict[int, Segment]):
+    """All segments of a spool, of both generations, by number."""
+
+    def find(self, number: int) -> Segment:
+        """Raises StorageError: it is not there any more."""
+        segment = self.get(number)
+        if segment is None:
+            raise StorageError(f"file {number} of the spool is gone")
+        return segment
+
+    def refer(self, place: int, length: int, state_place: int, content_file: int, by: int = 1) -> None:
+        """A delivery needs these from now on; with `by` -1, no longer. A state in a side file goes with its segment."""
+        segment = self[file_of(place)]
+        segment.refs += by
+        segment.live_bytes += by * length
+        if state_place and not is_side(state_place):
+            self[file_of(state_place)].refs += by
+        if content_file:
+            self[content_file].refs += by
+
+    def refer_many(self, columns: Mapping[str, NDArray[Any]]) -> None:
+        """`refer`, of many rows of the table."""
+        files = columns["place"] >> np.uint64(_OFFSET_BITS)
+        for number in np.unique(files):
+            here = files == number
+            self[int(number)].refs += int(here.sum())
+            self[int(number)].live_bytes += int(columns["length"][here].sum())
+        for place in columns["state_place"][columns["state_place"] != 0]:
+            if not is_side(int(place)):
+                self[file_of(int(place))].refs += 1
+        numbers, counts = np.unique(columns["content_file"], return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            if number:
+                self[number].refs += count
+
+
+def segment_path(directory: Path, number: int, salt: int, suffix: str) -> Path:
+    return directory / f"{number:012d}.{salt:08x}{suffix}"
