@@ -71,8 +71,16 @@ class SmtpListener:
     def connections(self) -> int:
         return len(self._connections)
 
-    async def start(self, sock: socket.socket | None = None) -> None:
-        """Listen. sock: a bound socket to use in place of the address. Raises NetworkError."""
+    @property
+    def filenos(self) -> list[int]:
+        """The listening sockets, once started."""
+        return [sock.fileno() for sock in self._server.sockets] if self._server else []
+
+    async def start(self, sock: socket.socket | None = None, *, reuse_port: bool = False) -> None:
+        """Listen. sock: a bound socket to use in place of the address. reuse_port: as net.port wants it.
+
+        Raises NetworkError.
+        """
         # Every command of every session would be a record of aiosmtpd's; ours says what is worth a line.
         for name in ("mail.log", "mail.debug"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -84,7 +92,7 @@ class SmtpListener:
             else:
                 host, port = self._address
                 self._server = await loop.create_server(
-                    self._connection, host, port, backlog=_BACKLOG, reuse_address=True
+                    self._connection, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=reuse_port
                 )
         except OSError as exc:
             raise NetworkError(f"cannot listen on {self._listener.address}: {_reason(exc)}") from exc
