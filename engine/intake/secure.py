@@ -16,7 +16,6 @@ from engine.intake.connection import Connection
 from engine.intake.policy import parse_address
 
 _log = logging.getLogger(__name__)
-HANDSHAKE_S = 30.0  # of implicit TLS, from the connection or the PROXY header on
 _XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _ESCAPED = re.compile(r"\+([0-9A-Fa-f]{2})")
@@ -66,7 +65,7 @@ class SecureConnection(Connection):
         """
         if self.in_tls or not self.policy.implicit_tls:
             return True
-        self._reset_timeout(min(HANDSHAKE_S, self._timeout_duration))
+        self._reset_timeout(min(self.policy.intake.handshake_timeout, self._timeout_duration))
         if self._reader._eof:
             self.hang_up()
             return False

@@ -265,4 +265,4 @@ class SmtpServer(SecureConnection):
         self.say(b"214 2.0.0 See RFC 5321")
 
     async def smtp_QUIT(self, arg: str | None) -> None:
-        self.end(b"221 2.0.0 Bye")
+        self.end(b"221 2.0.0 Bye", linger=False)

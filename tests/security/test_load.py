@@ -6,7 +6,6 @@ import pytest
 
 from engine.base.settings import Intake
 from engine.base.units import Duration, Size
-from engine.intake.connection import MAX_IDLE_COMMANDS
 from engine.intake.reader import HIGH_WATER
 from tests.support.intake import ENVELOPE, HELLO, LOOPBACK, LOOPS, MESSAGE, Passwords, RawClient, run, running
 
@@ -174,7 +173,7 @@ def test_recipients_and_messages_refused_are_no_bad_commands() -> None:
 def test_commands_without_a_message_are_limited(command: bytes) -> None:
     async def scenario() -> None:
         async with running() as intake, intake.session() as client:
-            await client.send(command * (MAX_IDLE_COMMANDS + 10))
+            await client.send(command * (Intake().max_idle_commands + 10))
             assert (await client.rest()).splitlines()[-1].startswith(b"421 4.7.0 ")
 
     run(scenario)
@@ -184,8 +183,8 @@ def test_messages_give_the_commands_back() -> None:
     async def scenario() -> None:
         async with running() as intake, intake.session() as client:
             for _ in range(3):
-                await client.send(b"NOOP\r\n" * (MAX_IDLE_COMMANDS - 10))
-                await client.replies(MAX_IDLE_COMMANDS - 10)
+                await client.send(b"NOOP\r\n" * (Intake().max_idle_commands - 10))
+                await client.replies(Intake().max_idle_commands - 10)
                 await client.send(ENVELOPE + b"BDAT %d LAST\r\n" % len(MESSAGE) + MESSAGE)
                 assert await client.replies(3) == [250, 250, 250]
 
@@ -208,7 +207,7 @@ def test_client_that_never_reads_is_neither_served_for_ever_nor_kept(loop: str) 
     """Its commands are read no further than its replies are taken; then the deadline comes."""
 
     async def scenario() -> None:
-        limits = Intake(command_timeout=Duration(0.3), max_bad_commands=10**9)
+        limits = Intake(command_timeout=Duration(0.3), linger_timeout=Duration(0.3), max_bad_commands=10**9)
         async with running(intake=limits) as intake, intake.session() as client:
             client.writer.transport.pause_reading()
             connection = next(iter(intake.listener._connections))

@@ -208,7 +208,7 @@ async def running(
     settings = Settings(node=Node(name=node), listener=(table,), intake=intake or Intake(), retry=Retry())
     clock, metrics, log = SystemClock(), Metrics(), []
     admission = Admission(store, IdSource(node, 0, clock), clock, metrics, settings, log.append)
-    smtp = SmtpListener(table, settings, admission, credentials, metrics, clock, auth_delay_s)
+    smtp = SmtpListener(table, settings, admission, credentials, metrics, clock, auth_delay_s=auth_delay_s)
     await smtp.start()
     try:
         yield Running(smtp, store, metrics, log)

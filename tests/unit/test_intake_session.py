@@ -9,7 +9,6 @@ import pytest
 from engine.base.errors import NetworkError, StorageError
 from engine.base.settings import Intake, Listener, Node, Settings
 from engine.base.units import Duration
-from engine.intake.hooks import MAX_ADDRESS_FAILURES
 from engine.message.envelope import Notify
 from tests.support.intake import (
     ENVELOPE,
@@ -320,13 +319,13 @@ def test_guessing_ends_the_session_and_then_blocks_the_address() -> None:
                 await client.send(wrong * 4)
                 answer = (await client.rest()).splitlines()
                 assert [line[:3] for line in answer] == [b"535"] * 3 + [b"421"]
-            while credentials.asked < MAX_ADDRESS_FAILURES:
+            while credentials.asked < Intake().max_failed_logins_per_address:
                 async with intake.session() as client:
                     await client.ask(wrong)
             async with intake.session() as client:
                 right = b"AUTH PLAIN " + encoded("\0ada\0secret") + b"\r\n"
                 assert (await client.ask(right)).startswith("454 4.7.0")
-            assert credentials.asked == MAX_ADDRESS_FAILURES
+            assert credentials.asked == Intake().max_failed_logins_per_address
             async with intake.session(source="127.0.0.2") as client:
                 assert (await client.ask(right)).startswith("235")
 
