@@ -52,7 +52,6 @@ class SessionFailed(EngineError):
     """No session: connect, greeting, EHLO, STARTTLS or AUTH did not work. `session_failed` says what it means.
 
     phase: as in message.outcome.PHASES. Either reply (what the server said) or fault is set, or only `words`.
-    site_wide: it says something about every connection to this site, not about this one.
     """
 
     def __init__(
@@ -72,10 +71,6 @@ class SessionFailed(EngineError):
         self.fault = fault
         self.words = words
         self.status_code = status_code
-
-    @property
-    def site_wide(self) -> bool:
-        return session_failed(self, (0,))[0].scope is Scope.SITE
 
 
 class StaleConnection(EngineError):
