@@ -96,7 +96,7 @@ class Worker:
             open_stream=partial(connect, outbox=self._outbox),
         )
         self._courier = Courier(self._kit)
-        self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line)
+        self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
         self._parts = Parts(
             settings=settings,
             clock=clock,

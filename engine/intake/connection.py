@@ -20,13 +20,14 @@ import ssl
 from abc import abstractmethod
 from typing import Any, Protocol, Self
 
-from aiosmtpd.smtp import SMTP, Session, TLSSetupException
+from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from engine.base.metrics import Metrics
 from engine.intake.admission import Admission, Submission
 from engine.intake.client import Client
 from engine.intake.policy import Address, Policy, parse_address
 from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader
+from engine.intake.standins import Commands, Deaf, Session, Spared, Unlimited
 from engine.net.outbox import Outbox
 
 _log = logging.getLogger(__name__)
@@ -60,51 +61,12 @@ class Gate(Protocol):
         """The connection is over; may be said twice."""
 
 
-class _Deaf:
-    """The reader of a connection that was turned away."""
-
-    def feed_data(self, data: bytes) -> None:
-        pass
-
-
-class _Spared:
-    """Stands in for the task of a client that left while its message was being stored."""
-
-    def cancel(self) -> bool:
-        return False
-
-
-class _Session(Session):
-    """aiosmtpd's session, without the warning its `login_data` logs at every AUTH."""
-
-    login_data = None
-
-
-class _Commands(dict[str, str]):
-    """Method names by command, bound when asked for; an unknown command is a method, too, that counts and answers."""
-
-    connection: "Connection"
-
-    def get(self, command: str, default: Any = None) -> Any:
-        return getattr(self.connection, dict.get(self, command, "unknown_command"))
-
-
-class _Unlimited(dict[str, int]):
-    """aiosmtpd's limits of command lines, a class attribute that grows with every EHLO. The Reader has the limits."""
-
-    def __missing__(self, command: str) -> int:
-        return 1 << 30
-
-    def __setitem__(self, command: str, limit: int) -> None:
-        pass
-
-
 class Connection(SMTP):
     """One connection. Made once per listener by the constructor, then by `fork`."""
 
     command_size_limit = 1 << 30
-    command_size_limits = _Unlimited()
-    _reader: Any = _Deaf()
+    command_size_limits = Unlimited()
+    _reader: Any = Deaf()
     # aiosmtpd's own, with annotations narrower than its Optionals.
     transport: Any
     _original_transport: Any
@@ -154,13 +116,13 @@ class Connection(SMTP):
         intake = policy.intake
         reader = Reader(self.loop, self, intake.max_command_bytes, intake.max_auth_bytes, intake.max_message_bytes)
         asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
-        self._smtp_methods = commands = _Commands(self._command_names)
+        self._smtp_methods = commands = Commands(self._command_names)
         commands.connection = self
 
     # aiosmtpd's extension points.
 
     def _create_session(self) -> Session:
-        return _Session(self.loop)
+        return Session(self.loop)
 
     def _create_envelope(self) -> Any:
         return Submission()
@@ -215,7 +177,7 @@ class Connection(SMTP):
             return
         self._ended = True
         if self.committing:
-            self._handler_coroutine = _Spared()  # type: ignore[assignment]  # aiosmtpd only calls its cancel
+            self._handler_coroutine = Spared()  # type: ignore[assignment]  # aiosmtpd only calls its cancel
         super().connection_lost(error)
 
     # Replies.

@@ -207,7 +207,7 @@ async def running(
     table = Listener(**{"kind": "smtp", "address": "127.0.0.1:0", "networks": LOOPBACK, **listener})
     settings = Settings(node=Node(name=node), listener=(table,), intake=intake or Intake(), retry=Retry())
     clock, metrics, log = SystemClock(), Metrics(), []
-    admission = Admission(store, IdSource(node, 0, clock), clock, metrics, settings, log.append)
+    admission = Admission(store, IdSource(node, 0, clock), clock, metrics, settings, log.append, lambda _: "other")
     smtp = SmtpListener(table, settings, admission, credentials, metrics, clock, auth_delay_s=auth_delay_s)
     await smtp.start()
     try:
