@@ -53,6 +53,7 @@ class Intake(_Table, frozen=True):
     max_failed_logins: int = 3  #: per session
     max_failed_logins_per_address: int = 20  #: within failed_login_window; then AUTH is 454 there
     failed_login_window: Duration = Duration(1200)
+    reverse_dns: bool = False  #: look up the names of clients, for Received and the log
     max_received: int = 50  #: Received fields; more is a loop
     max_header_bytes: Size = Size(256 << 10)
     command_timeout: Duration = Duration(300)

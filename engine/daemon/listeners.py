@@ -17,6 +17,7 @@ from engine.daemon.http import MetricsServer
 from engine.intake.admission import Admission
 from engine.intake.hooks import Verifier
 from engine.intake.listener import SmtpListener
+from engine.intake.reverse import ReverseNames
 from engine.net import port
 from engine.net.outbox import Outbox
 
@@ -38,6 +39,7 @@ class Listeners:
         clock: Clock,
         outbox: Outbox,
         drain_s: float,
+        reverse: ReverseNames,
     ) -> None:
         """collect: sets the gauges before metrics are shown. drain_s: how long sessions have to end."""
         self._outbox = outbox
@@ -47,6 +49,7 @@ class Listeners:
         self._collect = collect
         self._clock = clock
         self._drain_s = drain_s
+        self._reverse = reverse
         self._smtp: dict[_Door, SmtpListener] = {}
         self._http: dict[_Door, tuple[Listener, MetricsServer]] = {}
         self._draining: set[asyncio.Task[None]] = set()
@@ -128,7 +131,14 @@ class Listeners:
                 self._http[_door(row)] = row, server
             else:
                 smtp = SmtpListener(
-                    row, settings, self._admission, self._credentials, self._metrics, self._clock, self._outbox
+                    row,
+                    settings,
+                    self._admission,
+                    self._credentials,
+                    self._metrics,
+                    self._clock,
+                    self._outbox,
+                    reverse=self._reverse,
                 )
                 await smtp.start(reuse_port=bool(before))
                 self._smtp[_door(row)] = smtp

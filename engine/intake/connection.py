@@ -24,7 +24,7 @@ from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from engine.base.metrics import Metrics
 from engine.intake.admission import Admission, Submission
-from engine.intake.client import Client
+from engine.intake.client import UNKNOWN, Client
 from engine.intake.policy import Address, Policy, parse_address
 from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader
 from engine.intake.standins import Commands, Deaf, Session, Spared, Unlimited
@@ -56,6 +56,9 @@ class Gate(Protocol):
 
     def count(self, connection: "Connection", address: Address) -> bool:
         """Count a connection that came through a proxy to its client's address, if there is a place left."""
+
+    def name_client(self, client: Client) -> None:
+        """Find its name in the DNS, some time."""
 
     def leave(self, connection: "Connection") -> None:
         """The connection is over; may be said twice."""
@@ -145,17 +148,24 @@ class Connection(SMTP):
             self._turn_away(transport, b"")
             return
         self.peer = parse_address(peer[0])
-        self.client = Client(self.peer)
         self.in_tls = transport.get_extra_info("sslcontext") is not None
         proxy = self.policy.speaks_proxy(self.peer)
+        self.client = Client(self.peer)
         if not self.gate.enter(self, self.peer, counted=not proxy):
             self._turn_away(transport, b"421 4.7.0 %b Too many connections\r\n" % self.hostname.encode())
             return
         if proxy:
             self._proxy_timeout = self.policy.intake.proxy_timeout
         else:
+            self.meet(self.client)
             self.trusted = self.policy.may_submit(self.peer)
         super().connection_made(transport)
+
+    def meet(self, client: Client) -> None:
+        """This is who the client is."""
+        self.client = client
+        if self.policy.intake.reverse_dns and client.name == UNKNOWN:
+            self.gate.name_client(client)
 
     def _turn_away(self, transport: Any, reply: bytes) -> None:
         self._ended = True

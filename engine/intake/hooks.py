@@ -80,7 +80,7 @@ class Hooks:
             # UNKNOWN, UNSPEC, a Unix socket: some client of the proxy, which must not have the proxy's rights.
             address, known = server.peer, False
             _log.warning("intake: PROXY header from %s names no client address", server.peer)
-        server.client = Client(address)
+        server.meet(Client(address))
         server.trusted = known and server.policy.may_submit(address)
         if not server.gate.count(server, address):
             server.end(b"421 4.7.0 %b Too many connections" % server.hostname.encode())

@@ -20,9 +20,11 @@ from engine.base.hostport import parse_host_port
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings, TlsFiles
 from engine.intake.admission import Admission
+from engine.intake.client import Client
 from engine.intake.connection import Connection
 from engine.intake.hooks import Hooks, Verifier
 from engine.intake.policy import Address, Policy
+from engine.intake.reverse import ReverseNames
 from engine.intake.smtp import SmtpServer
 from engine.net.outbox import Outbox
 
@@ -42,7 +44,9 @@ class SmtpListener:
         clock: Clock,
         outbox: Outbox | None = None,
         auth_delay_s: float = 1.0,
+        reverse: ReverseNames | None = None,
     ) -> None:
+        """reverse: finds clients' names where the settings ask for them."""
         self.outbox = outbox or Outbox(asyncio.get_running_loop())
         self.admission = admission
         self.metrics = metrics
@@ -55,6 +59,7 @@ class SmtpListener:
         self._tls = _tls_context(listener.tls) if listener.tls else None
         self._connections: dict[Connection, Address | None] = {}  # and the address each is counted to
         self._per_address: Counter[Address] = Counter()
+        self._reverse = reverse
         self._draining = False
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
@@ -164,6 +169,10 @@ class SmtpListener:
         self._connections[connection] = address
         self._per_address[address] += 1
         return True
+
+    def name_client(self, client: Client) -> None:
+        if self._reverse is not None:
+            self._reverse.name(client)
 
     def leave(self, connection: Connection) -> None:
         if connection in self._connections:

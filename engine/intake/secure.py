@@ -129,7 +129,7 @@ class SecureConnection(Connection):
         if not self.gate.count(self, client.address):
             self.end(b"421 4.7.0 %b Too many connections" % self.hostname.encode())
             return
-        self.client = client
+        self.meet(client)
         self.trusted = self.policy.may_submit(client.address)
         self.forget()
         self.session = session = self._create_session()
@@ -161,7 +161,8 @@ def _client_of(text: str, before: Client) -> Client:
     if address.lower().startswith("ipv6:"):
         address = address[5:]
     client = Client(before.address if address in _UNKNOWN else parse_address(address))
-    name = attributes.get("NAME", before.name)
+    # A name is that of an address: another address has another name.
+    name = attributes.get("NAME", _UNKNOWN[0] if "ADDR" in attributes else before.name)
     if name not in _UNKNOWN:
         if not _HOST.fullmatch(name):
             raise ValueError(name)

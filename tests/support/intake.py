@@ -17,6 +17,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Intake, Listener, Node, Retry, Settings, TlsFiles
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
+from engine.intake.reverse import ReverseNames
 from engine.message.envelope import Envelope
 from engine.message.ids import IdSource
 from engine.tools.certificate import self_signed, trusting_context
@@ -200,6 +201,7 @@ async def running(
     intake: Intake | None = None,
     node: str = "mx.example",
     auth_delay_s: float = 0.0,
+    reverse: ReverseNames | None = None,
     **listener: Any,
 ) -> AsyncIterator[Running]:
     """A listener on a free port; loopback may submit unless `networks` says otherwise."""
@@ -208,7 +210,9 @@ async def running(
     settings = Settings(node=Node(name=node), listener=(table,), intake=intake or Intake(), retry=Retry())
     clock, metrics, log = SystemClock(), Metrics(), []
     admission = Admission(store, IdSource(node, 0, clock), clock, metrics, settings, log.append, lambda _: "other")
-    smtp = SmtpListener(table, settings, admission, credentials, metrics, clock, auth_delay_s=auth_delay_s)
+    smtp = SmtpListener(
+        table, settings, admission, credentials, metrics, clock, auth_delay_s=auth_delay_s, reverse=reverse
+    )
     await smtp.start()
     try:
         yield Running(smtp, store, metrics, log)
