@@ -1,15 +1,26 @@
 """Checklist, load at intake: slow and greedy clients cost time, connections and memory up to a bound."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.base.settings import Intake
 from engine.base.units import Duration, Size
 from engine.intake.reader import HIGH_WATER
-from tests.support.intake import ENVELOPE, HELLO, LOOPBACK, LOOPS, MESSAGE, Passwords, RawClient, run, running
-
-both_loops = pytest.mark.parametrize("loop", sorted(LOOPS))
+from tests.support.intake import (
+    ENVELOPE,
+    HELLO,
+    LOOPBACK,
+    MESSAGE,
+    Passwords,
+    RawClient,
+    both_loops,
+    run,
+    running,
+    tls_files,
+)
 
 
 async def drip(client: RawClient, data: bytes) -> bytes:
@@ -38,6 +49,28 @@ def test_silent_client_is_sent_away(loop: str) -> None:
             assert (await client.rest()).splitlines()[1].startswith(b"421 4.4.2 ")
 
     run(scenario, loop)
+
+
+@pytest.mark.parametrize(
+    ("limits", "listener"),
+    [
+        (Intake(proxy_timeout=Duration(0.1)), {"proxy_from": ("127.0.0.0/8",)}),
+        (Intake(handshake_timeout=Duration(0.1)), {"implicit": True}),
+    ],
+    ids=["proxy", "handshake"],
+)
+def test_what_must_come_first_has_a_deadline_of_its_own(
+    tmp_path: Path, limits: Intake, listener: dict[str, Any]
+) -> None:
+    """Whoever is silent before it is known who he is, is not kept for command_timeout."""
+
+    async def scenario() -> None:
+        more = {"tls": tls_files(tmp_path, implicit=True)} if "implicit" in listener else listener
+        async with running(intake=limits, **more) as intake, intake.client() as client:
+            await client.rest()
+            await intake.sessions_end()
+
+    run(scenario)
 
 
 def test_bdat_has_one_deadline_for_all_chunks() -> None:

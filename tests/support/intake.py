@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
 
 from engine.base.clock import SystemClock
@@ -24,9 +25,11 @@ from engine.tools.certificate import self_signed, trusting_context
 
 GUARD_S = 20.0  #: no test waits so long; a hanging one ends
 LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+both_loops = pytest.mark.parametrize("loop", sorted(LOOPS))
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 HELLO = b"EHLO client.example\r\n"
 ENVELOPE = b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<bob@example.net>\r\n"
+DATA = ENVELOPE + b"DATA\r\n"
 MESSAGE = b"From: ada@example.org\r\nSubject: hello\r\n\r\nworld\r\n"
 
 
@@ -219,6 +222,13 @@ async def running(
     finally:
         await smtp.close()
         await smtp.drain(asyncio.get_running_loop().time())
+
+
+async def submit(client: RawClient, content: bytes = MESSAGE) -> str:
+    """One message with DATA; the reply to it."""
+    await client.send(DATA)
+    assert await client.replies(3) == [250, 250, 354]
+    return await client.ask(content + b".\r\n")
 
 
 def tls_files(folder: Path, implicit: bool = False) -> TlsFiles:

@@ -7,11 +7,10 @@ import pytest
 
 from engine.base.settings import Intake
 from engine.base.units import Duration
-from tests.support.intake import GUARD_S, LOOPS, RawClient, run, running, tls_files
+from tests.support.intake import GUARD_S, RawClient, both_loops, run, running, tls_files
 
 BARE = b"NOOP\n"
 LONG = Intake(linger_timeout=Duration(10 * GUARD_S))
-both_loops = pytest.mark.parametrize("loop", sorted(LOOPS))
 
 
 async def say_and_go_on(client: RawClient, command: bytes) -> bytes:
