@@ -320,6 +320,21 @@ def test_many_reloads_under_load_refuse_nobody(stage: tuple[Daemon, Sink], tmp_p
     assert receiver.has(messages=2000)["duplicates"] == 0
 
 
+def test_a_port_is_taken_over_under_load(stage: tuple[Daemon, Sink], tmp_path: Path) -> None:
+    """Each session of the old listener ends once, after the reply to its message; and nobody finds the port closed."""
+    engine, _ = stage
+    port = free_port()
+    add(engine, listener(port))
+    with Load(port, tmp_path / "accepted", "-n", "2000", "--sessions", "10", "--size", "1KiB") as under_way:
+        under_way.more(50)
+        change(engine, f"127.0.0.1:{port}", f"0.0.0.0:{port}")
+        assert under_way.running()
+        report = under_way.report()
+    assert (report["accepted"], report["refused"], report["lost_connections"]) == (2000, 0, 10)
+    engine.empty()
+    assert engine.books() == {"received": 2000, "delivered": 2000}
+
+
 def test_the_metrics_answer_during_and_after(stage: tuple[Daemon, Sink]) -> None:
     engine, _ = stage
     engine.reload()
