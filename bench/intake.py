@@ -161,7 +161,9 @@ async def _measure(kind: str, args: argparse.Namespace, profile: cProfile.Profil
         if kind == "ours":
             counter = _Store()
             clock, metrics, settings = SystemClock(), Metrics(), Settings()
-            admission = Admission(counter, IdSource("bench", 0, clock), clock, metrics, settings, log.add)
+            admission = Admission(
+                counter, IdSource("bench", 0, clock), clock, metrics, settings, log.add, lambda _: "other"
+            )
             table = Listener(kind="smtp", address="127.0.0.1:0", networks=("127.0.0.0/8",))
             listener = SmtpListener(table, settings, admission, None, metrics, clock)
             await listener.start()

@@ -199,12 +199,6 @@ def delivery_line(
     return text if text.isprintable() else escape(text)
 
 
-def received_line(message_id: str, client: str, sender: str, size: int, nrcpt: int) -> str:
-    """The line of one accepted message; escaped. client: "name[address]"."""
-    text = f"{message_id}: client={client}, from=<{sender}>, size={size}, nrcpt={nrcpt}"
-    return text if text.isprintable() else escape(text)
-
-
 def _is_journal(stream: TextIO) -> bool:
     """Whether systemd connected this very stream to its journal ($JOURNAL_STREAM is "device:inode")."""
     named = os.environ.get("JOURNAL_STREAM", "")

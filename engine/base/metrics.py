@@ -1,6 +1,8 @@
 """Every metric the engine exports, in one place; no label takes unbounded values.
 
 `provider` is a name from the provider table, "relay" for static routes, or "other"; `class` is transactional or bulk.
+Recipients are accepted before their route is looked up: their provider is that of the last mail to their destination,
+"unresolved" if there was none lately.
 One `Metrics` per worker, made by the daemon and handed down; hot paths keep the labelled child, not the parent.
 """
 
@@ -29,7 +31,7 @@ class Metrics:
         self.connections = counter("intake_connections", "Client connections accepted", "result")
         self.rejected = counter("intake_rejected", "Commands and messages refused at intake", "reason")
         self.accepted = counter("accepted", "Messages accepted (250 sent after fdatasync)", "class")
-        self.accepted_recipients = counter("accepted_recipients", "Recipients accepted", "class")
+        self.accepted_recipients = counter("accepted_recipients", "Recipients accepted", "provider", "class")
         self.delivered = counter("delivered", "Recipients delivered", "provider", "class")
         self.deferred = counter("deferred", "Recipients deferred by an attempt", "provider", "class")
         self.failed = counter("failed", "Recipients failed for good", "provider", "class")

@@ -49,10 +49,18 @@ class Intake(_Table, frozen=True):
     max_command_bytes: Size = Size(2048)  #: with extensions; RFC 5321 asks for 512
     max_auth_bytes: Size = Size(12288)  #: an AUTH line (RFC 4954)
     max_bad_commands: int = 10
+    max_idle_commands: int = 100  #: without a message in between; Postfix's smtpd_junk_command_limit
+    max_failed_logins: int = 3  #: per session
+    max_failed_logins_per_address: int = 20  #: within failed_login_window; then AUTH is 454 there
+    failed_login_window: Duration = Duration(1200)
+    reverse_dns: bool = False  #: look up the names of clients, for Received and the log
     max_received: int = 50  #: Received fields; more is a loop
     max_header_bytes: Size = Size(256 << 10)
     command_timeout: Duration = Duration(300)
     data_timeout: Duration = Duration(300)
+    handshake_timeout: Duration = Duration(30)  #: implicit TLS, from the connection or the PROXY header on
+    proxy_timeout: Duration = Duration(10)  #: a proxy sends its header with the first packet
+    linger_timeout: Duration = Duration(5)  #: for the last reply to reach a client that is still sending
 
 
 class SpoolSettings(_Table, frozen=True):
@@ -152,6 +160,7 @@ class Retry(_Table, frozen=True):
 class Delivery(_Table, frozen=True):
     max_connections: int = 1000  #: outgoing, all sites together
     max_recipients: int = 50  #: per transaction
+    max_hosts: int = 5  #: tried for one transaction; Postfix's smtp_mx_address_limit
     tls: TlsLevel = "opportunistic"
     connect_timeout: Duration = Duration(30)
     banner_timeout: Duration = Duration(60)

@@ -38,6 +38,7 @@ class MetricsServer:
     """One HTTP listener, bound when made. Raises NetworkError (cannot bind), ConfigError (certificate).
 
     collect: called in a server thread before metrics are rendered, to set gauges; it must be safe there.
+    reuse_port: as net.port wants it.
     """
 
     def __init__(
@@ -46,13 +47,15 @@ class MetricsServer:
         registry: CollectorRegistry,
         collect: Callable[[], None] = lambda: None,
         request_s: float = _REQUEST_S,
+        *,
+        reuse_port: bool = False,
     ) -> None:
         networks = listener.networks or ("127.0.0.0/8", "::1/128")
         tls = _tls_context(listener.tls) if listener.tls else None
         host, port = parse_host_port(listener.address)
         try:
             family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-            self._server = _Server(family, address, networks, tls, request_s)
+            self._server = _Server(family, address, networks, tls, request_s, reuse_port)
         except OSError as exc:
             raise NetworkError(f"listener {listener.address}: {exc.strerror or exc}") from exc
         self._server.set_app(_application(registry, collect))
@@ -62,6 +65,11 @@ class MetricsServer:
     def address(self) -> str:
         """Where it listens, "host:port"; of use when the settings left the port to the kernel."""
         return format_host_port(self._server.server_name, self._server.server_port)
+
+    @property
+    def fileno(self) -> int:
+        """The listening socket."""
+        return self._server.fileno()
 
     def start(self) -> None:
         """Answer requests, in threads."""
@@ -149,8 +157,10 @@ class _Server(ThreadingMixIn, WSGIServer):
         networks: Iterable[str],
         tls: ssl.SSLContext | None,
         request_s: float,
+        reuse_port: bool,
     ) -> None:
         self.address_family = family
+        self._reuse_port = reuse_port
         self._networks = [ipaddress.ip_network(network) for network in networks]
         self._tls = tls
         self._request_s = request_s
@@ -161,6 +171,8 @@ class _Server(ThreadingMixIn, WSGIServer):
         super().__init__(address, handler)
 
     def server_bind(self) -> None:
+        if self._reuse_port:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, True)
         # Not HTTPServer's, which asks the DNS for the name of the address.
         TCPServer.server_bind(self)
         self.server_name, self.server_port = self.socket.getsockname()[:2]

@@ -2,7 +2,8 @@
 
 A reload opens what is new before it touches anything else, so that an address that cannot be had refuses the whole
 reload. A listener that stays keeps its socket and its connections; one that goes, or becomes something else at the
-same address, ends its sessions as a stop does: idle ones at once, others after the reply to their message.
+same address, ends its sessions as a stop does: idle ones at once, others after the reply to their message. One whose
+host changes and whose port does not (127.0.0.1 to 0.0.0.0) is open before the old one is closed, too (net/port.py).
 """
 
 import asyncio
@@ -16,6 +17,8 @@ from engine.daemon.http import MetricsServer
 from engine.intake.admission import Admission
 from engine.intake.hooks import Verifier
 from engine.intake.listener import SmtpListener
+from engine.intake.reverse import ReverseNames
+from engine.net import port
 from engine.net.outbox import Outbox
 
 log = logging.getLogger(__name__)
@@ -36,6 +39,7 @@ class Listeners:
         clock: Clock,
         outbox: Outbox,
         drain_s: float,
+        reverse: ReverseNames,
     ) -> None:
         """collect: sets the gauges before metrics are shown. drain_s: how long sessions have to end."""
         self._outbox = outbox
@@ -45,16 +49,17 @@ class Listeners:
         self._collect = collect
         self._clock = clock
         self._drain_s = drain_s
+        self._reverse = reverse
         self._smtp: dict[_Door, SmtpListener] = {}
         self._http: dict[_Door, tuple[Listener, MetricsServer]] = {}
         self._draining: set[asyncio.Task[None]] = set()
 
-    async def open(self, settings: Settings, rows: Iterable[Listener]) -> None:
-        """Open these; all or none. Raises EngineError: one cannot be opened."""
+    async def open(self, settings: Settings, rows: Iterable[Listener], leaving: Iterable[_Door] = ()) -> None:
+        """Open these; all or none. leaving: listeners whose ports these may take over. Raises EngineError."""
         opened: list[_Door] = []
         try:
             for row in rows:
-                await self._open(row, settings)
+                await self._open(row, settings, [door for door in leaving if port.overlap(door[0], row.address)])
                 opened.append(_door(row))
         except BaseException:
             await self.close(opened)
@@ -64,9 +69,11 @@ class Listeners:
 
     async def open_new(self, settings: Settings) -> list[_Door]:
         """First part of a reload: open the addresses that are new; what was opened, for `close` if the rest fails."""
-        taken = {address for address, _, _ in (*self._smtp, *self._http)}
+        doors = (*self._smtp, *self._http)
+        taken = {address for address, _, _ in doors}
         rows = [row for row in settings.listener if row.address not in taken]
-        await self.open(settings, rows)
+        staying = {row.address for row in settings.listener}
+        await self.open(settings, rows, [door for door in doors if door[0] not in staying])
         return [_door(row) for row in rows]
 
     async def follow(self, settings: Settings) -> None:
@@ -115,17 +122,29 @@ class Listeners:
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + self._drain_s
 
-    async def _open(self, row: Listener, settings: Settings) -> None:
-        if row.kind == "http":
-            server = MetricsServer(row, self._metrics.registry, self._collect)
-            server.start()
-            self._http[_door(row)] = row, server
-        else:
-            smtp = SmtpListener(
-                row, settings, self._admission, self._credentials, self._metrics, self._clock, self._outbox
-            )
-            await smtp.start()
-            self._smtp[_door(row)] = smtp
+    async def _open(self, row: Listener, settings: Settings, leaving: Iterable[_Door]) -> None:
+        before = [fileno for door in leaving for fileno in self._filenos(door)]
+        with port.shared(before):
+            if row.kind == "http":
+                server = MetricsServer(row, self._metrics.registry, self._collect, reuse_port=bool(before))
+                server.start()
+                self._http[_door(row)] = row, server
+            else:
+                smtp = SmtpListener(
+                    row,
+                    settings,
+                    self._admission,
+                    self._credentials,
+                    self._metrics,
+                    self._clock,
+                    self._outbox,
+                    reverse=self._reverse,
+                )
+                await smtp.start(reuse_port=bool(before))
+                self._smtp[_door(row)] = smtp
+
+    def _filenos(self, door: _Door) -> list[int]:
+        return self._smtp[door].filenos if door in self._smtp else [self._http[door][1].fileno]
 
 
 def _door(row: Listener) -> _Door:

@@ -25,6 +25,7 @@ from engine.delivery.courier import Courier
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.intake.admission import Admission
+from engine.intake.reverse import ReverseNames
 from engine.message.ids import IdSource
 from engine.net.outbox import Outbox
 from engine.net.resolver import Resolver
@@ -100,7 +101,8 @@ class Worker:
         self._orders = Orders(
             self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}
         )
-        self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line)
+        self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
+        self._reverse = ReverseNames(self._resolver)
         self._parts = Parts(
             settings=settings,
             clock=clock,
@@ -115,7 +117,7 @@ class Worker:
         )
         self._admin = AdminServer(self._parts, data_dir)
         self._listeners = Listeners(
-            self._admission, self._credentials, metrics, self._collect, clock, self._outbox, STOP_S
+            self._admission, self._credentials, metrics, self._collect, clock, self._outbox, STOP_S, self._reverse
         )
         self._upkeep: list[asyncio.Task[None]] = []
 
@@ -164,6 +166,7 @@ class Worker:
         await self._listeners.end()
         await self._admin.close()
         self._signer.close()
+        await self._reverse.close()
         await self._resolver.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (

@@ -31,10 +31,6 @@ from engine.storage.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
-#: Hosts tried for one transaction; the rest has its turn at the next attempt (Postfix's smtp_mx_session_limit is 2,
-#: its smtp_mx_address_limit 5).
-MAX_HOSTS = 5
-
 
 @dataclass(slots=True, kw_only=True)
 class Kit:
@@ -248,7 +244,7 @@ class Agent:
             ):
                 await self._disconnect()
                 if endpoints is None:
-                    endpoints = plan.endpoints(self._kit.rng)[:MAX_HOSTS]
+                    endpoints = plan.endpoints(self._kit.rng)[: self._kit.settings.delivery.max_hosts]
                 try:
                     tried = await self._connect(endpoints, tried)
                 except SessionFailed as failure:

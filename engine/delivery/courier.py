@@ -1,8 +1,8 @@
 """The courier: carries out deliveries, one agent per leased connection.
 
 An agent takes what is ready, signs it, sends it over its connection, has the outcome settled, and goes on until
-its queue is empty for a while. What is settled without a connection (no route, expired while a site was closed, an
-operator's word) is an errand.
+its queue is empty for a while. What is done without a connection (no route, expired while a site was closed, an
+operator's word, a notice of a delay) is an errand.
 
 Q3  whatever goes wrong with a delivery here defers it; it is never dropped.
 An agent is at most one outcome ahead of the journal: a crash can double one message in transit and one unrecorded
@@ -12,8 +12,9 @@ for each connection, no more.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from engine.base.errors import StorageError
 from engine.delivery import trouble
@@ -24,7 +25,7 @@ from engine.message.outcome import Outcome
 from engine.queue.budget import Lease
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import OTHER, NoRoute
-from engine.storage.spool.entry import Delivery
+from engine.storage.spool.entry import Delivery, State
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,8 @@ class Courier:
         self.working = kit.working
         self._kit = kit
         self._agents: dict[asyncio.Task[None], Agent] = {}
-        self._errands: deque[_Errand] = deque()
+        self._errands: deque[tuple[Delivery, set[Delivery], Callable[[], Awaitable[None]]]] = deque()
+        self._telling: set[Delivery] = set()  #: whose senders are about to hear of a delay
         self._runners: set[asyncio.Task[None]] = set()
 
     def attempt(self, queue: ReadyQueue, lease: Lease) -> None:
@@ -68,6 +70,19 @@ class Courier:
     def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
         reply = delivery.last or f"its site is closed: {reason}"
         self._send_out(_Errand(delivery, lambda indexes: trouble.expired(indexes, reply), provider))
+
+    @property
+    def delay_notice(self) -> float:
+        """Seconds after which `tell_delay` is due for what waits."""
+        return self._kit.settlement.delay_notice
+
+    def tell_delay(self, delivery: Delivery, provider: str, reason: str) -> None:
+        """The delivery stays where it is; its sender hears why, if he wants to.
+
+        Once is enough, whatever becomes of it: `notice_at` tells of no other time from now on.
+        """
+        if delivery not in self._telling:
+            self._queue(delivery, self._telling, partial(self._tell, delivery, provider, reason))
 
     def settle_by_hand(self, delivery: Delivery, verdict: Verdict) -> None:
         """An operator's word on a delivery the manager has seized; it needs no content, which may be damaged."""
@@ -119,8 +134,12 @@ class Courier:
             queue.left()
 
     def _send_out(self, errand: _Errand) -> None:
-        self.working.add(errand.delivery)
-        self._errands.append(errand)
+        self._queue(errand.delivery, self.working, partial(self._run, errand))
+
+    def _queue(self, delivery: Delivery, among: set[Delivery], work: Callable[[], Awaitable[None]]) -> None:
+        """Have this done for a delivery, which is in `among` until then."""
+        among.add(delivery)
+        self._errands.append((delivery, among, work))
         if len(self._runners) < _RUNNERS:
             task = asyncio.get_running_loop().create_task(self._run_errands())
             self._runners.add(task)
@@ -128,14 +147,14 @@ class Courier:
 
     async def _run_errands(self) -> None:
         while self._errands:
-            errand = self._errands.popleft()
+            delivery, among, work = self._errands.popleft()
             try:
-                await self._run(errand)
+                await work()
             except Exception:  # top of a task, Q3: the sweeper finds the delivery and queues it again
                 self._kit.metrics.internal_errors.labels("errand").inc()
-                log.exception("%s: could not settle", errand.delivery.message.id)
+                log.exception("%s: could not settle", delivery.message.id)
             finally:
-                self.working.discard(errand.delivery)
+                among.discard(delivery)
 
     async def _run(self, errand: _Errand) -> None:
         delivery, settlement = errand.delivery, self._kit.settlement
@@ -150,6 +169,18 @@ class Courier:
         await settlement.settle(
             delivery, envelope, content, outcomes, errand.provider, timing, attempted=errand.attempted
         )
+
+    async def _tell(self, delivery: Delivery, provider: str, reason: str) -> None:
+        try:
+            envelope, content = await self._kit.spool.load(delivery)
+        except StorageError as exc:
+            if delivery.state is not State.FINAL:
+                log.error("%s: no notice of its delay: %s", delivery.message.id, exc)
+            delivery.notices = 1
+            return
+        stored = self._kit.settlement.tell_delay(delivery, envelope, content, provider, reason)
+        if stored is not None:
+            await stored
 
 
 def _unreadable(delivery: Delivery) -> Envelope:

@@ -9,6 +9,7 @@ D3  no reply after the end of data: deferred once as unknown; a second time it f
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import Callable, Sequence
 from typing import Protocol
@@ -25,7 +26,7 @@ from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.outcome import Outcome, Status
 from engine.protocol.dsn import Action
 from engine.queue.manager import Manager
-from engine.storage.spool.entry import Delivery
+from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
 
 log = logging.getLogger(__name__)
@@ -98,7 +99,7 @@ class Settlement:
             MessageClass.BULK: parse_schedule(retry.schedule),
         }
         self._jitter = retry.jitter
-        self._delay_notice = settings.dsn.delay_notice
+        self.delay_notice = settings.dsn.delay_notice
 
     def settle(
         self,
@@ -135,6 +136,28 @@ class Settlement:
         """An attempt ends before all recipients had their turn: the others wait with those deferred, or go at once."""
         self._manager.settled(delivery)
 
+    def notice_at(self, delivery: Delivery) -> float:
+        """When its sender is to be told of the delay, if that was asked for (unix time); inf: it was looked into."""
+        return math.inf if delivery.notices else delivery.message.received_at + self.delay_notice
+
+    def tell_delay(
+        self, delivery: Delivery, envelope: Envelope, content: bytes, provider: str, reason: str
+    ) -> "asyncio.Future[None] | None":
+        """Tell the sender of a delivery that waits without an attempt; nothing else about the delivery changes.
+
+        reason: what it waits for. The future is done when it is on disk that the sender was told; None: there was
+        nobody to tell, or it is not for this to tell, because an attempt is under way.
+        """
+        now = self._clock.time()
+        if delivery.state in (State.ATTEMPT, State.FINAL) or now < self.notice_at(delivery):
+            return None
+        delivery.notices = 1
+        outcomes = trouble.waiting(delivery.indexes, delivery.last or reason)
+        if not self._report(envelope, content, outcomes, "delayed"):
+            return None
+        # A record without an outcome: only the state that goes with it is news.
+        return self._spool.settle(delivery, envelope, now, provider, ())
+
     def put_off(self, delivery: Delivery, reason: str) -> None:
         """The spool does not give the message back now; nothing can be recorded of it, so it waits for another try."""
         log.error("%s: %s; tried again in %s", delivery.message.id, reason, format_duration(PUT_OFF_S))
@@ -161,7 +184,7 @@ class Settlement:
         # A last try at the very end, and never later: the sender is told in time. One when a notice of the delay
         # is due, too, for those who asked for it.
         due_at = max(now + wait * jitter, asked)
-        notice_at = envelope.received_at + self._delay_notice
+        notice_at = envelope.received_at + self.delay_notice
         if now < notice_at < due_at and any(self._notifier.wants(envelope, o, "delayed") for o in outcomes):
             due_at = notice_at
         delivery.due_at = min(due_at, max(expires_at, now + 1.0))
@@ -186,21 +209,28 @@ class Settlement:
             asked = [o for o in outcomes if o.status is Status.DELIVERED and _asked(envelope, o, Notify.SUCCESS)]
             if asked:
                 self._report(envelope, content, asked, "relayed")
-        if not delivery.notices and now - envelope.received_at >= self._delay_notice:
+        if now >= self.notice_at(delivery):
             waiting = [o for o in outcomes if not o.status.final]
             if waiting:
                 delivery.notices = 1
                 self._report(envelope, content, waiting, "delayed")
 
-    def _report(self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action) -> None:
+    def _report(self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action) -> bool:
+        """Queue one notification about the outcomes that its sender wants to hear of; False: there are none.
+
+        A message to many destinations that fails at many gets as many notifications, close together though they be:
+        what is gathered in memory is lost in a crash, and an outcome that is held back until its notification is
+        complete keeps a connection waiting. To gather them, the journal would have to keep who is still to be told.
+        """
         report = self._notifier.compose(envelope, content, outcomes, action)
         if report is None:
-            return
+            return False
         report_envelope, report_content = report
         splits = [(destination_of(envelope.sender), (0,))]
         self._spool.accept(report_envelope, report_content, splits, keep=True)
         self._metrics.dsn_sent.labels(action).inc()
         self._log_line(f"{envelope.id}: sender {action} notification: {report_envelope.id}")
+        return True
 
     def _tell(
         self,

@@ -39,8 +39,7 @@ class SmtpSession:
     """Made by `connect`. One transaction at a time; `usable` says whether another may be given to it.
 
     remote: "mx1.example.org[192.0.2.7]:25". tls_level: what was reached, whatever was asked. tls_note: why it is less
-    than was tried, or "". transactions: how many were begun. in_doubt: the end of data of the running transaction was
-    sent, so that ending it now means UNKNOWN. dsn: the server passes DSN parameters on.
+    than was tried, or "". transactions: how many were begun. dsn: the server passes DSN parameters on.
     """
 
     __slots__ = (
@@ -210,21 +209,6 @@ class SmtpSession:
     @property
     def dsn(self) -> bool:
         return self._client.extensions.dsn
-
-    @property
-    def in_doubt(self) -> bool:
-        transaction = self._client.transaction
-        return transaction is not None and transaction.end_sent and not self._client.done
-
-    def meets(self, need: TlsLevel) -> bool:
-        """Its proven TLS level is enough for a domain with this need."""
-        match need:
-            case "none" | "opportunistic":
-                return True
-            case "encrypt":
-                return self.tls_level != "none"
-            case "verify":
-                return self.tls_level == "verify"
 
     def on_close(self, callback: Callable[[], None] | None) -> None:
         """Call this, once, when the connection ends: for an idle one that the server closes."""

@@ -52,7 +52,6 @@ class SessionFailed(EngineError):
     """No session: connect, greeting, EHLO, STARTTLS or AUTH did not work. `session_failed` says what it means.
 
     phase: as in message.outcome.PHASES. Either reply (what the server said) or fault is set, or only `words`.
-    site_wide: it says something about every connection to this site, not about this one.
     """
 
     def __init__(
@@ -72,10 +71,6 @@ class SessionFailed(EngineError):
         self.fault = fault
         self.words = words
         self.status_code = status_code
-
-    @property
-    def site_wide(self) -> bool:
-        return session_failed(self, (0,))[0].scope is Scope.SITE
 
 
 class StaleConnection(EngineError):
@@ -337,6 +332,11 @@ def expired(indexes: Sequence[int], last_reply: str = "") -> list[Outcome]:
     """`expire_after` is over. last_reply: why it had not gone out."""
     words = f"message expired; last: {last_reply}" if last_reply else "message expired"
     return everyone(indexes, Status.EXPIRED, Scope.MESSAGE, "4.4.7", words[:MAX_WORDS])
+
+
+def waiting(indexes: Sequence[int], why: str) -> list[Outcome]:
+    """Not attempted for a long time: its site is closed, its destination held back, its name not to be resolved."""
+    return everyone(indexes, Status.DEFERRED, Scope.SITE, "4.4.0", why[:MAX_WORDS])
 
 
 def purged(indexes: Sequence[int]) -> list[Outcome]:

@@ -75,7 +75,10 @@ class Submission:
 
 
 class Admission:
-    """Turns submissions into messages in the store. log_line: takes one line per accepted message."""
+    """Turns submissions into messages in the store. log_line: takes one line per accepted message.
+
+    provider_of: the receiver's name for the metrics, by destination; cheap.
+    """
 
     def __init__(
         self,
@@ -85,6 +88,7 @@ class Admission:
         metrics: Metrics,
         settings: Settings,
         log_line: Callable[[str], None],
+        provider_of: Callable[[str], str],
     ) -> None:
         self._store = store
         self._ids = ids
@@ -92,7 +96,9 @@ class Admission:
         self._log_line = log_line
         self.refusal = store.refusal
         self._accepted = [metrics.accepted.labels(_LABELS[c]).inc for c in MessageClass]
-        self._accepted_recipients = [metrics.accepted_recipients.labels(_LABELS[c]).inc for c in MessageClass]
+        self._accepted_recipients = metrics.accepted_recipients
+        self._provider_of = provider_of
+        self._counters: dict[tuple[str, MessageClass], Callable[[float], None]] = {}
         self._second = -1
         self._date = b""
         self.reload(settings)
@@ -157,9 +163,17 @@ class Admission:
             _log.error("%s: not accepted: %s", message_id, exc)
             raise Refused("storage", "451 4.3.0 The message could not be stored, try again later") from exc
         self._accepted[message_class]()
-        self._accepted_recipients[message_class](len(recipients))
+        for destination, indexes in splits:
+            self._count(self._provider_of(destination), message_class, len(indexes))
         self._log(envelope)
         return message_id
+
+    def _count(self, provider: str, message_class: MessageClass, recipients: int) -> None:
+        count = self._counters.get((provider, message_class))
+        if count is None:
+            count = self._accepted_recipients.labels(provider, _LABELS[message_class]).inc
+            self._counters[provider, message_class] = count
+        count(recipients)
 
     def _date_at(self, second: int) -> bytes:
         """The date of RFC 5322 3.3, made once a second."""

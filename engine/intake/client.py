@@ -7,6 +7,8 @@ from engine.intake.policy import Address
 #: What may follow EHLO: host names (also the bad ones of real clients), address literals. Goes into Received.
 _HELO = re.compile(r"[A-Za-z0-9._:\[\]-]{1,255}")
 
+UNKNOWN = "unknown"
+
 
 def valid_helo(name: str) -> bool:
     """Whether a client may call itself so."""
@@ -20,7 +22,7 @@ class Client:
 
     def __init__(self, address: Address) -> None:
         self.address = address
-        self.name = "unknown"  # no reverse lookup: it would cost every session a DNS query and decide nothing
+        self.name = UNKNOWN  #: until reverse.py or XCLIENT says better
         self.login = ""
         self.helo = ""  # of XCLIENT; else EHLO says
         self.esmtp = True

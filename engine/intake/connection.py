@@ -8,6 +8,9 @@ Sessions, the command loop, EHLO, AUTH, STARTTLS and PROXY are aiosmtpd's. What 
 - One timer a connection, moved rarely; deadlines do not start again for every byte.
 - aiosmtpd's constructor inspects class and hooks, 150 us a time; a listener does that once and forks a connection.
 - The task that waits for the store is not cancelled when the client leaves: the message is being accepted.
+- A session that we end for what the client did lingers: to close a socket with input unread, or still coming, sends a
+  RST, which destroys the last reply before the client has read it. So only our side is closed, and what comes is
+  dropped until the client closes its own or linger_timeout is over.
 """
 
 import asyncio
@@ -17,21 +20,18 @@ import ssl
 from abc import abstractmethod
 from typing import Any, Protocol, Self
 
-from aiosmtpd.smtp import SMTP, Session, TLSSetupException
+from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from engine.base.metrics import Metrics
 from engine.intake.admission import Admission, Submission
-from engine.intake.client import Client
+from engine.intake.client import UNKNOWN, Client
 from engine.intake.policy import Address, Policy, parse_address
 from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader
+from engine.intake.standins import Commands, Deaf, Session, Spared, Unlimited
 from engine.net.outbox import Outbox
 
 _log = logging.getLogger(__name__)
 _MAX_GATHERED = 100  # replies
-#: Commands without a message in between; Postfix's smtpd_junk_command_limit.
-MAX_IDLE_COMMANDS = 100
-PROXY_TIMEOUT_S = 10.0  # a proxy sends its header with the first packet
-LINGER_S = 5.0  # for a last reply to reach a client that reads slowly
 _ENHANCED = re.compile(r"[245]\.\d{1,3}\.\d{1,3} ")
 #: For the replies that aiosmtpd words itself, and without an enhanced code (RFC 2034).
 _CODES = {"454": "4.7.0", "500": "5.5.2", "501": "5.5.4", "502": "5.5.1", "503": "5.5.1", "504": "5.5.4"}
@@ -57,55 +57,19 @@ class Gate(Protocol):
     def count(self, connection: "Connection", address: Address) -> bool:
         """Count a connection that came through a proxy to its client's address, if there is a place left."""
 
+    def name_client(self, client: Client) -> None:
+        """Find its name in the DNS, some time."""
+
     def leave(self, connection: "Connection") -> None:
         """The connection is over; may be said twice."""
-
-
-class _Deaf:
-    """The reader of a connection that was turned away."""
-
-    def feed_data(self, data: bytes) -> None:
-        pass
-
-
-class _Spared:
-    """Stands in for the task of a client that left while its message was being stored."""
-
-    def cancel(self) -> bool:
-        return False
-
-
-class _Session(Session):
-    """aiosmtpd's session, without the warning its `login_data` logs at every AUTH."""
-
-    login_data = None
-
-
-class _Commands(dict[str, str]):
-    """Method names by command, bound when asked for; an unknown command is a method, too, that counts and answers."""
-
-    connection: "Connection"
-
-    def get(self, command: str, default: Any = None) -> Any:
-        return getattr(self.connection, dict.get(self, command, "unknown_command"))
-
-
-class _Unlimited(dict[str, int]):
-    """aiosmtpd's limits of command lines, a class attribute that grows with every EHLO. The Reader has the limits."""
-
-    def __missing__(self, command: str) -> int:
-        return 1 << 30
-
-    def __setitem__(self, command: str, limit: int) -> None:
-        pass
 
 
 class Connection(SMTP):
     """One connection. Made once per listener by the constructor, then by `fork`."""
 
     command_size_limit = 1 << 30
-    command_size_limits = _Unlimited()
-    _reader: Any = _Deaf()
+    command_size_limits = Unlimited()
+    _reader: Any = Deaf()
     # aiosmtpd's own, with annotations narrower than its Optionals.
     transport: Any
     _original_transport: Any
@@ -121,6 +85,7 @@ class Connection(SMTP):
     failed_logins: int
     _silent = False  # what aiosmtpd says itself is not sent
     _handshaking = False  # TLS is about to begin
+    _lingering = False  # the last reply is out, the client may not have read it
 
     def __init__(self, gate: Gate, hooks: object, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(hooks, hostname=gate.policy.node, ident="ESMTP Postrider", enable_SMTPUTF8=True, loop=loop)
@@ -146,7 +111,7 @@ class Connection(SMTP):
         self._deadline = self._timer_at = 0.0
         self._out: list[bytes] = []
         self._bad_budget = policy.intake.max_bad_commands
-        self._idle_budget = MAX_IDLE_COMMANDS
+        self._idle_budget = policy.intake.max_idle_commands
         self._ended = False
         self._progress = False  # commands were served where they arrived
         self.in_tls = self.trusted = self.committing = False
@@ -154,13 +119,13 @@ class Connection(SMTP):
         intake = policy.intake
         reader = Reader(self.loop, self, intake.max_command_bytes, intake.max_auth_bytes, intake.max_message_bytes)
         asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
-        self._smtp_methods = commands = _Commands(self._command_names)
+        self._smtp_methods = commands = Commands(self._command_names)
         commands.connection = self
 
     # aiosmtpd's extension points.
 
     def _create_session(self) -> Session:
-        return _Session(self.loop)
+        return Session(self.loop)
 
     def _create_envelope(self) -> Any:
         return Submission()
@@ -183,17 +148,24 @@ class Connection(SMTP):
             self._turn_away(transport, b"")
             return
         self.peer = parse_address(peer[0])
-        self.client = Client(self.peer)
         self.in_tls = transport.get_extra_info("sslcontext") is not None
         proxy = self.policy.speaks_proxy(self.peer)
+        self.client = Client(self.peer)
         if not self.gate.enter(self, self.peer, counted=not proxy):
             self._turn_away(transport, b"421 4.7.0 %b Too many connections\r\n" % self.hostname.encode())
             return
         if proxy:
-            self._proxy_timeout = PROXY_TIMEOUT_S
+            self._proxy_timeout = self.policy.intake.proxy_timeout
         else:
+            self.meet(self.client)
             self.trusted = self.policy.may_submit(self.peer)
         super().connection_made(transport)
+
+    def meet(self, client: Client) -> None:
+        """This is who the client is."""
+        self.client = client
+        if self.policy.intake.reverse_dns and client.name == UNKNOWN:
+            self.gate.name_client(client)
 
     def _turn_away(self, transport: Any, reply: bytes) -> None:
         self._ended = True
@@ -215,7 +187,7 @@ class Connection(SMTP):
             return
         self._ended = True
         if self.committing:
-            self._handler_coroutine = _Spared()  # type: ignore[assignment]  # aiosmtpd only calls its cancel
+            self._handler_coroutine = Spared()  # type: ignore[assignment]  # aiosmtpd only calls its cancel
         super().connection_lost(error)
 
     # Replies.
@@ -275,7 +247,7 @@ class Connection(SMTP):
             self.end(b"421 4.7.0 Too many commands without a message")
 
     def message_accepted(self) -> None:
-        self._idle_budget = MAX_IDLE_COMMANDS
+        self._idle_budget = self.policy.intake.max_idle_commands
 
     def flush(self) -> None:
         """Write the replies that have gathered."""
@@ -308,23 +280,28 @@ class Connection(SMTP):
         """Read and submit the message that DATA announced."""
 
     def shut_down(self) -> None:
-        self.end(b"421 4.3.2 %b Service shutting down" % self.hostname.encode())
+        if self._lingering:
+            self._close()
+        self.end(b"421 4.3.2 %b Service shutting down" % self.hostname.encode(), linger=False)
 
-    def end(self, reply: bytes) -> None:
-        """Say a last word and close. The task ends when it next asks for input."""
+    def end(self, reply: bytes, *, linger: bool = True) -> None:
+        """Say a last word and close. The task ends when it next asks for input, or when a lingering connection is over.
+
+        linger: the client may be in the middle of saying something.
+        """
         if self._ended:
             return
         self._ended = True
         self._out.append(reply)
-        self._finish()
+        self._finish(linger)
 
     def hang_up(self) -> None:
         """Close without another word."""
         if not self._ended:
             self._ended = True
-            self._finish()
+            self._finish(linger=False)
 
-    def _finish(self) -> None:
+    def _finish(self, linger: bool) -> None:
         if self._handshaking and self._original_transport is not None:
             # There is no way to say anything; and closing politely in a handshake is an error inside asyncio's TLS.
             self._out.clear()
@@ -332,11 +309,24 @@ class Connection(SMTP):
             self._original_transport.abort()
             return
         self.flush()
+        if not linger or self.transport is None:
+            self._close()
+            return
+        self._lingering = True
+        self._reader.ignore()
+        if (
+            self.transport.can_write_eof()
+        ):  # TLS cannot: its client closes when it has read the reply, or is kept waiting
+            self.transport.write_eof()
+        self._arm(self.loop.time() + self.policy.intake.linger_timeout)
+
+    def _close(self) -> None:
+        self._lingering = False
         self._reader.stop()
         if self.transport is not None:
             self.transport.close()
         # A client that does not read would keep a closed connection for ever.
-        self._arm(self.loop.time() + LINGER_S)
+        self._arm(self.loop.time() + self.policy.intake.linger_timeout)
 
     def _completed(self, status: str) -> bytes:
         code, text = status[:3], status[4:]
@@ -351,8 +341,8 @@ class Connection(SMTP):
 
     @property
     def idle(self) -> bool:
-        """Between transactions, or in a TLS handshake, and waiting for the client."""
-        return self._handshaking or (self._reader.in_command and self.envelope.sender is None)
+        """Between transactions, in a TLS handshake or over, and waiting for the client."""
+        return self._handshaking or self._lingering or (self._reader.in_command and self.envelope.sender is None)
 
     # Deadlines.
 
@@ -370,7 +360,9 @@ class Connection(SMTP):
 
     def _timeout_cb(self) -> None:
         now = self.loop.time()
-        if self._ended:
+        if self._lingering:
+            self._close()
+        elif self._ended:
             if self.transport is not None:
                 self.transport.abort()
         elif self.committing:
@@ -378,7 +370,7 @@ class Connection(SMTP):
         elif self._deadline > now:
             self._arm(self._deadline)
         else:
-            self.end(b"421 4.4.2 %b Timeout exceeded" % self.hostname.encode())
+            self.end(b"421 4.4.2 %b Timeout exceeded" % self.hostname.encode(), linger=False)
 
     # Errors.
 

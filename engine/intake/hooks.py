@@ -3,7 +3,7 @@
 One object per listener, without state of a session; each hook gets the connection.
 
 AUTH: only under TLS or from loopback. Passwords are checked in a thread (argon2 takes tens of milliseconds). A wrong
-one is answered late, the third ends the session, and an address with many has to wait.
+one is answered late, several end the session, and an address with many has to wait.
 """
 
 import asyncio
@@ -18,15 +18,12 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
+from engine.base.settings import Intake
 from engine.intake.client import Client, valid_helo
 from engine.intake.policy import parse_address
 from engine.intake.secure import SecureConnection
 
 _log = logging.getLogger(__name__)
-MAX_FAILED_LOGINS = 3  #: per session
-#: Per address, within FAILURE_WINDOW_S; a botnet node is slowed to a guess a minute, a person's typing is not.
-MAX_ADDRESS_FAILURES = 20
-FAILURE_WINDOW_S = 1200.0
 _MAX_ADDRESSES = 10_000
 _USED = AuthResult(success=False, handled=True)  # the reply is out
 _NO_BASE64 = b"501 5.5.2 That is not base64"
@@ -83,7 +80,7 @@ class Hooks:
             # UNKNOWN, UNSPEC, a Unix socket: some client of the proxy, which must not have the proxy's rights.
             address, known = server.peer, False
             _log.warning("intake: PROXY header from %s names no client address", server.peer)
-        server.client = Client(address)
+        server.meet(Client(address))
         server.trusted = known and server.policy.may_submit(address)
         if not server.gate.count(server, address):
             server.end(b"421 4.7.0 %b Too many connections" % server.hostname.encode())
@@ -127,7 +124,8 @@ class Hooks:
 
     async def _check(self, server: SecureConnection, login: bytes, password: bytes) -> AuthResult:
         address = str(server.client.address)
-        if self._blocked(address):
+        intake = server.policy.intake
+        if self._blocked(address, intake):
             server.reject("auth", b"454 4.7.0 Too many failed logins from your address, try again later")
             return _USED
         try:
@@ -139,13 +137,13 @@ class Hooks:
         if verified:
             return AuthResult(success=True, auth_data=LoginPassword(login, b""))
         server.metrics.rejected.labels("auth").inc()
-        self._count_failure(address)
+        self._count_failure(address, intake)
         server.failed_logins += 1
         if self._delay_s:
             server.flush()
             await asyncio.sleep(self._delay_s)
         await server.push(_BAD_CREDENTIALS)
-        if server.failed_logins >= MAX_FAILED_LOGINS:
+        if server.failed_logins >= intake.max_failed_logins:
             server.end(b"421 4.7.0 Too many failed logins")
         return _USED
 
@@ -157,14 +155,15 @@ class Hooks:
         except UnicodeDecodeError:
             return False
 
-    def _blocked(self, address: str) -> bool:
+    def _blocked(self, address: str, intake: Intake) -> bool:
         count, since = self._failures.get(address, (0, 0.0))
-        return count >= MAX_ADDRESS_FAILURES and self._clock.monotonic() - since < FAILURE_WINDOW_S
+        recent = self._clock.monotonic() - since < intake.failed_login_window
+        return recent and count >= intake.max_failed_logins_per_address
 
-    def _count_failure(self, address: str) -> None:
+    def _count_failure(self, address: str, intake: Intake) -> None:
         now = self._clock.monotonic()
         count, since = self._failures.pop(address, (0, now))
-        if now - since >= FAILURE_WINDOW_S:
+        if now - since >= intake.failed_login_window:
             count, since = 0, now
         self._failures[address] = (count + 1, since)
         if len(self._failures) > _MAX_ADDRESSES:

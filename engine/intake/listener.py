@@ -20,9 +20,11 @@ from engine.base.hostport import parse_host_port
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings, TlsFiles
 from engine.intake.admission import Admission
+from engine.intake.client import Client
 from engine.intake.connection import Connection
 from engine.intake.hooks import Hooks, Verifier
 from engine.intake.policy import Address, Policy
+from engine.intake.reverse import ReverseNames
 from engine.intake.smtp import SmtpServer
 from engine.net.outbox import Outbox
 
@@ -42,7 +44,9 @@ class SmtpListener:
         clock: Clock,
         outbox: Outbox | None = None,
         auth_delay_s: float = 1.0,
+        reverse: ReverseNames | None = None,
     ) -> None:
+        """reverse: finds clients' names where the settings ask for them."""
         self.outbox = outbox or Outbox(asyncio.get_running_loop())
         self.admission = admission
         self.metrics = metrics
@@ -55,6 +59,7 @@ class SmtpListener:
         self._tls = _tls_context(listener.tls) if listener.tls else None
         self._connections: dict[Connection, Address | None] = {}  # and the address each is counted to
         self._per_address: Counter[Address] = Counter()
+        self._reverse = reverse
         self._draining = False
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
@@ -71,8 +76,16 @@ class SmtpListener:
     def connections(self) -> int:
         return len(self._connections)
 
-    async def start(self, sock: socket.socket | None = None) -> None:
-        """Listen. sock: a bound socket to use in place of the address. Raises NetworkError."""
+    @property
+    def filenos(self) -> list[int]:
+        """The listening sockets, once started."""
+        return [sock.fileno() for sock in self._server.sockets] if self._server else []
+
+    async def start(self, sock: socket.socket | None = None, *, reuse_port: bool = False) -> None:
+        """Listen. sock: a bound socket to use in place of the address. reuse_port: as net.port wants it.
+
+        Raises NetworkError.
+        """
         # Every command of every session would be a record of aiosmtpd's; ours says what is worth a line.
         for name in ("mail.log", "mail.debug"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
@@ -84,7 +97,7 @@ class SmtpListener:
             else:
                 host, port = self._address
                 self._server = await loop.create_server(
-                    self._connection, host, port, backlog=_BACKLOG, reuse_address=True
+                    self._connection, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=reuse_port
                 )
         except OSError as exc:
             raise NetworkError(f"cannot listen on {self._listener.address}: {_reason(exc)}") from exc
@@ -156,6 +169,10 @@ class SmtpListener:
         self._connections[connection] = address
         self._per_address[address] += 1
         return True
+
+    def name_client(self, client: Client) -> None:
+        if self._reverse is not None:
+            self._reverse.name(client)
 
     def leave(self, connection: Connection) -> None:
         if connection in self._connections:

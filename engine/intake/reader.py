@@ -93,6 +93,7 @@ class Reader(asyncio.StreamReader):
         self._end = -1  # where CRLF.CRLF starts
         self._dots = False  # a line before it starts with a dot
         self._begun = False  # the input is a message
+        self._ignoring = False
         self.in_command = False  #: waiting for a command line
 
     @property
@@ -105,6 +106,11 @@ class Reader(asyncio.StreamReader):
         self._buffer.clear()
         self._scanned = 0
 
+    def ignore(self) -> None:
+        """Drop what was received and all that comes; the task that reads waits for the end of the stream."""
+        self.drop()
+        self._ignoring = True
+
     def stop(self) -> None:
         """Drop what was received, and end the stream for the task that reads it."""
         self.drop()
@@ -113,7 +119,7 @@ class Reader(asyncio.StreamReader):
     # What the transport says.
 
     def feed_data(self, data: Any) -> None:
-        if self._eof:
+        if self._eof or self._ignoring:
             return
         self._buffer += data
         if self._ready is None:

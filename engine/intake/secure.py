@@ -16,7 +16,6 @@ from engine.intake.connection import Connection
 from engine.intake.policy import parse_address
 
 _log = logging.getLogger(__name__)
-HANDSHAKE_S = 30.0  # of implicit TLS, from the connection or the PROXY header on
 _XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
 _HOST = re.compile(r"[A-Za-z0-9._-]{1,255}")
 _ESCAPED = re.compile(r"\+([0-9A-Fa-f]{2})")
@@ -66,7 +65,7 @@ class SecureConnection(Connection):
         """
         if self.in_tls or not self.policy.implicit_tls:
             return True
-        self._reset_timeout(min(HANDSHAKE_S, self._timeout_duration))
+        self._reset_timeout(min(self.policy.intake.handshake_timeout, self._timeout_duration))
         if self._reader._eof:
             self.hang_up()
             return False
@@ -130,7 +129,7 @@ class SecureConnection(Connection):
         if not self.gate.count(self, client.address):
             self.end(b"421 4.7.0 %b Too many connections" % self.hostname.encode())
             return
-        self.client = client
+        self.meet(client)
         self.trusted = self.policy.may_submit(client.address)
         self.forget()
         self.session = session = self._create_session()
@@ -162,7 +161,8 @@ def _client_of(text: str, before: Client) -> Client:
     if address.lower().startswith("ipv6:"):
         address = address[5:]
     client = Client(before.address if address in _UNKNOWN else parse_address(address))
-    name = attributes.get("NAME", before.name)
+    # A name is that of an address: another address has another name.
+    name = attributes.get("NAME", _UNKNOWN[0] if "ADDR" in attributes else before.name)
     if name not in _UNKNOWN:
         if not _HOST.fullmatch(name):
             raise ValueError(name)

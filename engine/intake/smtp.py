@@ -232,7 +232,7 @@ class SmtpServer(SecureConnection):
     def _origin_of(self, submission: Submission) -> Origin:
         """Where the message comes from; made again when something about the session changed."""
         session = self.session
-        key = (session, session.host_name, session.authenticated, submission.smtputf8)
+        key = (session, self.client.name, session.host_name, session.authenticated, submission.smtputf8)
         if key != self._origin_key:
             protocol = protocol_name(session.extended_smtp, submission.smtputf8, self.in_tls, self._authenticated)
             login = session.auth_data.login.decode() if session.auth_data else self.client.login
@@ -265,4 +265,4 @@ class SmtpServer(SecureConnection):
         self.say(b"214 2.0.0 See RFC 5321")
 
     async def smtp_QUIT(self, arg: str | None) -> None:
-        self.end(b"221 2.0.0 Bye")
+        self.end(b"221 2.0.0 Bye", linger=False)

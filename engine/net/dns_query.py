@@ -21,6 +21,7 @@ import dns.rdata
 import dns.rdatatype
 import dns.resolver
 from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.PTR import PTR
 from dns.rdtypes.ANY.TXT import TXT
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
@@ -30,7 +31,7 @@ from engine.base.clock import Clock
 from engine.base.errors import ConfigError
 from engine.base.hostport import format_host_port, parse_host_port
 
-RecordType = Literal["A", "AAAA", "MX", "TXT"]
+RecordType = Literal["A", "AAAA", "MX", "PTR", "TXT"]
 
 #: dnspython has no annotations here, and no public name for the socket it returns.
 _MakeSocket = Callable[..., Awaitable[Any]]
@@ -50,7 +51,7 @@ class Finding(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as text: an address, an MX host (lower case, no final dot, "." for the root), a TXT joined."""
+    """One record as text: an address, an MX or PTR host (lower case, no final dot, "." for the root), a TXT joined."""
 
     value: str
     preference: int = 0
@@ -169,6 +170,8 @@ def _records(rdatas: Iterable[dns.rdata.Rdata]) -> Iterable[Record]:
         match rdata:
             case MX():
                 yield Record(rdata.exchange.to_text(omit_final_dot=True).lower(), rdata.preference)
+            case PTR():
+                yield Record(rdata.target.to_text(omit_final_dot=True).lower())
             case TXT():
                 yield Record(b"".join(rdata.strings).decode("utf-8", "backslashreplace"))
             case A() | AAAA():

@@ -64,6 +64,13 @@ class Dispatcher(Courier, Protocol):
     def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
         """It expired without another attempt. reason: why its site is closed."""
 
+    @property
+    def delay_notice(self) -> float:
+        """Seconds after which `tell_delay` is due for what waits without an attempt."""
+
+    def tell_delay(self, delivery: Delivery, provider: str, reason: str) -> None:
+        """Its sender hears why it waits, if he wants to; nothing else becomes of it."""
+
     async def catch_up(self) -> None:
         """Return when everything that was given to settle without an attempt is on its way to the disk."""
 
@@ -571,6 +578,8 @@ class Manager:
                 return not isinstance(owner, ReadyQueue) or self.ready.get(ready_key(owner.plan)) is not owner
             case State.FINAL:
                 return False
+            case State.LOADING:
+                return not self._errands
         return True
 
     async def _sweep_rows(self, now: float) -> int:
@@ -607,13 +616,53 @@ class Manager:
                 rows = (expired | (number << 16)).astype(np.uint32)
                 self._seize_rows(rows)
                 self.run_errand(self.visit(rows, self._give_up))
+            self._tell_delays(number, now)
             await asyncio.sleep(0)
         self.oldest_at = oldest
         self.look_for_due()
         return orphans
 
-    def _give_up(self, delivery: Delivery) -> None:
+    def _tell_delays(self, number: int, now: float) -> None:
+        """Rows of a slab whose senders are to hear that they wait, though nothing was tried: their site is closed.
+
+        A row that is noted is not looked at again; after a restart once more, by its record.
+        """
+        slab = self._table.slabs[number]
+        newest = int((now - self._courier.delay_notice) * 1000) << 12
+        for state in (State.DUE, State.HELD):
+            late = np.flatnonzero((slab["state"] == state) & (slab["notices"] == 0) & (slab["id"] <= max(newest, 0)))
+            if len(late):
+                rows = (late | (number << 16)).astype(np.uint32)
+                self._seize_rows(rows)
+                self.run_errand(self._tell_delay(rows, state))
+
+    async def _tell_delay(self, rows: Rows, state: State) -> None:
+        """Tell of these, and put them back."""
+        for start in range(0, len(rows), _ERRAND_ROWS):
+            part = rows[start : start + _ERRAND_ROWS]
+            self._table.move_many(part, State.LOADING)
+            found = await self._spool.read(part)
+            for one in found:
+                if isinstance(one, Delivery):
+                    self._courier.tell_delay(one, *self._site_of(one))
+                else:
+                    self._unreadable(*one)
+            await self._courier.catch_up()
+            told = [one for one in found if isinstance(one, Delivery)]
+            for delivery in told:
+                delivery.notices = 1
+                if state is State.HELD:
+                    self._shelve(delivery, State.HELD)
+            if state is State.DUE:
+                self.put_down(told)
+                for key in {(delivery.destination, delivery.via) for delivery in told}:
+                    self._offer(self.destination(*key))
+
+    def _site_of(self, delivery: Delivery) -> tuple[str, str]:
+        """The provider, and why its site is closed or slow."""
         plan = self._router.cached(delivery.destination, delivery.via)
         throttle = self.throttle(plan) if isinstance(plan, Plan) else None
-        provider = plan.provider if isinstance(plan, Plan) else OTHER
-        self._courier.give_up(delivery, provider, throttle.reason if throttle else "")
+        return plan.provider if isinstance(plan, Plan) else OTHER, throttle.reason if throttle else ""
+
+    def _give_up(self, delivery: Delivery) -> None:
+        self._courier.give_up(delivery, *self._site_of(delivery))

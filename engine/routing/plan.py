@@ -16,6 +16,8 @@ from engine.message.outcome import Status
 #: `Plan.provider` where no provider matched, and of a static route. They are metric labels too.
 OTHER = "other"
 RELAY = "relay"
+#: In place of a provider while none is known; a metric label only.
+UNRESOLVED = "unresolved"
 
 
 @dataclass(frozen=True, slots=True)

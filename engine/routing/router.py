@@ -17,7 +17,7 @@ from engine.base.settings import Provider, Route, Settings, Source, TlsLevel
 from engine.message.outcome import Status
 from engine.net.dns_query import Finding, RecordType
 from engine.routing.mx import Lookup, families, find_mx_hosts
-from engine.routing.plan import OTHER, RELAY, Endpoint, NoRoute, Plan
+from engine.routing.plan import OTHER, RELAY, UNRESOLVED, Endpoint, NoRoute, Plan
 from engine.routing.providers import ProviderTable, limits_of
 from engine.routing.routes import StaticRoute, StaticRoutes, override, relay_limits
 from engine.routing.targets import OwnHosts, refusal
@@ -40,6 +40,13 @@ class Router:
         """What is known of this destination and still holds. via: the relay that an operator chose instead."""
         plan = self._plans.get(_key(destination, via))
         return plan if plan is not None and plan.expires_at > self._clock.monotonic() else None
+
+    def provider_of(self, destination: str) -> str:
+        """Its provider as of the last look-up, for metrics; UNRESOLVED: there was none lately. A dict look-up."""
+        plan = self._plans.get(destination)
+        if plan is None:
+            return UNRESOLVED
+        return plan.provider if isinstance(plan, Plan) else OTHER
 
     async def resolve(self, destination: str, via: str = "") -> Plan | NoRoute:
         """Where mail for this destination goes now. destination: as `message.address.destination_of` writes it."""

@@ -130,12 +130,12 @@ class LoadSession(asyncio.Protocol):
         return await self._expect(replies)
 
     async def _expect(self, replies: int) -> list[tuple[int, str]]:
-        """That many replies. 421 in any place: the server closes, nothing was answered. Raises SessionLost."""
+        """That many replies. 421 in place of one: the server closes, nothing was answered. Raises SessionLost."""
         self._wanted = replies
         if len(self._replies) < replies and self._lost is None:
             self._waiter = asyncio.get_running_loop().create_future()
             await self._waiter
-        if self._lost is not None:
+        if len(self._replies) < replies:
             raise SessionLost(self._lost)
         got, self._replies = self._replies[:replies], self._replies[replies:]
         return got
@@ -178,10 +178,10 @@ class LoadSession(asyncio.Protocol):
             self._replies.append((code, text))
 
     def _fail(self, why: str) -> None:
-        """The end of this connection; whoever waits for a reply learns why."""
+        """The end of this connection; whoever waits for a reply that did not come learns why."""
         if self._lost is None:
             self._lost = why
         self.abort()
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
-            waiter.set_exception(SessionLost(self._lost))
+            waiter.set_result(None)

@@ -39,6 +39,13 @@ ZONE = """
     mx1.big.test A 127.0.2.6
     mx2.big.test A 127.0.2.7
 
+    many.test MX 10 a.many.test
+    many.test MX 20 b.many.test
+    many.test MX 30 c.many.test
+    a.many.test A 127.0.2.9
+    b.many.test A 127.0.2.10
+    c.many.test A 127.0.2.11
+
     strict.test MX 10 mx.strict.test
     mx.strict.test A 127.0.2.8
 """
@@ -68,6 +75,7 @@ SETTINGS = """
     expire_after = "3s"
     [delivery]
     idle_timeout = "1m"
+    max_hosts = 2
     {home}
 """
 
@@ -109,6 +117,17 @@ def test_the_best_preference_gets_everything(stage: Stage) -> None:
         assert other.connections() == 0
         shown = stage.engine.run("route", "r1@pref.test").stdout
         assert shown.index("a.pref.test[127.0.2.1]") < shown.index("b.pref.test[127.0.2.2]")
+
+
+def test_only_so_many_hosts_are_tried_for_one_transaction(stage: Stage) -> None:
+    with stage.host("127.0.2.11") as third:
+        (message_id,) = stage.send("bob@many.test")
+        event = wait_until(lambda: stage.outcomes(message_id), "a deferral")[0]
+        assert (event["type"], event["remote"]) == ("deferred", f"b.many.test[127.0.2.10]:{stage.port}")
+        wait_until(lambda: stage.engine.run("purge", message_id, check=False).returncode == 0, "it to be in no attempt")
+        stage.engine.books()
+        third.stop()
+        assert third.connections() == 0
 
 
 def test_a_domain_without_mx_is_its_own_host(stage: Stage) -> None:

@@ -116,6 +116,43 @@ def test_a_listener_comes_and_goes(stage: tuple[Daemon, Sink]) -> None:
     submit(engine.port, "ada@home.test", "b@one.test", letter())
 
 
+@pytest.mark.parametrize("kind", ["smtp", "http"])
+def test_a_listener_takes_over_the_port_of_the_one_it_replaces(stage: tuple[Daemon, Sink], kind: str) -> None:
+    """From one address of the machine to all of them and back: at no moment is nobody there."""
+    engine, _ = stage
+    port = free_port()
+    add(engine, listener(port, kind))
+    for old, new in (("127.0.0.1", "0.0.0.0"), ("0.0.0.0", "127.0.0.1")):
+        change(engine, f"{old}:{port}", f"{new}:{port}")
+        assert "not reloaded" not in engine.log_text()
+        assert listens(port)
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", port))
+    if kind == "smtp":
+        submit(port, "ada@home.test", "a@one.test", letter())
+        engine.until(delivered=1)
+
+
+def test_a_port_is_not_taken_over_from_a_listener_that_stays(stage: tuple[Daemon, Sink]) -> None:
+    """A restart could not open both; so the settings are refused, as at the start."""
+    engine, _ = stage
+    add(engine, listener(engine.port).replace("127.0.0.1", "0.0.0.0"))
+    assert "is taken by another listener" in engine.log_text()
+
+
+def test_the_port_of_another_program_is_not_taken_over(stage: tuple[Daemon, Sink]) -> None:
+    """What cannot be had refuses the reload, and the old listener goes on, its port its own again."""
+    engine, _ = stage
+    port = free_port()
+    with socket.create_server(("127.0.0.2", port)):
+        add(engine, listener(port))
+        change(engine, f"127.0.0.1:{port}", f"0.0.0.0:{port}")
+        assert f"not reloaded: cannot listen on 0.0.0.0:{port}" in engine.log_text()
+    assert listens(port)
+    with pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", port), reuse_port=True)
+
+
 def test_the_metrics_listener_moves(stage: tuple[Daemon, Sink]) -> None:
     engine, _ = stage
     old, engine.http_port = engine.http_port, free_port()
@@ -281,6 +318,21 @@ def test_many_reloads_under_load_refuse_nobody(stage: tuple[Daemon, Sink], tmp_p
     engine.empty()
     assert engine.books() == {"received": 2000, "delivered": 2000}
     assert receiver.has(messages=2000)["duplicates"] == 0
+
+
+def test_a_port_is_taken_over_under_load(stage: tuple[Daemon, Sink], tmp_path: Path) -> None:
+    """Each session of the old listener ends once, after the reply to its message; and nobody finds the port closed."""
+    engine, _ = stage
+    port = free_port()
+    add(engine, listener(port))
+    with Load(port, tmp_path / "accepted", "-n", "2000", "--sessions", "10", "--size", "1KiB") as under_way:
+        under_way.more(50)
+        change(engine, f"127.0.0.1:{port}", f"0.0.0.0:{port}")
+        assert under_way.running()
+        report = under_way.report()
+    assert (report["accepted"], report["refused"], report["lost_connections"]) == (2000, 0, 10)
+    engine.empty()
+    assert engine.books() == {"received": 2000, "delivered": 2000}
 
 
 def test_the_metrics_answer_during_and_after(stage: tuple[Daemon, Sink]) -> None:

@@ -7,9 +7,7 @@ import pytest
 
 from engine.base.settings import Intake
 from engine.base.units import Duration, Size
-from tests.support.intake import ENVELOPE, MESSAGE, run, running
-
-DATA = ENVELOPE + b"DATA\r\n"
+from tests.support.intake import DATA, ENVELOPE, MESSAGE, run, running
 
 #: What other servers have taken for the end of data; none of it is.
 FALSE_ENDS = [

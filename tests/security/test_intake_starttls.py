@@ -16,10 +16,10 @@ from tests.support.intake import (
     ENVELOPE,
     GUARD_S,
     HELLO,
-    LOOPS,
     MESSAGE,
     Passwords,
     RawClient,
+    both_loops,
     run,
     running,
     tls_files,
@@ -27,7 +27,6 @@ from tests.support.intake import (
 )
 
 PLAIN = base64.b64encode(b"\0ada\0secret")
-both_loops = pytest.mark.parametrize("loop", sorted(LOOPS))
 
 
 async def submit(client: RawClient) -> None:

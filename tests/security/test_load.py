@@ -1,16 +1,26 @@
 """Checklist, load at intake: slow and greedy clients cost time, connections and memory up to a bound."""
 
 import asyncio
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from engine.base.settings import Intake
 from engine.base.units import Duration, Size
-from engine.intake.connection import MAX_IDLE_COMMANDS
 from engine.intake.reader import HIGH_WATER
-from tests.support.intake import ENVELOPE, HELLO, LOOPBACK, LOOPS, MESSAGE, Passwords, RawClient, run, running
-
-both_loops = pytest.mark.parametrize("loop", sorted(LOOPS))
+from tests.support.intake import (
+    ENVELOPE,
+    HELLO,
+    LOOPBACK,
+    MESSAGE,
+    Passwords,
+    RawClient,
+    both_loops,
+    run,
+    running,
+    tls_files,
+)
 
 
 async def drip(client: RawClient, data: bytes) -> bytes:
@@ -39,6 +49,28 @@ def test_silent_client_is_sent_away(loop: str) -> None:
             assert (await client.rest()).splitlines()[1].startswith(b"421 4.4.2 ")
 
     run(scenario, loop)
+
+
+@pytest.mark.parametrize(
+    ("limits", "listener"),
+    [
+        (Intake(proxy_timeout=Duration(0.1)), {"proxy_from": ("127.0.0.0/8",)}),
+        (Intake(handshake_timeout=Duration(0.1)), {"implicit": True}),
+    ],
+    ids=["proxy", "handshake"],
+)
+def test_what_must_come_first_has_a_deadline_of_its_own(
+    tmp_path: Path, limits: Intake, listener: dict[str, Any]
+) -> None:
+    """Whoever is silent before it is known who he is, is not kept for command_timeout."""
+
+    async def scenario() -> None:
+        more = {"tls": tls_files(tmp_path, implicit=True)} if "implicit" in listener else listener
+        async with running(intake=limits, **more) as intake, intake.client() as client:
+            await client.rest()
+            await intake.sessions_end()
+
+    run(scenario)
 
 
 def test_bdat_has_one_deadline_for_all_chunks() -> None:
@@ -174,7 +206,7 @@ def test_recipients_and_messages_refused_are_no_bad_commands() -> None:
 def test_commands_without_a_message_are_limited(command: bytes) -> None:
     async def scenario() -> None:
         async with running() as intake, intake.session() as client:
-            await client.send(command * (MAX_IDLE_COMMANDS + 10))
+            await client.send(command * (Intake().max_idle_commands + 10))
             assert (await client.rest()).splitlines()[-1].startswith(b"421 4.7.0 ")
 
     run(scenario)
@@ -184,8 +216,8 @@ def test_messages_give_the_commands_back() -> None:
     async def scenario() -> None:
         async with running() as intake, intake.session() as client:
             for _ in range(3):
-                await client.send(b"NOOP\r\n" * (MAX_IDLE_COMMANDS - 10))
-                await client.replies(MAX_IDLE_COMMANDS - 10)
+                await client.send(b"NOOP\r\n" * (Intake().max_idle_commands - 10))
+                await client.replies(Intake().max_idle_commands - 10)
                 await client.send(ENVELOPE + b"BDAT %d LAST\r\n" % len(MESSAGE) + MESSAGE)
                 assert await client.replies(3) == [250, 250, 250]
 
@@ -208,7 +240,7 @@ def test_client_that_never_reads_is_neither_served_for_ever_nor_kept(loop: str) 
     """Its commands are read no further than its replies are taken; then the deadline comes."""
 
     async def scenario() -> None:
-        limits = Intake(command_timeout=Duration(0.3), max_bad_commands=10**9)
+        limits = Intake(command_timeout=Duration(0.3), linger_timeout=Duration(0.3), max_bad_commands=10**9)
         async with running(intake=limits) as intake, intake.session() as client:
             client.writer.transport.pause_reading()
             connection = next(iter(intake.listener._connections))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
 
 from engine.base.clock import SystemClock
@@ -17,15 +18,18 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Intake, Listener, Node, Retry, Settings, TlsFiles
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
+from engine.intake.reverse import ReverseNames
 from engine.message.envelope import Envelope
 from engine.message.ids import IdSource
 from engine.tools.certificate import self_signed, trusting_context
 
 GUARD_S = 20.0  #: no test waits so long; a hanging one ends
 LOOPS = {"asyncio": asyncio.run, "uvloop": uvloop.run}
+both_loops = pytest.mark.parametrize("loop", sorted(LOOPS))
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 HELLO = b"EHLO client.example\r\n"
 ENVELOPE = b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<bob@example.net>\r\n"
+DATA = ENVELOPE + b"DATA\r\n"
 MESSAGE = b"From: ada@example.org\r\nSubject: hello\r\n\r\nworld\r\n"
 
 
@@ -200,6 +204,7 @@ async def running(
     intake: Intake | None = None,
     node: str = "mx.example",
     auth_delay_s: float = 0.0,
+    reverse: ReverseNames | None = None,
     **listener: Any,
 ) -> AsyncIterator[Running]:
     """A listener on a free port; loopback may submit unless `networks` says otherwise."""
@@ -207,14 +212,23 @@ async def running(
     table = Listener(**{"kind": "smtp", "address": "127.0.0.1:0", "networks": LOOPBACK, **listener})
     settings = Settings(node=Node(name=node), listener=(table,), intake=intake or Intake(), retry=Retry())
     clock, metrics, log = SystemClock(), Metrics(), []
-    admission = Admission(store, IdSource(node, 0, clock), clock, metrics, settings, log.append)
-    smtp = SmtpListener(table, settings, admission, credentials, metrics, clock, auth_delay_s)
+    admission = Admission(store, IdSource(node, 0, clock), clock, metrics, settings, log.append, lambda _: "other")
+    smtp = SmtpListener(
+        table, settings, admission, credentials, metrics, clock, auth_delay_s=auth_delay_s, reverse=reverse
+    )
     await smtp.start()
     try:
         yield Running(smtp, store, metrics, log)
     finally:
         await smtp.close()
         await smtp.drain(asyncio.get_running_loop().time())
+
+
+async def submit(client: RawClient, content: bytes = MESSAGE) -> str:
+    """One message with DATA; the reply to it."""
+    await client.send(DATA)
+    assert await client.replies(3) == [250, 250, 354]
+    return await client.ask(content + b".\r\n")
 
 
 def tls_files(folder: Path, implicit: bool = False) -> TlsFiles:

@@ -5,6 +5,7 @@ from collections import Counter
 import dns.rdatatype
 from dns.rdata import Rdata
 from dns.rdtypes.ANY.MX import MX
+from dns.rdtypes.ANY.PTR import PTR
 from dns.rdtypes.IN.A import A
 from dns.rdtypes.IN.AAAA import AAAA
 
@@ -46,4 +47,6 @@ def _record(rdata: Rdata) -> Record:
             return Record(rdata.exchange.to_text(omit_final_dot=True).lower(), rdata.preference)
         case A() | AAAA():
             return Record(rdata.address)
+        case PTR():
+            return Record(rdata.target.to_text(omit_final_dot=True).lower())
     raise AssertionError(f"no lookups of {rdata.rdtype} here")

@@ -132,6 +132,8 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 CONTEXTS = TlsContexts()
 _opened: list[SmtpSession] = []
 CONTENT = b"Subject: x\r\n\r\nHello\r\n"
+#: `fates` of a recipient who has the message.
+DELIVERED = ("DELIVERED", "RECIPIENT", "2.0.0", "end-of-data")
 
 
 async def open_session(
@@ -178,3 +180,19 @@ async def send(
 def fates(outcomes: list[Outcome]) -> list[tuple[str, str, str, str]]:
     """What a test looks at: status, scope, code and phase of each."""
     return [(o.status.name, o.scope.name, o.status_code, o.phase) for o in outcomes]
+
+
+async def take(peer: Peer, last: bytes = b"250 2.0.0 queued\r\n", rcpts: int = 1) -> bytes:
+    """One pipelined transaction with DATA."""
+    await peer.answer(*[b"250 ok\r\n"] * (rcpts + 1), b"354 go\r\n")
+    content = await peer.content()
+    await peer.send(last)
+    return content
+
+
+async def take_chunk(peer: Peer) -> None:
+    """One transaction with BDAT whose content waits for the envelope's replies."""
+    await peer.answer(b"250 ok\r\n", b"250 ok\r\n")
+    assert (await peer.line()).startswith(b"BDAT")
+    await peer.exactly(len(CONTENT))
+    await peer.send(b"250 2.0.0 queued\r\n")

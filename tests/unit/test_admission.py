@@ -38,6 +38,7 @@ class Desk:
             self.metrics,
             settings or Settings(node=Node(name="mx.example")),
             self.log.append,
+            lambda destination: "google" if destination == "x.example" else "other",
         )
 
 
@@ -167,11 +168,15 @@ def test_log_line_says_who_and_how_much_and_is_one_line() -> None:
     ]
 
 
-def test_accepted_messages_are_counted_by_class() -> None:
+def test_accepted_messages_are_counted_by_class_and_their_recipients_by_provider() -> None:
     desk = Desk()
-    run(desk.admission.submit(submission("a@x.example", "b@y.example"), CONTENT, ORIGIN))
-    assert desk.metrics.accepted.labels("bulk")._value.get() == 1
-    assert desk.metrics.accepted_recipients.labels("bulk")._value.get() == 2
+    for number in (1, 2):
+        run(desk.admission.submit(submission("a@x.example", "b@x.example", "c@y.example"), CONTENT, ORIGIN))
+        value = desk.metrics.registry.get_sample_value
+        assert value("postrider_accepted_total", {"class": "bulk"}) == number
+        for provider, count in (("google", 2), ("other", 1)):
+            labels = {"provider": provider, "class": "bulk"}
+            assert value("postrider_accepted_recipients_total", labels) == number * count
 
 
 def test_reload_changes_limits_and_expiry() -> None:

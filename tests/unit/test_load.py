@@ -1,6 +1,8 @@
 """The load generator against the test MX: everything is sent, counted, and sent again where nobody answered."""
 
+import asyncio
 import io
+from unittest.mock import Mock
 
 import pytest
 import uvloop
@@ -9,6 +11,7 @@ from engine.tools.certificate import server_context, trusting_context
 from engine.tools.load import Load, LoadReport
 from engine.tools.load_message import MessageMaker
 from engine.tools.load_options import LoadOptions
+from engine.tools.load_session import LoadSession, SessionLost
 from engine.tools.sink import Sink
 from engine.tools.sink_options import SinkOptions
 from engine.tools.sink_rules import Script, parse_drop_rule, parse_reply_rule
@@ -77,6 +80,24 @@ def test_a_message_without_an_answer_is_sent_again(stage: str, duplicates: int) 
 def test_421_is_no_answer() -> None:
     report, _ = run_load(reply="mail:*=421 4.3.2 restarting x3")
     assert (report.accepted, report.sent_again, report.refused) == (100, 3, 0)
+
+
+def test_421_behind_an_answer_does_not_unsay_it() -> None:
+    """A server that is shut down says both at once: the message is accepted, and not sent again."""
+
+    async def run() -> None:
+        session, transport = LoadSession(), Mock()
+        session.connection_made(transport)
+        session.pipelining = True
+        sending = asyncio.ensure_future(session.send(MessageMaker(LoadOptions(host="", port=0, messages=1)).make(0)))
+        for said in (b"250 ok\r\n250 ok\r\n354 go\r\n", b"250 queued\r\n421 4.3.2 shutting down\r\n"):
+            await asyncio.sleep(0)
+            session.data_received(said)
+        assert (await sending).accepted
+        with pytest.raises(SessionLost, match=r"4\.3\.2 shutting down"):
+            await session.quit()
+
+    uvloop.run(run())
 
 
 def test_gives_up_when_nobody_answers() -> None:

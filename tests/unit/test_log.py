@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.base.log import LineLog, LogHandler, delivery_line, escape, format_seconds, received_line, setup
+from engine.base.log import LineLog, LogHandler, delivery_line, escape, format_seconds, setup
 
 STAMP = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3} postrider\[\d+\]: "
 
@@ -57,11 +57,6 @@ def test_the_line_of_a_delivery_is_that_of_the_style_guide() -> None:
     )
 
 
-def test_the_line_of_an_accepted_message() -> None:
-    line = received_line("4XkQ2b", "client.example.com[192.0.2.1]", "", 4096, 2)
-    assert line == "4XkQ2b: client=client.example.com[192.0.2.1], from=<>, size=4096, nrcpt=2"
-
-
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [(0, "0"), (0.004, "0"), (0.05, "0.05"), (0.999, "1"), (1, "1"), (1.84, "1.8"), (9.98, "10"), (9.99, "10"),
@@ -75,7 +70,6 @@ def test_delays_are_written_as_postfix_does(seconds: float, text: str) -> None:
 def test_nothing_a_terminal_obeys_gets_into_a_line(hostile: str) -> None:
     for line in (
         delivery_line("id", hostile, hostile, 0, (0, 0, 0, 0), hostile, "sent", hostile),
-        received_line("id", hostile, hostile, 0, 1),
         escape(hostile),
     ):
         assert line.isprintable()

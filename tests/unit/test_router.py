@@ -234,3 +234,21 @@ def test_a_reload_is_not_undone_by_what_was_being_resolved() -> None:
 
     asyncio.run(story())
     assert house.plan("plain.test").site == "relay:10.0.0.1:25"
+
+
+def test_the_provider_of_a_destination_is_known_from_its_last_look_up() -> None:
+    """For metrics, so a name that has just lapsed is as good as a fresh one; nothing is asked for it."""
+    house = House(provider=(BIG,))
+    assert house.router.provider_of("hosted.test") == "unresolved"
+    house.plan("hosted.test")
+    house.clock.advance(1e6)
+    assert house.router.provider_of("hosted.test") == "big"
+    house.router.reload(house.settings)
+    assert house.router.provider_of("hosted.test") == "unresolved"
+
+
+def test_where_there_is_no_route_the_provider_is_none_in_particular() -> None:
+    """As the deferrals and failures of such a destination are counted."""
+    house = House()
+    house.refusal("null.test")
+    assert house.router.provider_of("null.test") == "other"

@@ -1,65 +1,24 @@
-"""What follows from an attempt: schedule, jitter, expiry, the second unknown (D3), reports before outcomes (S2, Q3)."""
+"""What follows from an attempt: schedule, jitter, expiry, the second unknown (D3); reports have a file of their own."""
 
 import logging
 import random
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.base.clock import Clock
-from engine.base.settings import Dsn, Retry, RetryClass, Settings
-from engine.base.units import Duration
+from engine.base.settings import Retry, Settings
 from engine.delivery import trouble
-from engine.delivery.bouncer import Bouncer
-from engine.delivery.settlement import PUT_OFF_S, Settlement, Timing
-from engine.message.envelope import Envelope, MessageClass, Notify, Recipient
-from engine.message.ids import IdSource
-from engine.message.outcome import Outcome, Scope, Status
+from engine.delivery.settlement import PUT_OFF_S, Settlement
+from engine.message.envelope import Envelope, MessageClass, Recipient
+from engine.message.outcome import Scope, Status
 from engine.storage.spool.entry import Delivery, Message, State
-from engine.storage.spool.frame import Frame, FrameType, scan
-from engine.storage.spool.recovery import read_message
 from tests.support.clock import FakeClock
-from tests.support.queue import NoReports, Stage, outcome, play, stage
+from tests.support.queue import NoReports, Stage, outcome, play
+from tests.support.settling import HOUR, LATER, STEADY, attempt, records, story_with_reports
 
-HOUR, DAY = 3600.0, 86400.0
-STEADY = Settings(retry=Retry(schedule="1m, 5m, 1h*", jitter=0.0, transactional=RetryClass(schedule="30s, 1m")))
-LATER = Status.DEFERRED
-
-
-class Reports(Bouncer):
-    """The real bouncer; remembers what it composed."""
-
-    def __init__(self, settings: Settings, clock: Clock) -> None:
-        super().__init__(settings, IdSource("out.test", 0, clock), clock)
-        self.made: list[tuple[str, list[str]]] = []
-
-    def compose(self, envelope: Envelope, content: bytes, outcomes: Any, action: Any) -> Any:
-        report = super().compose(envelope, content, outcomes, action)
-        if report is not None:
-            self.made.append((action, [envelope.recipients[o.index].address for o in outcomes]))
-        return report
-
-
-def story_with_reports(path: Path, story: Any, settings: Settings = STEADY) -> None:
-    with stage(path, settings) as s:
-        s.notifier = Reports(settings, s.clock)
-        s.settlement._notifier = s.notifier
-        s.run(story(s))
-
-
-async def attempt(s: Stage, message: Message, *outcomes: Outcome) -> Delivery:
-    """An agent takes the only delivery of this message and gets these outcomes; deferred for everyone by default."""
-    (delivery,) = message.deliveries
-    s.manager.release(delivery, now=True)
-    agent = s.agent(delivery.destination)
-    assert agent.take() is delivery
-    await s.settle(delivery, *(outcomes or [outcome(i, LATER, "451 later") for i in delivery.indexes]))
-    agent.leave()
-    return delivery
-
+DAY = 86400.0
 
 # The schedule.
 
@@ -217,78 +176,6 @@ def test_d3_a_deferral_between_two_unknowns_does_not_forget_the_first(tmp_path: 
         assert message.deliveries[0].state is State.FINAL
 
     play(tmp_path, story, settings=STEADY)
-
-
-# Reports.
-
-
-def records(s: Stage) -> list[tuple[str, str]]:
-    """What the journal holds, in order: ("message" or the fates of an outcome, id)."""
-    out = []
-    for path in sorted((s.path / "journal").glob("*.log")):
-        for frame in scan(path.read_bytes(), int(path.name.split(".")[1], 16)):
-            assert isinstance(frame, Frame)
-            if frame.type == FrameType.MESSAGE:
-                out.append(("message", read_message(frame.header)[0].id))
-            elif frame.type == FrameType.OUTCOME:
-                out.append((" ".join(Status(row[1]).name.lower() for row in frame.header[6]), frame.header[1]))
-    return out
-
-
-def test_a_report_is_in_the_journal_before_the_outcome_it_tells_of(tmp_path: Path) -> None:
-    """A crash between the two sends the report twice at worst; the other way round it would be lost."""
-
-    async def story(s: Stage) -> None:
-        message = await s.put("a@one.test", name="m")
-        await attempt(s, message, outcome(0, Status.FAILED, "550 no"))
-        (report,) = s.spool.messages
-        assert records(s) == [("message", "m"), ("message", report), ("failed", "m")]
-        assert s.spool.messages[report].deliveries[0].destination == "home.test"
-
-    story_with_reports(tmp_path, story)
-
-
-def test_no_report_to_the_null_sender(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        message = await s.put("a@one.test", sender="")
-        await attempt(s, message, outcome(0, Status.FAILED, "550 no"))
-        assert s.notifier.made == [] and s.spool.messages == {}
-
-    story_with_reports(tmp_path, story)
-
-
-def test_success_is_reported_where_it_was_asked_for_and_the_receiver_does_not_do_it(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        for relays_dsn in (False, True):
-            message = await s.put("a@one.test", notify=int(Notify.SUCCESS))
-            (delivery,) = message.deliveries
-            envelope, content = await s.spool.load(message)
-            s.manager.seize(delivery)
-            timing = Timing(s.clock.time())
-            await s.settlement.settle(delivery, envelope, content, [outcome(0)], "other", timing, relays_dsn=relays_dsn)
-        assert s.notifier.made == [("relayed", ["a@one.test"])]
-
-    story_with_reports(tmp_path, story)
-
-
-def test_a_delay_is_told_once(tmp_path: Path) -> None:
-    settings = Settings(
-        retry=Retry(schedule="1h*", jitter=0.0), dsn=Dsn(delay_notice=Duration(2 * HOUR), delay_by_default=True)
-    )
-
-    async def story(s: Stage) -> None:
-        message = await s.put("a@one.test", name="m")
-        made = []
-        for _ in range(5):
-            await attempt(s, message)
-            made.append(len(s.notifier.made))
-            await s.jump(HOUR)
-        assert made == [0, 0, 1, 1, 1]
-        assert s.notifier.made == [("delayed", ["a@one.test"])]
-        await s.restart()
-        assert s.spool.messages["m"].deliveries[0].notices == 1
-
-    story_with_reports(tmp_path, story, settings)
 
 
 # What else.

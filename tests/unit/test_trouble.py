@@ -129,7 +129,6 @@ def test_replies_by_phase(made: Transaction, wanted: str) -> None:
 )
 def test_before_mail_nothing_is_permanent(failure: SessionFailed, wanted: str) -> None:
     assert brief(trouble.session_failed(failure, (4, 7))) == [f"4 DEFERRED {wanted}", f"7 DEFERRED {wanted}"]
-    assert failure.site_wide == wanted.startswith("SITE")
     assert REMOTE in str(failure)
 
 

@@ -1,0 +1,148 @@
+"""What a sender is told, when, and in which order with the outcome it is about (S2, Q3)."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from engine.base.settings import Dsn, Retry, Settings
+from engine.base.units import Duration
+from engine.delivery.settlement import Timing
+from engine.message.envelope import Notify
+from engine.message.outcome import Status
+from engine.storage.spool.entry import Delivery, Message, State
+from tests.support.queue import Stage, outcome
+from tests.support.settling import HOUR, LATER, attempt, records, story_with_reports
+
+
+def test_a_report_is_in_the_journal_before_the_outcome_it_tells_of(tmp_path: Path) -> None:
+    """A crash between the two sends the report twice at worst; the other way round it would be lost."""
+
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", name="m")
+        await attempt(s, message, outcome(0, Status.FAILED, "550 no"))
+        (report,) = s.spool.messages
+        assert records(s) == [("message", "m"), ("message", report), ("failed", "m")]
+        assert s.spool.messages[report].deliveries[0].destination == "home.test"
+
+    story_with_reports(tmp_path, story)
+
+
+def test_no_report_to_the_null_sender(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", sender="")
+        await attempt(s, message, outcome(0, Status.FAILED, "550 no"))
+        assert s.notifier.made == [] and s.spool.messages == {}
+
+    story_with_reports(tmp_path, story)
+
+
+def test_success_is_reported_where_it_was_asked_for_and_the_receiver_does_not_do_it(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        for relays_dsn in (False, True):
+            message = await s.put("a@one.test", notify=int(Notify.SUCCESS))
+            (delivery,) = message.deliveries
+            envelope, content = await s.spool.load(message)
+            s.manager.seize(delivery)
+            timing = Timing(s.clock.time())
+            await s.settlement.settle(delivery, envelope, content, [outcome(0)], "other", timing, relays_dsn=relays_dsn)
+        assert s.notifier.made == [("relayed", ["a@one.test"])]
+
+    story_with_reports(tmp_path, story)
+
+
+def test_a_delay_is_told_once(tmp_path: Path) -> None:
+    settings = Settings(
+        retry=Retry(schedule="1h*", jitter=0.0), dsn=Dsn(delay_notice=Duration(2 * HOUR), delay_by_default=True)
+    )
+
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", name="m")
+        made = []
+        for _ in range(5):
+            await attempt(s, message)
+            made.append(len(s.notifier.made))
+            await s.jump(HOUR)
+        assert made == [0, 0, 1, 1, 1]
+        assert s.notifier.made == [("delayed", ["a@one.test"])]
+        await s.restart()
+        assert s.spool.messages["m"].deliveries[0].notices == 1
+
+    story_with_reports(tmp_path, story, settings)
+
+
+async def tell(s: Stage, message: Message, reason: str = "its site is closed: 421 no") -> Delivery:
+    """The queue found that a notice may be due."""
+    (delivery,) = message.deliveries
+    stored = s.settlement.tell_delay(delivery, *(await s.spool.load(message)), "other", reason)
+    if stored is not None:
+        await stored
+    return delivery
+
+
+@pytest.mark.parametrize("state", [State.READY, State.HELD])
+def test_a_delay_without_an_attempt_is_told_once_and_changes_nothing_else(tmp_path: Path, state: State) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", "b@one.test", name="m", notify=int(Notify.DELAY))
+        (delivery,) = message.deliveries
+        if state is State.HELD:
+            s.manager.hold(delivery)
+        before = (delivery.state, delivery.owner, delivery.due_at, delivery.attempts, delivery.indexes)
+        assert s.settlement.notice_at(delivery) == message.received_at + 4 * HOUR
+        await tell(s, message)
+        assert s.notifier.made == [], "not before its time"
+        s.clock.now += 4 * HOUR
+        await tell(s, message)
+        await tell(s, message)
+        assert s.notifier.made == [("delayed", ["a@one.test", "b@one.test"])]
+        assert (delivery.state, delivery.owner, delivery.due_at, delivery.attempts, delivery.indexes) == before
+        assert s.settlement.notice_at(delivery) == math.inf
+        tally = s.tally()
+        assert (tally["queued"], tally["balanced"]) == (3, True)
+        await s.restart()
+        assert s.settlement.notice_at(s.spool.messages["m"].deliveries[0]) == math.inf, "it is on disk"
+
+    story_with_reports(tmp_path, story)
+
+
+def test_the_notice_of_a_delay_is_in_the_journal_before_the_word_that_it_was_made(tmp_path: Path) -> None:
+    """Q3: a crash between the two makes it twice at worst."""
+
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
+        s.clock.now += 4 * HOUR
+        await tell(s, message)
+        report = next(name for name in s.spool.messages if name != "m")
+        assert records(s) == [("message", "m"), ("message", report), ("", "m")]
+        assert [kind for kind, who in s.told() if who == "a@one.test"] == ["received"], "no event: nothing was tried"
+
+    story_with_reports(tmp_path, story)
+
+
+def test_an_attempt_under_way_tells_of_the_delay_itself(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", notify=int(Notify.DELAY))
+        s.clock.now += 4 * HOUR
+        delivery = s.agent("one.test").take()
+        assert delivery is await tell(s, message)
+        assert s.notifier.made == []
+        await s.settle(delivery, outcome(0, LATER))
+        assert s.notifier.made == [("delayed", ["a@one.test"])]
+        await tell(s, message)
+        assert len(s.notifier.made) == 1
+
+    story_with_reports(tmp_path, story)
+
+
+@pytest.mark.parametrize(("sender", "notify"), [("", Notify.DELAY), ("ada@home.test", Notify.FAILURE)])
+def test_nobody_who_did_not_ask_hears_of_a_delay_and_nothing_is_written(
+    tmp_path: Path, sender: str, notify: Notify
+) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", name="m", sender=sender, notify=int(notify))
+        s.clock.now += 4 * HOUR
+        delivery = await tell(s, message)
+        assert records(s) == [("message", "m")]
+        assert s.settlement.notice_at(delivery) == math.inf, "nor is its message read again"
+
+    story_with_reports(tmp_path, story)
