@@ -37,9 +37,12 @@ _NEVER: Final = (1 << 32) - 1
 
 
 class Slab:
-    """65,536 rows, a column an array. next_due: the earliest of those that wait, or before it."""
+    """65,536 rows, a column an array. next_due: the earliest of those that wait, or before it.
 
-    __slots__ = (*COLUMNS, "free", "live", "next_due", "used")
+    cells: the same columns for single values, which a memoryview gives three times as fast.
+    """
+
+    __slots__ = (*COLUMNS, "cells", "free", "live", "next_due", "used")
     due_at: Column
     recipients: Column
     state: Column
@@ -48,6 +51,7 @@ class Slab:
         for name, kind in COLUMNS.items():
             # Not zeros: pages that were never written cost nothing.
             setattr(self, name, np.zeros(SLAB_ROWS, dtype=kind))
+        self.cells = {name: memoryview(getattr(self, name)) for name in COLUMNS}
         self.used = 0
         self.live = 0
         self.free = array("H")
@@ -82,8 +86,8 @@ class Table:
             slab.used += 1
         if not slab.free and slab.used == SLAB_ROWS:
             self._roomy.pop()
-        for name, value in values.items():
-            getattr(slab, name)[at] = value
+        for name, cells in slab.cells.items():
+            cells[at] = values[name]
         slab.live += 1
         state = values["state"]
         self.counts[state] += 1
@@ -116,9 +120,10 @@ class Table:
 
     def remove(self, row: int) -> None:
         slab, at = self.slabs[row >> 16], row & 0xFFFF
-        self.counts[int(slab.state[at])] -= 1
-        self.recipients -= int(slab.recipients[at])
-        slab.state[at] = _FREE
+        states = slab.cells["state"]
+        self.counts[states[at]] -= 1
+        self.recipients -= slab.cells["recipients"][at]
+        states[at] = _FREE
         slab.live -= 1
         if not slab.live:
             # Its pages go back to the system.
@@ -135,11 +140,12 @@ class Table:
         return row >> 16 < len(self.slabs) and self.get(row, "state") != _FREE
 
     def get(self, row: int, name: str) -> int:
-        return int(getattr(self.slabs[row >> 16], name)[row & 0xFFFF])
+        value: int = self.slabs[row >> 16].cells[name][row & 0xFFFF]
+        return value
 
     def set(self, row: int, name: str, value: int) -> None:
         """Any column but state and recipients, which are counted."""
-        getattr(self.slabs[row >> 16], name)[row & 0xFFFF] = value
+        self.slabs[row >> 16].cells[name][row & 0xFFFF] = value
 
     def columns(self, rows: Rows, names: Collection[str] = COLUMNS) -> dict[str, Column]:
         """Copies of these columns of these rows, in their order."""
@@ -161,13 +167,14 @@ class Table:
     def move(self, row: int, state: State, due_at: int | None = None) -> None:
         """Give a row another state, and another due time if one is said."""
         slab, at = self.slabs[row >> 16], row & 0xFFFF
-        self.counts[int(slab.state[at])] -= 1
+        states, due = slab.cells["state"], slab.cells["due_at"]
+        self.counts[states[at]] -= 1
         self.counts[state] += 1
-        slab.state[at] = state
+        states[at] = state
         if due_at is not None:
-            slab.due_at[at] = due_at
+            due[at] = due_at
         if state is State.WAITING:
-            slab.next_due = min(slab.next_due, int(slab.due_at[at]))
+            slab.next_due = min(slab.next_due, due[at])
 
     def move_many(self, rows: Rows, state: State, due_at: int | None = None) -> None:
         for number in np.unique(rows >> 16):
