@@ -177,25 +177,19 @@ class Mover:
         """What is to be moved, a chunk at a time, each for one directory."""
         rows = self._rows_in(segment)
         columns = self._table.columns(rows)
-        in_hand = [d for d in self._in_hand if segment.number in (d.segment.number, d.content_file)]
-        for delivery in in_hand:
-            self._texts["destination"].number(delivery.destination)
-        numbers, groups, counts = np.unique(columns["destination"], return_inverse=True, return_counts=True)
-        names = [self._texts["destination"].text(int(number)) for number in numbers]
-        directories = await self._run(self._directories, segment, names, counts.tolist())
-        places = {directory: index for index, directory in enumerate(dict.fromkeys(directories))}
-        group = np.array([places[directory] for directory in directories], dtype="u4")[groups]
+        directories, group = await self._directories(segment, columns)
         order = np.lexsort((columns["place"], group))
-        for directory, index in places.items():
-            own = order[group[order] == index]
+        groups, starts = np.unique(group[order], return_index=True)
+        for index, own in zip(groups.tolist(), np.split(order, starts[1:]), strict=True):
             ends = np.cumsum(columns["length"][own], dtype="u8") // _CHUNK_BYTES
-            cuts = np.flatnonzero(np.diff(ends)) + 1
-            for part in np.split(own, cuts):
+            for part in np.split(own, np.flatnonzero(np.diff(ends)) + 1):
                 for start in range(0, len(part), _CHUNK_ITEMS):
                     chunk = part[start : start + _CHUNK_ITEMS]
-                    yield directory, list(self._tasks(rows[chunk], {k: v[chunk] for k, v in columns.items()}))
-        for delivery in in_hand:
-            [directory] = await self._run(self._directories, segment, [delivery.destination], [1])
+                    yield directories[index], list(self._tasks(rows[chunk], {k: v[chunk] for k, v in columns.items()}))
+        for delivery in [d for d in self._in_hand if segment.number in (d.segment.number, d.content_file)]:
+            directory = delivery.segment.path.parent
+            if delivery.segment.is_journal:
+                directory = await self._run(self._backlog.directory_for, delivery.destination, 1)
             item = Item(delivery.place, delivery.length, delivery.state_place, delivery.number)
             yield directory, [_Task(delivery, item)]
 
@@ -206,11 +200,19 @@ class Mover:
         parts = list(table.select(content_file=segment.number) if contents else table.in_file(segment.number))
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint32)
 
-    def _directories(self, segment: Segment, names: list[str], counts: list[int]) -> list[Path]:
-        """Where each destination's deliveries go: what is in a folder already stays in it. In the mover's thread."""
-        if segment.path.suffix == ".seg":
-            return [segment.path.parent] * len(names)
-        return [self._backlog.directory_for(name, count) for name, count in zip(names, counts, strict=True)]
+    async def _directories(self, segment: Segment, columns: Mapping[str, Column]) -> tuple[list[Path], Column]:
+        """Where to, and which of them for each row: by destination; what is in a folder already stays in it."""
+        if not segment.is_journal:
+            numbers, which = np.unique(columns["place"] >> np.uint64(40), return_inverse=True)
+            found = [self._segments[number].path.parent for number in numbers.tolist()]
+        else:
+            numbers, which, counts = np.unique(columns["destination"], return_inverse=True, return_counts=True)
+            names = [self._texts["destination"].text(number) for number in numbers.tolist()]
+            find = self._backlog.directory_for
+            found = await self._run(lambda: list(map(find, names, counts.tolist())))
+        places = {directory: index for index, directory in enumerate(dict.fromkeys(found))}
+        positions = np.array([places[directory] for directory in found], dtype="u4")
+        return list(places), positions[which] if len(which) else np.zeros(0, dtype="u4")
 
     @staticmethod
     def _tasks(rows: Rows, columns: Mapping[str, Column]) -> Iterator[_Task]:
