@@ -156,6 +156,8 @@ def read_answer(message: dns.message.Message, kind: RecordType) -> Response:
     chain = message.resolve_chaining()
     if chain.answer is not None:
         records = tuple(dict.fromkeys(_records(chain.answer)))
+        if not records:
+            return Response(finding=Finding.TROUBLE, detail="answered with records nobody asked for")
         return Response(finding=Finding.FOUND, ttl=chain.minimum_ttl, records=records)
     if rcode == dns.rcode.NXDOMAIN:
         return Response(finding=Finding.NO_NAME, ttl=chain.minimum_ttl, detail="no such name")

@@ -4,7 +4,7 @@ import dns.exception
 import dns.message
 import dns.rrset
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -16,6 +16,7 @@ _RECORDS = (
     ("AAAA", "2001:db8::1"),
     ("TXT", '"v=1;" "x"'),
     ("CNAME", "other.example.net."),
+    ("PTR", "Client.Example.net.", "."),
 )
 
 
@@ -25,13 +26,14 @@ def _wire(kind: RecordType, records: tuple[str, ...]) -> bytes:
     return response.to_wire()
 
 
-@pytest.mark.parametrize("kind", ["MX", "A", "TXT"])
+@pytest.mark.parametrize("kind", ["MX", "A", "PTR", "TXT"])
 @hypothesis_settings(max_examples=300, deadline=None)
 @given(
     records=st.sampled_from(_RECORDS),
     edits=st.lists(st.tuples(st.integers(0, 100), st.integers(0, 255)), max_size=6),
     cut=st.integers(0, 120),
 )
+@example(records=("AAAA", "2001:db8::1"), edits=[(94, 0), (100, 0)], cut=68)  # another type than was asked for
 def test_a_damaged_answer_is_a_response_or_a_dns_error(
     kind: RecordType, records: tuple[str, ...], edits: list[tuple[int, int]], cut: int
 ) -> None:
