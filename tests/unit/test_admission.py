@@ -130,7 +130,7 @@ def test_failing_store_is_a_451_and_counts_nothing() -> None:
         run(desk.admission.submit(submission(), CONTENT, ORIGIN))
     assert caught.value.reply.startswith("451 4.3.0 ")
     assert "fire" not in caught.value.reply
-    assert desk.metrics.accepted.labels("bulk")._value.get() == 0
+    assert desk.metrics.accepted.labels("bulk").value == 0
     assert desk.log == []
 
 
@@ -170,8 +170,8 @@ def test_log_line_says_who_and_how_much_and_is_one_line() -> None:
 def test_accepted_messages_are_counted_by_class() -> None:
     desk = Desk()
     run(desk.admission.submit(submission("a@x.example", "b@y.example"), CONTENT, ORIGIN))
-    assert desk.metrics.accepted.labels("bulk")._value.get() == 1
-    assert desk.metrics.accepted_recipients.labels("bulk")._value.get() == 2
+    assert desk.metrics.accepted.labels("bulk").value == 1
+    assert desk.metrics.accepted_recipients.labels("bulk").value == 2
 
 
 def test_reload_changes_limits_and_expiry() -> None:
