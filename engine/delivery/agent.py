@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
@@ -109,12 +110,9 @@ class Agent:
         """Idle with an open connection: whether something came in time. Not where others wait for a connection."""
         if self._session is None or not self._session.usable or self._queue.must_share():
             return False
-        self._idle = self._queue.wait()
-        timer = asyncio.get_running_loop().call_later(
-            self._kit.settings.delivery.idle_timeout, _give_up_waiting, self._idle
-        )
-        session, idle = self._session, self._idle
-        session.on_close(lambda: _give_up_waiting(idle))
+        session = self._session
+        self._idle = idle = self._queue.wait()
+        session.watch(partial(_give_up_waiting, idle), self._kit.settings.delivery.idle_timeout)
         try:
             more = await idle
             if more:
@@ -123,8 +121,7 @@ class Agent:
                 self._queue.left_waiting(idle)
             return more
         finally:
-            timer.cancel()
-            session.on_close(None)
+            session.watch(None)
             self._idle = None
 
     async def _pace(self) -> bool:
