@@ -4,13 +4,17 @@
 Recipients are accepted before their route is looked up: their provider is that of the last mail to their destination,
 "unresolved" if there was none lately.
 One `Metrics` per worker, made by the daemon and handed down; hot paths keep the labelled child, not the parent.
+`fsync` and `batch` belong to the journal's thread, gauges to whoever sets them, all others to the loop.
 """
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
+
+from engine.base.instruments import Counter, Histogram
 
 _FAST = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _SLOW = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 600)
 _QUEUE = (0.01, 0.05, 0.1, 0.5, 1, 5, 30, 60, 300, 900, 3600, 4 * 3600, 24 * 3600, 72 * 3600)
+_FRAMES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 class Metrics:
@@ -20,13 +24,13 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
 
         def counter(name: str, text: str, *labels: str) -> Counter:
-            return Counter(f"postrider_{name}", text, labels, registry=registry)
+            return Counter(f"postrider_{name}", text, labels, registry)
 
         def gauge(name: str, text: str, *labels: str) -> Gauge:
             return Gauge(f"postrider_{name}", text, labels, registry=registry)
 
         def histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -> Histogram:
-            return Histogram(f"postrider_{name}_seconds", text, labels, buckets=buckets, registry=registry)
+            return Histogram(f"postrider_{name}_seconds", text, buckets, labels, registry)
 
         self.connections = counter("intake_connections", "Client connections accepted", "result")
         self.rejected = counter("intake_rejected", "Commands and messages refused at intake", "reason")
@@ -47,14 +51,10 @@ class Metrics:
         self.internal_errors = counter(
             "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
         )
-        self.fsync = histogram("spool_fsync", "Duration of one fdatasync", _FAST)
-        self.batch = Histogram(
-            "postrider_spool_batch_frames",
-            "Frames per group commit",
-            registry=registry,
-            buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
-        )
-        self.sign = histogram("dkim_sign", "From asking for a signature to having it", _FAST)
+        self.fsync = histogram("spool_fsync", "Duration of one fdatasync", _FAST).labels()
+        frames = Histogram("postrider_spool_batch_frames", "Frames per group commit", _FRAMES, (), registry)
+        self.batch = frames.labels()
+        self.sign = histogram("dkim_sign", "From asking for a signature to having it", _FAST).labels()
         self.dns = histogram("dns_query", "Duration of one DNS query", _SLOW, "result")
         self.attempt = histogram("attempt", "Duration of one transaction", _SLOW, "provider")
         self.time_to_deliver = histogram("time_to_deliver", "From acceptance to delivery", _QUEUE, "provider", "class")

@@ -45,6 +45,13 @@ _WORDS = {
     Status.SUPPRESSED: "suppressed",
 }
 
+# Asked for every recipient: names of the module are quicker than members of a class, and int is than IntFlag.
+_DELIVERED, _FAILED, _EXPIRED, _UNKNOWN = Status.DELIVERED, Status.FAILED, Status.EXPIRED, Status.UNKNOWN
+_SUCCESS = int(Notify.SUCCESS)
+
+#: By MessageClass, as labels have it.
+_CLASSES = tuple(message_class.name.lower() for message_class in MessageClass)
+
 
 class Notifier(Protocol):
     """Writes delivery status notifications (bouncer.py)."""
@@ -88,8 +95,15 @@ class Settlement:
         self._clock = clock
         self._log_line = log_line
         self._rng = rng
-        self._counters: dict[tuple[str, int, Status], Callable[[], None]] = {}
-        self._times: dict[tuple[str, int], Callable[[float], None]] = {}
+        self._counters = {
+            int(Status.DELIVERED): metrics.delivered,
+            int(Status.DEFERRED): metrics.deferred,
+            int(Status.FAILED): metrics.failed,
+            int(Status.UNKNOWN): metrics.unknown,
+            int(Status.EXPIRED): metrics.expired,
+            int(Status.REMOVED): metrics.removed,
+            int(Status.SUPPRESSED): metrics.removed,
+        }
         self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
@@ -171,7 +185,7 @@ class Settlement:
         """Outcomes with what is not final made due again, or final because its time is over."""
         if all(outcome.status.final for outcome in outcomes):
             return outcomes
-        unknown = [outcome.index for outcome in outcomes if outcome.status is Status.UNKNOWN]
+        unknown = [outcome.index for outcome in outcomes if outcome.status is _UNKNOWN]
         if unknown:
             outcomes = [trouble.unknown_again(o) if o.index in delivery.unknowns else o for o in outcomes]
             delivery.unknowns = (*delivery.unknowns, *(index for index in unknown if index not in delivery.unknowns))
@@ -202,11 +216,11 @@ class Settlement:
         """Queue the notifications that are due. They go to the journal before the outcome they tell of."""
         if not envelope.sender:
             return
-        failed = [o for o in outcomes if o.status in (Status.FAILED, Status.EXPIRED)]
+        failed = [o for o in outcomes if o.status is _FAILED or o.status is _EXPIRED]
         if failed:
             self._report(envelope, content, failed, "failed")
         if not relays_dsn:
-            asked = [o for o in outcomes if o.status is Status.DELIVERED and _asked(envelope, o, Notify.SUCCESS)]
+            asked = [o for o in outcomes if o.status is _DELIVERED and _asked(envelope, o)]
             if asked:
                 self._report(envelope, content, asked, "relayed")
         if now >= self.notice_at(delivery):
@@ -241,7 +255,7 @@ class Settlement:
         timing: Timing,
         now: float,
     ) -> None:
-        received_at, message_class = envelope.received_at, envelope.message_class
+        received_at, class_name = envelope.received_at, _CLASSES[envelope.message_class]
         delays = (
             timing.started - received_at, timing.ready - timing.started, timing.connected - timing.ready,
             now - timing.connected,
@@ -249,12 +263,9 @@ class Settlement:
         for outcome in outcomes:
             status = outcome.status
             self._manager.tally.count(status)
-            count = self._counters.get((provider, message_class, status))
-            if count is None:
-                count = self._counter(provider, message_class, status)
-            count()
-            if status is Status.DELIVERED:
-                self._observe(provider, message_class, now - received_at)
+            self._counters[status].labels(provider, class_name).inc()
+            if status is _DELIVERED:
+                self._metrics.time_to_deliver.labels(provider, class_name).observe(now - received_at)
             self._log_line(
                 delivery_line(
                     envelope.id,
@@ -268,29 +279,7 @@ class Settlement:
                 )
             )
 
-    def _observe(self, provider: str, message_class: int, seconds: float) -> None:
-        observe = self._times.get((provider, message_class))
-        if observe is None:
-            name = MessageClass(message_class).name.lower()
-            observe = self._metrics.time_to_deliver.labels(provider, name).observe
-            self._times[provider, message_class] = observe
-        observe(seconds)
 
-    def _counter(self, provider: str, message_class: int, status: Status) -> Callable[[], None]:
-        metrics = self._metrics
-        counter = {
-            Status.DELIVERED: metrics.delivered,
-            Status.DEFERRED: metrics.deferred,
-            Status.FAILED: metrics.failed,
-            Status.UNKNOWN: metrics.unknown,
-            Status.EXPIRED: metrics.expired,
-            Status.REMOVED: metrics.removed,
-            Status.SUPPRESSED: metrics.removed,
-        }[status]
-        child = counter.labels(provider, MessageClass(message_class).name.lower())
-        self._counters[provider, message_class, status] = child.inc
-        return child.inc
-
-
-def _asked(envelope: Envelope, outcome: Outcome, notify: Notify) -> bool:
-    return bool(envelope.recipients[outcome.index].notify & notify)
+def _asked(envelope: Envelope, outcome: Outcome) -> bool:
+    """For the report of a success."""
+    return bool(envelope.recipients[outcome.index].notify & _SUCCESS)

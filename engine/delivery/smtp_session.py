@@ -6,6 +6,7 @@ they are put together, and what the envelope asks for meets what the server offe
 
 import asyncio
 import ipaddress
+import math
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -210,9 +211,9 @@ class SmtpSession:
     def dsn(self) -> bool:
         return self._client.extensions.dsn
 
-    def on_close(self, callback: Callable[[], None] | None) -> None:
-        """Call this, once, when the connection ends: for an idle one that the server closes."""
-        self._stream.on_close(callback)
+    def watch(self, callback: Callable[[], None] | None, idle_s: float = math.inf) -> None:
+        """While idle: call this, once, when the server closes the connection, says goodbye, or after so long."""
+        self._stream.watch(callback, idle_s)
 
     async def transact(
         self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes

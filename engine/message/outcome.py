@@ -1,7 +1,8 @@
 """What one attempt did to one recipient."""
 
 import enum
-from dataclasses import dataclass
+
+import msgspec
 
 
 class Status(enum.IntEnum):
@@ -17,7 +18,11 @@ class Status(enum.IntEnum):
 
     @property
     def final(self) -> bool:
-        return self not in (Status.DEFERRED, Status.UNKNOWN)
+        return self not in _NOT_FINAL
+
+
+#: A member looked up in its class (0.3 us) costs twenty times as much as a name of the module.
+_NOT_FINAL = (Status.DEFERRED, Status.UNKNOWN)
 
 
 class Scope(enum.IntEnum):
@@ -29,8 +34,7 @@ class Scope(enum.IntEnum):
     SITE = 4  #: every delivery to this site
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One recipient after one attempt.
 
     index: the recipient's position in `Envelope.recipients`. status_code: enhanced (RFC 3463), as "5.1.1".

@@ -54,7 +54,7 @@ class Stream(Protocol):
 
     async def start_tls(self, context: ssl.SSLContext, server_name: str, timeout_s: float) -> None: ...
 
-    def on_close(self, callback: Callable[[], None] | None) -> None: ...
+    def watch(self, callback: Callable[[], None] | None, idle_s: float = _FAR) -> None: ...
 
     def abort(self, why: str = "aborted") -> None: ...
 
@@ -106,16 +106,22 @@ class TcpStream(asyncio.Protocol):
         self._deadline = self._total = _FAR
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _FAR
-        self._on_close: Callable[[], None] | None = None
+        self._watcher: Callable[[], None] | None = None
 
     @property
     def open(self) -> bool:
         """No end and no fault seen yet."""
         return self._fault is None
 
-    def on_close(self, callback: Callable[[], None] | None) -> None:
-        """Call this, once, when the connection ends or fails; at once is not possible, so look at `open` first."""
-        self._on_close = callback
+    def watch(self, callback: Callable[[], None] | None, idle_s: float = _FAR) -> None:
+        """Between exchanges: call this, once, when the peer ends it or speaks unasked, or after so many seconds.
+
+        Not for what was before: look at `open` first. None: no longer.
+        """
+        self._watcher = callback
+        self._deadline = _FAR
+        if callback is not None:
+            self._expect(self._loop.time() + idle_s)
 
     def exchange(self, total_s: float = _FAR) -> "asyncio.Future[None]":
         """Run the exchange the machine was just given; await the result.
@@ -143,11 +149,14 @@ class TcpStream(asyncio.Protocol):
         elif wrote:
             self._extend()
 
-    def _finish(self) -> None:
+    def _finish(self) -> bool:
+        """The exchange is over; False if there was none."""
         self._deadline = _FAR
         waiter = self._waiter
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if waiter is None or waiter.done():
+            return False
+        waiter.set_result(None)
+        return True
 
     def _pump(self) -> bool:
         """Write what the machine has, as long as the transport takes it; whether there was anything."""
@@ -175,7 +184,8 @@ class TcpStream(asyncio.Protocol):
             self._fail(fault)
             return
         if over:
-            self._finish()
+            if not self._finish():
+                self._tell_watcher()
             return
         self._outbox.add(self)
         if not machine.mid_reply:
@@ -220,9 +230,12 @@ class TcpStream(asyncio.Protocol):
         waiter = self._waiter
         if waiter is not None and not waiter.done():
             waiter.set_exception(fault)
-        callback, self._on_close = self._on_close, None
-        if callback is not None:
-            callback()
+        self._tell_watcher()
+
+    def _tell_watcher(self) -> None:
+        watcher, self._watcher = self._watcher, None
+        if watcher is not None:
+            watcher()
 
     def abort(self, why: str = "aborted") -> None:
         """Drop the connection now; an exchange under way ends with NetworkError(why).
@@ -237,7 +250,11 @@ class TcpStream(asyncio.Protocol):
     def _extend(self) -> None:
         """A step has begun: give it the machine's patience, within the total."""
         deadline = self._loop.time() + self._machine.patience_s
-        self._deadline = deadline = deadline if deadline < self._total else self._total
+        self._expect(deadline if deadline < self._total else self._total)
+
+    def _expect(self, deadline: float) -> None:
+        """Something must happen by then. The timer is moved only to wake earlier."""
+        self._deadline = deadline
         if deadline < self._timer_at:
             self._arm(deadline)
 
@@ -255,6 +272,8 @@ class TcpStream(asyncio.Protocol):
             return
         if self._loop.time() < deadline:
             self._arm(deadline)
+        elif self._machine.done:
+            self._tell_watcher()
         else:
             self._fail(TimedOut("timed out"))
 

@@ -72,6 +72,6 @@ def test_any_bytes_give_replies_and_an_end(pieces: list[bytes]) -> None:
         async with running() as intake:
             answer = await replies(intake, pieces)
             assert all(re.match(rb"[2345]\d\d[ -]", line) for line in answer.splitlines())
-            assert intake.metrics.internal_errors.labels("intake")._value.get() == 0
+            assert intake.metrics.internal_errors.labels("intake").value == 0
 
     run(scenario)

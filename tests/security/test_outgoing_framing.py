@@ -5,7 +5,15 @@ import itertools
 import pytest
 
 from engine.protocol import smtp_content
-from engine.protocol.smtp_content import SLICE_BYTES, WHOLE_BYTES, Content, dot_stuffed, is_framed, reframed
+from engine.protocol.smtp_content import (
+    SLICE_BYTES,
+    WHOLE_BYTES,
+    Content,
+    dot_stuffed,
+    is_framed,
+    needs_nothing,
+    reframed,
+)
 from tests.support.smtp_script import Peer, envelope, fates, open_session, run, scripted, send
 
 #: Known smuggling sequences, each around a fake end of data.
@@ -86,6 +94,14 @@ def test_a_framed_content_is_not_copied() -> None:
     piece, _ = Content(b"", large).take(stuffed=True)
     assert isinstance(piece, memoryview)
     assert piece.obj is large
+
+
+def test_what_is_said_to_need_nothing_is_what_stuffing_and_framing_leave_alone() -> None:
+    """Every content of up to seven of the bytes that matter."""
+    for length in range(1, 8):
+        for content in map(bytes, itertools.product(b"\r\n.x", repeat=length)):
+            alone = reframed(content) == content == dot_stuffed(content) and content.endswith(b"\r\n")
+            assert needs_nothing(content) == alone, content
 
 
 def test_an_empty_content() -> None:

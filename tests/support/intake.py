@@ -193,7 +193,7 @@ class Running:
             await self.listener._empty.wait()
 
     def rejected(self, reason: str) -> float:
-        return self.metrics.rejected.labels(reason)._value.get()
+        return self.metrics.rejected.labels(reason).value
 
 
 @contextlib.asynccontextmanager

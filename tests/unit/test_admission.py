@@ -131,7 +131,7 @@ def test_failing_store_is_a_451_and_counts_nothing() -> None:
         run(desk.admission.submit(submission(), CONTENT, ORIGIN))
     assert caught.value.reply.startswith("451 4.3.0 ")
     assert "fire" not in caught.value.reply
-    assert desk.metrics.accepted.labels("bulk")._value.get() == 0
+    assert desk.metrics.accepted.labels("bulk").value == 0
     assert desk.log == []
 
 

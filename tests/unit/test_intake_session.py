@@ -275,7 +275,7 @@ def test_fault_of_our_own_is_451_and_counted(caplog: pytest.LogCaptureFixture) -
             reply = await submit(client)
             assert reply.startswith("451 4.3.0")
             assert "bug" not in reply
-            assert intake.metrics.internal_errors.labels("intake")._value.get() == 1
+            assert intake.metrics.internal_errors.labels("intake").value == 1
             store.fault = None
             assert (await submit(client)).startswith("250")
 

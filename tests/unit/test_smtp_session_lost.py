@@ -108,7 +108,7 @@ def test_an_idle_connection_the_server_closes_is_known_at_once(goodbye: bytes) -
             session = await open_session(endpoint)
             await send(session)
             gone = asyncio.Event()
-            session.on_close(lambda: (closed.append(True), gone.set())[1])
+            session.watch(lambda: (closed.append(True), gone.set())[1])
             session._stream._transport.write(b"NOOP\r\n")  # type: ignore[attr-defined]  # to make the script go on
             await gone.wait()
             assert not session.usable

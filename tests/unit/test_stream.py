@@ -137,6 +137,58 @@ def test_an_idle_connection_is_not_timed_out(loop: Loop) -> None:
     assert stream.open
 
 
+def idle(loop: Loop) -> TcpStream:
+    """A stream after its first exchange."""
+    stream, _, _ = opened(loop, b"a")
+    stream.exchange()
+    stream.data_received(b".")
+    return stream
+
+
+def test_whoever_watches_an_idle_connection_is_told_when_its_time_is_over(loop: Loop) -> None:
+    stream, told = idle(loop), list[float]()
+    stream.watch(lambda: told.append(loop.now), 3.0)
+    loop.advance(2.9)
+    assert told == []
+    loop.advance(3.0)
+    loop.advance(100.0)
+    assert told == [3.0]
+    assert stream.open
+
+
+def test_whoever_watches_no_longer_is_not_told(loop: Loop) -> None:
+    stream, told = idle(loop), list[float]()
+    stream.watch(lambda: told.append(loop.now), 3.0)
+    stream.watch(None)
+    loop.advance(100.0)
+    stream.connection_lost(None)
+    assert told == []
+
+
+def test_watching_again_and_again_moves_no_timer(loop: Loop) -> None:
+    """One wait after each message must not cost a timer each."""
+    stream, told = idle(loop), list[float]()
+    made = len(loop.timers)
+    for second in range(1, 6):
+        stream.watch(lambda: told.append(loop.now), 3.0)
+        assert len(loop.timers) <= made + 2
+        loop.advance(second / 2)
+        stream.watch(None)
+    stream.watch(lambda: told.append(loop.now), 3.0)
+    loop.advance(5.4)
+    assert told == []
+    loop.advance(5.5)
+    assert told == [5.5]
+
+
+def test_a_peer_that_speaks_unasked_is_told_of_at_once(loop: Loop) -> None:
+    """A 421 to an idle connection: nobody waits for the server to close it, too."""
+    stream, told = idle(loop), list[float]()
+    stream.watch(lambda: told.append(loop.now), 3.0)
+    stream.data_received(b".")
+    assert told == [0.0]
+
+
 def test_part_of_a_reply_gains_no_time(loop: Loop) -> None:
     stream, _, machine = opened(loop, b"a")
     waiter = stream.exchange()
@@ -191,7 +243,7 @@ def test_a_fault_of_the_machine_ends_the_connection_and_stays(loop: Loop) -> Non
 def test_the_end_is_a_network_error_and_told_once(loop: Loop, end: Callable[[TcpStream], None], words: str) -> None:
     stream, _, _ = opened(loop, b"a")
     told: list[bool] = []
-    stream.on_close(lambda: told.append(True))
+    stream.watch(lambda: told.append(True))
     waiter = stream.exchange()
     end(stream)
     fault = waiter.exception()
