@@ -560,6 +560,7 @@ class Manager:
                 self._spool.when_settled(delivery, self._wait)
         orphans += await self._sweep_rows(now)
         self.orphans, self.last_counts = orphans, self.counts()
+        self._spool.forget_names()
         for key, queue in list(self.ready.items()):
             if queue.unused and queue.throttle.learned(now) is None:
                 del self.ready[key]

@@ -48,6 +48,9 @@ from engine.storage.spool.table import COLUMNS, Rows, Table
 
 log = logging.getLogger(__name__)
 
+#: Texts that are worth a look through the table for those that nobody uses any more.
+_MANY_NAMES = 10_000
+
 
 class Spool:
     """The spool of one worker. All methods run on its event loop; `accepted` is called there with new deliveries."""
@@ -88,6 +91,7 @@ class Spool:
         )
         self._reader = ThreadPoolExecutor(2, "reader")
         self._guards = Guards(directory, self._files)
+        self._names_kept: dict[str, int] = {}  #: after the last time that some were forgotten
         self._hot: dict[Message, None] = {}  #: oldest first
         self._hot_bytes = 0
         self._found: Recovered | None = None  #: until the old generation is loaded
@@ -310,6 +314,14 @@ class Spool:
         """How many files there are of the journal, and of the old generation."""
         journal = len(self._journal.segments)
         return journal, len(self._segments) - journal
+
+    def forget_names(self) -> None:
+        """Drop the texts that no row has, where many have gathered."""
+        for name, texts in self.texts.items():
+            if len(texts) > max(_MANY_NAMES, 2 * self._names_kept.get(name, 0)):
+                used = [np.unique(slab[name][slab["state"] != State.STORING]) for slab in self.table.slabs]
+                texts.keep(number for numbers in used for number in numbers.tolist())
+                self._names_kept[name] = len(texts)
 
     async def work(self) -> None:
         """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError."""
