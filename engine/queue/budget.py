@@ -116,6 +116,8 @@ class LocalBudget:
             self._offers.pop(key, None)
 
     def wanted(self, key: str, party: Party) -> bool:
+        if not (self._waiting or self._waiting_for_any):
+            return False  # asked for every message, and mostly so
         waiting = chain(self._waiting.get(key, ()), self._waiting_for_any)
         return any(other.hungry for other in waiting if other is not party)
 
