@@ -38,6 +38,7 @@ from engine.storage.tables.queue_state import QueueState
 
 log = logging.getLogger(__name__)
 
+_FINAL = State.FINAL  # a name of the module is quicker than a member of a class
 #: Routes looked up at once; more destinations wait for their turn.
 MAX_LOOKUPS = 1000
 #: An orphan is the trace of a fault, which may be there still: not at once.
@@ -148,7 +149,7 @@ class Manager:
 
     def settled(self, delivery: Delivery) -> None:
         """An attempt is over and recorded: forget the delivery, or let it wait for its next time."""
-        if delivery.state is State.FINAL:
+        if delivery.state is _FINAL:
             self._forget(delivery)
         else:
             self._spool.when_settled(delivery, self._wait)

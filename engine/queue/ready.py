@@ -25,6 +25,8 @@ from engine.storage.spool.entry import Delivery, State
 #: Deliveries of one queue in memory: more are not pushed, and fewer than half of it make it read on.
 READ_AHEAD = 256
 
+_READY, _ATTEMPT = State.READY, State.ATTEMPT  # a name of the module is quicker than a member of a class
+
 #: What makes two destinations share connections: source, site, limits, TLS need, credentials.
 ReadyKey = tuple[str, str, str, str, tuple[str, str] | None]
 
@@ -76,6 +78,7 @@ class ReadyQueue:
     ) -> None:
         """siblings: all queues of the site, this one included once it is added; they share the throttle."""
         self._store = store
+        self._loop = asyncio.get_running_loop()
         self.feeders: dict[Destination, None] = {}
         self.reading = False
         self.siblings = siblings
@@ -145,7 +148,7 @@ class ReadyQueue:
         return rows
 
     def push(self, delivery: Delivery) -> None:
-        delivery.state, delivery.owner = State.READY, self
+        delivery.state, delivery.owner = _READY, self
         self._classes[delivery.message.message_class].append(delivery)
         self.pump()
 
@@ -155,7 +158,7 @@ class ReadyQueue:
             return None
         delivery = self._first()
         if delivery is not None:
-            delivery.state = State.ATTEMPT
+            delivery.state = _ATTEMPT
             self.pump()  # what is left may be worth another connection
         if self.feeders and len(self) < READ_AHEAD // 2:
             self._store.want(self)
@@ -183,7 +186,7 @@ class ReadyQueue:
 
     def wait(self) -> "asyncio.Future[bool]":
         """For an agent with an open connection: True when there is something to take; set False to stop waiting."""
-        future: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[bool] = self._loop.create_future()
         if not self._idle:
             self._offered = self.plan.limits.key
             self._budget.offer(self._offered, self)
@@ -274,7 +277,7 @@ class ReadyQueue:
         for queue in self._classes:
             while queue:
                 delivery = queue.popleft()
-                if delivery.state is State.READY and delivery.owner is self:
+                if delivery.state is _READY and delivery.owner is self:
                     return delivery
         return None
 
@@ -299,13 +302,13 @@ class ReadyQueue:
         if self._timer is None:
             self._wake_at = wake_at
             delay = max(wake_at - self._clock.time(), 0.0)
-            self._timer = asyncio.get_running_loop().call_later(delay, self._wake)
+            self._timer = self._loop.call_later(delay, self._wake)
 
     def _wake_in(self, seconds: float) -> None:
         """Sleep until a permit holds."""
         if self._timer is None:
             self._wake_at = self._clock.time() + seconds
-            self._timer = asyncio.get_running_loop().call_later(seconds, self._wake)
+            self._timer = self._loop.call_later(seconds, self._wake)
 
     def _wake(self) -> None:
         self._timer = None

@@ -48,6 +48,7 @@ from engine.storage.spool.table import COLUMNS, Rows, Table
 
 log = logging.getLogger(__name__)
 
+_FINAL = State.FINAL  # a name of the module is quicker than a member of a class
 #: Texts that are worth a look through the table for those that nobody uses any more.
 _MANY_NAMES = 10_000
 
@@ -219,7 +220,7 @@ class Spool:
         if delivery.indexes:
             record.durable = partial(self._settled, delivery)
         else:
-            delivery.state, delivery.owner = State.FINAL, None
+            delivery.state, delivery.owner = _FINAL, None
             record.durable = partial(self._finished, delivery)
         return record.future
 
