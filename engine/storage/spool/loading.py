@@ -4,7 +4,7 @@ Bodies are not read, but for the segments that a crash left without an index. On
 
 A crash between the writing of a copy and the removal of its original leaves two:
 - a message that is in the journal, too, is the journal's; the copy is dead;
-- of two copies in the old generation the later file has the one that counts (`duplicates`).
+- of two copies in the old generation, which are in the same folder, the later one counts (`duplicates`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -69,7 +69,8 @@ class Journaled:
             if key in self._stored:
                 loaded.ghosts.append(_offset(columns, index))
                 keep[index] = False
-            elif outcome is not None and outcome[0] > int(columns["frame"][index]):
+            elif outcome is not None and outcome[0] >= int(columns["frame"][index]):
+                # Of the same number, too: an index knows which state was the newest, but only this record has it.
                 frame, values, place = outcome
                 if values is None:
                     loaded.ghosts.append(_offset(columns, index))
@@ -107,19 +108,26 @@ def load(segment: Segment, files: Files, texts: Texts, read_only: bool = False) 
 
 
 def duplicates(table: Table, numbers: list[int]) -> list[int]:
-    """Rows of these files that a later copy in one of them replaces."""
-    keys, rows = [], []
+    """Rows of these files that a later copy in one of them, or in the same, replaces."""
+    keys, rows, places = [], [], []
     for number in numbers:
         for found in table.in_file(number):
             columns = table.columns(found)
             keys.append(columns["id"] ^ (columns["number"].astype("u8") * np.uint64(0x9E3779B97F4A7C15)))
             rows.append(found)
+            places.append(columns["place"])
     if not keys:
         return []
     key = np.concatenate(keys)
-    order = np.argsort(key, kind="stable")  # files came oldest first: so do the copies of one key
+    order = np.argsort(key)
     same = key[order][:-1] == key[order][1:]
-    return [int(row) for row in np.concatenate(rows)[order[:-1][same]]]
+    # Few, if any: only these are put in the order in which they were written.
+    several = np.union1d(order[:-1][same], order[1:][same])
+    if not len(several):
+        return []
+    several = several[np.lexsort((np.concatenate(places)[several], key[several]))]
+    replaced = several[:-1][key[several][:-1] == key[several][1:]]
+    return [int(row) for row in np.concatenate(rows)[replaced]]
 
 
 def _scanned(loaded: Loaded, files: Files, texts: Texts, read_only: bool) -> dict[str, Column]:

@@ -178,11 +178,14 @@ class Mover:
         rows = self._rows_in(segment)
         columns = self._table.columns(rows)
         in_hand = [d for d in self._in_hand if segment.number in (d.segment.number, d.content_file)]
-        for delivery in in_hand:
-            self._texts["destination"].number(delivery.destination)
-        numbers, groups, counts = np.unique(columns["destination"], return_inverse=True, return_counts=True)
-        names = [self._texts["destination"].text(int(number)) for number in numbers]
-        directories = await self._run(self._directories, segment, names, counts.tolist())
+        # What is in a folder already stays in it: a start looks for two copies of a delivery in one folder.
+        kept = columns["place"] >> np.uint64(40) if not segment.is_journal else columns["destination"]
+        numbers, groups, counts = np.unique(kept, return_inverse=True, return_counts=True)
+        if segment.is_journal:
+            names = [self._texts["destination"].text(int(number)) for number in numbers]
+            directories = await self._run(self._directories, names, counts.tolist())
+        else:
+            directories = [self._segments[int(number)].path.parent for number in numbers]
         places = {directory: index for index, directory in enumerate(dict.fromkeys(directories))}
         group = np.array([places[directory] for directory in directories], dtype="u4")[groups]
         order = np.lexsort((columns["place"], group))
@@ -195,7 +198,9 @@ class Mover:
                     chunk = part[start : start + _CHUNK_ITEMS]
                     yield directory, list(self._tasks(rows[chunk], {k: v[chunk] for k, v in columns.items()}))
         for delivery in in_hand:
-            [directory] = await self._run(self._directories, segment, [delivery.destination], [1])
+            directory = delivery.segment.path.parent
+            if segment.is_journal:
+                [directory] = await self._run(self._directories, [delivery.destination], [1])
             item = Item(delivery.place, delivery.length, delivery.state_place, delivery.number)
             yield directory, [_Task(delivery, item)]
 
@@ -206,10 +211,8 @@ class Mover:
         parts = list(table.select(content_file=segment.number) if contents else table.in_file(segment.number))
         return np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint32)
 
-    def _directories(self, segment: Segment, names: list[str], counts: list[int]) -> list[Path]:
-        """Where each destination's deliveries go: what is in a folder already stays in it. In the mover's thread."""
-        if segment.path.suffix == ".seg":
-            return [segment.path.parent] * len(names)
+    def _directories(self, names: list[str], counts: list[int]) -> list[Path]:
+        """Where each destination's deliveries go. In the mover's thread."""
         return [self._backlog.directory_for(name, count) for name, count in zip(names, counts, strict=True)]
 
     @staticmethod

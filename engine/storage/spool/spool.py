@@ -137,10 +137,9 @@ class Spool:
                 loaded(int(one.columns["recipients"].sum()))
                 if not one.indexed:
                     unindexed.append(segment)
-            if len(segments) > 1:
-                for row in duplicates(self.table, [segment.number for segment in segments]):
-                    loaded(-self.table.get(row, "recipients"))
-                    self._release_row(row)
+            for row in duplicates(self.table, [segment.number for segment in segments]):
+                loaded(-self.table.get(row, "recipients"))
+                self._release_row(row)
         self._tell(problems)
         self.loading = False
         await self._mover.index(unindexed)
@@ -152,8 +151,8 @@ class Spool:
             if not self.loading:
                 await self._mover.close()
         finally:
-            await self._journal.close()
             self._reader.shutdown()
+            await self._journal.close()
 
     def refusal(self) -> str | None:
         """Why nothing can be accepted now, as an SMTP reply; None if it can."""
