@@ -20,7 +20,7 @@ from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Damage, Frame, FrameType, scan
 from engine.storage.spool.index import Texts, decode_index
 from engine.storage.spool.records import check_version, decode_envelope
-from engine.storage.spool.recovery import Recovered, segments_in, set_aside
+from engine.storage.spool.recovery import Recovered, make_safe, segments_in, set_aside
 from engine.storage.spool.rows import state_values, stored_row
 from engine.storage.spool.segment import Segment, offset_of, place_of, side_place
 from engine.storage.spool.table import COLUMNS, Column, Table, Values
@@ -133,6 +133,8 @@ def duplicates(table: Table, numbers: list[int]) -> list[int]:
 def _scanned(loaded: Loaded, files: Files, texts: Texts, read_only: bool) -> dict[str, Column]:
     """The rows of a segment without an index, from its frames."""
     segment, rows = loaded.segment, []
+    if not read_only:
+        make_safe(segment.path, files)
     data = files.read(segment.path)
     for frame in scan(data, segment.salt):
         if isinstance(frame, Damage):
@@ -155,6 +157,8 @@ def _row(segment: Segment, frame: Frame, texts: Texts) -> Values:
 
 def _apply_side(loaded: Loaded, files: Files, read_only: bool) -> None:
     segment = loaded.segment
+    if not read_only:
+        make_safe(segment.side, files)
     data = files.read(segment.side)
     segment.side_bytes = len(data)
     torn: Damage | None = None
@@ -172,8 +176,11 @@ def _apply_side(loaded: Loaded, files: Files, read_only: bool) -> None:
             values = state_values(frame.header[2])
             values["frame"], values["state_place"] = frame.number, side_place(segment.number, frame.offset)
             states[frame.header[1]] = frame.number, values
-    if torn is not None and not read_only:
-        _cut(segment, files, torn.offset)
+    if not read_only:
+        if torn is not None:
+            _cut(segment, files, torn.offset)
+        if not segment.side_bytes:
+            files.unlink(segment.side)  # it is begun anew
     columns = loaded.columns
     at = {offset_of(int(place)): index for index, place in enumerate(columns["place"])} if states else {}
     for offset, (number, values) in states.items():
