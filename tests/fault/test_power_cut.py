@@ -6,9 +6,11 @@ one of them. POSTRIDER_SEED=N repeats it; the image that failed is laid down in 
 """
 
 import asyncio
+import contextlib
 import random
 from pathlib import Path
 
+from engine.base.errors import StorageError
 from tests.support.clock import FakeClock
 from tests.support.disk import Disk, MemoryFiles
 from tests.support.seed import rounds, seeded
@@ -19,13 +21,17 @@ IMAGES, OFTEN = 60, 0.15
 
 
 class Camera:
-    """Takes images of a disk, by chance."""
+    """Takes images of a disk, by chance; ends the process when its time has come."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, files: MemoryFiles) -> None:
         self.chance = chance
         self.images: list[Disk] = []
+        self._files = files
+        self._death = files.disk.now + chance.randrange(600)
 
     def moment(self, disk: Disk) -> None:
+        if disk.now >= self._death:
+            self._files.die()
         if len(self.images) < IMAGES and self.chance.random() < OFTEN:
             self.images.append(disk.cut(self.chance))
 
@@ -36,23 +42,18 @@ async def story(path: Path, chance: random.Random) -> int:
     player = Player(MemoryFiles(Disk()), ledger, random.Random(chance.random()), clock)
     await player.begin()
     for chapter in rounds(8):
-        camera = Camera(random.Random(chance.random()))
-        player.files._moment = camera.moment
+        camera = Camera(random.Random(chance.random()), player.files)
+        player.files.moment = camera.moment
         work = asyncio.ensure_future(player.play(chance.randint(10, 60)))
         ending = chance.choice(("close", "kill", "cut", "cut"))
-        if chance.random() < 0.5:
-            # In the middle of something.
-            for _ in range(chance.randint(0, 2000)):
-                await asyncio.sleep(0)
-                if work.done():
-                    break
-        else:
-            await asyncio.wait([work])
-        if ending == "close" and work.done():
-            await player.close()
+        files = player.files
+        while not work.done() and not files.dead:
+            await asyncio.sleep(0.001)
         if work.done():
             work.result()
-        files = player.files
+        if ending == "close" and not files.dead:
+            with contextlib.suppress(StorageError):
+                await player.close()
         await end(player.spool, files)
         work.cancel()
         await asyncio.wait([work])

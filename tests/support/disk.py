@@ -156,19 +156,16 @@ class MemoryFiles:
         self.calls: Counter[str] = Counter()
         self.broken: list[str] = []
         self.read_only = False
-        self._moment = moment
+        self.moment = moment
         self._lock = threading.RLock()
         self._open: dict[int, tuple[str, File]] = {}
         self._next = 3
-        self._dead = False
+        self.dead = False
 
     def die(self) -> None:
         """The process is gone: nothing that its threads still do reaches the disk."""
         with self._lock:
-            self._dead = True
-            # What was under way has happened, as far as other processes see; it is not safe for that.
-            self.disk.making.clear()
-            self.disk.removing.clear()
+            self.dead = True
 
     # ---- Files
 
@@ -180,7 +177,7 @@ class MemoryFiles:
             self.disk.files[name] = file = File()
             self.disk.making.add(name)
             half()
-            self.disk.making.discard(name)
+            self._directory_synced(path.parent)
             return self._descriptor(name, file)
 
     def open(self, path: Path) -> int:
@@ -218,7 +215,7 @@ class MemoryFiles:
             if file is not None:
                 self.disk.removing[name] = file
             half()
-            self.disk.removing.pop(name, None)
+            self._directory_synced(path.parent)
 
     def read(self, path: Path, offset: int = 0, length: int | None = None) -> bytes:
         with self._operation("read"):
@@ -245,19 +242,17 @@ class MemoryFiles:
     def make_directory(self, path: Path) -> None:
         name = str(path)
         there = name in self.disk.directories
-        with self._operation("make_directory", changes=not there) as half:
+        with self._operation("make_directory", changes=True) as half:
             self.disk.directories.add(name)
             if not there and name not in self.disk.fading:
                 self.disk.making.add(name)
             half()
-            self.disk.making.discard(name)
+            self._directory_synced(path.parent)
             self.disk.fading.discard(name)
 
     def remove_directory(self, path: Path) -> None:
         with self._operation("remove_directory", changes=True):
             prefix = f"{path}/"
-            if str(path) not in self.disk.directories:
-                raise StorageError(f"cannot remove {path}: No such file or directory")
             if not any(name.startswith(prefix) for name in (*self.disk.files, *self.disk.directories)):
                 self.disk.directories.discard(str(path))
                 self.disk.fading.add(str(path))
@@ -274,7 +269,7 @@ class MemoryFiles:
     ) -> Iterator[Callable[[], None]]:
         """One call. What it gives is called between the change and its end: a cut may fall there."""
         with self._lock:
-            if self._dead:
+            if self.dead:
                 raise StorageError("the process is dead")
             if self.read_only and changes:
                 raise StorageError(f"{name}: Read-only file system")
@@ -298,14 +293,22 @@ class MemoryFiles:
 
     def _tick(self) -> None:
         self.disk.now += 1
-        self._moment(self.disk)
+        self.moment(self.disk)
+        if self.dead:
+            raise StorageError("the process died in the middle of this")
+
+    def _directory_synced(self, directory: Path) -> None:
+        """Names in it are safe, whoever made or removed them."""
+        disk = self.disk
+        disk.making = {name for name in disk.making if Path(name).parent != directory}
+        disk.removing = {name: file for name, file in disk.removing.items() if Path(name).parent != directory}
 
     @staticmethod
     def _write(file: File, data: bytes) -> None:
         file.change(len(file.data), data[: len(data) // 2])
 
     def _check(self, name: str, file: File, what: str) -> None:
-        if file.failed and not self._dead:
+        if file.failed and not self.dead:
             self.broken.append(f"S4: {name} is {what} after a failed write or sync")
 
     @contextmanager
@@ -313,7 +316,7 @@ class MemoryFiles:
         try:
             yield
         except StorageError:
-            if not self._dead:
+            if not self.dead:
                 file.failed = True
             raise
 
@@ -330,7 +333,7 @@ class MemoryFiles:
 
 
 class MemoryEvents(EventJournal):
-    """An event journal on the same disk; it breaks as its contract says: the file is left, the next write opens another."""
+    """An event journal on the same disk. It breaks as its contract says: the file is left, a write opens another."""
 
     def __init__(self, files: MemoryFiles) -> None:
         self._files = files

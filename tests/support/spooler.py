@@ -15,7 +15,7 @@ import itertools
 import json
 import random
 from collections.abc import Awaitable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,10 +154,8 @@ async def examine(disk: Disk, ledger: Ledger, moment: int) -> Found:
 async def end(spool: Spool, files: MemoryFiles) -> None:
     """The process ends without another word to the disk."""
     files.die()
-    try:
+    with suppress(StorageError):
         await spool.close()
-    except StorageError:
-        pass
 
 
 async def _compare(found: Found, ledger: Ledger, moment: int) -> None:
@@ -278,7 +276,7 @@ class Player:
             user=chance.choice(("", "ada")), batch=chance.choice(("", "news")),
         )  # fmt: skip
         sent = self.ledger.sent[name] = Sent(envelope, content, splits, self._now())
-        for number, (destination, indexes) in enumerate(splits):
+        for number, (_, indexes) in enumerate(splits):
             events = tuple(("received", f"{recipients[index].address}") for index in indexes)
             self.ledger.steps[name, number] = [Step((indexes, 0, now, ""), self._now(), None, 0, events)]
         try:
