@@ -197,10 +197,19 @@ def _open_directory(directory: Path) -> int:
     """A descriptor of the directory, made if it is not there. Raises OSError: a symbolic link, or not ours."""
     for path in (directory.parent, directory):
         path.mkdir(mode=0o700, parents=path is not directory, exist_ok=True)
+        _sync(path.parent)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
         os.fchmod(fd, 0o700)
     return fd
+
+
+def _sync(directory: Path) -> None:
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def _whole_lines(fd: int, size: int) -> int:

@@ -208,12 +208,20 @@ class Backlog:
 
     def _opened(self, directory: Path, suffix: str) -> Segment:
         segment = self.open.get(directory)
-        if segment is not None and segment.bytes < self.segment_bytes:
-            return segment
+        if segment is not None:
+            if segment.bytes < self.segment_bytes:
+                return segment
+            self.close(segment)
         self._files.make_directory(directory)
         segment = Segment(segment_path(directory, self._new_number(), self._salt, suffix))
         first = self._first_frame(segment)
-        self._write(self._files.create(segment.path), [first])
+        descriptor = self._files.create(segment.path)
+        try:
+            self._write(descriptor, [first])
+        except StorageError:
+            with contextlib.suppress(StorageError):
+                self._files.unlink(segment.path)  # or a disk that stays full gets a file with each try
+            raise
         segment.bytes = len(first)
         segment.sealed = False
         self.open[directory] = self._segments[segment.number] = segment

@@ -3,6 +3,7 @@
 Everything the spool does to a disk goes through `Files`; OSError becomes StorageError here and nowhere else.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,7 +35,7 @@ class Files(Protocol):
     def close(self, descriptor: int) -> None: ...
 
     def unlink(self, path: Path) -> None:
-        """Remove a file, durably: what is removed later is not gone before it."""
+        """Remove a file, durably: what is removed later is not gone before it. It may be gone already."""
 
     def read(self, path: Path, offset: int = 0, length: int | None = None) -> bytes:
         """Exactly `length` bytes; without, all from the offset on."""
@@ -49,7 +50,7 @@ class Files(Protocol):
         """A directory, its entry durable; it may exist."""
 
     def remove_directory(self, path: Path) -> None:
-        """An empty directory; one that is not empty stays."""
+        """An empty directory; one that is not empty stays, and there may be none."""
 
     def free(self, path: Path) -> tuple[float, float]:
         """Fractions of free bytes and inodes, as an unprivileged process sees them."""
@@ -62,8 +63,14 @@ class DiskFiles:
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
             descriptor = os.open(path, flags, 0o600)
+        except OSError as exc:
+            raise StorageError(f"cannot create {path}: {exc.strerror}") from exc
+        try:
             sync_directory(path.parent)
         except OSError as exc:
+            with contextlib.suppress(OSError):
+                os.close(descriptor)
+                path.unlink()
             raise StorageError(f"cannot create {path}: {exc.strerror}") from exc
         return descriptor
 
@@ -100,7 +107,8 @@ class DiskFiles:
 
     def unlink(self, path: Path) -> None:
         try:
-            path.unlink()
+            # It may be gone from a try whose sync failed: then only that is left to do.
+            path.unlink(missing_ok=True)
             sync_directory(path.parent)
         except OSError as exc:
             raise StorageError(f"cannot remove {path}: {exc.strerror}") from exc
@@ -141,7 +149,8 @@ class DiskFiles:
         try:
             if not path.is_dir():
                 path.mkdir(mode=0o700)
-                sync_directory(path.parent)
+            # Also of one that is there: whoever made it may have been killed before this.
+            sync_directory(path.parent)
         except OSError as exc:
             raise StorageError(f"cannot make {path}: {exc.strerror}") from exc
 
@@ -149,6 +158,8 @@ class DiskFiles:
         try:
             if not os.listdir(path):
                 path.rmdir()
+        except FileNotFoundError:
+            return
         except OSError as exc:
             raise StorageError(f"cannot remove {path}: {exc.strerror}") from exc
 

@@ -195,12 +195,14 @@ class Journal:
         """Write what is pending, sync everything, end the thread."""
         while self._pending and self.failure is None:
             await asyncio.wait([self._pending[-1].future])
-        if self._thread.is_alive():
-            await self.run(self._end)
+        try:
+            if self._thread.is_alive():
+                await self.run(self._end)
+        finally:
             self._work.put(None)
             self._thread.join()
-        if self._retry:
-            self._retry.cancel()
+            if self._retry:
+                self._retry.cancel()
 
     # On the loop.
 

@@ -4,7 +4,7 @@ Bodies are not read, but for the segments that a crash left without an index. On
 
 A crash between the writing of a copy and the removal of its original leaves two:
 - a message that is in the journal, too, is the journal's; the copy is dead;
-- of two copies in the old generation the later file has the one that counts (`duplicates`).
+- of two copies in the old generation, which are in the same folder, the later one counts (`duplicates`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,7 +20,7 @@ from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Damage, Frame, FrameType, scan
 from engine.storage.spool.index import Texts, decode_index
 from engine.storage.spool.records import check_version, decode_envelope
-from engine.storage.spool.recovery import Recovered, segments_in, set_aside
+from engine.storage.spool.recovery import Recovered, make_safe, segments_in, set_aside
 from engine.storage.spool.rows import state_values, stored_row
 from engine.storage.spool.segment import Segment, offset_of, place_of, side_place
 from engine.storage.spool.table import COLUMNS, Column, Table, Values
@@ -69,7 +69,8 @@ class Journaled:
             if key in self._stored:
                 loaded.ghosts.append(_offset(columns, index))
                 keep[index] = False
-            elif outcome is not None and outcome[0] > int(columns["frame"][index]):
+            elif outcome is not None and outcome[0] >= int(columns["frame"][index]):
+                # Of the same number, too: an index knows which state was the newest, but only this record has it.
                 frame, values, place = outcome
                 if values is None:
                     loaded.ghosts.append(_offset(columns, index))
@@ -107,24 +108,33 @@ def load(segment: Segment, files: Files, texts: Texts, read_only: bool = False) 
 
 
 def duplicates(table: Table, numbers: list[int]) -> list[int]:
-    """Rows of these files that a later copy in one of them replaces."""
-    keys, rows = [], []
+    """Rows of these files that a later copy in one of them, or in the same, replaces."""
+    keys, rows, places = [], [], []
     for number in numbers:
         for found in table.in_file(number):
             columns = table.columns(found)
             keys.append(columns["id"] ^ (columns["number"].astype("u8") * np.uint64(0x9E3779B97F4A7C15)))
             rows.append(found)
+            places.append(columns["place"])
     if not keys:
         return []
     key = np.concatenate(keys)
-    order = np.argsort(key, kind="stable")  # files came oldest first: so do the copies of one key
+    order = np.argsort(key)
     same = key[order][:-1] == key[order][1:]
-    return [int(row) for row in np.concatenate(rows)[order[:-1][same]]]
+    # Few, if any: only these are put in the order in which they were written.
+    several = np.union1d(order[:-1][same], order[1:][same])
+    if not len(several):
+        return []
+    several = several[np.lexsort((np.concatenate(places)[several], key[several]))]
+    replaced = several[:-1][key[several][:-1] == key[several][1:]]
+    return [int(row) for row in np.concatenate(rows)[replaced]]
 
 
 def _scanned(loaded: Loaded, files: Files, texts: Texts, read_only: bool) -> dict[str, Column]:
     """The rows of a segment without an index, from its frames."""
     segment, rows = loaded.segment, []
+    if not read_only:
+        make_safe(segment.path, files)
     data = files.read(segment.path)
     for frame in scan(data, segment.salt):
         if isinstance(frame, Damage):
@@ -147,6 +157,8 @@ def _row(segment: Segment, frame: Frame, texts: Texts) -> Values:
 
 def _apply_side(loaded: Loaded, files: Files, read_only: bool) -> None:
     segment = loaded.segment
+    if not read_only:
+        make_safe(segment.side, files)
     data = files.read(segment.side)
     segment.side_bytes = len(data)
     torn: Damage | None = None
@@ -164,8 +176,11 @@ def _apply_side(loaded: Loaded, files: Files, read_only: bool) -> None:
             values = state_values(frame.header[2])
             values["frame"], values["state_place"] = frame.number, side_place(segment.number, frame.offset)
             states[frame.header[1]] = frame.number, values
-    if torn is not None and not read_only:
-        _cut(segment, files, torn.offset)
+    if not read_only:
+        if torn is not None:
+            _cut(segment, files, torn.offset)
+        if not segment.side_bytes:
+            files.unlink(segment.side)  # it is begun anew
     columns = loaded.columns
     at = {offset_of(int(place)): index for index, place in enumerate(columns["place"])} if states else {}
     for offset, (number, values) in states.items():

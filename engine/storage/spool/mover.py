@@ -101,6 +101,10 @@ class Mover:
             finally:
                 self._thread.shutdown()
 
+    def _all_segments(self) -> list[Segment]:
+        """Of this moment: the threads begin new ones."""
+        return list(self._segments.values())
+
     # ---- files that go
 
     async def _retire_journal(self) -> None:
@@ -117,7 +121,7 @@ class Mover:
             await journal.unlink(oldest)
 
     async def _compact(self) -> None:
-        for segment in [s for s in self._segments.values() if s.sealed and not s.is_journal]:
+        for segment in [s for s in self._all_segments() if s.sealed and not s.is_journal]:
             size = segment.bytes + segment.side_bytes
             if not segment.refs:
                 await self._drop_if_dead(segment)
@@ -136,7 +140,7 @@ class Mover:
 
     async def _write_deaths(self) -> None:
         """Before a journal file goes, the old generation knows whose outcomes it held."""
-        for segment in [s for s in self._segments.values() if s.dead]:
+        for segment in [s for s in self._all_segments() if s.dead]:
             if not segment.refs:
                 await self._drop_if_dead(segment)
                 continue

@@ -72,6 +72,8 @@ def recover(directory: Path, files: Files, last_event_frame: int, read_only: boo
     found.void = _void_tails(found.segments, files)
     void = dict(found.void)
     for segment in found.segments:
+        if not read_only:
+            make_safe(segment.path, files)
         data = files.read(segment.path)
         segment.bytes = len(data)
         for frame in scan(data[: void.get(segment.number)], segment.salt):
@@ -112,6 +114,18 @@ def segments_in(directory: Path, files: Files, suffix: str, problems: list[str])
         except ValueError:
             problems.append(f"{path.name} is no file of the spool; it is left as it is")
     return sorted(segments, key=lambda segment: segment.number)
+
+
+def make_safe(path: Path, files: Files) -> None:
+    """Sync a file before what it says is believed: a process that was killed may have written it and not synced it.
+
+    Else other files could go because of what this one says, and after a power cut it would not say it.
+    """
+    descriptor = files.open(path)
+    try:
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
 
 
 def set_aside(files: Files, path: Path, data: bytes, damage: Damage, read_only: bool) -> str:

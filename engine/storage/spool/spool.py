@@ -66,7 +66,7 @@ class Spool:
         owner: str,
         files: Files | None = None,
     ) -> None:
-        """directory: of this worker; see segment.py for what is in it."""
+        """directory: of this worker, two levels below one that exists; see segment.py for what is in it."""
         self._directory = directory
         self._settings = settings
         self._events = events
@@ -103,9 +103,9 @@ class Spool:
 
     def start(self) -> None:
         """Recover the journal, then begin to take messages. Blocks; call it before the loop serves anyone."""
-        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         journal = self._directory / "journal"
-        for directory in (journal, self._directory / "mail", self._directory / "shared"):
+        parents = self._directory.parent, self._directory
+        for directory in (*parents, journal, self._directory / "mail", self._directory / "shared"):
             self._files.make_directory(directory)
         found = recover(journal, self._files, self._events.last_seq)
         self._tell(found.problems)
@@ -142,10 +142,9 @@ class Spool:
                 loaded(int(one.columns["recipients"].sum()))
                 if not one.indexed:
                     unindexed.append(segment)
-            if len(segments) > 1:
-                for row in duplicates(self.table, [segment.number for segment in segments]):
-                    loaded(-self.table.get(row, "recipients"))
-                    self._release_row(row)
+            for row in duplicates(self.table, [segment.number for segment in segments]):
+                loaded(-self.table.get(row, "recipients"))
+                self._release_row(row)
         self._tell(problems)
         self.loading = False
         await self._mover.index(unindexed)
@@ -157,8 +156,8 @@ class Spool:
             if not self.loading:
                 await self._mover.close()
         finally:
-            await self._journal.close()
             self._reader.shutdown()
+            await self._journal.close()
 
     def refusal(self) -> str | None:
         """Why nothing can be accepted now, as an SMTP reply; None if it can."""
@@ -260,16 +259,19 @@ class Spool:
         wanted = self._wanted(rows)
         answers = await self._read(wanted)
         found: list[Delivery | tuple[int, StorageError]] = []
-        for row, where, answer in zip(rows.tolist(), wanted, answers, strict=True):
+        again: list[int] = []
+        now = self._wanted(rows)
+        for row, where, there, answer in zip(rows.tolist(), wanted, now, answers, strict=True):
             if self.table.get(row, "state") != State.LOADING:
                 continue
             if isinstance(answer, Read):
                 found.append(self._taken(row, answer))
-            elif self.table.get(row, "place") != where.place:
-                # It was moved while it was read.
-                found += await self.read(np.array([row], dtype=np.uint32))
+            elif there != where:
+                again.append(row)  # it, or its state, was moved while it was read
             else:
                 found.append((row, answer))
+        if again:
+            found += await self.read(np.array(again, dtype=np.uint32))
         return found
 
     async def peek(self, rows: Rows) -> list[Delivery]:
