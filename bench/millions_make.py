@@ -39,7 +39,7 @@ class _Share(NamedTuple):
 
     spool: Path
     name: str
-    count: int
+    deliveries: int
     first_file: int
     first_message: int
     now: float
@@ -77,7 +77,7 @@ def _make_destination(share: _Share) -> None:
     folder = share.spool / "mail" / folder_name(share.name)
     folder.mkdir(mode=0o700)
     number, made = share.first_file, 0
-    while made < share.count:
+    while made < share.deliveries:
         segment = Segment(segment_path(folder, number, share.salt, ".seg"))
         made += _make_segment(segment, share, made)
         number += 1
@@ -90,7 +90,7 @@ def _make_segment(segment: Segment, share: _Share, made: int) -> int:
     offset = len(pieces[0])
     rows: list[tuple[int, int, int, int, int, int]] = []
     expires_at = share.now + 30 * _DAY_S
-    while made + len(rows) < share.count and offset < _SEGMENT_BYTES:
+    while made + len(rows) < share.deliveries and offset < _SEGMENT_BYTES:
         # As ids are: milliseconds, then a counter that ends at 62 * 62.
         order = share.first_message + made + len(rows)
         packed = (int(share.now * 1000) - _DAY_S * 1000 + order // 3844) << 12 | order % 3844

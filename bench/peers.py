@@ -46,6 +46,10 @@ class Peer:
     def run(self) -> None:
         raise NotImplementedError
 
+    def flush(self) -> None:
+        """Try everything queued now. Not every peer can be told to."""
+        raise Unavailable(f"{self.name} is not told to flush")
+
     def start(self) -> None:
         """Configured in a folder of its own, started, greeting. Raises Unavailable if it does not greet in time."""
         self.folder.mkdir(parents=True)

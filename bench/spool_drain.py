@@ -13,7 +13,7 @@ from bench import relay
 from bench.bars import Bar
 from bench.common import free_port
 from bench.haraka import Haraka
-from bench.peers import Unavailable
+from bench.peers import Peer, Unavailable
 from bench.postfix_tools import SmtpSink
 from bench.spool_fill import fill
 from bench.spool_peers import OneWorker, TwoWorkers, available
@@ -48,7 +48,7 @@ def run(folder: Path, messages: int, passed: int) -> list[Bar]:
     return [*bars, Bar("draining, times Haraka", best / haraka if best and haraka else None, 2.0)]
 
 
-def _drain(kind: type[Flushed], folder: Path, messages: int) -> float:
+def _drain(kind: type[Peer], folder: Path, messages: int) -> float:
     """Messages a second."""
     peer, sink = kind(folder, free_port()), None
     try:

@@ -12,7 +12,10 @@ class OneWorker(Postrider):
 
     name = "postrider-1"
     workers = 1
-    settings = ("workers = 1", "[[route]] * to the sink: connections = 20, messages_per_connection = 1000")
+    settings: tuple[str, ...] = (
+        "workers = 1",
+        "[[route]] * to the sink: connections = 20, messages_per_connection = 1000",
+    )
 
     def flush(self) -> None:
         """Try everything queued now."""
