@@ -28,7 +28,7 @@ class _Loaded(OneWorker):
     def configure(self) -> None:
         super().configure()
         with (self.folder / "postrider.toml").open("a") as file:
-            file.write("\n[spool]\njournal_files = 1000\n")
+            file.write('\n[spool]\njournal_files = 1000\nsegment_bytes = "16 MiB"\n')
 
     def move(self) -> None:
         """Everything but the newest file of the journal is to be moved from now on."""

@@ -1,10 +1,13 @@
 """The programs that fill and drain a queue side by side: what bench.peers has, told to hold what it cannot deliver."""
 
+import tempfile
+from pathlib import Path
+
 from bench.haraka import Haraka
 from bench.opensmtpd import OpenSMTPD
 from bench.peers import Peer, Postfix, Postrider, Unavailable
 from engine.admin.client import ask
-from engine.base.settings import Node
+from engine.base.settings_file import read_settings
 
 
 class OneWorker(Postrider):
@@ -29,8 +32,12 @@ class TwoWorkers(OneWorker):
 
     @classmethod
     def check(cls) -> None:
-        if "workers" not in Node.__struct_fields__:
-            raise Unavailable("this tree has no workers yet")
+        with tempfile.NamedTemporaryFile("w", suffix=".toml") as file:
+            file.write(f'[node]\nname = "bench.example"\ndata_dir = "data"\nworkers = {cls.workers}\n')
+            file.flush()
+            _, problems = read_settings(Path(file.name))
+        if refused := [problem for problem in problems if "workers" in problem]:
+            raise Unavailable(refused[0].rpartition(": ")[2])
 
 
 FILLERS: tuple[type[Peer], ...] = (OneWorker, TwoWorkers, Postfix, OpenSMTPD, Haraka)

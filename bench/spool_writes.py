@@ -26,15 +26,7 @@ _CONTENT_BYTES = 4096
 
 
 class _Counted(OneWorker):
-    """With a small journal, so that a run of a few hundred megabytes is moved as a whole."""
-
     name = "postrider-counted"
-    spool = ""
-
-    def configure(self) -> None:
-        super().configure()
-        with (self.folder / "postrider.toml").open("a") as file:
-            file.write(self.spool)
 
     def run(self) -> None:
         command = [sys.executable, "-P", "-m", "bench.counted", str(self.counts_file)]
@@ -46,7 +38,14 @@ class _Counted(OneWorker):
 
 
 class _Moving(_Counted):
-    spool = "\n[spool]\njournal_files = 1\nmove_rate = 0\n"
+    """With a journal so small that nearly everything is moved. content_bytes: of all messages that will come."""
+
+    content_bytes = 0
+
+    def configure(self) -> None:
+        super().configure()
+        with (self.folder / "postrider.toml").open("a") as file:
+            file.write(f"\n[spool]\njournal_files = 1\nmove_rate = 0\nsegment_bytes = {self.content_bytes // 20}\n")
 
 
 def run(folder: Path, messages: int) -> list[Bar]:
@@ -63,7 +62,9 @@ def run(folder: Path, messages: int) -> list[Bar]:
 
 def _measure(peer: _Counted, messages: int, what: str) -> float:
     """Bytes written for each byte of content."""
-    sink, moves = None, isinstance(peer, _Moving)
+    sink, moves, content = None, isinstance(peer, _Moving), messages * _CONTENT_BYTES
+    if isinstance(peer, _Moving):
+        peer.content_bytes = content
     try:
         peer.start()
         if not moves:
@@ -84,7 +85,6 @@ def _measure(peer: _Counted, messages: int, what: str) -> float:
         if sink is not None:
             sink.stop()
     counts = json.loads(peer.counts_file.read_text())
-    content = messages * _CONTENT_BYTES
     parts = ", ".join(f"{suffix} {size / content:.3f}" for suffix, size in sorted(counts.items()))
     events = sum(path.stat().st_size for path in (peer.folder / "data/events").rglob("*.log")) / content
     log = peer.log.stat().st_size / content
