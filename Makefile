@@ -13,13 +13,14 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup packages lint types unit test demo bench install clean
+.PHONY: help setup packages lint types unit test demo bench bench-spool bench-millions install clean
 
 help:
 	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
 	@echo "make test      set-up, Debian packages the tests need, lint, types, all tests"
 	@echo "make unit      the fast tests only"
 	@echo "make bench     rates and CPU per message beside Postfix (see bench/)"
+	@echo "make bench-spool, make bench-millions    the spool's figures beside their bars; ARGS=--n=20000 for less"
 	@echo "make lint      ruff;  make types: mypy"
 	@echo "make setup     .venv with .venv/bin/postrider, from constraints.txt"
 	@echo "make install   PREFIX=/usr/local DESTDIR=: program, unit, settings"
@@ -62,6 +63,13 @@ bench: packages
 	$(VENV)/bin/python -m bench.intake
 	$(VENV)/bin/python -m bench.dkim
 	$(VENV)/bin/python -m bench.relay
+
+# What the spool holds and how fast, beside its bars; the second alone, with ten million deliveries, needs 5 GiB of disk.
+bench-spool: packages
+	$(VENV)/bin/python -m bench.spool $(ARGS)
+
+bench-millions: setup
+	$(VENV)/bin/python -m bench.millions $(ARGS)
 
 # The installed program is a copy: nothing in it points to this folder or to DESTDIR.
 ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc

@@ -4,10 +4,8 @@ A peer writes its own configuration below one folder and runs from there, on loo
 What each is told beyond its defaults is in `settings`, which the report prints.
 """
 
-import json
 import os
 import pwd
-import subprocess
 from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
@@ -47,6 +45,10 @@ class Peer:
 
     def run(self) -> None:
         raise NotImplementedError
+
+    def flush(self) -> None:
+        """Try everything queued now. Not every peer can be told to."""
+        raise Unavailable(f"{self.name} is not told to flush")
 
     def start(self) -> None:
         """Configured in a folder of its own, started, greeting. Raises Unavailable if it does not greet in time."""
@@ -240,85 +242,3 @@ class PostfixSigned(Postfix):
         if not wait_until((self.folder / "dkim.sock").exists, 10):
             raise Unavailable("OpenDKIM made no socket")
         super().run()
-
-
-class HarakaSigned(Peer):
-    """Haraka from npm, in the benchmarks' cache; one process, its signing plugin, a fixed next hop."""
-
-    name = "haraka-signed"
-    signs = True
-    settings = ("nodes = cores", "concurrency_max = 50", "log level notice", "plugin dkim, rsa-sha256 2048")
-
-    _PACKAGE = "3.3.4"
-    _FOLDER = CACHE / "haraka"
-
-    @classmethod
-    def check(cls) -> None:
-        if (cls._FOLDER / "node_modules/Haraka/package.json").exists():
-            return
-        npm = find("npm")
-        if npm is None or find("node") is None:
-            raise Unavailable("npm is not installed (apt-get install npm)")
-        cls._FOLDER.mkdir(parents=True, exist_ok=True)
-        package = {
-            "name": "haraka-bench",
-            "version": "1.0.0",
-            "private": True,
-            "dependencies": {"Haraka": cls._PACKAGE},
-            # Newer releases of these two want a newer Node than Debian has.
-            "overrides": {"encoding-japanese": "2.2.0", "libqp": "2.1.2"},
-        }
-        (cls._FOLDER / "package.json").write_text(json.dumps(package))
-        try:
-            done = subprocess.run(
-                [npm, "install", "--no-audit", "--no-fund"], cwd=cls._FOLDER, capture_output=True, text=True,
-                timeout=300, check=False,
-            )  # fmt: skip
-        except subprocess.TimeoutExpired as error:
-            raise Unavailable("npm install took longer than 300 s") from error
-        if done.returncode:
-            raise Unavailable(f"npm install failed: {done.stderr.strip().splitlines()[-1:]}")
-
-    def configure(self) -> None:
-        config, plugins = self.folder / "config", self.folder / "plugins"
-        keys = config / "dkim" / DOMAIN
-        for path in (config, plugins, keys, self.folder / "queue"):
-            path.mkdir(parents=True, exist_ok=True)
-        key = key_file().read_text()
-        files = {
-            config / "smtp.ini": f"listen=127.0.0.1:{self.port}\nnodes=cpus\n",
-            config / "plugins": "dkim\nbench_relay\n",
-            config / "me": "bench.example\n",
-            config / "host_list": "",
-            config / "internalcmd_key": "bench\n",
-            config / "log.ini": "[main]\nlevel=notice\ntimestamps=false\nformat=default\n",
-            config / "outbound.ini": "enable_tls=false\nconcurrency_max=50\n",
-            config / "tls.ini": "[main]\n[outbound]\n",
-            config / "connection.ini": "[main]\n[haproxy]\n[max]\nline_length=512\n[uuid]\n[message]\n",
-            config
-            / "dkim.ini": f"[verify]\nenabled=false\n[sign]\nenabled=true\nselector={SELECTOR}\ndomain={DOMAIN}\n"
-            "headers=From,Sender,Reply-To,Subject,Date,Message-ID,To,Cc,MIME-Version\n",
-            config / "dkim.private.key": key,
-            keys / "private": key,
-            keys / "selector": f"{SELECTOR}\n",
-            plugins / "bench_relay.js": _HARAKA_PLUGIN % self.sink_port,
-        }
-        for path, text in files.items():
-            path.write_text(text)
-
-    def run(self) -> None:
-        program = self._FOLDER / "node_modules/.bin/haraka"
-        environment = {"NODE_ENV": "production", "UV_THREADPOOL_SIZE": "16"}
-        self.group.start([str(program), "-c", str(self.folder)], self.log, env=environment, cwd=self.folder)
-
-
-_HARAKA_PLUGIN = """\
-exports.register = function () {
-  this.register_hook('rcpt', 'take_all');
-  this.register_hook('get_mx', 'to_sink');
-};
-exports.take_all = function (next, connection) { connection.relaying = true; next(OK); };
-exports.to_sink = function (next) { next(OK, {priority: 0, exchange: '127.0.0.1', port: %d}); };
-"""
-
-PEERS: tuple[type[Peer], ...] = (Postrider, Postfix, PostriderSigned, PostfixSigned, HarakaSigned)

@@ -22,8 +22,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench.common import ENVIRONMENT, PROGRAM, free_port, greets, machine, peak_memory, wait_until
-from bench.peers import DOMAIN, PEERS, Peer, Unavailable
+from bench.haraka import HarakaSigned
+from bench.peers import DOMAIN, Peer, Postfix, PostfixSigned, Postrider, PostriderSigned, Unavailable
 from bench.postfix_tools import SmtpSink, SmtpSource, missing
+
+PEERS: tuple[type[Peer], ...] = (Postrider, Postfix, PostriderSigned, PostfixSigned, HarakaSigned)
 
 WARM_UP = 200
 SESSIONS = 20

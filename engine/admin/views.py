@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.admin.figures import gather
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 from engine.base.units import format_duration, format_rate
@@ -53,7 +54,7 @@ async def status(parts: Parts) -> AsyncIterator[Row]:
 async def queues(parts: Parts) -> AsyncIterator[Row]:
     """One row a destination: how many deliveries in which state, how old, and what limits them now."""
     now = parts.clock.time()
-    for (name, via), figures in (await _figures(parts)).items():
+    for (name, via), figures in (await gather(parts.spool)).items():
         counts = figures.counts
         plan = parts.router.cached(name, via)
         yield {
@@ -197,52 +198,6 @@ def _site_limit(parts: Parts, plan: Plan) -> str | None:
     if throttle.in_use >= throttle.window(now):
         return f"window of {throttle.window(now)} connections in use" + (f": {throttle.reason}" * bool(throttle.reason))
     return None
-
-
-class _Figures:
-    """Of one destination. counts: deliveries by state. oldest: when the first arrived. due: the next that waits."""
-
-    __slots__ = ("counts", "due", "oldest")
-
-    def __init__(self) -> None:
-        self.counts: dict[int, int] = {}
-        self.oldest = float("inf")
-        self.due: float | None = None
-
-    def add(self, state: int, count: int, oldest: float, due: float) -> None:
-        self.counts[state] = self.counts.get(state, 0) + count
-        self.oldest = min(self.oldest, oldest)
-        if state == State.WAITING:
-            self.due = due if self.due is None else min(self.due, due)
-
-
-async def _figures(parts: Parts) -> dict[tuple[str, str], _Figures]:
-    """By destination and relay. The table is gone through a slab at a time, by comparisons of whole columns."""
-    spool = parts.spool
-    names, vias = spool.texts["destination"], spool.texts["via"]
-    found: dict[tuple[str, str], _Figures] = {}
-    for delivery in spool.in_hand:
-        if delivery.state is not State.FINAL:
-            figures = found.setdefault((delivery.destination, delivery.via), _Figures())
-            figures.add(delivery.state, 1, delivery.message.received_at, delivery.due_at)
-    for rows in spool.table.select():
-        columns = spool.table.columns(rows, ("destination", "via", "state", "id", "due_at"))
-        group = (
-            columns["destination"].astype("u8") << np.uint64(24)
-            | columns["via"].astype("u8") << np.uint64(8)
-            | columns["state"]
-        )
-        order = np.argsort(group, kind="stable")
-        keys, starts, counts = np.unique(group[order], return_index=True, return_counts=True)
-        oldest = np.minimum.reduceat(columns["id"][order], starts)
-        due = np.minimum.reduceat(columns["due_at"][order], starts)
-        for key, count, first, next_due in zip(
-            keys.tolist(), counts.tolist(), oldest.tolist(), due.tolist(), strict=True
-        ):
-            figures = found.setdefault((names.text(key >> 24), vias.text(key >> 8 & 0xFFFF)), _Figures())
-            figures.add(key & 0xFF, count, id_time(first), next_due)
-        await asyncio.sleep(0)
-    return dict(sorted(found.items()))
 
 
 async def _oldest(parts: Parts) -> float | None:

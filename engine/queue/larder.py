@@ -14,6 +14,7 @@ from engine.base.errors import StorageError
 from engine.queue.ready import ReadyQueue
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
+from engine.storage.spool.table import Rows
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +65,10 @@ class Larder:
             del self._waiting[queue]
             if rows := self._due(queue):
                 queue.reading = True
-                self._start(self._read(queue, rows))
+                numbers = np.array(rows, dtype=np.uint32)
+                # At once: a sweep that finds them due and in no stock takes them for orphans.
+                self._spool.table.move_many(numbers, State.LOADING)
+                self._start(self._read(queue, numbers))
 
     def close(self) -> None:
         """Read nothing more."""
@@ -91,12 +95,9 @@ class Larder:
             log.error("reading ahead", exc_info=task.exception())  # the rows are LOADING; the sweeper finds them
         self.pump()
 
-    async def _read(self, queue: ReadyQueue, rows: list[int]) -> None:
-        spool = self._spool
-        numbers = np.array(rows, dtype=np.uint32)
-        spool.table.move_many(numbers, State.LOADING)
+    async def _read(self, queue: ReadyQueue, rows: Rows) -> None:
         try:
-            found = await spool.read(numbers)
+            found = await self._spool.read(rows)
         finally:
             queue.reading = False
         for one in found:

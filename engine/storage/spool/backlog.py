@@ -20,18 +20,17 @@ from typing import NamedTuple
 
 from engine.base.errors import StorageError
 from engine.storage.spool.entry import Snapshot
+from engine.storage.spool.fetch import HEAD_BYTES, read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
-from engine.storage.spool.frame import VERSION, Frame, FrameType, decode, decode_head, encode, frame_bytes
+from engine.storage.spool.frame import VERSION, Frame, FrameType, encode
 from engine.storage.spool.names import folder_name
 from engine.storage.spool.records import ContentRef, Stored, state_in, stored_header, stored_in, trimmed
-from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of, segment_path
+from engine.storage.spool.segment import Segment, Segments, file_of, place_of, segment_path
 
 #: The folder of small destinations. No encoded name begins with `=`.
 SMALL = "=small"
 #: Deliveries of one destination in one journal file that are worth a folder of their own.
 FOLDER_FROM = 64
-#: Enough for the header of nearly every message, and for every state.
-_HEAD_BYTES = 16 << 10
 
 
 class Item(NamedTuple):
@@ -97,10 +96,11 @@ class Backlog:
         pieces: list[bytes | memoryview] = []
         segment = self._opened(directory, ".seg")
         offset = segment.bytes
-        for item in items:
+        states = read_states(self._files, self._segments, [item.state_place for item in items])
+        for item, message, state in zip(items, self._messages(items), states, strict=True):
             try:
-                stored = self._stored(item)
-                snapshot, frame = self._state(item, stored)
+                stored = self._stored(item, message)
+                snapshot, frame = self._state(stored, state)
                 ref, content = self._placed(item, stored, emptied)
             except StorageError as exc:
                 answers.append(exc)
@@ -131,8 +131,12 @@ class Backlog:
         if not end:
             frames.append(self._first_frame(segment))
             end = len(frames[0])
-        for offset, place in states:
-            frame = self._frame(place)
+        pairs = list(states)
+        found = read_states(self._files, self._segments, [place for _, place in pairs])
+        for (offset, _), frame in zip(pairs, found, strict=True):
+            if isinstance(frame, StorageError):
+                raise frame
+            assert frame is not None
             offsets.append(end)
             frames.append(encode(segment.salt, FrameType.STATE, frame.number, [VERSION, offset, state_in(frame)]))
             end += len(frames[-1])
@@ -164,24 +168,31 @@ class Backlog:
 
     # ---- inside: reading
 
-    def _stored(self, item: Item) -> Stored:
-        """The delivery; of a large message that several share, without its content."""
+    def _messages(self, items: Sequence[Item]) -> list[Frame | StorageError | None]:
+        """The frames of all but the large ones."""
+        small = [item.length <= HEAD_BYTES for item in items]
+        wanted = [(item.place, item.length) for item, is_small in zip(items, small, strict=True) if is_small]
+        found = iter(read_frames(self._files, self._segments, wanted))
+        return [next(found) if is_small else None for is_small in small]
+
+    def _stored(self, item: Item, frame: Frame | StorageError | None) -> Stored:
+        """The delivery; of a large message that several share, without its content. frame: if it was read."""
+        if isinstance(frame, StorageError):
+            raise frame
+        if frame is not None:
+            return stored_in(frame, item.number)
         segment = self._segments.find(file_of(item.place))
-        if item.length > _HEAD_BYTES:
-            head = read_frame(self._files, segment, item.place, _HEAD_BYTES, head=True)
-            stored = stored_in(head, item.number)
-            if stored.siblings > 1:
-                return stored
+        stored = stored_in(read_frame(self._files, segment, item.place, HEAD_BYTES, head=True), item.number)
+        if stored.siblings > 1:
+            return stored
         return stored_in(read_frame(self._files, segment, item.place, item.length), item.number)
 
-    def _state(self, item: Item, stored: Stored) -> tuple[Snapshot, int]:
-        if not item.state_place:
-            return stored.snapshot, stored.frame
-        state = self._frame(item.state_place)
-        return state_in(state), state.number
-
-    def _frame(self, place: int) -> Frame:
-        return read_frame(self._files, self._segments.find(file_of(place)), place)
+    @staticmethod
+    def _state(stored: Stored, state: Frame | StorageError | None) -> tuple[Snapshot, int]:
+        """The newest state, and the frame that gave it."""
+        if isinstance(state, StorageError):
+            raise state
+        return (stored.snapshot, stored.frame) if state is None else (state_in(state), state.number)
 
     def _placed(self, item: Item, stored: Stored, emptied: int) -> tuple[ContentRef | None, memoryview | bytes]:
         """Where its content lies, if not with it; and what goes with it."""
@@ -262,22 +273,3 @@ class Backlog:
         segment.sealed = True
         if self.open.get(segment.path.parent) is segment:
             del self.open[segment.path.parent]
-
-
-def read_frame(files: Files, segment: Segment, place: int, length: int = _HEAD_BYTES, head: bool = False) -> Frame:
-    """The frame at a place of a segment. length: of the frame, as far as it is known. head: without its body.
-
-    Raises StorageError: it cannot be read, or is damaged.
-    """
-    path, size = (segment.side, segment.side_bytes) if is_side(place) else (segment.path, segment.bytes)
-    offset = offset_of(place)
-    data = memoryview(files.read(path, offset, min(length, size - offset)))
-    whole = frame_bytes(data, segment.salt) or 0
-    frame = decode_head(data, 0, segment.salt) if head else None
-    if frame is None and len(data) < whole <= size - offset:
-        data = memoryview(files.read(path, offset, whole))
-    if frame is None:
-        frame = decode(data, 0, segment.salt)
-    if frame is None:
-        raise StorageError(f"{path}: the record at {offset} is damaged")
-    return frame

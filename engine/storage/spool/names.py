@@ -1,5 +1,6 @@
 """Texts as small numbers, for the packed table: destinations, tenants, batches, nodes. And texts as file names."""
 
+import threading
 from collections.abc import Iterable
 from hashlib import blake2b
 
@@ -9,12 +10,16 @@ _LONGEST_NAME = 200
 
 
 class Names:
-    """A text's number and back. 0 is the empty text; numbers of texts that nobody uses any more are used again."""
+    """A text's number and back. 0 is the empty text; numbers of texts that nobody uses any more are used again.
+
+    In any thread: the loop asks for numbers while segments are loaded.
+    """
 
     def __init__(self) -> None:
         self._texts: list[str] = [""]
         self._numbers: dict[str, int] = {"": 0}
         self._free: list[int] = []
+        self._changing = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._numbers)
@@ -22,15 +27,7 @@ class Names:
     def number(self, text: str) -> int:
         """Its number, a new one if it has none."""
         number = self._numbers.get(text)
-        if number is None:
-            if self._free:
-                number = self._free.pop()
-                self._texts[number] = text
-            else:
-                number = len(self._texts)
-                self._texts.append(text)
-            self._numbers[text] = number
-        return number
+        return self._new_number(text) if number is None else number
 
     def find(self, text: str) -> int | None:
         return self._numbers.get(text)
@@ -41,11 +38,25 @@ class Names:
     def keep(self, used: Iterable[int]) -> None:
         """Forget all but these."""
         kept = {0, *used}
-        for text, number in list(self._numbers.items()):
-            if number not in kept:
-                del self._numbers[text]
-                self._texts[number] = ""
-                self._free.append(number)
+        with self._changing:
+            for text, number in list(self._numbers.items()):
+                if number not in kept:
+                    del self._numbers[text]
+                    self._texts[number] = ""
+                    self._free.append(number)
+
+    def _new_number(self, text: str) -> int:
+        with self._changing:
+            number = self._numbers.get(text)  # another thread may have been quicker
+            if number is None:
+                if self._free:
+                    number = self._free.pop()
+                    self._texts[number] = text
+                else:
+                    number = len(self._texts)
+                    self._texts.append(text)
+                self._numbers[text] = number
+            return number
 
 
 def folder_name(destination: str) -> str:

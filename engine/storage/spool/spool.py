@@ -36,7 +36,7 @@ from engine.storage.spool.frame import FrameType
 from engine.storage.spool.guards import Guards
 from engine.storage.spool.index import TEXTS
 from engine.storage.spool.journal import Journal, Record
-from engine.storage.spool.loading import Journaled, Loaded, duplicates, find_segments, load
+from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load
 from engine.storage.spool.mover import Mover
 from engine.storage.spool.names import Names
 from engine.storage.spool.reader import Read, Wanted, read_deliveries
@@ -44,7 +44,7 @@ from engine.storage.spool.records import encode_envelope, message_header, outcom
 from engine.storage.spool.recovery import Recovered, recover, rows_of, segments_in
 from engine.storage.spool.rows import row_of
 from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of
-from engine.storage.spool.table import COLUMNS, Rows, Table
+from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Rows, Table
 
 log = logging.getLogger(__name__)
 
@@ -134,15 +134,18 @@ class Spool:
             self._segments[segment.number] = segment
         unindexed: list[Segment] = []
         for segments in find_segments(self._directory, self._files, problems):
+            copies = Copies()
             for segment in segments:
-                one: Loaded = await loop.run_in_executor(self._reader, load, segment, self._files, self.texts)
-                journaled.apply(one)
+                one: Loaded = await loop.run_in_executor(
+                    self._reader, load, segment, self._files, self.texts, journaled
+                )
                 problems += one.problems
-                self._enter(one)
+                copies.add(one.columns)
+                await self._enter(one)
                 loaded(int(one.columns["recipients"].sum()))
                 if not one.indexed:
                     unindexed.append(segment)
-            for row in duplicates(self.table, [segment.number for segment in segments]):
+            for row in self._copied(await loop.run_in_executor(self._reader, copies.replaced)):
                 loaded(-self.table.get(row, "recipients"))
                 self._release_row(row)
         self._tell(problems)
@@ -349,17 +352,34 @@ class Spool:
         for problem in problems:
             log.warning("spool: %s", problem)
 
-    def _enter(self, loaded: Loaded) -> None:
-        """Rows of a segment of the old generation."""
+    async def _enter(self, loaded: Loaded) -> None:
+        """Rows of a segment of the old generation, a slab's worth at a time; then the loop serves others."""
         segment = loaded.segment
         self._segments[segment.number] = segment
         segment.dead += loaded.ghosts
-        known = np.isin(loaded.columns["content_file"], [0, *self._segments])
+        contents = [0, *self._segments] if loaded.columns["content_file"].any() else [0]
+        known = np.isin(loaded.columns["content_file"], contents)
         if not known.all():
             log.error("spool: %s: %d messages whose content is gone", segment.path, int((~known).sum()))
             loaded.columns = {name: column[known] for name, column in loaded.columns.items()}
-        self._segments.refer_many(loaded.columns)
-        self.table.add_many(loaded.columns)
+        for start in range(0, len(loaded.columns["id"]), SLAB_ROWS):
+            part = {name: column[start : start + SLAB_ROWS] for name, column in loaded.columns.items()}
+            self._segments.refer_many(part)
+            self.table.add_many(part)
+            await asyncio.sleep(0)
+
+    def _copied(self, pairs: Sequence[tuple[int, int]]) -> list[int]:
+        """The rows at the first place of each pair that are the same delivery as the one at the second."""
+        if not pairs:
+            return []
+        rows = {self.table.get(row, "place"): row for row in self.table.at({place for pair in pairs for place in pair})}
+        which = ("id", "node", "number")
+        found = []
+        for old, new in pairs:
+            if old in rows and new in rows:
+                same = all(self.table.get(rows[old], name) == self.table.get(rows[new], name) for name in which)
+                found += [rows[old]] * same
+        return found
 
     def _stored(self, deliveries: Sequence[Delivery], record: Record) -> None:
         segment, size = record.segment, record.size

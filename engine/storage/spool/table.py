@@ -239,6 +239,15 @@ class Table:
             if len(rows):
                 yield (rows | (slab_number << 16)).astype(np.uint32)
 
+    def at(self, places: Collection[int]) -> list[int]:
+        """The rows whose message lies at one of these places."""
+        wanted = np.array(sorted(places), dtype="u8")
+        rows: list[int] = []
+        for number, slab in enumerate(self.slabs):
+            found = np.isin(slab["place"], wanted) & (slab["state"] != _FREE)
+            rows += (np.flatnonzero(found) | (number << 16)).tolist()
+        return rows
+
     def find(self, packed: int, node: int) -> list[int]:
         """The rows of one message."""
         return [int(row) for rows in self.select(id=packed, node=node) for row in rows]
