@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from engine.base.clock import Clock
+from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.courier import Courier
 from engine.queue.budget import LocalBudget
@@ -27,3 +28,4 @@ class Parts:
     courier: Courier
     state: QueueState
     orders: Orders
+    metrics: Metrics

@@ -114,6 +114,7 @@ class Worker:
             courier=self._courier,
             state=self._state,
             orders=self._orders,
+            metrics=metrics,
         )
         self._admin = AdminServer(self._parts, data_dir)
         self._listeners = Listeners(

@@ -143,6 +143,8 @@ class Manager:
             self.destination(delivery.destination, delivery.via).live += 1
             if self._holds and self._is_held(delivery):
                 self._shelve(delivery, State.HELD)
+            elif delivery.due_at > delivery.message.received_at and delivery.due_at > self._clock.time():
+                self._wait(delivery)  # it was tried already, by the node that it comes from
             else:
                 self._route(delivery)
 

@@ -46,15 +46,19 @@ class Journaled:
     def __init__(self, found: Recovered, texts: Texts) -> None:
         node = texts["node"].number
         self._stored: set[tuple[int, int]] = set()
+        self._taken_in: set[tuple[int, int, int]] = set()
         self._outcomes: dict[tuple[int, int, int], tuple[int, Values | None, int]] = {}
         for message_id in found.messages:
             packed, name = split_id(message_id)
             self._stored.add((packed, node(name)))
+        for message_id, number in found.taken_in:
+            packed, name = split_id(message_id)
+            self._taken_in.add((packed, node(name), number))
         for (message_id, number), (frame, snapshot, place) in found.outcomes.items():
             packed, name = split_id(message_id)
             values = None if snapshot is None else state_values(snapshot)
             self._outcomes[packed, node(name), number] = frame, values, place
-        ids = {packed for packed, _ in self._stored} | {packed for packed, _, _ in self._outcomes}
+        ids = {packed for packed, *_ in (*self._stored, *self._taken_in, *self._outcomes)}
         self._ids = np.array(sorted(ids), dtype="u8")
 
     def apply(self, loaded: Loaded) -> None:
@@ -65,8 +69,9 @@ class Journaled:
         keep = np.ones(len(columns["id"]), dtype=bool)
         for index in np.flatnonzero(np.isin(columns["id"], self._ids)).tolist():
             key = int(columns["id"][index]), int(columns["node"][index])
-            outcome = self._outcomes.get((*key, int(columns["number"][index])))
-            if key in self._stored:
+            own = *key, int(columns["number"][index])
+            outcome = self._outcomes.get(own)
+            if key in self._stored or own in self._taken_in:
                 loaded.ghosts.append(_offset(columns, index))
                 keep[index] = False
             elif outcome is not None and outcome[0] > int(columns["frame"][index]):
@@ -108,18 +113,19 @@ def load(segment: Segment, files: Files, texts: Texts, read_only: bool = False) 
 
 def duplicates(table: Table, numbers: list[int]) -> list[int]:
     """Rows of these files that a later copy in one of them replaces."""
-    keys, rows = [], []
-    for number in numbers:
-        for found in table.in_file(number):
-            columns = table.columns(found)
-            keys.append(columns["id"] ^ (columns["number"].astype("u8") * np.uint64(0x9E3779B97F4A7C15)))
-            rows.append(found)
-    if not keys:
+    found = [rows for number in numbers for rows in table.in_file(number)]
+    if not found:
         return []
-    key = np.concatenate(keys)
-    order = np.argsort(key, kind="stable")  # files came oldest first: so do the copies of one key
-    same = key[order][:-1] == key[order][1:]
-    return [int(row) for row in np.concatenate(rows)[order[:-1][same]]]
+    rows = np.concatenate(found)
+    columns = table.columns(rows, ("id", "number", "node"))
+    others = columns["number"].astype("u8") << np.uint64(16) | columns["node"]
+    # Files came oldest first: so do the copies of one delivery. What spools of two nodes gave out may differ in the
+    # node alone; so equal keys are compared once more.
+    key = columns["id"] ^ others * np.uint64(0x9E3779B97F4A7C15)
+    order = np.argsort(key, kind="stable")
+    first, second = order[:-1], order[1:]
+    same = (columns["id"][first] == columns["id"][second]) & (others[first] == others[second])
+    return [int(row) for row in rows[first[same]]]
 
 
 def _scanned(loaded: Loaded, files: Files, texts: Texts, read_only: bool) -> dict[str, Column]:

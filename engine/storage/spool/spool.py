@@ -30,7 +30,7 @@ from engine.message.outcome import Outcome
 from engine.storage.events.event import outcome_lines, received_lines
 from engine.storage.events.journal import EventJournal
 from engine.storage.spool.backlog import Backlog
-from engine.storage.spool.entry import Delivery, Message, State
+from engine.storage.spool.entry import Delivery, Message, Snapshot, State
 from engine.storage.spool.files import DiskFiles, Files
 from engine.storage.spool.frame import FrameType
 from engine.storage.spool.guards import Guards
@@ -40,7 +40,7 @@ from engine.storage.spool.loading import Journaled, Loaded, duplicates, find_seg
 from engine.storage.spool.mover import Mover
 from engine.storage.spool.names import Names
 from engine.storage.spool.reader import Read, Wanted, read_deliveries
-from engine.storage.spool.records import encode_envelope, message_header, outcome_header
+from engine.storage.spool.records import encode_envelope, message_header, outcome_header, stored_header
 from engine.storage.spool.recovery import Recovered, recover, rows_of, segments_in
 from engine.storage.spool.rows import row_of
 from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of
@@ -197,6 +197,22 @@ class Spool:
         record.durable = partial(self._stored, deliveries)
         return record.future
 
+    def take_in(self, envelope: Envelope, content: bytes, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
+        """Store a delivery that comes from another spool, as it was there. Done when durable; fails as `accept` does.
+
+        It must not be queued here: message id and number name it.
+        """
+        message = Message(envelope)
+        message.hot = (envelope, content)
+        delivery = Delivery(message, number, snapshot[0], ())
+        delivery.restore(snapshot)
+        frame = self._journal.next_number()
+        header = stored_header(frame, number, snapshot, None, encode_envelope(envelope))
+        events = received_lines(frame, envelope, [(delivery.destination, delivery.indexes)])
+        record = self._journal.append(frame, FrameType.STORED, header, content, events)
+        record.durable = partial(self._stored, [delivery])
+        return record.future
+
     def settle(
         self, delivery: Delivery, envelope: Envelope, at: float, provider: str, outcomes: Sequence[Outcome]
     ) -> asyncio.Future[None]:
@@ -323,10 +339,18 @@ class Spool:
                 texts.keep(number for numbers in used for number in numbers.tolist())
                 self._names_kept[name] = len(texts)
 
-    async def work(self) -> None:
-        """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError."""
+    async def work(self, at_once: bool = False) -> None:
+        """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError.
+
+        at_once: as fast as the disk can, and after what is being done just now; otherwise nothing is done twice.
+        """
         if not self.loading:
-            await self._mover.work()
+            await self._mover.work(at_once)
+
+    @property
+    def segments(self) -> Segments:
+        """All files, for counting."""
+        return self._segments
 
     # Inside.
 
