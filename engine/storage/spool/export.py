@@ -25,7 +25,7 @@ from engine.base.errors import EngineError
 from engine.message.address import has_controls
 from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.headers import is_framed
-from engine.message.ids import split_id
+from engine.message.ids import is_id
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.frame import PREFIX_BYTES, Frame, FrameType, decode, encode, frame_bytes
 from engine.storage.spool.records import decode_envelope, encode_envelope, trimmed
@@ -166,10 +166,9 @@ def _delivery(header: list[Any], content: bytes) -> Exported:
     envelope = decode_envelope(packed)
     snapshot = msgspec.convert(raw, _Checked)
     destination, indexes, due_at, attempts, unknowns, notices, _ = snapshot
-    _, node = split_id(envelope.id)
     rules = {
         "its number": isinstance(number, int) and 0 <= number <= _LAST_NUMBER,
-        "its id": node.isascii() and node.isalnum(),
+        "its id": is_id(envelope.id),
         "its destination": bool(destination) and not has_controls(destination),
         "its class": envelope.message_class in MessageClass.__members__.values(),
         "its times": all(map(math.isfinite, (due_at, envelope.received_at, envelope.expires_at))),
