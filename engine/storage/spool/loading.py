@@ -74,7 +74,8 @@ class Journaled:
             if key in self._stored or own in self._taken_in:
                 loaded.ghosts.append(_offset(columns, index))
                 keep[index] = False
-            elif outcome is not None and outcome[0] > int(columns["frame"][index]):
+            elif outcome is not None and outcome[0] >= int(columns["frame"][index]):
+                # Of the same frame, too: an index has the columns of a state, but not the state.
                 frame, values, place = outcome
                 if values is None:
                     loaded.ghosts.append(_offset(columns, index))
