@@ -15,7 +15,6 @@ P1  any bytes give deliveries or a StreamError, nothing else.   P2  how they are
 """
 
 import hashlib
-import math
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -35,6 +34,8 @@ SALT = int.from_bytes(b"PsEx", "little")
 #: Far above what any setting of a node allows for a message; a stream that says more is no stream of ours.
 _MAX_FRAME_BYTES = 1 << 30
 _LAST_NUMBER = 0xFFFF
+#: The year 10000, which no date can be written of.
+_LAST_SECOND = 253_402_300_800
 
 _Checked = tuple[str, tuple[int, ...], float, int, tuple[int, ...], int, str]
 
@@ -167,11 +168,11 @@ def _delivery(header: list[Any], content: bytes) -> Exported:
     snapshot = msgspec.convert(raw, _Checked)
     destination, indexes, due_at, attempts, unknowns, notices, _ = snapshot
     rules = {
-        "its number": isinstance(number, int) and 0 <= number <= _LAST_NUMBER,
+        "its number": type(number) is int and 0 <= number <= _LAST_NUMBER,
         "its id": is_id(envelope.id),
         "its destination": bool(destination) and not has_controls(destination),
         "its class": envelope.message_class in MessageClass.__members__.values(),
-        "its times": all(map(math.isfinite, (due_at, envelope.received_at, envelope.expires_at))),
+        "its times": all(0 <= at < _LAST_SECOND for at in (due_at, envelope.received_at, envelope.expires_at)),
         "its counts": 0 <= attempts < 1 << 31 and 0 <= notices <= 0xFF,
         "its recipients": _are_recipients(envelope, indexes) and set(unknowns) <= set(indexes),
         "its addresses": _is_plain(envelope),
