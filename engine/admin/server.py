@@ -41,7 +41,10 @@ _COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
     "spool_compact": spool.spool_compact,
 }
 #: Those that take a body.
-_WITH_BODY: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {"spool_import": spool.spool_import}
+_WITH_BODY: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
+    "spool_import": spool.spool_import,
+    "spool_purge": spool.spool_purge,
+}
 
 
 class AdminServer:

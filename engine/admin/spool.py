@@ -1,15 +1,19 @@
-"""`postrider spool`, of a running daemon: figures, compaction, taking in the backlog of another node."""
+"""`postrider spool`, of a running daemon: figures, compaction, taking in another node's backlog, letting go of ours."""
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Set
 from typing import Any
+
+import numpy as np
 
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.message.envelope import MessageClass
-from engine.storage.spool.export import Exported
-from engine.storage.spool.importer import Importer
+from engine.storage.spool.entry import State
+from engine.storage.spool.export import Exported, StreamReader
+from engine.storage.spool.importer import Importer, Key, find_queued
+from engine.storage.spool.segment import spool_owner
 from engine.storage.spool.survey import NEEDED, Survey
 
 log = logging.getLogger(__name__)
@@ -17,6 +21,9 @@ log = logging.getLogger(__name__)
 _PIECE_BYTES = 256 << 10
 #: The stream may come over a slow line from another node.
 _PIECE_TIMEOUT_S = 300.0
+
+#: Rows in these states are in nobody's hands.
+_FREE = (State.WAITING, State.DUE, State.HELD)
 
 Row = dict[str, Any]
 
@@ -56,13 +63,53 @@ async def spool_import(parts: Parts, body: asyncio.StreamReader) -> AsyncIterato
     async with parts.importing:
         importer = Importer(parts.spool, count)
         try:
-            while True:
-                async with asyncio.timeout(_PIECE_TIMEOUT_S):
-                    piece = await body.read(_PIECE_BYTES)
-                if not piece:
-                    break
+            async for piece in _pieces(body):
                 await importer.feed(piece)
             await importer.end()
         finally:
             log.info("%d deliveries taken in from %s, %d left out", importer.taken, importer.owner, importer.left_out)
         yield {"owner": importer.owner, "taken": importer.taken, "left_out": importer.left_out}
+
+
+async def spool_purge(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator[Row]:
+    """Remove exactly what a stream has, and nothing that came since; the event journal is told."""
+    reader, owner, done, left = StreamReader(), spool_owner(parts.settings.node.name), 0, 0
+    async for piece in _pieces(body):
+        wanted = {(exported.envelope.id, exported.number) for exported in reader.feed(piece)}
+        if reader.owner not in ("", owner):
+            raise EngineError(f"this is an export of {reader.owner}, and here is {owner}: nothing was removed")
+        if wanted:
+            removed, busy = await _remove(parts, wanted)
+            done, left = done + removed, left + busy
+    reader.end()
+    yield {"deliveries": done, "in_attempt": left}
+
+
+async def _remove(parts: Parts, wanted: Set[Key]) -> tuple[int, int]:
+    """How many were removed, and how many could not be because they are in an attempt."""
+    table, rows, done, left = parts.spool.table, list[int](), 0, 0
+    for _, found in list(find_queued(parts.spool, wanted)):
+        if isinstance(found, int):
+            free = State(table.get(found, "state")) in _FREE
+            rows += [found] * free
+            left += not free
+        elif parts.manager.seize(found):
+            parts.courier.purge(found, "")
+            done += 1
+        else:
+            left += found.state is State.ATTEMPT
+    if rows:
+        numbers = np.array(rows, dtype=np.uint32)
+        table.move_many(numbers, State.SEIZED)
+        visit = parts.manager.visit(numbers, lambda delivery: parts.courier.purge(delivery, ""), by_hand=True)
+        await asyncio.wait([parts.manager.run_errand(visit)])
+    return done + len(rows), left
+
+
+async def _pieces(body: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        async with asyncio.timeout(_PIECE_TIMEOUT_S):
+            piece = await body.read(_PIECE_BYTES)
+        if not piece:
+            return
+        yield piece

@@ -1,6 +1,6 @@
-"""`postrider spool status|verify|export|import|compact`: what the queue's files hold, and moving a backlog elsewhere.
+"""`postrider spool status|verify|export|import|purge|compact`: what the queue's files hold, and moving a backlog.
 
-verify and export only read, whether the daemon runs or not; the others ask it if it runs, and else do it themselves.
+verify and export only read, whether the daemon runs or not; the others ask it if it runs, and all but purge do without.
 """
 
 import argparse
@@ -38,6 +38,8 @@ def register(commands: Commands) -> None:
     export.add_argument("file", metavar="FILE", help=f"{_STREAM}; never overwritten")
     taking = _action(actions, "import", "take in a stream of another node; what is queued already is left out", _import)
     taking.add_argument("file", metavar="FILE", help=_STREAM)
+    gone = _action(actions, "purge", "remove exactly what an export has, once another node took it", _purge)
+    gone.add_argument("file", metavar="FILE", help=_STREAM)
     _action(actions, "compact", "move and compact now what is worth it", _compact)
 
 
@@ -117,6 +119,18 @@ def _import(args: argparse.Namespace) -> int:
         print_json([row])
     else:
         print(f"import: {row['taken']} deliveries from {row['owner']}; {row['left_out']} were queued already")
+    return 0
+
+
+def _purge(args: argparse.Namespace) -> int:
+    with _opened(args.file) as stream:
+        _check(stream)
+        [row] = ask(Path(settings_of(args).node.data_dir), "spool_purge", body=lambda: _pieces(stream))
+    if args.json:
+        print_json([row])
+    else:
+        left = f"; {row['in_attempt']} are in an attempt just now: say it again" if row["in_attempt"] else ""
+        print(f"purge: {row['deliveries']} deliveries{left}")
     return 0
 
 

@@ -20,7 +20,7 @@ from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.extract import Extract
 from engine.storage.spool.importer import Importer
-from engine.storage.spool.segment import spool_directory
+from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.survey import NEEDED, Survey
@@ -60,7 +60,7 @@ def exporting(settings: Settings, scope_text: str) -> Iterator[tuple[Extract, It
     directory, scope = _directory(settings), Scope.parse(scope_text, None)
     with SnapshotFiles(directory) as files:
         extract = Extract(SpoolView(directory, files), scope.rows)
-        yield extract, extract.pieces(_owner(settings), time.time(), str(scope))
+        yield extract, extract.pieces(spool_owner(settings.node.name), time.time(), str(scope))
 
 
 def take_in(settings: Settings, pieces: Iterable[bytes]) -> Row:
@@ -105,7 +105,7 @@ def _with_spool(settings: Settings, work: Callable[[Spool], Awaitable[T]]) -> T:
 
 async def _work(settings: Settings, work: Callable[[Spool], Awaitable[T]]) -> T:
     events = EventJournal(events_directory(settings.node.data_dir), settings.events.segment_bytes, settings.events.keep)
-    spool = Spool(_directory(settings), settings.spool, events, Metrics(), owner=_owner(settings))
+    spool = Spool(_directory(settings), settings.spool, events, Metrics(), owner=spool_owner(settings.node.name))
 
     def put_down(deliveries: Sequence[Delivery]) -> None:
         """Nobody delivers: whatever is taken in goes to the table."""
@@ -126,7 +126,3 @@ async def _work(settings: Settings, work: Callable[[Spool], Awaitable[T]]) -> T:
 
 def _directory(settings: Settings) -> Path:
     return spool_directory(Path(settings.node.data_dir))
-
-
-def _owner(settings: Settings) -> str:
-    return f"{settings.node.name}/0"

@@ -36,7 +36,7 @@ from engine.queue.orders import Orders
 from engine.routing.router import Router
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
-from engine.storage.spool.segment import spool_directory
+from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
@@ -69,7 +69,7 @@ class Worker:
             settings.spool,
             self._events,
             metrics,
-            owner=f"{node}/{number}",
+            owner=spool_owner(node, number),
         )
         self._spool.start()
         ids = IdSource(node, number, clock, self._spool.last_id)

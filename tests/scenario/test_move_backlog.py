@@ -77,18 +77,20 @@ def test_hold_export_import_purge_sends_everything_once(nodes: tuple[Daemon, Dae
     run(new, "hold", "moved.test")
     assert run(new, "spool", "import", str(file)) == {"owner": "mx.test/0", "taken": MESSAGES, "left_out": 0}
     assert run(new, "spool", "import", str(file)) == {"owner": "mx.test/0", "taken": 0, "left_out": MESSAGES}
-    assert run(old, "purge", "moved.test")["deliveries"] == MESSAGES
+    with Client(old.port) as client:
+        client.submit("ada@home.test", "late@moved.test", letter("late"))
+    assert run(old, "spool", "purge", str(file)) == {"deliveries": MESSAGES, "in_attempt": 0}
     tried = {row["id"]: row["attempts"] for row in new.ask("list", target="moved.test")}
     assert sorted(tried) == sorted(ids)
     assert max(tried.values()) >= 1
     run(new, "resume", "moved.test")
     run(new, "retry", "moved.test")
     assert new.books() == {"received": 2 * MESSAGES, "delivered": 2 * MESSAGES}
-    told = old.books()
-    assert (told["received"], told["delivered"], told["removed"]) == (3 * MESSAGES, MESSAGES, 2 * MESSAGES)
+    told = old.books(queued=1)  # what came after the export stays
+    assert (told["received"], told["delivered"], told["removed"]) == (3 * MESSAGES + 1, MESSAGES, 2 * MESSAGES)
     assert taken(receiver) == once(MOVED) + once(STAYS)
     # One story: the same ids, and when each was received.
-    at = {event["message"]: event["at"] for event in old.events("received")}
+    at = {event["message"]: event["at"] for event in old.events("received") if event["message"] in ids}
     assert {event["message"]: event["at"] for event in new.events("received")} == at
 
 
@@ -129,6 +131,7 @@ def test_looking_at_a_running_spool(nodes: tuple[Daemon, Daemon, Sink]) -> None:
     run(old, "spool", "compact")
     assert run(old, "spool", "verify")["faults"] == []
     old.start()
+    wait_until(lambda: not old.status()["loading"], "the old generation to be read")
     assert old.status()["queued"] == 2 * MESSAGES
 
 

@@ -4,12 +4,13 @@ One at a time per spool, or two could take in the same.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Set
 
 import numpy as np
 
 from engine.base.errors import EngineError, StorageError
 from engine.message.ids import split_id
+from engine.storage.spool.entry import Delivery
 from engine.storage.spool.export import Exported, StreamReader
 from engine.storage.spool.spool import Spool
 
@@ -66,7 +67,7 @@ class Importer:
             raise StorageError("the spool is still being read; try again in a moment")
         if (refusal := self._spool.refusal()) is not None:
             raise StorageError(f"nothing is accepted now: {refusal}")
-        queued = set(self._queued(taken))
+        queued = {own for own, _ in find_queued(self._spool, {(one.envelope.id, one.number) for one in taken})}
         futures: list[tuple[Exported, asyncio.Future[None]]] = []
         for exported in taken:
             own = exported.envelope.id, exported.number
@@ -88,21 +89,23 @@ class Importer:
         if failure is not None:
             raise failure
 
-    def _queued(self, taken: Sequence[Exported]) -> Iterator[Key]:
-        """Those of them that are queued here."""
-        wanted = {exported.envelope.id for exported in taken}
-        for delivery in self._spool.in_hand:
-            if delivery.message.id in wanted:
-                yield delivery.message.id, delivery.number
-        table = self._spool.table
-        ids = np.array(sorted({split_id(message_id)[0] for message_id in wanted}), dtype="u8")
-        for rows in table.select():
-            packed = table.columns(rows, ("id",))["id"]
-            # Times of one stream lie together: most slabs are passed over by two comparisons.
-            near = rows[(packed >= ids[0]) & (packed <= ids[-1])]
-            if len(near):
-                for row in near[np.isin(table.columns(near, ("id",))["id"], ids)].tolist():
-                    yield self._spool.id_of(row), table.get(row, "number")
-
     def _stopped(self, exc: EngineError) -> EngineError:
         return EngineError(f"{exc}; {self.taken} deliveries were taken in before, {self.left_out} left out")
+
+
+def find_queued(spool: Spool, wanted: Set[Key]) -> Iterator[tuple[Key, Delivery | int]]:
+    """Those of these deliveries that are queued, as objects or as rows of the table."""
+    for delivery in spool.in_hand:
+        own = delivery.message.id, delivery.number
+        if own in wanted:
+            yield own, delivery
+    table = spool.table
+    ids = np.array(sorted({split_id(message_id)[0] for message_id, _ in wanted}), dtype="u8")
+    for rows in table.select():
+        packed = table.columns(rows, ("id",))["id"]
+        # Times of one stream lie together: most slabs are passed over by two comparisons.
+        near = (packed >= ids[0]) & (packed <= ids[-1])
+        for row in rows[near][np.isin(packed[near], ids)].tolist():
+            own = spool.id_of(row), table.get(row, "number")
+            if own in wanted:
+                yield own, row

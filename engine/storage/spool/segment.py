@@ -51,6 +51,11 @@ def spool_directory(data_dir: Path, worker: int = 0) -> Path:
     return data_dir / "spool" / str(worker)
 
 
+def spool_owner(node: str, worker: int = 0) -> str:
+    """Whose it is, as the first frame of each file says."""
+    return f"{node}/{worker}"
+
+
 class Segment:
     """One file. bytes: that count. refs: live deliveries that need something of it. live_bytes: of their messages.
 
