@@ -1,8 +1,10 @@
 """What the operator's commands look at and act on: the objects of one worker."""
 
-from dataclasses import dataclass
+import asyncio
+from dataclasses import dataclass, field
 
 from engine.base.clock import Clock
+from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.courier import Courier
 from engine.queue.budget import LocalBudget
@@ -15,7 +17,7 @@ from engine.storage.tables.queue_state import QueueState
 
 @dataclass(slots=True, kw_only=True)
 class Parts:
-    """Handed down by the daemon. settings changes at a reload; started_at: unix seconds."""
+    """Handed down by the daemon. settings changes at a reload; started_at: unix seconds. importing: one at a time."""
 
     settings: Settings
     clock: Clock
@@ -27,3 +29,5 @@ class Parts:
     courier: Courier
     state: QueueState
     orders: Orders
+    metrics: Metrics
+    importing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -1,6 +1,8 @@
 """The operator's door: a Unix socket in data_dir, mode 0600. One JSON object in, one JSON object a row out.
 
 {"command": "queues", "arguments": {}}  ->  {"row": {...}} ... {"end": true}  or  {"error": "..."}
+
+Behind a request with a body come its bytes, up to the end of what the operator sends.
 """
 
 import asyncio
@@ -12,7 +14,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
-from engine.admin import actions, views
+from engine.admin import actions, spool, views
 from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
@@ -35,6 +37,13 @@ _COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
     "bounce": actions.bounce,
     "purge": actions.purge,
     "move": actions.move,
+    "spool_status": spool.spool_status,
+    "spool_compact": spool.spool_compact,
+}
+#: Those that take a body.
+_WITH_BODY: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
+    "spool_import": spool.spool_import,
+    "spool_purge": spool.spool_purge,
 }
 
 
@@ -65,22 +74,28 @@ class AdminServer:
         try:
             async with asyncio.timeout(_READ_TIMEOUT_S):
                 line = await reader.readline()
-            await self._answer(line, writer)
+            await self._answer(line, reader, writer)
         except (ConnectionError, TimeoutError, ValueError):
             log.debug("an operator's connection ended early")
         finally:
             writer.close()
 
-    async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             request = json.loads(line)
-            command = _COMMANDS[request["command"]]
-            async for row in command(self._parts, **request.get("arguments", {})):
+            name, arguments = request["command"], request.get("arguments", {})
+            if name in _WITH_BODY:
+                rows = _WITH_BODY[name](self._parts, reader, **arguments)
+            else:
+                rows = _COMMANDS[name](self._parts, **arguments)
+            async for row in rows:
                 writer.write(json.dumps({"row": row}).encode() + b"\n")
                 await writer.drain()
             answer: dict[str, Any] = {"end": True}
         except EngineError as exc:
             answer = {"error": str(exc)}
+        except TimeoutError:
+            answer = {"error": "the rest of it did not come in time"}
         except (KeyError, TypeError, ValueError) as exc:
             answer = {"error": f"not a request of ours: {exc}"}
         except Exception as exc:  # top of a task: the operator is told, the trace is in the log

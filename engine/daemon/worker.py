@@ -36,6 +36,7 @@ from engine.queue.orders import Orders
 from engine.routing.router import Router
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
+from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
@@ -64,11 +65,11 @@ class Worker:
             events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep
         )
         self._spool = Spool(
-            data_dir / "spool" / str(number),
+            spool_directory(data_dir, number),
             settings.spool,
             self._events,
             metrics,
-            owner=f"{node}/{number}",
+            owner=spool_owner(node, number),
         )
         self._spool.start()
         ids = IdSource(node, number, clock, self._spool.last_id)
@@ -114,6 +115,7 @@ class Worker:
             courier=self._courier,
             state=self._state,
             orders=self._orders,
+            metrics=metrics,
         )
         self._admin = AdminServer(self._parts, data_dir)
         self._listeners = Listeners(

@@ -62,9 +62,14 @@ def parse_path(text: str, smtputf8: bool = False) -> tuple[str, str, str]:
     return address, destination, rest
 
 
+def has_controls(text: str) -> bool:
+    """Whether something is in it that intake lets into no address."""
+    return _FORBIDDEN.search(text) is not None
+
+
 def parse_mailbox(text: str, smtputf8: bool = True) -> tuple[str, str]:
     """An address without brackets: (address as it will be sent, destination). Raises AddressError."""
-    if _FORBIDDEN.search(text):
+    if has_controls(text):
         raise AddressError("5.1.3 The address contains a control character or bytes that are not UTF-8")
     if text.startswith("@"):
         route = _ROUTE.match(text)

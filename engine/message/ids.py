@@ -43,6 +43,11 @@ def split_id(message_id: str) -> tuple[int, str]:
     raise ValueError(f"{message_id} is not a message id")
 
 
+def is_id(text: str) -> bool:
+    """Whether a text has the shape of an id."""
+    return len(text) == 14 and all(char in _ALPHABET for char in text)
+
+
 def join_id(packed: int, node: str) -> str:
     """The id that `split_id` took apart."""
     return _base62(packed >> 12, 8) + node + _base62(packed & 0xFFF, 2)

@@ -144,6 +144,8 @@ class Manager:
             self.destination(delivery.destination, delivery.via).live += 1
             if self._holds and self._is_held(delivery):
                 self._shelve(delivery, State.HELD)
+            elif delivery.due_at > delivery.message.received_at and delivery.due_at > self._clock.time():
+                self._wait(delivery)  # it was tried already, by the node that it comes from
             else:
                 self._route(delivery)
 
@@ -537,11 +539,12 @@ class Manager:
     def _is_due(self, row: int) -> bool:
         return self._table.holds(row) and self._table.get(row, "state") == State.DUE
 
-    def run_errand(self, work: Coroutine[Any, Any, None]) -> None:
+    def run_errand(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Something that takes its time; it ends with the manager."""
         task = asyncio.get_running_loop().create_task(work)
         self._errands.add(task)
         task.add_done_callback(self._errand_done)
+        return task
 
     def _errand_done(self, task: asyncio.Task[None]) -> None:
         self._errands.discard(task)

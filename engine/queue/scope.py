@@ -7,19 +7,29 @@ Matches rows of the table by a comparison of columns, whatever their number, and
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Literal, Protocol, Self
 
 from engine.base.errors import EngineError
 from engine.message.address import AddressError, domain_to_ascii
 from engine.message.envelope import MessageClass
-from engine.message.ids import split_id
+from engine.message.ids import is_id, split_id
 from engine.storage.spool.entry import Delivery
+from engine.storage.spool.names import Names
 from engine.storage.spool.spool import Spool
-from engine.storage.spool.table import Rows
+from engine.storage.spool.table import Rows, Table
 from engine.storage.tables.queue_state import ALL
 
 Kind = Literal["all", "destination", "tenant", "batch", "class", "message"]
 _CLASSES = {c.name.lower(): int(c) for c in MessageClass}
+
+
+class Rowed(Protocol):
+    """What has rows: a spool that runs, or a part of one that does not."""
+
+    @property
+    def table(self) -> Table: ...
+    @property
+    def texts(self) -> dict[str, Names]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +40,11 @@ class Scope:
     name: str = ""
 
     @classmethod
-    def parse(cls, text: str, spool: Spool) -> Self:
-        """Raises EngineError: the text is none of these. A message must be queued."""
+    def parse(cls, text: str, spool: Spool | None) -> Self:
+        """Raises EngineError: the text is none of these. A message must be queued.
+
+        Without a spool, where nobody runs it: what looks like a message id is one.
+        """
         if text == ALL:
             return cls("all")
         for kind in ("tenant", "batch"):
@@ -80,7 +93,7 @@ class Scope:
             case "message":
                 return message.id == self.name
 
-    def rows(self, spool: Spool, **more: int) -> Iterator[Rows]:
+    def rows(self, spool: Rowed, **more: int) -> Iterator[Rows]:
         """Rows in it, a slab at a time. more: values of further columns."""
         columns = self._columns(spool)
         return iter(()) if columns is None else spool.table.select(**columns, **more)
@@ -89,11 +102,13 @@ class Scope:
         return [delivery for delivery in spool.in_hand if self.holds(delivery)]
 
     @staticmethod
-    def _is_queued(text: str, spool: Spool) -> bool:
+    def _is_queued(text: str, spool: Spool | None) -> bool:
+        if spool is None:
+            return is_id(text)
         scope = Scope("message", text)
         return any(True for _ in scope.rows(spool)) or bool(scope.in_hand(spool))
 
-    def _columns(self, spool: Spool) -> dict[str, int] | None:
+    def _columns(self, spool: Rowed) -> dict[str, int] | None:
         """What the columns of its rows hold; None: there is no such row."""
         match self.kind:
             case "all":

@@ -7,7 +7,7 @@ A crash between the writing of a copy and the removal of its original leaves two
 - of two copies in the old generation, which are in the same folder, the later one counts (`Copies`).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from engine.storage.spool.records import check_version, decode_envelope
 from engine.storage.spool.recovery import Recovered, make_safe, segments_in, set_aside
 from engine.storage.spool.rows import state_values, stored_row
 from engine.storage.spool.segment import Segment, offset_of, place_of, side_place
-from engine.storage.spool.table import COLUMNS, Column, Values
+from engine.storage.spool.table import COLUMNS, Column, Table, Values
 
 
 @dataclass
@@ -46,15 +46,19 @@ class Journaled:
     def __init__(self, found: Recovered, texts: Texts) -> None:
         node = texts["node"].number
         self._stored: set[tuple[int, int]] = set()
+        self._taken_in: set[tuple[int, int, int]] = set()
         self._outcomes: dict[tuple[int, int, int], tuple[int, Values | None, int]] = {}
         for message_id in found.messages:
             packed, name = split_id(message_id)
             self._stored.add((packed, node(name)))
+        for message_id, number in found.taken_in:
+            packed, name = split_id(message_id)
+            self._taken_in.add((packed, node(name), number))
         for (message_id, number), (frame, snapshot, place) in found.outcomes.items():
             packed, name = split_id(message_id)
             values = None if snapshot is None else state_values(snapshot)
             self._outcomes[packed, node(name), number] = frame, values, place
-        ids = {packed for packed, _ in self._stored} | {packed for packed, _, _ in self._outcomes}
+        ids = {packed for packed, *_ in (*self._stored, *self._taken_in, *self._outcomes)}
         self._ids = np.array(sorted(ids), dtype="u8")
 
     def apply(self, loaded: Loaded) -> None:
@@ -65,8 +69,9 @@ class Journaled:
         keep = np.ones(len(columns["id"]), dtype=bool)
         for index in np.flatnonzero(np.isin(columns["id"], self._ids)).tolist():
             key = int(columns["id"][index]), int(columns["node"][index])
-            outcome = self._outcomes.get((*key, int(columns["number"][index])))
-            if key in self._stored:
+            own = *key, int(columns["number"][index])
+            outcome = self._outcomes.get(own)
+            if key in self._stored or own in self._taken_in:
                 loaded.ghosts.append(_offset(columns, index))
                 keep[index] = False
             elif outcome is not None and outcome[0] >= int(columns["frame"][index]):
@@ -112,7 +117,7 @@ def load(
 
 
 class Copies:
-    """Which rows of one folder a later copy replaces. Asked for a whole folder at once: copies never leave theirs, and may lie in one file.
+    """Which rows of one folder a later copy replaces. Asked for a whole folder: copies never leave it.
 
     Sixteen bytes a row for the time of loading it. All methods in any thread, one at a time.
     """
@@ -144,6 +149,20 @@ class Copies:
         several = several[np.lexsort((place[several], key[several]))]
         at = np.flatnonzero(key[several][:-1] == key[several][1:])
         return list(zip(place[several[at]].tolist(), place[several[at + 1]].tolist(), strict=True))
+
+
+def replaced_rows(table: Table, pairs: Sequence[tuple[int, int]]) -> list[int]:
+    """The rows at the first place of each pair that are the same delivery as the one at the second."""
+    if not pairs:
+        return []
+    rows = {table.get(row, "place"): row for row in table.at({place for pair in pairs for place in pair})}
+    which = ("id", "node", "number")
+    found = []
+    for old, new in pairs:
+        if old in rows and new in rows:
+            same = all(table.get(rows[old], name) == table.get(rows[new], name) for name in which)
+            found += [rows[old]] * same
+    return found
 
 
 def _scanned(loaded: Loaded, files: Files, texts: Texts, read_only: bool) -> dict[str, Column]:

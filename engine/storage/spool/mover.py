@@ -71,13 +71,18 @@ class Mover:
         self.settings = settings
         self._thread = ThreadPoolExecutor(1, "mover")
         self._at_work = asyncio.Lock()
+        self._rate = 0  #: bytes a second, of the work that is being done
         self._stuck: set[int] = set()  #: files with records that cannot be read; they stay until those are final
 
-    async def work(self) -> None:
-        """Everything that there is to do now. Raises StorageError: the disk refused; what was there is there."""
-        if self._at_work.locked():
+    async def work(self, at_once: bool = False) -> None:
+        """Everything that there is to do now. Raises StorageError: the disk refused; what was there is there.
+
+        at_once: somebody waits for it, so `move_rate` does not count.
+        """
+        if self._at_work.locked() and not at_once:
             return
         async with self._at_work:
+            self._rate = 0 if at_once else self.settings.move_rate
             for segment in list(self._backlog.unsound.values()):
                 await self._empty(segment)
                 await self._drop_if_dead(segment)
@@ -234,8 +239,8 @@ class Mover:
                 self._stuck.add(source.number)
             else:
                 self._take_note(task, answer)
-        if self.settings.move_rate:
-            await asyncio.sleep(sum(item.length for item in items) / self.settings.move_rate)
+        if self._rate:
+            await asyncio.sleep(sum(item.length for item in items) / self._rate)
         segment = next((a.segment for a in answers if isinstance(a, Moved)), None)
         if segment is not None and not segment.sealed and segment.bytes >= self._backlog.segment_bytes:
             await self._seal(segment)

@@ -7,6 +7,7 @@ Files are read oldest first. An outcome changes a delivery seen before; one of a
 kept for the old generation (loading.py), which is read after intake has opened.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,18 +27,22 @@ _FIRST_FRAME_BYTES = 64 << 10
 
 
 class Young:
-    """A message in the journal. states: of each delivery, as (snapshot, frame, place of the state); None: final."""
+    """A message in the journal. states: of each delivery, as (snapshot, frame, place of the state); None: final.
 
-    __slots__ = ("content_file", "envelope", "length", "place", "states")
+    first: the number of the first of these deliveries; of one that was taken in (STORED) there is no other.
+    """
 
-    def __init__(self, frame: Frame, envelope: Envelope, segment: Segment) -> None:
+    __slots__ = ("content_file", "envelope", "first", "length", "place", "states")
+
+    def __init__(
+        self, frame: Frame, envelope: Envelope, segment: Segment, snapshots: Sequence[Snapshot], first: int = 0
+    ) -> None:
         self.envelope = envelope
         self.place = place_of(segment.number, frame.offset)
         self.length = frame.end - frame.offset
         self.content_file = 0
-        self.states: list[tuple[Snapshot, int, int] | None] = [
-            (snapshot, frame.number, 0) for snapshot in frame.header[2]
-        ]
+        self.first = first
+        self.states: list[tuple[Snapshot, int, int] | None] = [(snapshot, frame.number, 0) for snapshot in snapshots]
 
 
 #: By message and delivery number: the newest state, its frame and its place; None: final.
@@ -46,12 +51,14 @@ Outcomes = dict[tuple[str, int], tuple[int, Snapshot | None, int]]
 
 @dataclass
 class Recovered:
-    """What was found. messages: in the journal, the final ones included. outcomes: of messages that are not in it.
+    """What was found. messages: in the journal, the final ones included. taken_in: deliveries that came from another
+    spool, by message and number. outcomes: of messages that are not in the journal.
 
     events: lines that a crash kept from the event journal. problems: one line each, for the log.
     """
 
     messages: dict[str, Young] = field(default_factory=dict)
+    taken_in: dict[tuple[str, int], Young] = field(default_factory=dict)
     outcomes: Outcomes = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     void: list[tuple[int, int]] = field(default_factory=list)
@@ -89,8 +96,9 @@ def recover(directory: Path, files: Files, last_event_frame: int, read_only: boo
 def rows_of(found: Recovered, texts: Texts) -> list[Values]:
     """A table row for each delivery of the journal that lives, oldest first."""
     rows = []
-    for _, message in sorted(found.messages.items()):
-        for number, state in enumerate(message.states):
+    young = [*found.messages.values(), *found.taken_in.values()]
+    for message in sorted(young, key=lambda message: message.envelope.id):
+        for number, state in enumerate(message.states, message.first):
             if state is not None:
                 snapshot, frame, state_place = state
                 rows.append(
@@ -150,19 +158,22 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
     new_event = frame.number >= last_event_frame
     if frame.type == FrameType.MESSAGE:
         envelope = decode_envelope(frame.header[1])
-        found.messages[envelope.id] = message = Young(frame, envelope, segment)
+        found.messages[envelope.id] = message = Young(frame, envelope, segment, frame.header[2])
         found.last_id = max(found.last_id, envelope.id)
         if new_event:
             splits = [(state[0][0], state[0][1]) for state in message.states if state is not None]
             found.events.append(received_lines(frame.number, envelope, splits))
+    elif frame.type == FrameType.STORED:
+        _take_in(found, frame, segment, new_event)
     elif frame.type == FrameType.OUTCOME:
         _, message_id, number, at, provider, snapshot, rows, packed = frame.header
         place = place_of(segment.number, frame.offset)
-        known = found.messages.get(message_id)
+        known = found.taken_in.get((message_id, number)) if found.taken_in else None
+        known = known or found.messages.get(message_id)
         if known is None:
             found.outcomes[message_id, number] = frame.number, state_in(frame) if snapshot[1] else None, place
-        elif number < len(known.states):
-            known.states[number] = (snapshot, frame.number, place) if snapshot[1] else None
+        elif number - known.first < len(known.states):
+            known.states[number - known.first] = (snapshot, frame.number, place) if snapshot[1] else None
         if new_event and rows:
             if packed is None and known is None:
                 return
@@ -170,6 +181,19 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
             found.events.append(
                 outcome_lines(frame.number, at, envelope, snapshot[0], snapshot[3], provider, outcomes_in(frame))
             )
+
+
+def _take_in(found: Recovered, frame: Frame, segment: Segment, new_event: bool) -> None:
+    """A delivery that came from another spool; it may have been here before, and then this is what counts."""
+    _, _, number, snapshot, _, packed = frame.header
+    envelope = decode_envelope(packed)
+    before = found.messages.get(envelope.id)
+    if before is not None and number < len(before.states):
+        before.states[number] = None
+    found.outcomes.pop((envelope.id, number), None)
+    found.taken_in[envelope.id, number] = Young(frame, envelope, segment, [snapshot], number)
+    if new_event:
+        found.events.append(received_lines(frame.number, envelope, [(snapshot[0], snapshot[1])]))
 
 
 def _void_tails(segments: list[Segment], files: Files) -> list[tuple[int, int]]:

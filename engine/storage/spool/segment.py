@@ -46,6 +46,16 @@ def is_side(place: int) -> bool:
     return bool(place & _SIDE)
 
 
+def spool_directory(data_dir: Path, worker: int = 0) -> Path:
+    """Where a worker's spool lies."""
+    return data_dir / "spool" / str(worker)
+
+
+def spool_owner(node: str, worker: int = 0) -> str:
+    """Whose it is, as the first frame of each file says."""
+    return f"{node}/{worker}"
+
+
 class Segment:
     """One file. bytes: that count. refs: live deliveries that need something of it. live_bytes: of their messages.
 

@@ -30,17 +30,17 @@ from engine.message.outcome import Outcome
 from engine.storage.events.event import outcome_lines, received_lines
 from engine.storage.events.journal import EventJournal
 from engine.storage.spool.backlog import Backlog
-from engine.storage.spool.entry import Delivery, Message, State
+from engine.storage.spool.entry import Delivery, Message, Snapshot, State
 from engine.storage.spool.files import DiskFiles, Files
 from engine.storage.spool.frame import FrameType
 from engine.storage.spool.guards import Guards
 from engine.storage.spool.index import TEXTS
 from engine.storage.spool.journal import Journal, Record
-from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load
+from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
 from engine.storage.spool.mover import Mover
 from engine.storage.spool.names import Names
 from engine.storage.spool.reader import Read, Wanted, read_deliveries
-from engine.storage.spool.records import encode_envelope, message_header, outcome_header
+from engine.storage.spool.records import encode_envelope, message_header, outcome_header, stored_header
 from engine.storage.spool.recovery import Recovered, recover, rows_of, segments_in
 from engine.storage.spool.rows import row_of
 from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of
@@ -145,7 +145,7 @@ class Spool:
                 loaded(int(one.columns["recipients"].sum()))
                 if not one.indexed:
                     unindexed.append(segment)
-            for row in self._copied(await loop.run_in_executor(self._reader, copies.replaced)):
+            for row in replaced_rows(self.table, await loop.run_in_executor(self._reader, copies.replaced)):
                 loaded(-self.table.get(row, "recipients"))
                 self._release_row(row)
         self._tell(problems)
@@ -198,6 +198,22 @@ class Spool:
             keep,
         )
         record.durable = partial(self._stored, deliveries)
+        return record.future
+
+    def take_in(self, envelope: Envelope, content: bytes, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
+        """Store a delivery that comes from another spool, as it was there. Done when durable; fails as `accept` does.
+
+        It must not be queued here: message id and number name it.
+        """
+        message = Message(envelope)
+        message.hot = (envelope, content)
+        delivery = Delivery(message, number, snapshot[0], ())
+        delivery.restore(snapshot)
+        frame = self._journal.next_number()
+        header = stored_header(frame, number, snapshot, None, encode_envelope(envelope))
+        events = received_lines(frame, envelope, [(delivery.destination, delivery.indexes)])
+        record = self._journal.append(frame, FrameType.STORED, header, content, events)
+        record.durable = partial(self._stored, [delivery])
         return record.future
 
     def settle(
@@ -329,10 +345,18 @@ class Spool:
                 texts.keep(number for numbers in used for number in numbers.tolist())
                 self._names_kept[name] = len(texts)
 
-    async def work(self) -> None:
-        """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError."""
+    async def work(self, at_once: bool = False) -> None:
+        """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError.
+
+        at_once: as fast as the disk can, and after what is being done just now; otherwise nothing is done twice.
+        """
         if not self.loading:
-            await self._mover.work()
+            await self._mover.work(at_once)
+
+    @property
+    def segments(self) -> Segments:
+        """All files, for counting."""
+        return self._segments
 
     # Inside.
 
@@ -367,19 +391,6 @@ class Spool:
             self._segments.refer_many(part)
             self.table.add_many(part)
             await asyncio.sleep(0)
-
-    def _copied(self, pairs: Sequence[tuple[int, int]]) -> list[int]:
-        """The rows at the first place of each pair that are the same delivery as the one at the second."""
-        if not pairs:
-            return []
-        rows = {self.table.get(row, "place"): row for row in self.table.at({place for pair in pairs for place in pair})}
-        which = ("id", "node", "number")
-        found = []
-        for old, new in pairs:
-            if old in rows and new in rows:
-                same = all(self.table.get(rows[old], name) == self.table.get(rows[new], name) for name in which)
-                found += [rows[old]] * same
-        return found
 
     def _stored(self, deliveries: Sequence[Delivery], record: Record) -> None:
         segment, size = record.segment, record.size

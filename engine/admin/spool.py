@@ -1,0 +1,115 @@
+"""`postrider spool`, of a running daemon: figures, compaction, taking in another node's backlog, letting go of ours."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Set
+from typing import Any
+
+import numpy as np
+
+from engine.admin.parts import Parts
+from engine.base.errors import EngineError
+from engine.message.envelope import MessageClass
+from engine.storage.spool.entry import State
+from engine.storage.spool.export import Exported, StreamReader
+from engine.storage.spool.importer import Importer, Key, find_queued
+from engine.storage.spool.segment import spool_owner
+from engine.storage.spool.survey import NEEDED, Survey
+
+log = logging.getLogger(__name__)
+
+_PIECE_BYTES = 256 << 10
+#: The stream may come over a slow line from another node.
+_PIECE_TIMEOUT_S = 300.0
+
+#: Rows in these states are in nobody's hands.
+_FREE = (State.WAITING, State.DUE, State.HELD)
+
+Row = dict[str, Any]
+
+
+async def spool_status(parts: Parts, most: int = 10) -> AsyncIterator[Row]:
+    """One row; see survey.py."""
+    spool = parts.spool
+    survey = Survey(spool.segments)
+    survey.add_in_hand(spool.in_hand)
+    for rows in spool.table.select():
+        survey.add(spool.table.columns(rows, NEEDED))
+        await asyncio.sleep(0)
+    survey.unindexed = sum(not s.sealed and s.path.suffix == ".seg" for s in spool.segments.values())
+    yield {"running": True, "loading": spool.loading, **survey.row(parts.clock.time(), most)}
+
+
+async def spool_compact(parts: Parts) -> AsyncIterator[Row]:
+    """Do now, and at once, what upkeep would do at leisure."""
+    spool = parts.spool
+    if spool.loading:
+        raise EngineError("the spool is still being read; try again in a moment")
+    before = spool.size
+    await spool.work(at_once=True)
+    yield {"bytes_before": before, "bytes_after": spool.size}
+
+
+async def spool_import(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator[Row]:
+    """Take in a stream (storage/spool/export.py); the row comes when all of it is durable."""
+    if parts.importing.locked():
+        raise EngineError("another import is under way")
+
+    def count(exported: Exported) -> None:
+        provider = parts.router.provider_of(exported.snapshot[0])
+        name = MessageClass(exported.envelope.message_class).name.lower()
+        parts.metrics.accepted_recipients.labels(provider, name).inc(len(exported.snapshot[1]))
+
+    async with parts.importing:
+        importer = Importer(parts.spool, count)
+        try:
+            async for piece in _pieces(body):
+                await importer.feed(piece)
+            await importer.end()
+        finally:
+            log.info("%d deliveries taken in from %s, %d left out", importer.taken, importer.owner, importer.left_out)
+        yield {"owner": importer.owner, "taken": importer.taken, "left_out": importer.left_out}
+
+
+async def spool_purge(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator[Row]:
+    """Remove exactly what a stream has, and nothing that came since; the event journal is told."""
+    reader, owner, done, left = StreamReader(), spool_owner(parts.settings.node.name), 0, 0
+    async for piece in _pieces(body):
+        wanted = {(exported.envelope.id, exported.number) for exported in reader.feed(piece)}
+        if reader.owner not in ("", owner):
+            raise EngineError(f"this is an export of {reader.owner}, and here is {owner}: nothing was removed")
+        if wanted:
+            removed, busy = await _remove(parts, wanted)
+            done, left = done + removed, left + busy
+    reader.end()
+    yield {"deliveries": done, "in_attempt": left}
+
+
+async def _remove(parts: Parts, wanted: Set[Key]) -> tuple[int, int]:
+    """How many were removed, and how many could not be because they are in an attempt."""
+    table, rows, done, left = parts.spool.table, list[int](), 0, 0
+    for _, found in list(find_queued(parts.spool, wanted)):
+        if isinstance(found, int):
+            free = State(table.get(found, "state")) in _FREE
+            rows += [found] * free
+            left += not free
+        elif parts.manager.seize(found):
+            parts.courier.purge(found, "")
+            done += 1
+        else:
+            left += found.state is State.ATTEMPT
+    if rows:
+        numbers = np.array(rows, dtype=np.uint32)
+        table.move_many(numbers, State.SEIZED)
+        visit = parts.manager.visit(numbers, lambda delivery: parts.courier.purge(delivery, ""), by_hand=True)
+        await asyncio.wait([parts.manager.run_errand(visit)])
+    return done + len(rows), left
+
+
+async def _pieces(body: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    while True:
+        async with asyncio.timeout(_PIECE_TIMEOUT_S):
+            piece = await body.read(_PIECE_BYTES)
+        if not piece:
+            return
+        yield piece

@@ -1,0 +1,65 @@
+"""Writing the stream of export.py from a view of a spool, a batch of contents at a time."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from engine.base.errors import StorageError
+from engine.storage.spool.export import StreamWriter
+from engine.storage.spool.reader import Wanted, read_deliveries
+from engine.storage.spool.table import Rows
+from engine.storage.spool.view import Part, SpoolView
+
+#: What is read at once; contents that lie elsewhere come one by one, as their length is not known before.
+_BATCH_ROWS, _BATCH_BYTES = 256, 4 << 20
+
+
+class Extract:
+    """One export. problems: a line for each delivery that cannot be read and is not in the stream.
+
+    choose: the rows of a part that are wanted.
+    """
+
+    def __init__(self, view: SpoolView, choose: Callable[[Part], Iterator[Rows]]) -> None:
+        self._view = view
+        self._choose = choose
+        self._writer = StreamWriter()
+        self.problems: list[str] = []
+        self.recipients = 0
+
+    @property
+    def count(self) -> int:
+        return self._writer.count
+
+    def pieces(self, owner: str, at: float, scope: str) -> Iterator[bytes]:
+        """The whole stream. Raises StorageError: the spool cannot be read."""
+        yield self._writer.begin(owner, at, scope)
+        for part in self._view.parts():
+            for rows in self._choose(part):
+                yield from self._deliveries(part, rows)
+        yield self._writer.end()
+
+    def _deliveries(self, part: Part, rows: Rows) -> Iterator[bytes]:
+        names = ("place", "length", "state_place", "number", "content_file")
+        columns = part.table.columns(rows, names)
+        order = np.argsort(columns["place"], kind="stable")
+        kept = (columns[name][order].tolist() for name in names)
+        batch: list[Wanted] = []
+        size = 0
+        for *where, content_file in zip(*kept, strict=True):
+            wanted = Wanted(*where)
+            if batch and (content_file or len(batch) >= _BATCH_ROWS or size + wanted.length > _BATCH_BYTES):
+                yield from self._read(batch)
+                batch, size = [], 0
+            batch.append(wanted)
+            size += _BATCH_BYTES if content_file else wanted.length
+        if batch:
+            yield from self._read(batch)
+
+    def _read(self, batch: list[Wanted]) -> Iterator[bytes]:
+        for wanted, answer in zip(batch, read_deliveries(self._view.files, self._view.segments, batch), strict=True):
+            if isinstance(answer, StorageError):
+                self.problems.append(str(answer))
+                continue
+            yield from self._writer.add(answer.envelope, wanted.number, answer.snapshot, answer.content)
+            self.recipients += len(answer.snapshot[1])

@@ -1,0 +1,111 @@
+"""Taking in deliveries of another spool: each once, durable before anyone is told.
+
+One at a time per spool, or two could take in the same.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator, Set
+
+import numpy as np
+
+from engine.base.errors import EngineError, StorageError
+from engine.message.ids import split_id
+from engine.storage.spool.entry import Delivery
+from engine.storage.spool.export import Exported, StreamReader
+from engine.storage.spool.spool import Spool
+
+#: What is stored by one group commit, and then noted as taken.
+_SLICE_DELIVERIES, _SLICE_BYTES = 2000, 8 << 20
+
+Key = tuple[str, int]  #: message id and delivery number
+
+
+class Importer:
+    """Feed it the bytes of a stream, then `end`. taken, left_out: deliveries; the latter were queued already.
+
+    noted: called with each delivery that is durable. Errors say how many are.
+    """
+
+    def __init__(self, spool: Spool, noted: Callable[[Exported], None] = lambda exported: None) -> None:
+        self._spool = spool
+        self._noted = noted
+        self._reader = StreamReader()
+        self._slice: list[Exported] = []
+        self._slice_bytes = 0
+        self.taken = 0
+        self.left_out = 0
+
+    @property
+    def owner(self) -> str:
+        """Where it comes from."""
+        return self._reader.owner
+
+    async def feed(self, data: bytes) -> None:
+        """Raises EngineError: a fault in the stream, or the spool takes nothing now."""
+        try:
+            for exported in self._reader.feed(data):
+                self._slice.append(exported)
+                self._slice_bytes += len(exported.content)
+                if len(self._slice) >= _SLICE_DELIVERIES or self._slice_bytes >= _SLICE_BYTES:
+                    await self._store()
+        except EngineError as exc:
+            raise self._stopped(exc) from exc
+
+    async def end(self) -> None:
+        """There is no more. Raises EngineError."""
+        try:
+            await self._store()
+            self._reader.end()
+        except EngineError as exc:
+            raise self._stopped(exc) from exc
+
+    async def _store(self) -> None:
+        taken, self._slice, self._slice_bytes = self._slice, [], 0
+        if not taken:
+            return
+        if self._spool.loading:
+            raise StorageError("the spool is still being read; try again in a moment")
+        if (refusal := self._spool.refusal()) is not None:
+            raise StorageError(f"nothing is accepted now: {refusal}")
+        queued = {own for own, _ in find_queued(self._spool, {(one.envelope.id, one.number) for one in taken})}
+        futures: list[tuple[Exported, asyncio.Future[None]]] = []
+        for exported in taken:
+            own = exported.envelope.id, exported.number
+            if own in queued:
+                self.left_out += 1
+                continue
+            queued.add(own)
+            futures.append(
+                (exported, self._spool.take_in(exported.envelope, exported.content, exported.number, exported.snapshot))
+            )
+        failure: BaseException | None = None
+        for exported, future in futures:
+            try:
+                await future
+                self.taken += 1
+                self._noted(exported)
+            except StorageError as exc:
+                failure = exc
+        if failure is not None:
+            raise failure
+
+    def _stopped(self, exc: EngineError) -> EngineError:
+        return EngineError(f"{exc}; {self.taken} deliveries were taken in before, {self.left_out} left out")
+
+
+def find_queued(spool: Spool, wanted: Set[Key]) -> Iterator[tuple[Key, Delivery | int]]:
+    """Those of these deliveries that are queued, as objects or as rows of the table."""
+    for delivery in spool.in_hand:
+        own = delivery.message.id, delivery.number
+        if own in wanted:
+            yield own, delivery
+    table = spool.table
+    ids = np.array(sorted({split_id(message_id)[0] for message_id, _ in wanted}), dtype="u8")
+    for rows in table.select():
+        packed = table.columns(rows, ("id",))["id"]
+        # Times of one stream lie together: most slabs are passed over by two comparisons.
+        near = (packed >= ids[0]) & (packed <= ids[-1])
+        for row in rows[near][np.isin(packed[near], ids)].tolist():
+            own = spool.id_of(row), table.get(row, "number")
+            if own in wanted:
+                yield own, row
