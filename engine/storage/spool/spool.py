@@ -248,6 +248,7 @@ class Spool:
         """Nobody has it in hand any more: its row from now on. What was recorded of it must be durable."""
         assert not delivery.unsettled
         row = self.table.add(row_of(delivery, state, self.texts))
+        delivery.state, delivery.owner = state, None  # a queue that has it in its list knows it by these
         self._let_go(delivery)
         return row
 
