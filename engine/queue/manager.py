@@ -346,12 +346,17 @@ class Manager:
     def _forget(self, delivery: Delivery) -> None:
         self._leave(self.destination(delivery.destination, delivery.via))
         own = Scope("message", delivery.message.id)
-        if own in self._holds and not delivery.message.in_hand and not any(own.rows(self._spool)):
+        if own in self._holds and self._is_last(own):
             try:
                 self._state.resume(str(own))
             except StorageError as exc:  # a row too many; the delivery is settled all the same
                 log.error("%s: %s", delivery.message.id, exc)
             self.holds_changed()
+
+    def _is_last(self, message: Scope) -> bool:
+        """Nothing of a message lives any more, but for outcomes on their way to the disk."""
+        lives = any(delivery.state is not State.FINAL for delivery in message.in_hand(self._spool))
+        return not lives and not any(True for _ in message.rows(self._spool))
 
     def _leave(self, destination: Destination) -> None:
         destination.live -= 1
@@ -649,7 +654,8 @@ class Manager:
                 else:
                     self._unreadable(*one)
             await self._courier.catch_up()
-            told = [one for one in found if isinstance(one, Delivery)]
+            # An operator may have taken some meanwhile.
+            told = [one for one in found if isinstance(one, Delivery) and one.state is State.LOADING]
             for delivery in told:
                 delivery.notices = 1
                 if state is State.HELD:

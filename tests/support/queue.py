@@ -18,9 +18,11 @@ import numpy as np
 
 from engine.admin import actions, views
 from engine.admin.parts import Parts
+from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings, Source, SpoolSettings
 from engine.delivery import trouble
+from engine.delivery.courier import _unreadable
 from engine.delivery.settlement import Settlement, Timing
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource, split_id
@@ -180,7 +182,7 @@ class PlayedCourier:
         self.given_up: list[Delivery] = []
         self.by_hand: list[tuple[Delivery, Callable[[Any], Any]]] = []
         self.delays: list[tuple[str, str]] = []
-        self.delay_notice = float("inf")
+        self.delay_notice = 1e9
         self.work_off: Callable[[], Coroutine[Any, Any, None]]
 
     def attempt(self, queue: ReadyQueue, lease: Lease) -> None:
@@ -436,11 +438,12 @@ class Stage:
         while self.courier.by_hand:
             delivery, verdict = self.courier.by_hand.pop(0)
             self.courier.working.discard(delivery)
-            hot = delivery.message.hot or await self.spool.load(delivery)
-            timing = Timing(self.clock.time())
-            await self.settlement.settle(
-                delivery, *hot, verdict(delivery.indexes), "other", timing, attempted=False
-            )
+            try:
+                envelope, content = await self.spool.load(delivery)
+            except StorageError:
+                envelope, content = _unreadable(delivery), b""
+            made, timing = verdict(delivery.indexes), Timing(self.clock.time())
+            await self.settlement.settle(delivery, envelope, content, made, "other", timing, attempted=False)
 
     def agent(self, destination: str) -> Agent:
         """The first agent of a destination's site that has no delivery."""

@@ -37,7 +37,7 @@ def test_a_delay_is_told_once_however_often_the_queue_asks(tmp_path: Path) -> No
     async def story(s: Stage) -> None:
         courier = courier_of(s)
         message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
-        (delivery,) = message.deliveries
+        delivery = message.delivery
         assert courier.notice_at(delivery) == message.received_at + 4 * HOUR
         s.clock.now += 4 * HOUR
         for _ in range(3):
@@ -62,7 +62,7 @@ def test_a_message_that_cannot_be_read_is_not_read_for_a_notice_again(
     async def story(s: Stage) -> None:
         courier = courier_of(s)
         message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
-        (delivery,) = message.deliveries
+        delivery = message.delivery
         s.clock.now += 4 * HOUR
         s.spool._cool(message)
         message.segment.path.write_bytes(bytes(message.segment.path.stat().st_size))

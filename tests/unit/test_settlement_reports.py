@@ -41,7 +41,7 @@ def test_success_is_reported_where_it_was_asked_for_and_the_receiver_does_not_do
     async def story(s: Stage) -> None:
         for relays_dsn in (False, True):
             message = await s.put("a@one.test", notify=int(Notify.SUCCESS))
-            (delivery,) = message.deliveries
+            delivery = message.delivery
             envelope, content = await s.spool.load(message)
             s.manager.seize(delivery)
             timing = Timing(s.clock.time())
@@ -84,7 +84,7 @@ async def tell(s: Stage, message: Message, reason: str = "its site is closed: 42
 def test_a_delay_without_an_attempt_is_told_once_and_changes_nothing_else(tmp_path: Path, state: State) -> None:
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", "b@one.test", name="m", notify=int(Notify.DELAY))
-        (delivery,) = message.deliveries
+        delivery = message.delivery
         if state is State.HELD:
             s.manager.hold(delivery)
         before = (delivery.state, delivery.owner, delivery.due_at, delivery.attempts, delivery.indexes)
