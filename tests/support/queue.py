@@ -172,7 +172,8 @@ class Agent:
 class PlayedCourier:
     """`queue.manager.Dispatcher`: remembers what it was asked to do.
 
-    by_hand: what operators' orders said, which `Stage.rest` settles. delay_notice: nothing is told of delays by itself.
+    by_hand, delays: what is to be settled, or told, without a connection; `Stage.rest` does it. delay_notice: nothing is
+    told of a delay unless a test says when.
     """
 
     def __init__(self) -> None:
@@ -181,7 +182,7 @@ class PlayedCourier:
         self.unroutable: list[tuple[Delivery, NoRoute]] = []
         self.given_up: list[Delivery] = []
         self.by_hand: list[tuple[Delivery, Callable[[Any], Any]]] = []
-        self.delays: list[tuple[str, str]] = []
+        self.delays: list[tuple[Delivery, str]] = []
         self.delay_notice = 1e9
         self.work_off: Callable[[], Coroutine[Any, Any, None]]
 
@@ -197,7 +198,7 @@ class PlayedCourier:
         self.given_up.append(delivery)
 
     def tell_delay(self, delivery: Delivery, provider: str, reason: str) -> None:
-        self.delays.append((delivery.message.id, reason))
+        self.delays.append((delivery, reason))
 
     def bounce(self, delivery: Delivery, reason: str) -> None:
         self.settle_by_hand(delivery, lambda indexes: trouble.bounced(indexes, reason))
@@ -306,6 +307,7 @@ class Stage:
         self._source = IdSource("stage.test", 0, clock)
         self._names: dict[str, str] = {}  #: by id
         self._count = 0
+        self._by_hand = asyncio.Lock()
         self.run(self._begin())
 
     async def _begin(self) -> None:
@@ -324,7 +326,7 @@ class Stage:
         router: Any = self.routes
         self.manager = Manager(self.spool, router, self.budget, self.state, self.clock)
         self.settlement = Settlement(
-            self.settings, self.spool, self.manager, self.notifier, self.metrics, self.clock, self.lines.append,
+            self.settings, self.spool, self.manager, self.notifier, self.metrics, self.clock, self._log,
             random.Random(1),
         )  # fmt: skip
         settle = {"bounce": self.courier.bounce, "purge": self.courier.purge}
@@ -425,6 +427,10 @@ class Stage:
         await self.rest()
         return row
 
+    def _log(self, line: str) -> None:
+        message_id, colon, rest = line.partition(":")
+        self.lines.append(self.named(message_id) + colon + rest)
+
     async def view(self, command: Callable[..., AsyncIterator[dict[str, Any]]], *arguments: Any) -> list[Any]:
         """The rows that a command gives."""
         return [row async for row in command(self.parts, *arguments)]
@@ -435,6 +441,15 @@ class Stage:
 
     async def _settle_by_hand(self) -> None:
         """What operators ordered, as the courier would: without a content that cannot be read."""
+        async with self._by_hand:
+            await self._work_off()
+
+    async def _work_off(self) -> None:
+        while self.courier.delays:
+            delivery, reason = self.courier.delays.pop()
+            stored = self.settlement.tell_delay(delivery, *await self.spool.load(delivery), "other", reason)
+            if stored is not None:
+                await stored
         while self.courier.by_hand:
             delivery, verdict = self.courier.by_hand.pop(0)
             self.courier.working.discard(delivery)
