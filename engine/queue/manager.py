@@ -13,7 +13,7 @@ Q4  every live delivery has an owner and a next time; `sweep` puts an orphan bac
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -287,9 +287,7 @@ class Manager:
 
         by_hand: also with those whose record is damaged.
         """
-        for start in range(0, len(rows), _ERRAND_ROWS):
-            part = rows[start : start + _ERRAND_ROWS]
-            self._table.move_many(part, State.LOADING)
+        async for part in self._seized(rows):
             for one in await self._spool.read(part):
                 if not isinstance(one, Delivery):
                     if not by_hand:
@@ -299,6 +297,17 @@ class Manager:
                 self._move(one, State.ATTEMPT, self)
                 action(one)
             await self._courier.catch_up()
+
+    async def _seized(self, rows: Rows) -> AsyncIterator[Rows]:
+        """These rows a slice at a time, LOADING from then on; without those that are another delivery's by then."""
+        table = self._table
+        ids = table.columns(rows, ("id",))["id"]
+        for start in range(0, len(rows), _ERRAND_ROWS):
+            part = rows[start : start + _ERRAND_ROWS]
+            now = table.columns(part, ("id", "state"))
+            part = part[(now["id"] == ids[start : start + _ERRAND_ROWS]) & (now["state"] == State.SEIZED)]
+            table.move_many(part, State.LOADING)
+            yield part
 
     def look_for_due(self) -> None:
         """Something in the table may be due earlier than was known."""
@@ -399,7 +408,7 @@ class Manager:
         order = np.lexsort((columns["id"], group))
         groups, starts = np.unique(group[order], return_index=True)
         texts = self._spool.texts
-        for key, part in zip(groups.tolist(), np.split(rows[order], starts[1:]), strict=True):
+        for key, part in zip(groups.tolist(), np.split(rows[order], starts)[1:], strict=True):
             name, via = texts["destination"].text(key >> 24), texts["via"].text(key >> 8 & 0xFFFF)
             destination = self.destination(name, via)
             destination.stock[key & 0xFF].extend(part.tolist())
@@ -644,9 +653,7 @@ class Manager:
 
     async def _tell_delay(self, rows: Rows, state: State) -> None:
         """Tell of these, and put them back."""
-        for start in range(0, len(rows), _ERRAND_ROWS):
-            part = rows[start : start + _ERRAND_ROWS]
-            self._table.move_many(part, State.LOADING)
+        async for part in self._seized(rows):
             found = await self._spool.read(part)
             for one in found:
                 if isinstance(one, Delivery):

@@ -69,7 +69,7 @@ class Journaled:
             if key in self._stored:
                 loaded.ghosts.append(_offset(columns, index))
                 keep[index] = False
-            elif outcome is not None and outcome[0] > int(columns["frame"][index]):
+            elif outcome is not None and outcome[0] >= int(columns["frame"][index]):
                 frame, values, place = outcome
                 if values is None:
                     loaded.ghosts.append(_offset(columns, index))

@@ -117,7 +117,7 @@ class Mover:
             await journal.unlink(oldest)
 
     async def _compact(self) -> None:
-        for segment in [s for s in self._segments.values() if s.sealed and not s.is_journal]:
+        for segment in [s for s in list(self._segments.values()) if s.sealed and not s.is_journal]:
             size = segment.bytes + segment.side_bytes
             if not segment.refs:
                 await self._drop_if_dead(segment)
@@ -136,7 +136,7 @@ class Mover:
 
     async def _write_deaths(self) -> None:
         """Before a journal file goes, the old generation knows whose outcomes it held."""
-        for segment in [s for s in self._segments.values() if s.dead]:
+        for segment in [s for s in list(self._segments.values()) if s.dead]:
             if not segment.refs:
                 await self._drop_if_dead(segment)
                 continue
@@ -180,7 +180,7 @@ class Mover:
         directories, group = await self._directories(segment, columns)
         order = np.lexsort((columns["place"], group))
         groups, starts = np.unique(group[order], return_index=True)
-        for index, own in zip(groups.tolist(), np.split(order, starts[1:]), strict=True):
+        for index, own in zip(groups.tolist(), np.split(order, starts)[1:], strict=True):
             ends = np.cumsum(columns["length"][own], dtype="u8") // _CHUNK_BYTES
             for part in np.split(own, np.flatnonzero(np.diff(ends)) + 1):
                 for start in range(0, len(part), _CHUNK_ITEMS):
