@@ -345,6 +345,9 @@ class Stage:
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         self.loop.run_until_complete(work)
 
+    def run_for(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return self.loop.run_until_complete(work)
+
     async def close(self) -> None:
         self.manager.stop()
         await self.spool.close()
@@ -358,8 +361,13 @@ class Stage:
 
     async def rest(self) -> None:
         """Return when nothing moves any more: what is due was read, operators' orders are carried out."""
-        await breathe()
-        await self._settle_by_hand()
+        journal = self.spool._journal
+        while True:
+            await breathe()
+            await self._settle_by_hand()
+            if not journal._busy and not journal._pending:
+                break
+            await journal.flush()
         await breathe()
 
     async def jump(self, seconds: float) -> None:
