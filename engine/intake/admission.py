@@ -137,7 +137,7 @@ class Admission:
             )
         except HeaderError as exc:
             raise Refused(exc.reason, exc.reply) from exc
-        whole, header_from, chosen, utf8_header, seven_bit = admitted
+        whole, header_from, chosen, utf8_header, seven_bit, batch = admitted
         message_class = origin.default_class if chosen is None else chosen
         sender = submission.sender or ""
         envelope = Envelope(
@@ -156,6 +156,7 @@ class Admission:
             client=origin.client,
             user=origin.user,
             header_from=header_from,
+            batch=batch,
         )
         try:
             await self._store.accept(envelope, whole, splits)
@@ -187,6 +188,8 @@ class Admission:
             f"{envelope.id}: client={envelope.client}, from=<{envelope.sender}>, size={envelope.content_bytes}, "
             f"nrcpt={len(envelope.recipients)}, class={_LABELS[MessageClass(envelope.message_class)]}"
         )
+        if envelope.batch:
+            text += f", batch={envelope.batch}"
         if envelope.user:
             text += f", sasl_username={envelope.user}"
         self._log_line(text if text.isprintable() else escape(text))

@@ -1,8 +1,8 @@
-"""What admission does to the header of a message, and the one thing it learns from it.
+"""What admission does to the header of a message, and what it learns from it.
 
 Added: Received on top; Date and Message-ID at the end of the header where they are missing or empty. Removed: Bcc,
 Resent-Bcc and Return-Path (RFC 5322 3.6.3, RFC 5321 4.4: not for the receiver's eyes, not ours to make) and
-X-Postrider-Class, which is an order to us. Learned: the class, the domain of From.
+X-Postrider-Class and X-Postrider-Batch, which are for us. Learned: class and batch, the domain of From.
 
 Duplicates: a second From is refused, because receivers disagree which one they show and which one they check; of Date
 and Message-ID the first one stays. What is no header field ends the header, as in Postfix: the rest becomes body.
@@ -21,12 +21,14 @@ from engine.message.envelope import MessageClass
 from engine.message.header_from import domain_of_from
 
 CLASS_FIELD = "X-Postrider-Class"
+BATCH_FIELD = "X-Postrider-Batch"
 _CLASSES = {b"transactional": MessageClass.TRANSACTIONAL, b"bulk": MessageClass.BULK}
 
+_IS_BATCH = re.compile(rb"[!-~]{1,64}").fullmatch
 _BARE_CR = re.compile(rb"\r[^\n]").search
 
 # What a field name means here; the two that are filled in when missing are bits of what was seen.
-_OTHER, _DATE, _MESSAGE_ID, _FROM, _RECEIVED, _REMOVE, _CLASS, _MALFORMED = 0, 1, 2, 4, 8, 16, 32, 64
+_OTHER, _DATE, _MESSAGE_ID, _FROM, _RECEIVED, _REMOVE, _CLASS, _BATCH, _MALFORMED = 0, 1, 2, 4, 8, 16, 32, 64, 128
 _MEANING = {
     b"from": _FROM,
     b"date": _DATE,
@@ -36,6 +38,7 @@ _MEANING = {
     b"resent-bcc": _REMOVE,
     b"return-path": _REMOVE,
     CLASS_FIELD.lower().encode(): _CLASS,
+    BATCH_FIELD.lower().encode(): _BATCH,
 }
 _LONGEST_NAME = 997  # bytes; with its colon a line of 998, the most that RFC 5322 2.1.1 allows
 _NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")  # RFC 5322 2.2
@@ -54,7 +57,7 @@ class Admitted(NamedTuple):
     """A message ready for the spool.
 
     message_class: None if the message did not say. utf8_header: there are 8-bit bytes in its header.
-    seven_bit: there are none in the whole message.
+    seven_bit: there are none in the whole message. batch: "" if the message did not say.
     """
 
     content: bytes
@@ -62,6 +65,7 @@ class Admitted(NamedTuple):
     message_class: MessageClass | None
     utf8_header: bool
     seven_bit: bool
+    batch: str = ""
 
 
 def reframe(content: bytes) -> bytes:
@@ -95,6 +99,7 @@ def admit_header(
     seen = received_count = 0
     from_at = -1
     chosen: MessageClass | None = None
+    batch = ""
     dropped: list[int] = []
     body_mark = b""
     for index, line in enumerate(lines):
@@ -117,6 +122,9 @@ def admit_header(
         elif meaning == _CLASS:
             chosen = _class_of(line)
             dropped.append(index)
+        elif meaning == _BATCH:
+            batch = _batch_of(_value(lines, index))
+            dropped.append(index)
         elif meaning == _REMOVE or seen & meaning or not _value(lines, index).strip():
             dropped.append(index)  # an empty Date or Message-ID is none
         else:
@@ -132,7 +140,7 @@ def admit_header(
     header_from = domain_of_from(_value(lines, from_at)) if from_at >= 0 else ""
     seven_bit = whole.isascii()
     utf8_header = not seven_bit and not content[:end].isascii()
-    return Admitted(whole, header_from, chosen, utf8_header, seven_bit)
+    return Admitted(whole, header_from, chosen, utf8_header, seven_bit, batch)
 
 
 def _header_lines(content: bytes, max_bytes: int) -> tuple[list[bytes], int]:
@@ -181,6 +189,14 @@ def _class_of(line: bytes) -> MessageClass:
     if word not in _CLASSES:
         raise HeaderError("class", f"550 5.6.0 {CLASS_FIELD} must be transactional or bulk")
     return _CLASSES[word]
+
+
+def _batch_of(value: bytes) -> str:
+    word = value.strip()
+    if _IS_BATCH(word) is None:
+        reply = f"550 5.6.0 {BATCH_FIELD} must be 1 to 64 printable ASCII characters without space"
+        raise HeaderError("batch", reply)
+    return word.decode()
 
 
 def _kept(lines: list[bytes], dropped: list[int]) -> Iterator[bytes]:

@@ -37,6 +37,7 @@ class Larder:
         self._deliver = deliver
         self._failed = failed
         self._waiting: dict[ReadyQueue, None] = {}
+        self._connected: dict[ReadyQueue, None] = {}  #: those of them that have a connection
         self._reads: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -54,15 +55,19 @@ class Larder:
         """The queue could do with more of its stock."""
         if not queue.reading:
             self._waiting[queue] = None
+            if queue.agents:
+                self._connected[queue] = None
             self.pump()
 
     def pump(self) -> None:
         """Begin to read for those who wait, as far as there is room; to be called when there is more."""
-        while self._waiting and len(self._reads) < _MAX_READS and not self._closed:
-            queue = next(iter(self._waiting))
-            if len(self._spool.in_hand) >= MAX_IN_HAND and not queue.agents:
+        while len(self._reads) < _MAX_READS and not self._closed:
+            full = len(self._spool.in_hand) >= MAX_IN_HAND
+            queue = next(iter(self._connected if full else self._waiting), None)
+            if queue is None:
                 return
             del self._waiting[queue]
+            self._connected.pop(queue, None)
             if rows := self._due(queue):
                 queue.reading = True
                 numbers = np.array(rows, dtype=np.uint32)

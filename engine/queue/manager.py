@@ -13,7 +13,7 @@ Q4  every live delivery has an owner and a next time; `sweep` puts an orphan bac
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -290,9 +290,7 @@ class Manager:
 
         by_hand: also with those whose record is damaged.
         """
-        for start in range(0, len(rows), _ERRAND_ROWS):
-            part = rows[start : start + _ERRAND_ROWS]
-            self._table.move_many(part, State.LOADING)
+        async for part in self._seized(rows):
             for one in await self._spool.read(part):
                 if not isinstance(one, Delivery):
                     if not by_hand:
@@ -302,6 +300,17 @@ class Manager:
                 self._move(one, State.ATTEMPT, self)
                 action(one)
             await self._courier.catch_up()
+
+    async def _seized(self, rows: Rows) -> AsyncIterator[Rows]:
+        """These rows a slice at a time, LOADING from then on; without those that are another delivery's by then."""
+        table = self._table
+        ids = table.columns(rows, ("id",))["id"]
+        for start in range(0, len(rows), _ERRAND_ROWS):
+            part = rows[start : start + _ERRAND_ROWS]
+            now = table.columns(part, ("id", "state"))
+            part = part[(now["id"] == ids[start : start + _ERRAND_ROWS]) & (now["state"] == State.SEIZED)]
+            table.move_many(part, State.LOADING)
+            yield part
 
     def look_for_due(self) -> None:
         """Something in the table may be due earlier than was known."""
@@ -349,12 +358,17 @@ class Manager:
     def _forget(self, delivery: Delivery) -> None:
         self._leave(self.destination(delivery.destination, delivery.via))
         own = Scope("message", delivery.message.id)
-        if own in self._holds and not delivery.message.in_hand and not any(own.rows(self._spool)):
+        if own in self._holds and self._is_last(own):
             try:
                 self._state.resume(str(own))
             except StorageError as exc:  # a row too many; the delivery is settled all the same
                 log.error("%s: %s", delivery.message.id, exc)
             self.holds_changed()
+
+    def _is_last(self, message: Scope) -> bool:
+        """Nothing of a message lives any more, but for outcomes on their way to the disk."""
+        lives = any(delivery.state is not State.FINAL for delivery in message.in_hand(self._spool))
+        return not lives and not any(True for _ in message.rows(self._spool))
 
     def _leave(self, destination: Destination) -> None:
         destination.live -= 1
@@ -397,7 +411,7 @@ class Manager:
         order = np.lexsort((columns["id"], group))
         groups, starts = np.unique(group[order], return_index=True)
         texts = self._spool.texts
-        for key, part in zip(groups.tolist(), np.split(rows[order], starts[1:]), strict=True):
+        for key, part in zip(groups.tolist(), np.split(rows[order], starts)[1:], strict=True):
             name, via = texts["destination"].text(key >> 24), texts["via"].text(key >> 8 & 0xFFFF)
             destination = self.destination(name, via)
             destination.stock[key & 0xFF].extend(part.tolist())
@@ -643,9 +657,7 @@ class Manager:
 
     async def _tell_delay(self, rows: Rows, state: State) -> None:
         """Tell of these, and put them back."""
-        for start in range(0, len(rows), _ERRAND_ROWS):
-            part = rows[start : start + _ERRAND_ROWS]
-            self._table.move_many(part, State.LOADING)
+        async for part in self._seized(rows):
             found = await self._spool.read(part)
             for one in found:
                 if isinstance(one, Delivery):
@@ -653,7 +665,8 @@ class Manager:
                 else:
                     self._unreadable(*one)
             await self._courier.catch_up()
-            told = [one for one in found if isinstance(one, Delivery)]
+            # An operator may have taken some meanwhile.
+            told = [one for one in found if isinstance(one, Delivery) and one.state is State.LOADING]
             for delivery in told:
                 delivery.notices = 1
                 if state is State.HELD:

@@ -10,7 +10,7 @@ after a restart from where it was. What is in an attempt just then is caught whe
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 
@@ -42,11 +42,13 @@ class Orders:
         self._manager = manager
         self._state = state
         self._settle = settle
+        self._begun: set[int] = set()
 
     def start(self) -> None:
         """Go on with what a stop interrupted. To be called when the whole spool is loaded."""
         for order in self._state.orders:
-            self._begin(order)
+            if order.number not in self._begun:
+                self._begin(order)
 
     def give(self, action: str, scope: Scope, argument: str = "") -> tuple[int, int]:
         """Write an order down and begin: deliveries it is about, and how many more are in an attempt just now."""
@@ -54,6 +56,7 @@ class Orders:
         return self._begin(order)
 
     def _begin(self, order: Order) -> tuple[int, int]:
+        self._begun.add(order.number)
         scope = Scope.stored(order.scope)
         in_hand = [delivery for delivery in scope.in_hand(self._spool) if _packed(delivery) <= order.newest]
         done = left = 0
@@ -62,13 +65,15 @@ class Orders:
                 done += 1
             elif delivery.state is State.ATTEMPT:
                 left += 1
+        taken: list[Rows] = []
         for rows in self._rows(order, scope):
             done += len(rows)
             self._take_rows(order, rows)
+            taken.append(rows)
         if order.action == "move":
             self._manager.count_destinations()
             self._manager.look_for_due()
-        self._manager.run_errand(self._carry_out(order, scope))
+        self._manager.run_errand(self._carry_out(order, scope, taken))
         return done, left
 
     def _take(self, order: Order, delivery: Delivery) -> bool:
@@ -92,30 +97,32 @@ class Orders:
         states = table.columns(rows)["state"]
         table.move_many(rows[states == State.DUE], State.WAITING)
 
-    async def _carry_out(self, order: Order, scope: Scope) -> None:
+    async def _carry_out(self, order: Order, scope: Scope, taken: list[Rows]) -> None:
+        """taken: rows that are SEIZED for it; others that are, are somebody else's."""
         settle = self._settle.get(order.action)
         while True:
             if settle is not None:
-                for rows in list(scope.rows(self._spool, state=State.SEIZED)):
+                for rows in taken:
                     await self._manager.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
-            if not self._is_left(order, scope):
+            if not self._spool.loading and not self._is_left(order, scope):
                 break
             await asyncio.sleep(_LOOK_AGAIN_S)
             for delivery in scope.in_hand(self._spool):
                 if _packed(delivery) <= order.newest:
                     self._take(order, delivery)
-            for rows in list(self._rows(order, scope)):
+            taken = list(self._rows(order, scope))
+            for rows in taken:
                 self._take_rows(order, rows)
         try:
             self._state.carried_out(order)
         except StorageError as exc:
             log.error("order %d: %s", order.number, exc)  # it is given again at the next start, and finds nothing
 
-    def _rows(self, order: Order, scope: Scope) -> Iterator[Rows]:
+    def _rows(self, order: Order, scope: Scope, states: Collection[State] = _TAKEN) -> Iterator[Rows]:
         """The rows it is about and has not taken yet."""
         table = self._spool.table
         via = self._spool.texts["via"].number(order.argument) if order.action == "move" else None
-        for state in _TAKEN:
+        for state in states:
             for rows in scope.rows(self._spool, state=state):
                 columns = table.columns(rows)
                 wanted = columns["id"] <= order.newest
@@ -130,10 +137,7 @@ class Orders:
             about = _packed(delivery) <= order.newest and delivery.state is not State.FINAL
             if about and (order.action != "move" or delivery.via != order.argument):
                 return True
-        if any(True for _ in self._rows(order, scope)):
-            return True
-        states = (State.SEIZED, State.LOADING) if order.action != "move" else (State.LOADING,)
-        return any(True for state in states for _ in scope.rows(self._spool, state=state))
+        return any(True for _ in self._rows(order, scope, (*_TAKEN, State.SEIZED, State.LOADING)))
 
     def _newest(self) -> int:
         """The packed id of the last message that is queued."""

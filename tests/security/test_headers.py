@@ -29,6 +29,7 @@ async def submitted(intake: Running, content: bytes) -> str:
         b"Return-Path: <secret@x.example>\r\n",
         b"Bcc: secret@x.example\r\nBcc: secret2@x.example\r\n",
         b"X-Postrider-Class: bulk\r\n (secret)\r\n",
+        b"X-Postrider-Batch: secret\r\n",
     ],
 )
 @pytest.mark.parametrize("place", [0, 1, 2])

@@ -3,16 +3,18 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from engine.base.clock import Clock
 from engine.base.settings import Retry, RetryClass, Settings
 from engine.delivery.bouncer import Bouncer
 from engine.message.envelope import Envelope
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Status
-from engine.storage.spool.entry import Delivery, Message
+from engine.storage.spool.entry import Delivery
 from engine.storage.spool.frame import Frame, FrameType, scan
-from engine.storage.spool.recovery import read_message
-from tests.support.queue import Stage, outcome, stage
+from engine.storage.spool.records import decode_envelope
+from tests.support.queue import Letter, Stage, outcome, stage
 
 HOUR = 3600.0
 LATER = Status.DEFERRED
@@ -40,25 +42,28 @@ def story_with_reports(path: Path, story: Any, settings: Settings = STEADY) -> N
         s.run(story(s))
 
 
-async def attempt(s: Stage, message: Message, *outcomes: Outcome) -> Delivery:
+async def attempt(s: Stage, message: Letter, *outcomes: Outcome) -> Delivery:
     """An agent takes the only delivery of this message and gets these outcomes; deferred for everyone by default."""
-    (delivery,) = message.deliveries
-    s.manager.release(delivery, now=True)
+    if rows := message.rows:
+        s.manager.release(np.array(rows, dtype=np.uint32), now=True)
+        await s.rest()
+    delivery = message.delivery
     agent = s.agent(delivery.destination)
     assert agent.take() is delivery
     await s.settle(delivery, *(outcomes or [outcome(i, LATER, "451 later") for i in delivery.indexes]))
     agent.leave()
+    await s.rest()
     return delivery
 
 
 def records(s: Stage) -> list[tuple[str, str]]:
     """What the journal holds, in order: ("message" or the fates of an outcome, id)."""
     out = []
-    for path in sorted((s.path / "journal").glob("*.log")):
+    for path in sorted((s.path / "spool" / "journal").glob("*.log")):
         for frame in scan(path.read_bytes(), int(path.name.split(".")[1], 16)):
             assert isinstance(frame, Frame)
             if frame.type == FrameType.MESSAGE:
-                out.append(("message", read_message(frame.header)[0].id))
+                out.append(("message", s.named(decode_envelope(frame.header[1]).id)))
             elif frame.type == FrameType.OUTCOME:
-                out.append((" ".join(Status(row[1]).name.lower() for row in frame.header[6]), frame.header[1]))
+                out.append((" ".join(Status(row[1]).name.lower() for row in frame.header[6]), s.named(frame.header[1])))
     return out

@@ -105,6 +105,15 @@ def test_class_decides_the_expiry() -> None:
     assert [m.envelope.message_class for m in desk.store.messages] == [0, 0, 1]
 
 
+def test_the_batch_is_stored_with_the_message_and_logged() -> None:
+    desk = Desk()
+    run(desk.admission.submit(submission(), b"X-Postrider-Batch: spring-sale\r\nSubject: x\r\n\r\n", ORIGIN))
+    run(desk.admission.submit(submission(), CONTENT, ORIGIN))
+    assert [m.envelope.batch for m in desk.store.messages] == ["spring-sale", ""]
+    assert all(b"Batch" not in m.content for m in desk.store.messages)
+    assert [", batch=spring-sale" in line for line in desk.log] == [True, False]
+
+
 def test_success_is_said_only_after_the_store_is_done() -> None:
     """S1."""
 

@@ -37,8 +37,8 @@ def test_a_delay_is_told_once_however_often_the_queue_asks(tmp_path: Path) -> No
     async def story(s: Stage) -> None:
         courier = courier_of(s)
         message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
-        (delivery,) = message.deliveries
-        assert courier.notice_at(delivery) == message.received_at + 4 * HOUR
+        delivery = message.delivery
+        assert s.settlement.notice_at(delivery) == message.received_at + 4 * HOUR
         s.clock.now += 4 * HOUR
         for _ in range(3):
             courier.tell_delay(delivery, "other", "its site is closed: 421 no")
@@ -47,10 +47,11 @@ def test_a_delay_is_told_once_however_often_the_queue_asks(tmp_path: Path) -> No
         assert [line for line in s.lines if "sender delayed notification" in line] == s.lines
         assert len(s.lines) == 1
         assert delivery.state is State.READY
-        _, content = await s.spool.load(next(m for name, m in s.spool.messages.items() if name != "m"))
+        (report,) = [delivery for delivery in s.spool.in_hand if delivery.message.id != message.id]
+        _, content = await s.spool.load(report)
         assert b"Action: delayed" in content and b"its site is closed: 421 no" in content
         assert b"Last-Attempt-Date" not in content, "there was none"
-        assert courier.notice_at(delivery) == math.inf
+        assert s.settlement.notice_at(delivery) == math.inf
 
     with stage(tmp_path) as s:
         s.run(story(s))
@@ -62,15 +63,16 @@ def test_a_message_that_cannot_be_read_is_not_read_for_a_notice_again(
     async def story(s: Stage) -> None:
         courier = courier_of(s)
         message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
-        (delivery,) = message.deliveries
+        delivery = message.delivery
         s.clock.now += 4 * HOUR
-        s.spool._cool(message)
-        message.segment.path.write_bytes(bytes(message.segment.path.stat().st_size))
+        s.spool._chill(delivery.message)
+        path = delivery.segment.path
+        path.write_bytes(bytes(path.stat().st_size))
         courier.tell_delay(delivery, "other", "held back")
         await finish(courier)
-        assert courier.notice_at(delivery) == math.inf
+        assert s.settlement.notice_at(delivery) == math.inf
         assert delivery.state is State.READY
 
     with caplog.at_level(logging.ERROR), stage(tmp_path) as s:
         s.run(story(s))
-    assert "m: no notice of its delay" in caplog.text
+    assert ": no notice of its delay" in caplog.text

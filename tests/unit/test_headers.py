@@ -51,9 +51,25 @@ def test_class_is_taken_and_its_field_removed() -> None:
         admit(b"X-Postrider-Class: urgent\r\n\r\n")
 
 
+@pytest.mark.parametrize("word", ["spring-sale", "a", "x" * 64, "2026/11:#7", "tenant:batch"])
+def test_batch_is_taken_and_its_field_removed(word: str) -> None:
+    for field in (b"X-Postrider-Batch: %b\r\n", b"x-postrider-batch:%b \t\r\n", b"X-Postrider-Batch:\r\n %b\r\n"):
+        admitted = admit(field % word.encode() + b"Date: x\r\nMessage-ID: y\r\n\r\n")
+        assert admitted.batch == word
+        assert admitted.content == RECEIVED + b"Date: x\r\nMessage-ID: y\r\n\r\n"
+    assert admit(b"Subject: x\r\n\r\nX-Postrider-Batch: body\r\n").batch == ""
+
+
+@pytest.mark.parametrize("value", [b"", b" ", b"two words", b"a\r\n b", b"x" * 65, b"caf\xc3\xa9", b"bell\x07"])
+def test_a_batch_that_is_no_name_is_refused(value: bytes) -> None:
+    with pytest.raises(HeaderError, match="printable ASCII") as refused:
+        admit(b"X-Postrider-Batch: %b\r\n\r\n" % value)
+    assert refused.value.reply.startswith("550 5.6.0 X-Postrider-Batch ")
+
+
 def test_8_bit_bytes_are_found_in_header_and_body() -> None:
-    assert admit(b"Subject: x\r\n\r\n\xff\r\n")[3:] == (False, False)
-    assert admit(b"Subject: \xc3\xa4\r\n\r\nx\r\n")[3:] == (True, False)
+    assert admit(b"Subject: x\r\n\r\n\xff\r\n")[3:5] == (False, False)
+    assert admit(b"Subject: \xc3\xa4\r\n\r\nx\r\n")[3:5] == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -18,15 +18,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from engine.base.settings import Settings
+from engine.base.errors import EngineError
+from engine.base.settings import Settings, SpoolSettings
+from engine.base.units import Size
 from engine.delivery import trouble
 from engine.message.envelope import MessageClass
 from engine.message.outcome import Status
 from engine.queue.ready import ReadyQueue
+from engine.queue.stock import Stock
 from engine.routing.plan import NoRoute
-from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.entry import State
 from tests.support.clock import FakeClock
-from tests.support.queue import Agent, NoReports, Stage, breathe, outcome
+from tests.support.queue import Agent, NoReports, Stage, outcome
 
 DESTINATIONS = ("one.test", "two.test", "shared-a.test", "shared-b.test")
 SITES = {"shared-a.test": "mx.shared", "shared-b.test": "mx.shared"}
@@ -35,6 +38,17 @@ FATES = (Status.DELIVERED, Status.DEFERRED, Status.FAILED, Status.UNKNOWN)
 
 destinations = st.sampled_from(DESTINATIONS)
 picks = st.integers(0, 1 << 16)
+ACTIONS = ("bounce", "purge", "retry", "move")
+ONE = "one message"
+RELAY = "127.0.0.1:2500"
+scopes = st.sampled_from([*DESTINATIONS, "tenant:acme", "class:bulk"])
+
+
+def stock_rows(stock: Stock) -> list[int]:
+    """What is in a stock, which stays there."""
+    rows = stock.take(len(stock))
+    stock.put_back(rows)
+    return rows
 
 
 def on_the_loop(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
@@ -44,8 +58,9 @@ def on_the_loop(step: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
     def run(self: "Story", **arguments: Any) -> None:
         async def whole() -> None:
             await step(self, **arguments)
-            await breathe()
+            await self.s.rest()
             await self._errands()
+            await self.s.rest()
 
         self.s.run(whole())
 
@@ -58,19 +73,25 @@ class Story(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.path = Path(tempfile.mkdtemp(prefix="postrider-story-"))
-        self.s = Stage(self.path, FakeClock(), Settings(), NoReports())
+        spool = SpoolSettings(
+            min_free=0.0, memory_guard=1.0, segment_bytes=Size(4096), journal_files=1, move_rate=Size(0)
+        )
+        self.s = Stage(self.path, FakeClock(), Settings(), NoReports(), spool)
         self.s.sites.update(SITES)
         self.s.connections.update(CONNECTIONS)
         self.s.max_connections = self.s.budget.max_connections = 4
 
     # What can happen.
 
-    @rule(to=st.lists(destinations, min_size=1, max_size=4), urgent=st.booleans(), days=st.sampled_from([0.01, 3.0]))
+    @rule(
+        to=st.lists(destinations, min_size=1, max_size=4), urgent=st.booleans(), days=st.sampled_from([0.01, 3.0]),
+        tenant=st.sampled_from(["", "acme"]),
+    )  # fmt: skip
     @on_the_loop
-    async def message(self, to: list[str], urgent: bool, days: float) -> None:
+    async def message(self, to: list[str], urgent: bool, days: float, tenant: str) -> None:
         kind = MessageClass.TRANSACTIONAL if urgent else MessageClass.BULK
         recipients = [f"r{n}@{destination}" for n, destination in enumerate(to)]
-        await self.s.put(*recipients, message_class=kind, expires_in=days * 86400)
+        await self.s.put(*recipients, message_class=kind, expires_in=days * 86400, tenant=tenant)
 
     @precondition(lambda self: self._agents(busy=False))
     @rule(pick=picks)
@@ -96,8 +117,8 @@ class Story(RuleBasedStateMachine):
         """As an agent does: only with nothing queued; where a site is closed, it leaves."""
         agents = self._agents(busy=False)
         agent = agents[pick % len(agents)]
-        if agent.take() is None:
-            if len(agent.queue):
+        if await self.s.next(agent) is None:
+            if len(agent.queue) or agent.queue.feeders:
                 agent.leave()
             else:
                 agent.wait()
@@ -133,50 +154,38 @@ class Story(RuleBasedStateMachine):
     async def reopen_site(self, destination: str) -> None:
         self.s.manager.reopen(self.s.routes.plan(destination))
 
-    @rule(destination=destinations)
+    @rule(scope=scopes)
     @on_the_loop
-    async def hold(self, destination: str) -> None:
-        s = self.s
-        s.state.hold(destination, 0.0)
-        s.manager.destination(destination).held = True
-        for delivery in list(s.manager.destinations[destination].deliveries):
-            s.manager.hold(delivery)
+    async def hold(self, scope: str) -> None:
+        await self.s.do("hold", scope)
 
-    @rule(destination=destinations)
-    @on_the_loop
-    async def resume(self, destination: str) -> None:
-        s = self.s
-        s.state.resume(destination)
-        s.manager.destination(destination).held = False
-        for delivery in list(s.manager.destinations[destination].deliveries):
-            if delivery.state is State.HELD:
-                s.manager.release(delivery)
-
-    @precondition(lambda self: self.s.spool.messages)
+    @precondition(lambda self: self.s.state.holds())
     @rule(pick=picks)
     @on_the_loop
-    async def purge(self, pick: int) -> None:
-        s = self.s
-        messages = list(s.spool.messages.values())
-        for delivery in messages[pick % len(messages)].deliveries:
-            if s.manager.seize(delivery):
-                s.courier.working.add(delivery)
-                await s.settle(delivery, *trouble.purged(delivery.indexes), attempted=False)
+    async def resume(self, pick: int) -> None:
+        holds = self.s.state.holds()
+        await self.s.do("resume", holds[pick % len(holds)])
 
-    @precondition(lambda self: self.s.spool.messages)
-    @rule(pick=picks)
+    @precondition(lambda self: self.s.manager.queued())
+    @rule(action=st.sampled_from(ACTIONS), scope=scopes | st.just(ONE), pick=picks)
     @on_the_loop
-    async def retry(self, pick: int) -> None:
-        messages = list(self.s.spool.messages.values())
-        for delivery in messages[pick % len(messages)].deliveries:
-            if delivery.state is State.WAITING:
-                self.s.manager.release(delivery, now=True)
+    async def order(self, action: str, scope: str, pick: int) -> None:
+        """About a destination, a tenant, a class; or one message."""
+        s = self.s
+        if scope == ONE:
+            queued = await s.deliveries()
+            scope = queued[pick % len(queued)].message.id
+        arguments = [RELAY if pick % 2 else ""] if action == "move" else []
+        try:
+            await s.do(action, scope, *arguments)
+        except EngineError as exc:
+            assert "no queued message and no destination" in str(exc)
 
     @rule(destination=destinations)
     @on_the_loop
     async def route_expires(self, destination: str) -> None:
         if destination not in self.s.routes.unknown:
-            self.s.routes.forget(destination)
+            self.s.routes.lose(destination)
 
     @precondition(lambda self: self.s.routes.unknown)
     @rule(how=st.sampled_from(["plan", "nowhere", "fault"]))
@@ -205,37 +214,60 @@ class Story(RuleBasedStateMachine):
     @on_the_loop
     async def crash(self) -> None:
         """What was durable is there again, and every attempt begins anew."""
-        queued = Counter((d.destination, d.message.id, d.indexes) for d in self._live())
+        queued = await self._live()
         await self.s.restart()
-        assert Counter((d.destination, d.message.id, d.indexes) for d in self._live()) == queued
+        assert await self._live() == queued
+
+    @rule()
+    @on_the_loop
+    async def old_files_are_emptied(self) -> None:
+        """What lives moves to the files of its destinations."""
+        queued = await self._live()
+        await self.s.spool.work()
+        assert await self._live() == queued
 
     # What must hold.
 
     @invariant()
     def q1_every_delivery_is_in_its_place_and_no_other(self) -> None:
-        manager = self.s.manager
-        due = Counter(delivery for due_at, _, delivery in manager._heap if delivery.due_at == due_at)
+        manager, spool = self.s.manager, self.s.spool
         taken = [agent.delivery for agent in self.s.courier.agents if agent.delivery]
         assert len(set(taken)) == len(taken)
-        for delivery in self._live():
-            assert delivery in manager.destinations[delivery.destination].deliveries
+        live: Counter[tuple[str, str]] = Counter()
+        for delivery in spool.in_hand:
+            live[delivery.destination, delivery.via] += 1
             assert (delivery in self.s.courier.working) == (delivery.state is State.ATTEMPT)
             match delivery.state:
-                case State.WAITING:
-                    assert due[delivery] and delivery.owner is manager
                 case State.RESOLVING:
-                    assert delivery in manager._parked[delivery.destination]
+                    assert delivery in manager._resolving[delivery.destination, delivery.via]
                 case State.READY:
                     assert isinstance(delivery.owner, ReadyQueue) and delivery.owner in manager.ready.values()
                     assert any(delivery in entries for entries in delivery.owner._classes)
-                case State.HELD:
-                    assert manager.destinations[delivery.destination].held
+                    assert not any(scope.holds(delivery) for scope in manager._holds)
                 case State.ATTEMPT:
                     pass
                 case other:
                     raise AssertionError(other)
-        known = {delivery for queue in manager.destinations.values() for delivery in queue.deliveries}
-        assert known == set(self._live())
+        stocked = Counter(row for d in manager.destinations.values() for stock in d.stock for row in stock_rows(stock))
+        table, texts, counts = spool.table, spool.texts, Counter[int]()
+        for rows in table.select():
+            for row in rows.tolist():
+                state = table.get(row, "state")
+                counts[state] += 1
+                live[
+                    texts["destination"].text(table.get(row, "destination")), texts["via"].text(table.get(row, "via"))
+                ] += 1
+                match state:
+                    case State.WAITING:
+                        assert manager._timer is not None and manager._timer_at <= table.get(row, "due_at")
+                    case State.DUE:
+                        assert stocked[row] == 1
+                    case State.HELD:
+                        assert manager._holds
+                    case other:
+                        raise AssertionError(State(other))
+        assert {state: count for state, count in enumerate(table.counts) if count} == counts
+        assert live == {key: destination.live for key, destination in manager.destinations.items() if destination.live}
 
     @invariant()
     def q2_the_books_balance(self) -> None:
@@ -257,6 +289,9 @@ class Story(RuleBasedStateMachine):
         s, now = self.s, self.s.clock.time()
         for queue in s.manager.ready.values():
             ready = [d for entries in queue._classes for d in entries if d.state is State.READY and d.owner is queue]
+            rows = [row for destination in queue.feeders for stock in destination.stock for row in stock_rows(stock)]
+            if any(s.manager._is_due(row) for row in rows) and now >= queue.throttle.closed_until:
+                assert ready, "what is on disk is read before all else is gone"
             if not ready or any(agent.queue is queue and not agent.waits for agent in s.courier.agents):
                 continue
             throttle, limits = queue.throttle, queue.plan.limits
@@ -271,7 +306,7 @@ class Story(RuleBasedStateMachine):
         """Everything is opened, and the agents work until nothing is left; then the house is torn down."""
         try:
             self.s.run(self._deliver_everything())
-            assert self.s.manager.queued() == 0 and self.s.spool.messages == {}
+            assert self.s.manager.queued() == 0 and self.s.run_for(self.s.queued()) == []
             self.q2_the_books_balance()
         finally:
             self.s.run(self.s.close())
@@ -282,12 +317,7 @@ class Story(RuleBasedStateMachine):
         s = self.s
         for destination in list(s.routes.unknown):
             s.routes.answer(destination)
-        for destination in DESTINATIONS:
-            s.state.resume(destination)
-            for delivery in list(s.manager.destination(destination).deliveries):
-                s.manager.destination(destination).held = False
-                if delivery.state is State.HELD:
-                    s.manager.release(delivery)
+        await s.do("resume", "*")
         for agent in self._agents(busy=True):
             assert agent.delivery is not None
             await s.settle(agent.delivery)
@@ -295,16 +325,16 @@ class Story(RuleBasedStateMachine):
             await s.jump(1800)
             await self._errands()
             for agent in list(s.courier.agents):  # those that wait have waited too long
-                while not agent.waits and (delivery := agent.take()) is not None:
+                while not agent.waits and (delivery := await s.next(agent)) is not None:
                     await s.settle(delivery)
                 agent.leave()
-            if not s.spool.messages:
+            if not s.manager.queued():
                 return
 
     # Helpers.
 
-    def _live(self) -> list[Delivery]:
-        return [d for m in self.s.spool.messages.values() for d in m.deliveries if d.state is not State.FINAL]
+    async def _live(self) -> Counter[tuple[str, str, tuple[int, ...]]]:
+        return Counter((d.destination, d.message.id, d.indexes) for d in await self.s.deliveries())
 
     def _agents(self, busy: bool) -> list[Agent]:
         return [agent for agent in self.s.courier.agents if (agent.delivery is not None) == busy]

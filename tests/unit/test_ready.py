@@ -1,12 +1,12 @@
-"""The ready queue: order, connections asked for and shared, and what becomes too old while a site is closed."""
+"""The ready queue: order, connections asked for and shared, what is read ahead, and what a closed site puts down."""
 
 import asyncio
-import random
 
 from engine.base.settings import Source
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.queue.budget import LocalBudget
-from engine.queue.ready import ReadyQueue
+from engine.queue.ready import READ_AHEAD, ReadyQueue
+from engine.queue.stock import Destination
 from engine.queue.throttle import Throttle
 from engine.routing.plan import Endpoint, Limits, Plan
 from engine.storage.spool.entry import Delivery, Message, State
@@ -19,13 +19,27 @@ class Courier:
     def __init__(self):
         self.working = set()
         self.attempts = []
-        self.given_up = []
 
     def attempt(self, queue, lease):
         self.attempts.append((queue, lease))
 
-    def give_up(self, delivery, provider, reason):
-        self.given_up.append(delivery)
+
+class Store:
+    """Where deliveries are when they are not in memory."""
+
+    def __init__(self):
+        self.wanted, self.down, self.stale = [], [], []
+
+    def want(self, queue):
+        self.wanted.append(queue)
+
+    def put_down(self, deliveries):
+        for delivery in deliveries:
+            delivery.state, delivery.owner = State.DUE, None
+            self.down.append(delivery)
+
+    def route_again(self, queue):
+        self.stale.append(queue)
 
 
 class Site:
@@ -35,16 +49,17 @@ class Site:
         self.clock, self.courier = FakeClock(), Courier()
         self.budget = LocalBudget(max_connections)
         self.connections = connections
+        self.plan_until = 9e9
         self.throttle = Throttle(connections, None)
-        self.siblings, self.stale = [], []
+        self.siblings, self.store = [], Store()
 
     def queue(self, key="site", tls="none"):
         limits = Limits(key=key, connections=self.connections, messages_per_connection=10, rate=None)
         plan = Plan(
             destination="x.test", site="site", provider="other", hosts=((Endpoint("mx", "192.0.2.1", 25),),), tls=tls,
-            source=Source(name="s"), limits=limits, credentials=None, stop=(), expires_at=9e9,
+            source=Source(name="s"), limits=limits, credentials=None, stop=(), expires_at=self.plan_until,
         )  # fmt: skip
-        queue = ReadyQueue(plan, self.throttle, self.siblings, self.budget, self.courier, self.clock, self.stale.append)
+        queue = ReadyQueue(plan, self.throttle, self.siblings, self.budget, self.courier, self.clock, self.store)
         self.siblings.append(queue)
         return queue
 
@@ -174,45 +189,123 @@ def test_the_queues_of_a_site_take_turns():
     assert served == queues * 2
 
 
-def test_a_closed_site_begins_nothing_and_gives_up_what_is_too_old():
-    """Whatever the order they came in: the one in the middle expires first."""
+def test_a_closed_site_begins_nothing_and_puts_everything_down_until_it_opens():
+    """Nothing of it stays in memory, however much there is, and the queue wakes when the site opens."""
 
     async def story():
         site = Site()
-        site.throttle.close(site.clock.now + 7200, "451 [TS04] later")
         queue = site.queue()
-        deliveries = [site.delivery(expires) for expires in (3000.0, 0.5, 2000.0)]
-        rest = [site.delivery(random.Random(number).uniform(3000, 4000)) for number in range(10)]
-        for delivery in deliveries + rest:
+        queue.push(site.delivery())
+        queue.arrived()
+        assert queue.take()
+        idle = queue.wait()
+        site.throttle.close(site.clock.now + 7200, "451 [TS04] later")
+        waiting = [site.delivery() for _ in range(10)]
+        for delivery in waiting:
             queue.push(delivery)
+        assert await idle, "who is connected looks for itself"
         assert queue.take() is None
-        assert not queue.hungry
-        loop = asyncio.get_running_loop()
+        queue.pump()
+        assert site.store.down == waiting
+        assert (len(queue), queue.hungry, queue.takes_more, len(site.courier.attempts)) == (0, False, False, 1)
         assert queue._timer is not None
-        assert queue._timer.when() - loop.time() <= 1.0, "it wakes for the first that expires, not when the site opens"
-        site.clock.advance(1.0)
-        queue._timer.cancel()
-        queue._wake()
-        assert site.courier.given_up == [deliveries[1]]
-        assert deliveries[1].state is State.ATTEMPT
-        assert 1990 <= queue._timer.when() - loop.time() <= 2000
+        assert queue._timer.when() - asyncio.get_running_loop().time() <= 7200
+        destination = Destination("x.test", "")
+        destination.stock[MessageClass.BULK].extend(range(10))
+        queue.feed(destination)
+        assert site.store.wanted == [], "what a closed site has is not read"
         site.clock.advance(7200)
         queue._timer.cancel()
         queue._wake()
-        assert (len(queue), len(site.courier.attempts)) == (12, 1), "an open site has one try for the others as well"
+        assert site.store.wanted == [queue]
+        assert not queue.unused
 
     asyncio.run(story())
 
 
-def test_after_reopening_the_old_ones_have_a_try():
+def test_after_reopening_what_was_put_down_is_read():
     async def story():
         site = Site()
         site.throttle.close(site.clock.now + 7200, "451 [TS04] later")
         queue = site.queue()
-        queue.push(site.delivery(100.0))
-        site.clock.advance(200.0)
+        destination = Destination("x.test", "")
+        destination.stock[MessageClass.BULK].add(7)
+        queue.feed(destination)
+        assert queue._timer is not None
         site.throttle.reopen()
         queue.reopen()
-        assert (len(site.courier.given_up), len(site.courier.attempts)) == (0, 1)
+        assert site.store.wanted == [queue]
 
     asyncio.run(story())
+
+
+def test_a_queue_whose_plan_is_too_old_when_its_site_opens_is_routed_again():
+    async def story():
+        site = Site()
+        site.plan_until = site.clock.now + 60
+        site.throttle.close(site.clock.now + 7200, "451 [TS04] later")
+        queue = site.queue()
+        destination = Destination("x.test", "")
+        destination.stock[MessageClass.BULK].add(7)
+        queue.feed(destination)
+        site.clock.advance(7200)
+        queue._timer.cancel()
+        queue._wake()
+        assert (site.store.stale, site.store.wanted) == ([queue], [])
+
+    asyncio.run(story())
+
+
+def test_what_is_next_is_in_memory_and_no_more():
+    site = Site(connections=1)
+    queue = site.queue()
+    for _ in range(READ_AHEAD):
+        assert queue.takes_more
+        queue.push(site.delivery())
+    assert not queue.takes_more
+    destination = Destination("x.test", "")
+    destination.stock[MessageClass.BULK].extend(range(10_000))
+    queue.feed(destination)
+    assert site.store.wanted == [], "there is enough"
+    queue.arrived()
+    while len(queue) >= READ_AHEAD // 2:
+        assert queue.take()
+    assert site.store.wanted[-1] is queue
+    rows = queue.take_stock()
+    assert rows == list(range(READ_AHEAD - len(queue)))
+    assert list(queue.feeders) == [destination]
+
+
+def test_what_is_on_disk_goes_before_what_comes_later():
+    """A delivery that is just accepted goes behind those that wait on disk, and so onto the disk as well."""
+    site = Site()
+    queue = site.queue()
+    destination = Destination("x.test", "")
+    destination.stock[MessageClass.BULK].add(1)
+    queue.feed(destination)
+    assert not queue.takes_more
+    assert queue.take_stock() == [1]
+    assert queue.takes_more and not queue.feeders
+
+
+def test_destinations_of_a_site_are_read_in_turn():
+    site = Site(connections=1)
+    queue = site.queue()
+    first, second = Destination("a.test", ""), Destination("b.test", "")
+    first.stock[MessageClass.BULK].extend(range(10))
+    second.stock[MessageClass.BULK].extend(range(10, 20))
+    queue.feed(first)
+    queue.feed(second)
+    assert queue.take_stock() == [0, 1], "few without a connection"
+    assert list(queue.feeders) == [second, first]
+    assert queue.take_stock() == [10, 11]
+
+
+def test_a_delivery_that_somebody_took_away_is_passed_over():
+    site = Site(connections=1)
+    queue = site.queue()
+    taken, stays = site.delivery(), site.delivery()
+    queue.push(taken)
+    queue.push(stays)
+    taken.state, taken.owner = State.HELD, None
+    assert site.work_off() == [stays]

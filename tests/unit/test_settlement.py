@@ -72,10 +72,10 @@ def test_a_time_the_receiver_named_is_kept_when_it_is_later(tmp_path: Path) -> N
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", "b@one.test")
         now = s.clock.time()
-        await attempt(s, message, outcome(0, LATER, retry_at=now + 2 * HOUR), outcome(1, LATER, retry_at=now + 5))
-        assert message.deliveries[0].due_at == now + 2 * HOUR
-        await attempt(s, message, outcome(0, LATER, retry_at=now + 1), outcome(1, LATER))
-        assert message.deliveries[0].due_at == now + 300, "an earlier one is not"
+        named = outcome(0, LATER, retry_at=now + 2 * HOUR), outcome(1, LATER, retry_at=now + 5)
+        assert (await attempt(s, message, *named)).due_at == now + 2 * HOUR
+        delivery = await attempt(s, message, outcome(0, LATER, retry_at=now + 1), outcome(1, LATER))
+        assert delivery.due_at == now + 300, "an earlier one is not"
 
     play(tmp_path, story, settings=STEADY)
 
@@ -83,7 +83,7 @@ def test_a_time_the_receiver_named_is_kept_when_it_is_later(tmp_path: Path) -> N
 def test_what_was_not_attempted_does_not_move_along_the_schedule(tmp_path: Path) -> None:
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test")
-        (delivery,) = message.deliveries
+        delivery = message.delivery
         s.manager.seize(delivery)
         s.courier.working.add(delivery)
         await s.settle(delivery, outcome(0, LATER), attempted=False)
@@ -129,7 +129,7 @@ def test_expiry_spares_what_is_final_in_the_same_attempt(tmp_path: Path) -> None
 def test_expired_by_the_queue_without_another_attempt(tmp_path: Path) -> None:
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", expires_in=HOUR)
-        (delivery,) = message.deliveries
+        delivery = message.delivery
         s.manager.seize(delivery)
         await s.settle(delivery, *trouble.expired((0,), "its site was closed all the time"), attempted=False)
         assert (delivery.state, delivery.attempts) == (State.FINAL, 0)
@@ -162,7 +162,7 @@ def test_d3_the_count_of_unknowns_survives_a_restart(tmp_path: Path) -> None:
         message = await s.put("a@one.test", name="m")
         await attempt(s, message, outcome(0, Status.UNKNOWN, "lost"))
         await s.restart()
-        await attempt(s, s.spool.messages["m"], outcome(0, Status.UNKNOWN, "lost"))
+        await attempt(s, message, outcome(0, Status.UNKNOWN, "lost"))
         assert s.tally() == {"recovered": 1, "failed": 1, "balanced": True}
 
     play(tmp_path, story, settings=STEADY)
@@ -172,8 +172,8 @@ def test_d3_a_deferral_between_two_unknowns_does_not_forget_the_first(tmp_path: 
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test")
         for status in (Status.UNKNOWN, LATER, Status.UNKNOWN):
-            await attempt(s, message, outcome(0, status, "so"))
-        assert message.deliveries[0].state is State.FINAL
+            delivery = await attempt(s, message, outcome(0, status, "so"))
+        assert delivery.state is State.FINAL
 
     play(tmp_path, story, settings=STEADY)
 
@@ -199,7 +199,7 @@ def test_outcomes_for_some_recipients_leave_the_others_queued(tmp_path: Path) ->
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", "b@one.test")
         delivery = await attempt(s, message, outcome(0))
-        assert (delivery.indexes, delivery.state) == ((1,), State.READY)
+        assert (delivery.indexes, message.state) == ((1,), State.READY)
         assert s.manager.queued() == 1
         assert s.tally()["balanced"]
 
@@ -213,17 +213,19 @@ def test_put_off_waits_without_a_record_and_without_an_attempt(
 
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", name="m")
-        (delivery,) = message.deliveries
+        delivery = message.delivery
         s.manager.seize(delivery)
         s.settlement.put_off(delivery, "cannot read it")
         assert (delivery.state, delivery.attempts) == (State.WAITING, 0)
         assert delivery.due_at == s.clock.time() + PUT_OFF_S
         assert delivery.last == "cannot read it"
         assert records(s) == [("message", "m")]
+        ids.append(message.id)
 
+    ids: list[str] = []
     with caplog.at_level(logging.ERROR):
         play(tmp_path, story, settings=STEADY)
-    assert "m: cannot read it; tried again in 5m" in caplog.text
+    assert f"{ids[0]}: cannot read it; tried again in 5m" in caplog.text
 
 
 def test_the_log_has_a_line_in_postfix_style_for_each_recipient(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from engine.base.units import Duration
 from engine.delivery.settlement import Timing
 from engine.message.envelope import Notify
 from engine.message.outcome import Status
-from engine.storage.spool.entry import Delivery, Message, State
-from tests.support.queue import Stage, outcome
+from engine.storage.spool.entry import Delivery, State
+from tests.support.queue import Letter, Stage, outcome
 from tests.support.settling import HOUR, LATER, attempt, records, story_with_reports
 
 
@@ -21,9 +21,9 @@ def test_a_report_is_in_the_journal_before_the_outcome_it_tells_of(tmp_path: Pat
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", name="m")
         await attempt(s, message, outcome(0, Status.FAILED, "550 no"))
-        (report,) = s.spool.messages
+        (report,) = await s.queued()
         assert records(s) == [("message", "m"), ("message", report), ("failed", "m")]
-        assert s.spool.messages[report].deliveries[0].destination == "home.test"
+        assert [delivery.destination for delivery in await s.deliveries()] == ["home.test"]
 
     story_with_reports(tmp_path, story)
 
@@ -32,7 +32,7 @@ def test_no_report_to_the_null_sender(tmp_path: Path) -> None:
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", sender="")
         await attempt(s, message, outcome(0, Status.FAILED, "550 no"))
-        assert s.notifier.made == [] and s.spool.messages == {}
+        assert s.notifier.made == [] and await s.queued() == []
 
     story_with_reports(tmp_path, story)
 
@@ -41,8 +41,8 @@ def test_success_is_reported_where_it_was_asked_for_and_the_receiver_does_not_do
     async def story(s: Stage) -> None:
         for relays_dsn in (False, True):
             message = await s.put("a@one.test", notify=int(Notify.SUCCESS))
-            (delivery,) = message.deliveries
-            envelope, content = await s.spool.load(message)
+            delivery = message.delivery
+            envelope, content = await s.spool.load(delivery)
             s.manager.seize(delivery)
             timing = Timing(s.clock.time())
             await s.settlement.settle(delivery, envelope, content, [outcome(0)], "other", timing, relays_dsn=relays_dsn)
@@ -66,41 +66,59 @@ def test_a_delay_is_told_once(tmp_path: Path) -> None:
         assert made == [0, 0, 1, 1, 1]
         assert s.notifier.made == [("delayed", ["a@one.test"])]
         await s.restart()
-        assert s.spool.messages["m"].deliveries[0].notices == 1
+        assert (await message.read()).notices == 1
 
     story_with_reports(tmp_path, story, settings)
 
 
-async def tell(s: Stage, message: Message, reason: str = "its site is closed: 421 no") -> Delivery:
+async def tell(s: Stage, message: Letter, reason: str = "its site is closed: 421 no") -> Delivery:
     """The queue found that a notice may be due."""
-    (delivery,) = message.deliveries
-    stored = s.settlement.tell_delay(delivery, *(await s.spool.load(message)), "other", reason)
+    delivery = await message.read()
+    stored = s.settlement.tell_delay(delivery, *(await s.spool.load(delivery)), "other", reason)
     if stored is not None:
         await stored
     return delivery
 
 
-@pytest.mark.parametrize("state", [State.READY, State.HELD])
+@pytest.mark.parametrize("state", [State.READY, State.HELD, State.DUE])
 def test_a_delay_without_an_attempt_is_told_once_and_changes_nothing_else(tmp_path: Path, state: State) -> None:
+    """What is in hand is told by whoever has it, what lies on disk by the sweep."""
+
+    async def look(s: Stage, message: Letter) -> None:
+        if state is State.READY:
+            await tell(s, message)
+        else:
+            s.courier.delay_notice = s.settlement.delay_notice
+            await s.manager.sweep()
+            await s.rest()
+
     async def story(s: Stage) -> None:
+        if state is State.DUE:
+            s.throttle("one.test").close(s.clock.time() + 9 * HOUR, "421 no")
         message = await s.put("a@one.test", "b@one.test", name="m", notify=int(Notify.DELAY))
-        (delivery,) = message.deliveries
         if state is State.HELD:
-            s.manager.hold(delivery)
-        before = (delivery.state, delivery.owner, delivery.due_at, delivery.attempts, delivery.indexes)
-        assert s.settlement.notice_at(delivery) == message.received_at + 4 * HOUR
-        await tell(s, message)
+            s.manager.hold(message.delivery)
+
+        async def as_it_is() -> tuple[object, ...]:
+            delivery = await message.read()
+            return delivery.state, delivery.due_at, delivery.attempts, delivery.indexes, len(message.rows)
+
+        before = await as_it_is()
+        assert before[0] is state
+        assert s.settlement.notice_at(await message.read()) == message.received_at + 4 * HOUR
+        await look(s, message)
         assert s.notifier.made == [], "not before its time"
         s.clock.now += 4 * HOUR
-        await tell(s, message)
-        await tell(s, message)
+        await look(s, message)
+        await look(s, message)
         assert s.notifier.made == [("delayed", ["a@one.test", "b@one.test"])]
-        assert (delivery.state, delivery.owner, delivery.due_at, delivery.attempts, delivery.indexes) == before
-        assert s.settlement.notice_at(delivery) == math.inf
+        assert await as_it_is() == before
+        assert s.settlement.notice_at(await message.read()) == math.inf
+        assert s.manager.orphans == 0
         tally = s.tally()
         assert (tally["queued"], tally["balanced"]) == (3, True)
         await s.restart()
-        assert s.settlement.notice_at(s.spool.messages["m"].deliveries[0]) == math.inf, "it is on disk"
+        assert s.settlement.notice_at(await message.read()) == math.inf, "it is on disk"
 
     story_with_reports(tmp_path, story)
 
@@ -112,7 +130,7 @@ def test_the_notice_of_a_delay_is_in_the_journal_before_the_word_that_it_was_mad
         message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
         s.clock.now += 4 * HOUR
         await tell(s, message)
-        report = next(name for name in s.spool.messages if name != "m")
+        report = next(name for name in await s.queued() if name != "m")
         assert records(s) == [("message", "m"), ("message", report), ("", "m")]
         assert [kind for kind, who in s.told() if who == "a@one.test"] == ["received"], "no event: nothing was tried"
 

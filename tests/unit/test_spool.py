@@ -1,8 +1,6 @@
 """The spool on a real disk: S1 to S5 as far as one process shows them, and faults of the file operations (a seam)."""
 
 import asyncio
-import errno
-import os
 from pathlib import Path
 
 import pytest
@@ -11,93 +9,68 @@ from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
 from engine.base.units import Size
-from engine.message.envelope import Envelope, Recipient
-from engine.message.outcome import Outcome, Scope, Status
+from engine.message.outcome import Status
 from engine.storage.events.journal import EventJournal
 from engine.storage.events.reader import read_events
 from engine.storage.spool import journal
 from engine.storage.spool.entry import State
 from engine.storage.spool.files import DiskFiles
 from engine.storage.spool.spool import Spool
-
-CONTENT = b"Subject: x\r\n\r\nbody\r\n"
-
-
-class FaultyFiles(DiskFiles):
-    """The real disk, with faults to order: the next `write` or `sync` fails, having done half of its work."""
-
-    def __init__(self):
-        self.fail: dict[str, int] = {}
-
-    def write(self, descriptor, pieces):
-        if self._due("write"):
-            os.write(descriptor, b"".join(pieces)[: sum(map(len, pieces)) // 2])
-            raise StorageError(os.strerror(errno.ENOSPC))
-        super().write(descriptor, pieces)
-
-    def sync(self, descriptor):
-        if self._due("sync"):
-            raise StorageError(os.strerror(errno.EIO))
-        super().sync(descriptor)
-
-    def _due(self, what):
-        self.fail[what] = self.fail.get(what, 0) - 1
-        return self.fail[what] >= 0
-
-
-def open_spool(path: Path, files=None, **settings) -> Spool:
-    events = EventJournal(path / "events", 1 << 20, 86400)
-    spool = Spool(
-        path / "journal", SpoolSettings(min_free=0.0, **settings), events, Metrics(), owner="n/0", files=files
-    )
-    spool.start()
-    return spool
-
-
-def envelope(name: str, recipients: int = 1) -> Envelope:
-    rcpts = tuple(Recipient(f"r{n}@example.org") for n in range(recipients))
-    return Envelope(name, "ada@example.net", rcpts, 1000.0, 9e9, len(CONTENT))
-
-
-def outcome(index: int, status: Status) -> Outcome:
-    return Outcome(index=index, status=status, scope=Scope.RECIPIENT, status_code="2.0.0", reply="250 ok")
-
-
-async def put(spool: Spool, name: str, recipients: int = 1, content: bytes = CONTENT) -> Envelope:
-    made = envelope(name, recipients)
-    await spool.accept(made, content, [("example.org", tuple(range(recipients)))])
-    return made
-
-
-def live(spool: Spool) -> dict[str, list[tuple[int, ...]]]:
-    return {name: [d.indexes for d in m.deliveries if d.state is not State.FINAL] for name, m in spool.messages.items()}
+from tests.support.spool import (
+    CONTENT,
+    FaultyFiles,
+    after_restart,
+    cool,
+    envelope,
+    find,
+    id_of,
+    live,
+    name_of,
+    open_spool,
+    outcome,
+    put,
+    rows_of,
+    settle,
+    take,
+    whole_spool,
+)  # fmt: skip
 
 
 def types(path: Path) -> list[tuple[str, str]]:
-    return [(event["message"], event["type"]) for event in read_events(path / "events")]
+    return [(name_of(event["message"]), event["type"]) for event in read_events(path / "events")]
+
+
+def queued(path: Path) -> list[str]:
+    """The messages that the next process finds."""
+    return list(asyncio.run(after_restart(path, live)))
+
+
+def journal_files(path: Path) -> list[Path]:
+    return sorted((path / "spool" / "journal").glob("*.log"))
 
 
 def test_s1_what_was_accepted_is_there_after_a_restart_and_what_is_final_is_gone(tmp_path):
     async def before():
         spool = open_spool(tmp_path)
-        made = await put(spool, "a", recipients=3)
-        await put(spool, "b")
-        delivery = spool.messages["a"].deliveries[0]
-        delivery.attempts, delivery.due_at, delivery.last = 1, 2000.0, "450 later"
-        await spool.settle(delivery, made, 1500.0, "other", [outcome(0, Status.DELIVERED), outcome(1, Status.DEFERRED)])
-        done = spool.messages["b"].deliveries[0]
-        await spool.settle(done, envelope("b"), 1500.0, "other", [outcome(0, Status.FAILED)])
-        assert live(spool) == {"a": [(1, 2)]}
+        delivery = await put(spool, "a", recipients=3)
+        done = await put(spool, "b")
+        delivery.attempts, delivery.due_at, delivery.last = 1, 2000.25, "450 later"
+        fates = [outcome(0, Status.DELIVERED), outcome(1, Status.DEFERRED)]
+        await spool.settle(delivery, envelope("a", 3), 1500.0, "other", fates)
+        await settle(spool, done, Status.FAILED)
+        assert await live(spool) == {"a": [(1, 2)]}
         # no close: a crash does not say goodbye
 
     async def after():
-        spool = open_spool(tmp_path)
-        assert live(spool) == {"a": [(1, 2)]}
-        delivery = spool.messages["a"].deliveries[0]
-        assert (delivery.attempts, delivery.due_at, delivery.last) == (1, 2000.0, "450 later")
-        assert delivery.state is State.WAITING
-        assert await spool.load(spool.messages["a"]) == (envelope("a", 3), CONTENT)
-        assert spool.last_id == "b"
+        spool = await whole_spool(tmp_path)
+        assert await live(spool) == {"a": [(1, 2)]}
+        (row,) = rows_of(spool)
+        assert spool.table.get(row, "state") == State.WAITING
+        assert spool.table.get(row, "due_at") == 2001, "whole seconds, never too early"
+        delivery = await take(spool, "a")
+        assert (delivery.attempts, delivery.due_at, delivery.last) == (1, 2000.25, "450 later")
+        assert await spool.load(delivery) == (envelope("a", 3), CONTENT)
+        assert spool.last_id == id_of("b")
         await spool.close()
 
     asyncio.run(before())
@@ -112,7 +85,7 @@ def test_s4_a_failed_batch_is_refused_and_its_file_never_written_again(tmp_path,
     async def story():
         spool = open_spool(tmp_path, files)
         await put(spool, "a")
-        first = spool.messages["a"].segment.path
+        first = find(spool, "a").segment.path
         files.fail[fault] = 1
         with pytest.raises(StorageError):
             await put(spool, "b")
@@ -120,21 +93,13 @@ def test_s4_a_failed_batch_is_refused_and_its_file_never_written_again(tmp_path,
         left = first.read_bytes()
         while spool.refusal() is not None:  # noqa: ASYNC110  # the spool tells nobody when it is well again
             await asyncio.sleep(0.005)
-        await put(spool, "c")
+        later = await put(spool, "c")
         assert first.read_bytes() == left
-        assert spool.messages["c"].segment.path != first
-        assert set(live(spool)) == {"a", "c"}
+        assert later.segment.path != first
+        assert set(await live(spool)) == {"a", "c"}
 
     asyncio.run(story())
-    spool = asyncio.run(_reopened(tmp_path))
-    assert set(spool) == {"a", "c"}, "the client of b was told no: nobody may deliver it"
-
-
-async def _reopened(path: Path) -> list[str]:
-    spool = open_spool(path)
-    names = list(spool.messages)
-    await spool.close()
-    return names
+    assert queued(tmp_path) == ["a", "c"], "the client of b was told no: nobody may deliver it"
 
 
 def test_s4_what_a_failed_batch_left_in_the_file_is_cut_off(tmp_path, monkeypatch):
@@ -150,7 +115,7 @@ def test_s4_what_a_failed_batch_left_in_the_file_is_cut_off(tmp_path, monkeypatc
         assert all(isinstance(e, StorageError) for e in await asyncio.gather(*refused, return_exceptions=True))
 
     asyncio.run(story())
-    assert asyncio.run(_reopened(tmp_path)) == ["a"]
+    assert queued(tmp_path) == ["a"]
 
 
 def test_a_disk_that_stays_full_gets_no_file_for_each_try(tmp_path, monkeypatch):
@@ -167,10 +132,10 @@ def test_a_disk_that_stays_full_gets_no_file_for_each_try(tmp_path, monkeypatch)
             await asyncio.sleep(0.001)
         assert files.fail["write"] <= 0
         await put(spool, "c")
-        assert len(list((tmp_path / "journal").glob("*.log"))) == 2
+        assert len(journal_files(tmp_path)) == 2
 
     asyncio.run(story())
-    assert asyncio.run(_reopened(tmp_path)) == ["a", "c"]
+    assert queued(tmp_path) == ["a", "c"]
 
 
 def test_s4_an_outcome_outlives_a_failed_write(tmp_path, monkeypatch):
@@ -179,13 +144,13 @@ def test_s4_an_outcome_outlives_a_failed_write(tmp_path, monkeypatch):
 
     async def story():
         spool = open_spool(tmp_path, files)
-        made = await put(spool, "a")
+        delivery = await put(spool, "a")
         files.fail["sync"] = 2
-        await spool.settle(spool.messages["a"].deliveries[0], made, 1.0, "other", [outcome(0, Status.DELIVERED)])
+        await settle(spool, delivery)
         await spool.close()
 
     asyncio.run(story())
-    assert asyncio.run(_reopened(tmp_path)) == []
+    assert queued(tmp_path) == []
     assert types(tmp_path) == [("a", "received"), ("a", "delivered")]
 
 
@@ -194,61 +159,85 @@ def test_s5_a_damaged_record_is_set_aside_and_the_rest_goes_on(tmp_path, caplog)
         spool = open_spool(tmp_path)
         for name in "abc":
             await put(spool, name)
-        return spool.messages["b"].segment.path, spool.messages["b"].offset
+        return find(spool, "b").segment.path, find(spool, "b").offset
 
     path, offset = asyncio.run(before())
     data = bytearray(path.read_bytes())
     data[offset + 60] ^= 1
     path.write_bytes(data)
-    assert asyncio.run(_reopened(tmp_path)) == ["a", "c"]
-    assert [p.name for p in (tmp_path / "journal" / "damaged").iterdir()] == [f"{path.stem}.{offset}"]
+    assert queued(tmp_path) == ["a", "c"]
+    assert [p.name for p in (tmp_path / "spool" / "journal" / "damaged").iterdir()] == [f"{path.stem}.{offset}"]
     assert "set aside" in caplog.text
 
 
 def test_s5_content_that_went_bad_on_disk_is_an_error_and_not_a_wrong_mail(tmp_path):
     async def story():
-        spool = open_spool(tmp_path, hot_bytes=Size(0))
-        await put(spool, "a")
-        message = spool.messages["a"]
-        data = bytearray(message.segment.path.read_bytes())
-        data[message.offset + message.length - 3] ^= 1
-        message.segment.path.write_bytes(data)
+        spool = await whole_spool(tmp_path, hot_bytes=Size(0))
+        delivery = await put(spool, "a")
+        path = delivery.segment.path
+        data = bytearray(path.read_bytes())
+        data[delivery.offset + delivery.length - 3] ^= 1
+        path.write_bytes(data)
         with pytest.raises(StorageError, match="damaged"):
-            await spool.load(message)
+            await spool.load(delivery)
+        cool(spool)
+        rows = rows_of(spool)
+        spool.table.move_many(rows, State.LOADING)
+        [(row, error)] = await spool.read(rows)
+        assert row == rows[0] and "damaged" in str(error)
+        assert spool.table.get(row, "state") == State.LOADING, "it stays, whatever is done with it"
+        [seen] = await spool.peek(rows)
+        assert (seen.message.id, seen.destination, seen.indexes) == (id_of("a"), "example.org", (0,))
+        assert "damaged" in seen.last, "people are told why it stays"
+        await spool.close()
 
     asyncio.run(story())
 
 
 def test_files_go_when_all_their_messages_are_final_oldest_first(tmp_path):
     async def story():
-        spool = open_spool(tmp_path, segment_bytes=Size(2000))
-        for n in range(20):
-            await put(spool, f"m{n:02}", content=b"x" * 500)
-        files = lambda: len(list((tmp_path / "journal").glob("*.log")))  # noqa: E731
-        many = files()
+        spool = await whole_spool(tmp_path, segment_bytes=Size(4096), journal_files=100)
+        deliveries = [await put(spool, f"m{n:02}", content=b"x" * 1000) for n in range(20)]
+        many = len(journal_files(tmp_path))
         assert many > 4
-        for n in range(1, 20):
-            name = f"m{n:02}"
-            delivery = spool.messages[name].deliveries[0]
-            await spool.settle(delivery, envelope(name), 1.0, "other", [outcome(0, Status.DELIVERED)])
-        assert files() >= many, "the first message still lives, and later files hold the outcomes of others"
-        await spool.compact()
+        for delivery in deliveries[1:]:
+            await settle(spool, delivery)
+        await spool.work()
+        assert len(journal_files(tmp_path)) >= many, "the first message still lives; later files hold others' outcomes"
+        await settle(spool, deliveries[0])
+        await asyncio.gather(*spool._chores)
+        assert len(journal_files(tmp_path)) == 1
+        assert await live(spool) == {}
         await spool.close()
-        assert files() <= 2
-        assert live(spool) == {"m00": [(0,)]}
 
     asyncio.run(story())
-    assert asyncio.run(_reopened(tmp_path)) == ["m00"]
-    assert types(tmp_path).count(("m00", "received")) == 1, "carrying forward is no second acceptance"
+    assert queued(tmp_path) == []
+
+
+def test_what_lives_in_the_oldest_file_is_moved_when_there_are_too_many(tmp_path):
+    async def story():
+        spool = await whole_spool(tmp_path, segment_bytes=Size(4096), journal_files=2)
+        deliveries = [await put(spool, f"m{n:02}", content=b"x" * 1000) for n in range(20)]
+        for delivery in deliveries[1:]:
+            await settle(spool, delivery)
+        await spool.work()
+        assert len(journal_files(tmp_path)) <= 2
+        assert await live(spool) == {"m00": [(0,)]}
+        assert deliveries[0].segment.path.parent.name == "=small"
+        await spool.close()
+
+    asyncio.run(story())
+    assert queued(tmp_path) == ["m00"]
+    assert types(tmp_path).count(("m00", "received")) == 1, "to be moved is no second acceptance"
 
 
 def test_e1_events_that_a_crash_cut_off_are_written_at_the_next_start(tmp_path):
     async def before():
         spool = open_spool(tmp_path)
-        made = await put(spool, "a", recipients=2)
-        delivery = spool.messages["a"].deliveries[0]
+        delivery = await put(spool, "a", recipients=2)
         delivery.attempts = 1
-        await spool.settle(delivery, made, 1.0, "other", [outcome(0, Status.DELIVERED), outcome(1, Status.DEFERRED)])
+        fates = [outcome(0, Status.DELIVERED), outcome(1, Status.DEFERRED)]
+        await spool.settle(delivery, envelope("a", 2), 1.0, "other", fates)
 
     asyncio.run(before())
     complete = list(read_events(tmp_path / "events"))
@@ -257,7 +246,7 @@ def test_e1_events_that_a_crash_cut_off_are_written_at_the_next_start(tmp_path):
     lines = file.read_bytes().splitlines(keepends=True)
     for kept in range(len(lines)):
         file.write_bytes(b"".join(lines[:kept]) + lines[kept][:-5])
-        asyncio.run(_reopened(tmp_path))
+        queued(tmp_path)
         assert list(read_events(tmp_path / "events")) == complete, kept
         for other in (tmp_path / "events").glob("*.log"):
             if other != file:
@@ -266,12 +255,15 @@ def test_e1_events_that_a_crash_cut_off_are_written_at_the_next_start(tmp_path):
 
 def test_the_content_of_young_messages_stays_in_memory_up_to_the_bound(tmp_path):
     async def story():
-        spool = open_spool(tmp_path, hot_bytes=Size(10_000))
+        spool = open_spool(tmp_path, hot_bytes=Size(9_000))
         for n in range(20):
             await put(spool, f"m{n:02}", content=b"x" * 2000)
-        hot = [name for name, message in spool.messages.items() if message.hot]
+        hot = sorted(name_of(d.message.id) for d in spool.in_hand if d.message.hot)
         assert hot == ["m16", "m17", "m18", "m19"]
-        assert (await spool.load(spool.messages["m00"]))[1] == b"x" * 2000
+        assert (await spool.load(find(spool, "m00")))[1] == b"x" * 2000
+        cool(spool)
+        assert (spool._hot, spool._hot_bytes) == ({}, 0), "what nobody has in hand is not kept"
+        assert (await spool.load(await take(spool, "m01")))[1] == b"x" * 2000
         await spool.close()
 
     asyncio.run(story())
@@ -287,14 +279,21 @@ def test_intake_is_refused_while_the_disk_is_nearly_full(tmp_path):
     async def story():
         files = Small()
         events = EventJournal(tmp_path / "events", 1 << 20, 86400)
-        spool = Spool(tmp_path / "journal", SpoolSettings(min_free=0.1), events, Metrics(), owner="n/0", files=files)
+        spool = Spool(
+            tmp_path / "spool",
+            SpoolSettings(min_free=0.1, memory_guard=1.0),
+            events,
+            Metrics(),
+            owner="n/0",
+            files=files,
+        )
         spool.start()
         assert spool.refusal() == "452 4.3.1 Insufficient system storage (5% of the disk is free)"
         files.left = (1.0, 0.01)
-        await spool.look_at_disk()
+        await spool.measure()
         assert spool.refusal() == "452 4.3.1 Insufficient system storage (1% of the inodes are free)"
         files.left = (0.2, 0.2)
-        await spool.look_at_disk()
+        await spool.measure()
         assert spool.refusal() is None
         await spool.close()
 
@@ -312,16 +311,14 @@ def test_s2_a_file_that_cannot_be_unlinked_keeps_the_later_ones_that_say_its_mes
             super().unlink(path)
 
     async def story():
-        spool = open_spool(tmp_path, Stubborn(), segment_bytes=Size(2000))
+        spool = await whole_spool(tmp_path, Stubborn(), segment_bytes=Size(4096))
         for n in range(12):
-            made = await put(spool, f"m{n:02}", content=b"x" * 500)
-            await spool.settle(
-                spool.messages[made.id].deliveries[0], made, 1.0, "other", [outcome(0, Status.DELIVERED)]
-            )
+            await settle(spool, await put(spool, f"m{n:02}", content=b"x" * 1000))
         await spool.sync_events()  # behind the unlink in the journal's thread; no goodbye: a crash
+        assert len(journal_files(tmp_path)) > 1
 
     asyncio.run(story())
-    assert asyncio.run(_reopened(tmp_path)) == []
+    assert queued(tmp_path) == []
 
 
 def test_the_journals_thread_lives_through_a_fault_of_the_events(tmp_path, monkeypatch):
@@ -349,8 +346,9 @@ def test_the_journals_thread_lives_through_a_fault_of_the_events(tmp_path, monke
 
 
 def test_a_file_that_is_none_of_ours_is_left_alone(tmp_path, caplog):
-    (tmp_path / "journal").mkdir()
-    (tmp_path / "journal" / "notes.log").write_text("hello")
-    assert asyncio.run(_reopened(tmp_path)) == []
-    assert "notes.log is no file of the journal" in caplog.text
-    assert (tmp_path / "journal" / "notes.log").read_text() == "hello"
+    journal = tmp_path / "spool" / "journal"
+    journal.mkdir(parents=True)
+    (journal / "notes.log").write_text("hello")
+    assert queued(tmp_path) == []
+    assert "notes.log is no file of the spool" in caplog.text
+    assert (journal / "notes.log").read_text() == "hello"

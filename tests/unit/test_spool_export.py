@@ -16,7 +16,7 @@ from engine.storage.spool.extract import Extract
 from engine.storage.spool.importer import Importer
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.view import SpoolView
-from tests.support.spool import (
+from tests.support.spool_tools import (
     ALL_FIVE,
     CONTENT,
     Bench,

@@ -13,7 +13,7 @@ from engine.storage.spool.index import encode_index
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.survey import NEEDED, Survey
 from engine.storage.spool.view import SpoolView
-from tests.support.spool import bench, both_generations, name_of, verified
+from tests.support.spool_tools import bench, both_generations, name_of, verified
 
 
 async def a_spool(path: Path) -> Path:

@@ -189,7 +189,7 @@ class Mover:
         directories, group = await self._directories(segment, columns)
         order = np.lexsort((columns["place"], group))
         groups, starts = np.unique(group[order], return_index=True)
-        for index, own in zip(groups.tolist(), np.split(order, starts[1:]), strict=True):
+        for index, own in zip(groups.tolist(), np.split(order, starts)[1:], strict=True):
             ends = np.cumsum(columns["length"][own], dtype="u8") // _CHUNK_BYTES
             for part in np.split(own, np.flatnonzero(np.diff(ends)) + 1):
                 for start in range(0, len(part), _CHUNK_ITEMS):

@@ -267,6 +267,7 @@ class Spool:
         """Nobody has it in hand any more: its row from now on. What was recorded of it must be durable."""
         assert not delivery.unsettled
         row = self.table.add(row_of(delivery, state, self.texts))
+        delivery.state, delivery.owner = state, None  # a queue that has it in its list knows it by these
         self._let_go(delivery)
         return row
 
@@ -297,14 +298,14 @@ class Spool:
         """What these rows say, for people; the rows stay. Of a record that cannot be read, what the table says."""
         answers = await self._read(self._wanted(rows))
         return [
-            self._made(row, answer if isinstance(answer, Read) else self._unread(row))
+            self._made(row, answer if isinstance(answer, Read) else self._unread(row, answer))
             for row, answer in zip(rows.tolist(), answers, strict=True)
             if self.table.holds(row)
         ]
 
     def take_unread(self, row: int) -> Delivery:
         """A delivery in place of a row whose record is damaged, to be settled by hand."""
-        delivery = self._taken(row, self._unread(row))
+        delivery = self._taken(row, self._unread(row, ""))
         self._chill(delivery.message)
         return delivery
 
@@ -507,7 +508,7 @@ class Spool:
         delivery.state = State(table.get(row, "state"))
         return delivery
 
-    def _unread(self, row: int) -> Read:
+    def _unread(self, row: int, why: StorageError | str) -> Read:
         """What the table alone says of a row whose record is damaged: how many recipients, but not who."""
         table = self.table
         count, due_at = table.get(row, "recipients"), table.get(row, "due_at")
@@ -518,5 +519,13 @@ class Spool:
             batch=self.texts["batch"].text(table.get(row, "batch")),
         )  # fmt: skip
         destination = self.texts["destination"].text(table.get(row, "destination"))
-        snapshot = [destination, range(count), due_at, table.get(row, "attempts"), (), table.get(row, "notices"), ""]
+        snapshot = [
+            destination,
+            range(count),
+            due_at,
+            table.get(row, "attempts"),
+            (),
+            table.get(row, "notices"),
+            str(why),
+        ]
         return Read(envelope, b"", snapshot)

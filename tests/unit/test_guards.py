@@ -1,0 +1,83 @@
+"""Below which free space, inodes and memory nothing more is accepted; and taken again by itself."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.base.errors import StorageError
+from engine.base.settings import SpoolSettings
+from engine.base.units import Size
+from engine.storage.spool import guards as guards_module
+from engine.storage.spool.files import DiskFiles
+from engine.storage.spool.guards import Guards, memory_limit
+
+
+class Disk(DiskFiles):
+    left = (1.0, 1.0)
+
+    def free(self, path: Path) -> tuple[float, float]:
+        return self.left
+
+
+@pytest.fixture
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Files like those of /proc and /sys, to be written by a test: 100 pages in use."""
+    (tmp_path / "statm").write_text("5000 100 30 1 0 200 0\n")
+    monkeypatch.setattr(guards_module, "_STATUS", tmp_path / "statm")
+    monkeypatch.setattr(guards_module, "_CGROUP_LIMITS", (tmp_path / "memory.max", tmp_path / "limit_in_bytes"))
+    return tmp_path
+
+
+def test_what_is_short_is_said_and_forgotten_when_there_is_room(tmp_path: Path, machine: Path) -> None:
+    disk, limits = Disk(), SpoolSettings(min_free=0.1, memory_guard=1.0)
+    guards = Guards(tmp_path, disk)
+    for left, trouble in [
+        ((0.5, 0.5), None),
+        ((0.05, 0.5), "5% of the disk is free"),
+        ((0.5, 0.01), "1% of the inodes are free"),
+        ((0.1, 0.1), None),
+    ]:
+        disk.left = left
+        guards.measure(limits)
+        expected = trouble and f"452 4.3.1 Insufficient system storage ({trouble})"
+        assert guards.refusal == expected
+    disk.left = (0.0, 0.0)
+    guards.measure(SpoolSettings(min_free=0.0, memory_guard=1.0))
+    assert guards.refusal is None, "0 turns it off"
+
+
+def test_memory_is_counted_against_the_setting(tmp_path: Path, machine: Path) -> None:
+    guards = Guards(tmp_path, Disk())
+    used = 100 * 4096
+    guards.measure(SpoolSettings(max_memory=Size(used * 2), memory_guard=0.5))
+    assert guards.refusal is None
+    guards.measure(SpoolSettings(max_memory=Size(used * 2 - 4), memory_guard=0.5))
+    assert guards.refusal is not None and "of memory are in use" in guards.refusal
+    (machine / "statm").write_text("5000 90 30 1 0 200 0\n")
+    guards.measure(SpoolSettings(max_memory=Size(used * 2 - 4), memory_guard=0.5))
+    assert guards.refusal is None
+
+
+@pytest.mark.parametrize(
+    ("files", "limit"),
+    [
+        ({"memory.max": "1048576\n"}, 1 << 20),
+        ({"memory.max": "max\n", "limit_in_bytes": "2097152\n"}, 2 << 20),
+        ({"memory.max": "4194304\n", "limit_in_bytes": "2097152\n"}, 2 << 20),
+    ],
+)
+def test_without_a_setting_the_control_group_or_the_machine_says_how_much(
+    machine: Path, files: dict[str, str], limit: int
+) -> None:
+    whole = memory_limit()
+    for name, text in files.items():
+        (machine / name).write_text(text)
+    assert memory_limit() == min(limit, whole)
+    (machine / "memory.max").write_text("max\n")
+    (machine / "limit_in_bytes").write_text("9223372036854771712\n")
+    assert memory_limit() == whole, "no limit of a group: all of the machine"
+
+
+def test_a_disk_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="cannot look at the disk"):
+        Guards(tmp_path / "gone", DiskFiles()).measure(SpoolSettings())
