@@ -12,6 +12,7 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Protocol
 
 from engine.base.clock import Clock
@@ -78,7 +79,6 @@ class ReadyQueue:
     ) -> None:
         """siblings: all queues of the site, this one included once it is added; they share the throttle."""
         self._store = store
-        self._loop = asyncio.get_running_loop()
         self.feeders: dict[Destination, None] = {}
         self.reading = False
         self.siblings = siblings
@@ -97,6 +97,10 @@ class ReadyQueue:
         self._permit_at = 0.0  #: of a permit that was given for later than it was worth an agent's waiting
         self._closed = False
         self.agents = 0
+
+    @cached_property
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        return asyncio.get_running_loop()
 
     def __len__(self) -> int:
         """Entries, those included that an operator has taken away since."""
