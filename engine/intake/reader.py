@@ -59,6 +59,9 @@ class Owner(Protocol):
     async def take_message(self) -> None:
         """Read the message after a DATA that was served where it arrived, and answer it."""
 
+    def flush(self) -> None:
+        """Send what was said, at once."""
+
     def before_wait(self) -> None:
         """More input is needed: send what was said."""
 
@@ -208,6 +211,7 @@ class Reader(asyncio.StreamReader):
             finally:
                 self._ready = None
         if self._eof and not self._arrived():
+            self._owner.flush()  # the task ends before the turn of what was said last
             raise asyncio.CancelledError
 
     # What the dialogue asks for.

@@ -214,13 +214,20 @@ def test_message_is_accepted_though_the_client_leaves_before_its_reply() -> None
     run(scenario)
 
 
-def test_client_that_shuts_down_its_sending_side_still_gets_its_reply() -> None:
+@pytest.mark.parametrize("goodbye", [b"QUIT\r\n", b""])
+def test_client_that_shuts_down_its_sending_side_still_gets_its_reply(goodbye: bytes) -> None:
+    """Also one that comes when the end of the input is known already."""
+
     async def scenario() -> None:
         async with running() as intake, intake.session() as client:
+            store = intake.store
+            store.hold, store.waiting = asyncio.Event(), asyncio.Event()
             await client.send(DATA)
             assert await client.replies(3) == [250, 250, 354]
-            await client.send(MESSAGE + b".\r\nQUIT\r\n")
-            client.writer.write_eof()
+            await client.send(MESSAGE + b".\r\n" + goodbye)
+            await store.waiting.wait()
+            next(iter(intake.listener._connections)).eof_received()
+            store.hold.set()
             assert b"queued as" in await client.rest()
             assert len(intake.store.messages) == 1
 
