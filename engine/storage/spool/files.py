@@ -35,6 +35,15 @@ class Files(Protocol):
     def read(self, path: Path, offset: int, length: int) -> bytes:
         """Exactly `length` bytes."""
 
+    def size(self, path: Path) -> int:
+        """Bytes of a file."""
+
+    def names(self, directory: Path) -> list[str]:
+        """What lies in a directory."""
+
+    def make_directory(self, path: Path) -> None:
+        """Make a directory, and those above it, unless it is there: its owner's alone, its entry durable."""
+
     def free(self, path: Path) -> tuple[float, float]:
         """Fractions of free bytes and inodes, as an unprivileged process sees them."""
 
@@ -94,6 +103,25 @@ class DiskFiles:
         if len(data) != length:
             raise StorageError(f"{path} is shorter than its index says")
         return data
+
+    def size(self, path: Path) -> int:
+        try:
+            return path.lstat().st_size
+        except OSError as exc:
+            raise StorageError(f"cannot look at {path}: {exc.strerror}") from exc
+
+    def names(self, directory: Path) -> list[str]:
+        try:
+            return os.listdir(directory)
+        except OSError as exc:
+            raise StorageError(f"cannot list {directory}: {exc.strerror}") from exc
+
+    def make_directory(self, path: Path) -> None:
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            sync_directory(path.parent)
+        except OSError as exc:
+            raise StorageError(f"cannot make {path}: {exc.strerror}") from exc
 
     def free(self, path: Path) -> tuple[float, float]:
         try:
