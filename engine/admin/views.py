@@ -7,6 +7,7 @@ from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 from engine.base.units import format_duration, format_rate
 from engine.message.address import destination_of
+from engine.message.content import head_of
 from engine.message.envelope import MessageClass
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import Plan
@@ -74,7 +75,8 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
     """One message: envelope, deliveries, header of the content."""
     message = _message(parts, message_id)
     envelope, content = await parts.spool.load(message)
-    header = content[: content.find(b"\r\n\r\n") + 2 or None][:65536]
+    head = head_of(content)
+    header = head[: head.find(b"\r\n\r\n") + 2 or None][:65536]
     yield {
         "id": message.id,
         "sender": envelope.sender,

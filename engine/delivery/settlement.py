@@ -21,6 +21,7 @@ from engine.base.settings import Settings
 from engine.base.units import format_duration
 from engine.delivery import trouble
 from engine.message.address import destination_of
+from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.outcome import Outcome, Status
 from engine.protocol.dsn import Action
@@ -51,7 +52,7 @@ class Notifier(Protocol):
     def wants(self, envelope: Envelope, outcome: Outcome, action: Action) -> bool: ...
 
     def compose(
-        self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action
+        self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
     ) -> tuple[Envelope, bytes] | None: ...
 
 
@@ -104,7 +105,7 @@ class Settlement:
         self,
         delivery: Delivery,
         envelope: Envelope,
-        content: bytes,
+        content: Content,
         outcomes: Sequence[Outcome],
         provider: str,
         timing: Timing,
@@ -171,7 +172,7 @@ class Settlement:
         self,
         delivery: Delivery,
         envelope: Envelope,
-        content: bytes,
+        content: Content,
         outcomes: Sequence[Outcome],
         now: float,
         relays_dsn: bool,
@@ -192,7 +193,7 @@ class Settlement:
                 delivery.notices = 1
                 self._report(envelope, content, waiting, "delayed")
 
-    def _report(self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action) -> None:
+    def _report(self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action) -> None:
         report = self._notifier.compose(envelope, content, outcomes, action)
         if report is None:
             return
