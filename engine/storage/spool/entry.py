@@ -3,6 +3,7 @@
 import enum
 from typing import Any
 
+from engine.message.content import Content, LargeFile
 from engine.message.envelope import Envelope
 from engine.storage.spool.journal import Segment
 
@@ -20,10 +21,11 @@ class State(enum.IntEnum):
 
 
 class Message:
-    """One stored message. hot: envelope and content while they are still in memory."""
+    """One stored message. hot: envelope and content while they are still in memory. large: its file, if it has one."""
 
     __slots__ = (
-        "deliveries", "expires_at", "hot", "id", "length", "live", "message_class", "offset", "received_at", "segment",
+        "deliveries", "expires_at", "hot", "id", "large", "length", "live", "message_class", "offset", "received_at",
+        "segment",
     )  # fmt: skip
 
     def __init__(self, envelope: Envelope) -> None:
@@ -36,7 +38,8 @@ class Message:
         self.segment: Segment
         self.offset = 0
         self.length = 0  #: bytes of its frame
-        self.hot: tuple[Envelope, bytes] | None = None
+        self.hot: tuple[Envelope, Content] | None = None
+        self.large: LargeFile | None = None
 
 
 class Delivery:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from engine.base.errors import StorageError
+from engine.message.content import LargeFile
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 from engine.storage.events.event import outcome_lines, received_lines
@@ -109,12 +110,18 @@ def _apply(
 
 def read_message(header: list[Any]) -> tuple[Message, Envelope, bool]:
     """The message of a MESSAGE frame's header, its envelope, and whether it was carried forward."""
-    _, packed, snapshots, carried = header
+    _, packed, snapshots, carried = header[:4]
     envelope = decode_envelope(packed)
     message = Message(envelope)
+    message.large = large_file_of(header)
     message.deliveries = tuple(Delivery.restore(message, n, snapshot) for n, snapshot in enumerate(snapshots))
     message.live = sum(delivery.state is not State.FINAL for delivery in message.deliveries)
     return message, envelope, bool(carried)
+
+
+def large_file_of(header: list[Any]) -> LargeFile | None:
+    """The file that a MESSAGE frame names; its fifth field, which only large contents have."""
+    return LargeFile(*header[4]) if len(header) > 4 else None
 
 
 def outcome_row(outcome: Outcome) -> tuple[int, int, int, str, str, str, str]:

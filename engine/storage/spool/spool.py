@@ -21,6 +21,7 @@ import msgspec
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
+from engine.message.content import Content, LargeFile, head_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
 from engine.storage.events.event import outcome_lines, received_lines
@@ -29,7 +30,8 @@ from engine.storage.spool.entry import Delivery, Message, State
 from engine.storage.spool.files import DiskFiles, Files
 from engine.storage.spool.frame import FrameType, decode
 from engine.storage.spool.journal import Journal, Record, Segment
-from engine.storage.spool.recovery import VERSION, decode_envelope, outcome_row, recover
+from engine.storage.spool.large import LargeFiles, LargeWriter
+from engine.storage.spool.recovery import VERSION, decode_envelope, large_file_of, outcome_row, recover
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ class Spool:
         self._journal = Journal(
             directory, self._files, events, metrics, segment_bytes=settings.segment_bytes, owner=owner
         )
+        self._large = LargeFiles(directory.parent / "large", self._files)
         self._hot: dict[Message, None] = {}  #: oldest first
         self._hot_bytes = 0
         self._disk_full: str | None = None
@@ -76,6 +79,8 @@ class Spool:
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
         self.messages, self.last_id = found.messages, found.last_id
+        for problem in self._large.open(m.large for m in self.messages.values() if m.large is not None):
+            log.error("spool: %s", problem)
         last_frame = max(found.last_frame, self._events.last_seq)
         self._journal.start(asyncio.get_running_loop(), found.segments, last_frame, found.void)
         self._look_at_disk()
@@ -85,6 +90,7 @@ class Spool:
         while self._retiring is not None:
             await asyncio.wait([self._retiring])
         await self._journal.close()
+        await self._large.close()
 
     def refusal(self) -> str | None:
         """Why nothing can be accepted now, as an SMTP reply; None if it can."""
@@ -99,32 +105,41 @@ class Spool:
         """What is wrong with the disk, for operators."""
         return self._journal.failure or self._disk_full
 
+    def large(self) -> LargeWriter:
+        """For a content that is to be stored in a file of its own, from its client's first slice on."""
+        return self._large.writer()
+
     def accept(
         self,
         envelope: Envelope,
-        content: bytes,
+        content: Content,
         splits: Sequence[tuple[str, tuple[int, ...]]],
         keep: bool = False,
     ) -> asyncio.Future[None]:
         """Store a message: `splits` names each destination with its recipients. Done when durable (S1).
 
         Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it. With
-        `keep` (our own notifications) it waits for a good file instead.
+        `keep` (our own notifications) it waits for a good file instead. A large content's file is the spool's from
+        here on, whatever comes of it.
         """
         message = Message(envelope)
         message.deliveries = tuple(Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits))
         message.live = len(splits)
         message.hot = (envelope, content)
+        if not isinstance(content, bytes):
+            message.large = content.file
         number = self._journal.next_number()
         record = self._journal.append(
             number,
             FrameType.MESSAGE,
             self._header(envelope, message, carried=False),
-            content,
+            head_of(content),
             received_lines(number, envelope, splits),
             keep,
         )
         record.durable = partial(self._stored, message)
+        if message.large is not None:
+            record.future.add_done_callback(partial(self._refused, message.large))
         return record.future
 
     def settle(
@@ -153,8 +168,11 @@ class Spool:
                 self._cool(message)
         return record.future
 
-    async def load(self, message: Message) -> tuple[Envelope, bytes]:
-        """Envelope and content. Raises StorageError when the disk does not give them back unharmed."""
+    async def load(self, message: Message) -> tuple[Envelope, Content]:
+        """Envelope and content. Raises StorageError when the disk does not give them back unharmed.
+
+        The file of a large content is looked at when its slices are read.
+        """
         loop = asyncio.get_running_loop()
         while message.hot is None:
             segment, offset = message.segment, message.offset
@@ -202,7 +220,8 @@ class Spool:
 
     @staticmethod
     def _header(envelope: Envelope, message: Message, carried: bool) -> list[Any]:
-        return [VERSION, _encode_envelope(envelope), [d.snapshot() for d in message.deliveries], carried]
+        header = [VERSION, _encode_envelope(envelope), [d.snapshot() for d in message.deliveries], carried]
+        return header if message.large is None else [*header, message.large]
 
     def _stored(self, message: Message, record: Record) -> None:
         self._place(message, record)
@@ -234,8 +253,15 @@ class Spool:
         """The last outcome of a message is durable."""
         self._leave(message)
         del self.messages[message.id]
+        if message.large is not None:
+            self._large.remove(message.large)
         if message.segment.live == 0:
             self._retire()
+
+    def _refused(self, file: LargeFile, future: asyncio.Future[None]) -> None:
+        """The frame that names a file did not become durable: nobody will ask for the file."""
+        if not future.cancelled() and future.exception() is not None:
+            self._large.remove(file)
 
     def _retire(self) -> None:
         """Unlink the oldest file if nothing in it lives, then the next; never one before an older one is gone.
@@ -262,7 +288,10 @@ class Spool:
         if not message.live:
             return
         record = self._journal.append(
-            self._journal.next_number(), FrameType.MESSAGE, self._header(envelope, message, carried=True), content
+            self._journal.next_number(),
+            FrameType.MESSAGE,
+            self._header(envelope, message, carried=True),
+            head_of(content),
         )
         record.durable = partial(self._carried, message)
         await record.future
@@ -273,12 +302,13 @@ class Spool:
         self._place(message, record)
         self._retire()
 
-    def _read(self, segment: Segment, offset: int, length: int) -> tuple[Envelope, bytes]:
+    def _read(self, segment: Segment, offset: int, length: int) -> tuple[Envelope, Content]:
         data = self._files.read(segment.path, offset, length)
         frame = decode(memoryview(data), 0, segment.salt)
         if frame is None:
             raise StorageError(f"{segment.path}: the record at {offset} is damaged")
-        return decode_envelope(frame.header[1]), bytes(frame.body)
+        envelope, body, file = decode_envelope(frame.header[1]), bytes(frame.body), large_file_of(frame.header)
+        return envelope, body if file is None else self._large.content(body, file)
 
     def _look_at_disk(self) -> None:
         space, inodes = self._files.free(self._directory)
