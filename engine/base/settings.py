@@ -58,6 +58,7 @@ class Intake(_Table, frozen=True):
 class SpoolSettings(_Table, frozen=True):
     segment_bytes: Size = Size(64 << 20)  #: a journal segment is closed at this size
     hot_bytes: Size = Size(32 << 20)  #: contents kept in memory between acceptance and first attempt
+    large_bytes: Size = Size(1 << 20)  #: larger contents go to a file of their own while they arrive
     min_free: float = 0.10  #: fraction of free space and inodes below which intake answers 452
 
 
