@@ -61,6 +61,7 @@ demo: setup
 bench: packages
 	$(VENV)/bin/python -m bench.intake
 	$(VENV)/bin/python -m bench.dkim
+	$(VENV)/bin/python -m bench.large
 	$(VENV)/bin/python -m bench.relay
 
 # The installed program is a copy: nothing in it points to this folder or to DESTDIR.
