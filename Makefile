@@ -62,6 +62,7 @@ demo: setup
 bench: packages
 	$(VENV)/bin/python -m bench.intake
 	$(VENV)/bin/python -m bench.dkim
+	$(VENV)/bin/python -m bench.large
 	$(VENV)/bin/python -m bench.relay
 
 # What the spool holds and how fast, beside its bars; the second alone, with ten million deliveries, needs 5 GiB of disk.

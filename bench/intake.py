@@ -34,7 +34,9 @@ from engine.base.log import LineLog, LogHandler
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.intake.admission import Admission, Splits
+from engine.intake.large import LargeWriter
 from engine.intake.listener import SmtpListener
+from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.ids import IdSource
 
@@ -65,9 +67,12 @@ class _Store:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._done.set_result(None)
 
-    def accept(self, envelope: Envelope, content: bytes, splits: Splits) -> asyncio.Future[None]:
+    def accept(self, envelope: Envelope, content: Content, splits: Splits) -> asyncio.Future[None]:
         self.count += 1
         return self._done
+
+    def large(self) -> LargeWriter:
+        raise ValueError("messages of this size go to files of their own; bench.large measures those")
 
     def refusal(self) -> str | None:
         return None

@@ -11,6 +11,7 @@ from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 from engine.base.units import format_duration, format_rate
 from engine.message.address import destination_of
+from engine.message.content import head_of
 from engine.message.envelope import MessageClass
 from engine.message.ids import id_time
 from engine.queue.ready import ReadyQueue
@@ -86,7 +87,8 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
     # What is stored by itself knows its own recipients only.
     found = [await parts.spool.load(delivery) for delivery in deliveries]
     envelope, content = found[0]
-    header = content[: content.find(b"\r\n\r\n") + 2 or None][:65536]
+    head = head_of(content)
+    header = head[: head.find(b"\r\n\r\n") + 2 or None][:65536]
     yield {
         "id": envelope.id,
         "sender": envelope.sender,

@@ -21,6 +21,7 @@ from engine.delivery.settlement import Settlement, Timing
 from engine.delivery.signer import Signer
 from engine.delivery.smtp_session import SmtpSession
 from engine.delivery.trouble import SessionFailed, StaleConnection
+from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 from engine.net.stream import Connect, TlsContexts
@@ -154,13 +155,11 @@ class Agent:
         timing = Timing(kit.clock.time())
         try:
             message = delivery.message
-            try:
-                envelope, content = message.hot or await kit.spool.load(delivery)
-            except StorageError as exc:
-                kit.settlement.put_off(delivery, str(exc))
-                return
+            envelope, content = message.hot or await kit.spool.load(delivery)
             try:
                 prefix = await kit.signer.sign(envelope, content)
+            except StorageError:
+                raise
             except EngineError as exc:
                 self._settle(delivery, envelope, content, trouble.unready(delivery.indexes, str(exc)), timing)
                 return
@@ -179,6 +178,9 @@ class Agent:
                 if left and not await self._may_go_on(outcomes):
                     kit.settlement.leave(delivery)
                     return
+        except StorageError as exc:
+            # The message, or what is left of a large one, cannot be read.
+            kit.settlement.put_off(delivery, str(exc))
         finally:
             kit.working.discard(delivery)
 
@@ -192,7 +194,7 @@ class Agent:
         self,
         delivery: Delivery,
         envelope: Envelope,
-        content: bytes,
+        content: Content,
         outcomes: Sequence[Outcome],
         timing: Timing,
         *,
@@ -218,11 +220,13 @@ class Agent:
         self._feed_back(outcomes)
 
     async def _attempt(
-        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes, timing: Timing
+        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: Content, timing: Timing
     ) -> Sequence[Outcome]:
-        """Outcomes for these recipients, whatever happens (Q3)."""
+        """Outcomes for these recipients, whatever happens (Q3). Raises StorageError: the content cannot be read."""
         try:
             return await self._send(envelope, indexes, prefix, content, timing)
+        except StorageError:
+            raise
         except Exception:
             self._kit.metrics.internal_errors.labels("attempt").inc()
             log.exception("%s: attempt by way of %s", envelope.id, self._queue.plan.site)
@@ -230,7 +234,7 @@ class Agent:
             return trouble.internal(indexes)
 
     async def _send(
-        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes, timing: Timing
+        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: Content, timing: Timing
     ) -> Sequence[Outcome]:
         """One transaction, on the next host where one fails without a word about the message."""
         plan, tried = self._queue.plan, 0

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from engine.base.clock import Clock
 from engine.base.settings import Settings
 from engine.base.units import format_duration
+from engine.message.content import Content, head_of
 from engine.message.envelope import Envelope, MessageClass, Notify, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Status
@@ -52,7 +53,7 @@ class Bouncer:
         return bool(notify & _ASKED.get(action, Notify.SUCCESS)) and not notify & Notify.NEVER
 
     def compose(
-        self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action
+        self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
     ) -> tuple[Envelope, bytes] | None:
         """One notification about all recipients of a delivery that the sender is to be told of; None if there is none.
 
@@ -77,7 +78,7 @@ class Bouncer:
                 envelope_id=envelope.envid,
                 return_content=self._returns_content(envelope, content, action),
             ),
-            content,
+            head_of(content),
         )
         notification = Envelope(
             id=message_id,
@@ -93,12 +94,13 @@ class Bouncer:
         )
         return notification, built.content
 
-    def _returns_content(self, envelope: Envelope, content: bytes, action: Action) -> bool:
+    def _returns_content(self, envelope: Envelope, content: Content, action: Action) -> bool:
         """RFC 3461 4.3: RET is about failures, other reports carry headers only; and ours bounds what it sends back.
 
-        Binary content is never returned: a notification could then only go to hosts that take BINARYMIME.
+        Binary content is never returned: a notification could then only go to hosts that take BINARYMIME. Nor is a
+        large one: a notification is made in memory.
         """
-        small = len(content) <= self._settings.dsn.max_return_bytes
+        small = isinstance(content, bytes) and len(content) <= self._settings.dsn.max_return_bytes
         return action == "failed" and envelope.ret != "HDRS" and small and envelope.body != "BINARYMIME"
 
     def _recipient(self, envelope: Envelope, outcome: Outcome, now: float) -> DsnRecipient:

@@ -20,6 +20,7 @@ from engine.base.errors import StorageError
 from engine.delivery import trouble
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.settlement import Timing
+from engine.message.content import Content
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome
 from engine.queue.budget import Lease
@@ -159,6 +160,7 @@ class Courier:
     async def _run(self, errand: _Errand) -> None:
         delivery, settlement = errand.delivery, self._kit.settlement
         try:
+            content: Content
             envelope, content = await self._kit.spool.load(delivery)
         except StorageError as exc:
             if not errand.by_hand:

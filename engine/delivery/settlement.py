@@ -22,6 +22,7 @@ from engine.base.settings import Settings
 from engine.base.units import format_duration
 from engine.delivery import trouble
 from engine.message.address import destination_of
+from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.outcome import Outcome, Status
 from engine.protocol.dsn import Action
@@ -59,7 +60,7 @@ class Notifier(Protocol):
     def wants(self, envelope: Envelope, outcome: Outcome, action: Action) -> bool: ...
 
     def compose(
-        self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action
+        self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
     ) -> tuple[Envelope, bytes] | None: ...
 
 
@@ -119,7 +120,7 @@ class Settlement:
         self,
         delivery: Delivery,
         envelope: Envelope,
-        content: bytes,
+        content: Content,
         outcomes: Sequence[Outcome],
         provider: str,
         timing: Timing,
@@ -155,7 +156,7 @@ class Settlement:
         return math.inf if delivery.notices else delivery.message.received_at + self.delay_notice
 
     def tell_delay(
-        self, delivery: Delivery, envelope: Envelope, content: bytes, provider: str, reason: str
+        self, delivery: Delivery, envelope: Envelope, content: Content, provider: str, reason: str
     ) -> "asyncio.Future[None] | None":
         """Tell the sender of a delivery that waits without an attempt; nothing else about the delivery changes.
 
@@ -208,7 +209,7 @@ class Settlement:
         self,
         delivery: Delivery,
         envelope: Envelope,
-        content: bytes,
+        content: Content,
         outcomes: Sequence[Outcome],
         now: float,
         relays_dsn: bool,
@@ -229,7 +230,7 @@ class Settlement:
                 delivery.notices = 1
                 self._report(envelope, content, waiting, "delayed")
 
-    def _report(self, envelope: Envelope, content: bytes, outcomes: Sequence[Outcome], action: Action) -> bool:
+    def _report(self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action) -> bool:
         """Queue one notification about the outcomes that its sender wants to hear of; False: there are none.
 
         A message to many destinations that fails at many gets as many notifications, close together though they be:

@@ -20,6 +20,7 @@ from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.keyring import load_keys
+from engine.message.content import Content
 from engine.message.dkim import Request, prepare
 from engine.message.dkim_keys import SigningKey
 from engine.message.envelope import Envelope
@@ -42,10 +43,10 @@ class Signer:
         self._observe = metrics.sign.observe
         self._threads = _Threads()
 
-    async def sign(self, envelope: Envelope, content: bytes) -> bytes:
+    async def sign(self, envelope: Envelope, content: Content) -> bytes:
         """The DKIM-Signature fields to put before the content, each with CRLF; b"" where no key is configured.
 
-        Raises EngineError: the message has a key and could not be signed.
+        Raises EngineError: the message has a key and could not be signed; StorageError: because it cannot be read.
         """
         keys = self._ring.find(envelope.header_from)
         if not keys:
@@ -56,7 +57,7 @@ class Signer:
             await threads.room()
         now = int(self._clock.time())
         expire = now + int(settings.expire_after) if settings.expire_after else None
-        if len(content) > _LARGE:
+        if len(content) > _LARGE or not isinstance(content, bytes):
             fields = await threads.run(lambda: _sign(keys, _requests(keys, content, now, expire)), settings.threads)
         else:
             requests = _requests(keys, content, now, expire)
@@ -77,7 +78,7 @@ class Signer:
         self._threads.close()
 
 
-def _requests(keys: Sequence[SigningKey], content: bytes, now: int, expire: int | None) -> list[Request]:
+def _requests(keys: Sequence[SigningKey], content: Content, now: int, expire: int | None) -> list[Request]:
     prepared = prepare(content)
     return [key.request(prepared, now, expire) for key in keys]
 

@@ -12,16 +12,19 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Literal, Self
 
-from engine.base.errors import EngineError, NetworkError, ProtocolError
+from engine.base.errors import EngineError, NetworkError, ProtocolError, StorageError
 from engine.base.settings import Delivery, TlsLevel
 from engine.delivery import trouble
+from engine.delivery.feeder import Feeder
 from engine.delivery.trouble import SessionFailed, StaleConnection
+from engine.message.content import Content as MessageContent
+from engine.message.content import head_of
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome
 from engine.net import stream as net
 from engine.protocol import smtp_commands as commands
 from engine.protocol.smtp_client import SmtpClient
-from engine.protocol.smtp_content import Content
+from engine.protocol.smtp_content import Content, StreamedContent
 from engine.protocol.smtp_steps import Patience
 from engine.routing.plan import Endpoint
 
@@ -216,19 +219,24 @@ class SmtpSession:
         self._stream.watch(callback, idle_s)
 
     async def transact(
-        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes
+        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: MessageContent
     ) -> list[Outcome]:
         """Send the message to these recipients of the envelope; one outcome each, in no particular order.
 
         prefix: header fields to put before the content, each ending in CRLF. Raises nothing for what the peer does,
         but StaleConnection: the server had closed a connection used before, and nothing was taken. Cancelling
-        drops the connection; `abort` does the same and lets this return (DEFERRED or UNKNOWN).
+        drops the connection; `abort` does the same and lets this return (DEFERRED or UNKNOWN). And StorageError: a
+        large content could not be read to its end, so that it was not ended; the connection is dropped.
         """
         if not self.usable:
             if self.transactions:
                 raise StaleConnection(self.remote)
             return trouble.lost(indexes, self.remote, NetworkError("lost connection"))
-        body = Content(prefix, content)
+        body: Content
+        if isinstance(content, bytes):
+            body, streamed = Content(prefix, content), None
+        else:
+            body = streamed = StreamedContent(prefix + content.head, content.file.length)
         outcomes, mail, asked, rcpts = self._envelope(envelope, indexes, body, prefix, content)
         if not rcpts:
             return outcomes
@@ -237,14 +245,22 @@ class SmtpSession:
         self.transactions += 1
         careful = not reused or self._loop.time() - self._idle_since > CAREFUL_AFTER_S
         transaction = client.begin(mail, rcpts, body, careful=careful)
+        feeder: Feeder | None = None
+        if streamed is not None and not isinstance(content, bytes):
+            feeder = Feeder(content.rest(), streamed, self._stream.wake, self._unreadable)
         fault: EngineError | None = None
         try:
             await self._stream.exchange(self._limits.transaction_timeout)
         except EngineError as exc:
             fault = exc
+            if feeder is not None and feeder.fault is not None:
+                raise feeder.fault from exc
         except BaseException:
             self._stream.abort("cancelled")
             raise
+        finally:
+            if feeder is not None:
+                feeder.stop()
         self._idle_since = self._loop.time()
         if not client.usable:
             self._stream.abort("out of step")
@@ -254,15 +270,19 @@ class SmtpSession:
             return outcomes + trouble.settled(transaction, asked, self.remote, fault)
         return trouble.settled(transaction, asked, self.remote, fault)
 
+    def _unreadable(self, fault: StorageError) -> None:
+        """The content cannot go on, and must not be ended."""
+        self._stream.abort(str(fault))
+
     def _envelope(
-        self, envelope: Envelope, indexes: Sequence[int], body: Content, prefix: bytes, content: bytes
+        self, envelope: Envelope, indexes: Sequence[int], body: Content, prefix: bytes, content: MessageContent
     ) -> tuple[list[Outcome], bytes, Sequence[int], list[bytes]]:
         """Outcomes decided without asking; then MAIL, the indexes to ask for, and their RCPTs (none: nobody)."""
         offered = self._client.extensions
         if offered.size_limit and body.size > offered.size_limit:
             return trouble.too_large(indexes, self.remote, body.size, offered.size_limit), b"", (), []
         recipients = envelope.recipients
-        smtputf8 = _needs_smtputf8(envelope, indexes, prefix, content)
+        smtputf8 = _needs_smtputf8(envelope, indexes, prefix, head_of(content))
         if smtputf8 and not offered.smtputf8:
             return trouble.needs_smtputf8(indexes, self.remote), b"", (), []
         try:
@@ -329,11 +349,11 @@ def _rcpt(recipient: Recipient, dsn: bool) -> bytes:
     return commands.rcpt(recipient.address)
 
 
-def _needs_smtputf8(envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: bytes) -> bool:
+def _needs_smtputf8(envelope: Envelope, indexes: Sequence[int], prefix: bytes, head: bytes) -> bool:
     """RFC 6531: an address or the header is not ASCII. A client's SMTPUTF8 alone, with neither, needs nothing."""
     if not envelope.smtputf8:
         return False
     if not envelope.sender.isascii() or not all(envelope.recipients[index].address.isascii() for index in indexes):
         return True
-    end = content.find(b"\r\n\r\n")
-    return not (prefix.isascii() and content[: end if end >= 0 else len(content)].isascii())
+    end = head.find(b"\r\n\r\n")
+    return not (prefix.isascii() and head[: end if end >= 0 else len(head)].isascii())

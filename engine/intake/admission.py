@@ -17,6 +17,8 @@ from engine.base.errors import EngineError, StorageError
 from engine.base.log import escape
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.intake.large import Incoming, LargeWriter
+from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.headers import HeaderError, admit_header, reframe
 from engine.message.ids import IdSource
@@ -24,14 +26,19 @@ from engine.message.ids import IdSource
 _log = logging.getLogger(__name__)
 _LABELS = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
 
+NOT_STORED = "451 4.3.0 The message could not be stored, try again later"
+
 Splits = Sequence[tuple[str, tuple[int, ...]]]  #: destination -> indexes into Envelope.recipients
 
 
 class MessageStore(Protocol):
     """What admission needs of the spool."""
 
-    def accept(self, envelope: Envelope, content: bytes, splits: Splits) -> Awaitable[None]:
+    def accept(self, envelope: Envelope, content: Content, splits: Splits) -> Awaitable[None]:
         """Keep the message; the awaitable is done when it is durable (S1). Raises StorageError."""
+
+    def large(self) -> LargeWriter:
+        """Where a content goes that arrives in pieces, before it is accepted."""
 
     def refusal(self) -> str | None:
         """The reply for new messages while the disk guard is on, as "452 4.3.1 ..."; else None."""
@@ -95,6 +102,7 @@ class Admission:
         self._clock = clock
         self._log_line = log_line
         self.refusal = store.refusal
+        self.large = store.large
         self._accepted = [metrics.accepted.labels(_LABELS[c]).inc for c in MessageClass]
         self._accepted_recipients = metrics.accepted_recipients
         self._provider_of = provider_of
@@ -111,10 +119,13 @@ class Admission:
         # By MessageClass.
         self._expire_after = (float(settings.retry.transactional.expire_after), float(settings.retry.expire_after))
 
-    async def submit(self, submission: Submission, content: bytes, origin: Origin, framed: bool = False) -> str:
+    async def submit(
+        self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
+    ) -> str:
         """Accept a message: its id, once it is durable. Raises Refused.
 
-        submission: with sender and recipients, no longer changed. framed: the content has CRLF and nothing else.
+        submission: with sender and recipients, no longer changed. content: an Incoming for a large one, all of it fed.
+        framed: the content has CRLF and nothing else; not looked at for a large one, which has.
         """
         refusal = self.refusal()
         if refusal is not None:
@@ -125,9 +136,14 @@ class Admission:
         single = recipients[0].address.encode() if len(recipients) == 1 else b""
         date = self._date_at(int(now))
         id_bytes = message_id.encode()
+        if isinstance(content, bytes):
+            head = content if framed else reframe(content)
+        else:
+            content.end()
+            head = content.head
         try:
             admitted = admit_header(
-                content if framed else reframe(content),
+                head,
                 b"Received: %b%b%b;\r\n\t%b\r\n"
                 % (origin.trace, id_bytes, b"\r\n\tfor <%b>" % single if single else b"", date),
                 b"Date: %b\r\n" % date,
@@ -137,7 +153,14 @@ class Admission:
             )
         except HeaderError as exc:
             raise Refused(exc.reason, exc.reply) from exc
-        whole, header_from, chosen, utf8_header, seven_bit, batch = admitted
+        admitted_head, header_from, chosen, utf8_header, seven_bit, batch = admitted
+        whole: Content = admitted_head
+        if not isinstance(content, bytes):
+            seven_bit = seven_bit and content.seven_bit
+            try:
+                whole = await content.finish(admitted_head)
+            except StorageError as exc:
+                raise _not_stored(message_id, exc) from exc
         message_class = origin.default_class if chosen is None else chosen
         sender = submission.sender or ""
         envelope = Envelope(
@@ -161,8 +184,7 @@ class Admission:
         try:
             await self._store.accept(envelope, whole, splits)
         except StorageError as exc:
-            _log.error("%s: not accepted: %s", message_id, exc)
-            raise Refused("storage", "451 4.3.0 The message could not be stored, try again later") from exc
+            raise _not_stored(message_id, exc) from exc
         self._accepted[message_class]()
         for destination, indexes in splits:
             self._count(self._provider_of(destination), message_class, len(indexes))
@@ -193,6 +215,11 @@ class Admission:
         if envelope.user:
             text += f", sasl_username={envelope.user}"
         self._log_line(text if text.isprintable() else escape(text))
+
+
+def _not_stored(message_id: str, error: StorageError) -> Refused:
+    _log.error("%s: not accepted: %s", message_id, error)
+    return Refused("storage", NOT_STORED)
 
 
 def _is_ascii(sender: str, recipients: Sequence[Recipient]) -> bool:

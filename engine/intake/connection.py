@@ -116,8 +116,7 @@ class Connection(SMTP):
         self._progress = False  # commands were served where they arrived
         self.in_tls = self.trusted = self.committing = False
         self.failed_logins = 0
-        intake = policy.intake
-        reader = Reader(self.loop, self, intake.max_command_bytes, intake.max_auth_bytes, intake.max_message_bytes)
+        reader = Reader(self.loop, self, policy.intake, policy.large_bytes)
         asyncio.StreamReaderProtocol.__init__(self, reader, self._cb_client_connected, self.loop)
         self._smtp_methods = commands = Commands(self._command_names)
         commands.connection = self

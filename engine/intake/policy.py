@@ -27,6 +27,7 @@ class Policy:
 
     def __init__(self, listener: Listener, settings: Settings, *, has_credentials: bool) -> None:
         self.intake = settings.intake
+        self.large_bytes = settings.spool.large_bytes
         self.node = settings.node.name
         self.postmaster = settings.dsn.postmaster or f"postmaster@{settings.node.name}"
         self.postmaster_destination = destination_of(self.postmaster)

@@ -10,7 +10,8 @@ aiosmtpd's command loop, its AUTH and its PROXY reader run on this in place of a
 - Before more input is waited for, the replies that have gathered go out (RFC 2920 3.2).
 - The end of the stream is CancelledError: the task of a client that left ends, and half a message goes nowhere.
 
-Bounds: a line by `line_limit`, a message by its limit plus SLACK, anything else by HIGH_WATER and flow control.
+Bounds: a line by its limit, a message by its limit plus SLACK or by what may be in memory, anything else by
+HIGH_WATER and flow control. A message that is longer than may be in memory is handed on in pieces while it arrives.
 Every byte is searched once, however small the pieces (slow-loris costs time, not work).
 """
 
@@ -21,12 +22,16 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from engine.base.errors import ProtocolError
+from engine.base.settings import Intake
 
 HIGH_WATER = 256 << 10  #: bytes nobody asked for yet; then the transport is paused
 #: Room beyond the size limit for the dots of dot-stuffing, which do not count as size. The exact size is checked after.
 SLACK = 64 << 10
+#: A large message is handed on in pieces of about this size, or what is there beyond it.
+PIECE_BYTES = 64 << 10
 
 _END_OF_DATA = b"\r\n.\r\n"
+_CR = 13
 #: A dot at the start of a line: the end of data or a stuffed one. Half the time of bytes.find.
 _LEADING_DOT = re.compile(rb"\r\n\.").search
 
@@ -63,6 +68,9 @@ class Owner(Protocol):
     async def take_message(self) -> None:
         """Read the message after a DATA that was served where it arrived, and answer it."""
 
+    def flush(self) -> None:
+        """Send what was said, at once."""
+
     def before_wait(self) -> None:
         """More input is needed: send what was said."""
 
@@ -71,7 +79,7 @@ class Owner(Protocol):
 
 
 class Reader(asyncio.StreamReader):
-    """The input of one connection. line_limit, auth_limit: bytes of a command line, and of an AUTH line."""
+    """The input of one connection. limits: of lines and messages. memory_limit: bytes of a message given as a whole."""
 
     # asyncio keeps these; its stubs do not tell.
     _buffer: bytearray
@@ -79,14 +87,13 @@ class Reader(asyncio.StreamReader):
     _paused: bool
     _transport: asyncio.ReadTransport | None
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, owner: Owner, line_limit: int, auth_limit: int, message_limit: int
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, owner: Owner, limits: Intake, memory_limit: int) -> None:
         super().__init__(limit=HIGH_WATER, loop=loop)
         self._owner = owner
-        self._line_limit = line_limit
-        self._auth_limit = auth_limit
-        self._message_limit = message_limit
+        self._line_limit = limits.max_command_bytes
+        self._auth_limit = limits.max_auth_bytes
+        self._message_limit = limits.max_message_bytes
+        self._memory_limit = memory_limit
         self._future = loop.create_future
         self._ready: asyncio.Future[None] | None = None
         self._arrived: Callable[[], bool] = self._line_arrived  # what a waiting task waits for
@@ -94,6 +101,8 @@ class Reader(asyncio.StreamReader):
         self._wanted = 0  # bytes, when a number of them is waited for
         self._keep = 0  # bytes of a message that are kept; beyond, only its end is looked for
         self._whole = True  # nothing of the message was dropped
+        self._large = False  # the message is handed on in pieces, if it is long enough
+        self._at_start = False  # no piece of it was
         self._end = -1  # where CRLF.CRLF starts
         self._dots = False  # a line before it starts with a dot
         self._begun = False  # the input is a message
@@ -196,6 +205,9 @@ class Reader(asyncio.StreamReader):
         # Four bytes of the end may be there: the next search goes back that far.
         self._scanned = max(0, len(buffer) - 4)
         if len(buffer) > self._keep:
+            if self._large:
+                self._end = -1
+                return True
             del buffer[: self._scanned]
             self._scanned = 0
             self._keep = 4
@@ -218,6 +230,7 @@ class Reader(asyncio.StreamReader):
             finally:
                 self._ready = None
         if self._eof and not self._arrived():
+            self._owner.flush()  # the task ends before the turn of what was said last
             raise asyncio.CancelledError
 
     # What the dialogue asks for.
@@ -288,21 +301,27 @@ class Reader(asyncio.StreamReader):
         # The end of the DATA line: a first line that is a lone dot ends the message, too.
         self._buffer[:0] = b"\r\n"
         self._begun = True
-        self._keep = self._message_limit + SLACK
+        self._large = self._memory_limit < self._message_limit
+        self._keep = 2 + self._memory_limit if self._large else self._message_limit + SLACK
         self._whole = True
         self._dots = False
+        self._at_start = True
 
     async def read_message(self) -> bytes | None:
-        """The message up to CRLF.CRLF, dots unstuffed; None: it is longer than the limit (it was consumed).
+        """The message up to CRLF.CRLF, dots unstuffed.
 
-        The framing inside is the caller's to check: CR and LF are as they came.
+        None: it is longer than the limit (it was consumed), or, if `in_message`, than what may be in memory; then it
+        is read in pieces or discarded. The framing inside is the caller's to check: CR and LF are as they came.
         """
         if not self._begun:
             self.expect_message()
         await self._wait(self._message_arrived)
-        self._begun = False
         buffer = self._buffer
         end = self._end
+        if end < 0:
+            self._keep = 2 + PIECE_BYTES
+            return None
+        self._begun = False
         content = bytes(memoryview(buffer)[2 : end + 2]) if self._whole else None
         del buffer[: end + 5]
         self._scanned = 0
@@ -310,3 +329,49 @@ class Reader(asyncio.StreamReader):
             # The first line has lost its CRLF, so it is unstuffed by itself.
             content = content.removeprefix(b".").replace(b"\r\n.", b"\r\n")
         return None if content is None or len(content) > self._message_limit else content
+
+    @property
+    def in_message(self) -> bool:
+        """The end of the message that `read_message` began has not been read."""
+        return self._begun
+
+    async def next_piece(self) -> bytes | None:
+        """The next piece of a large message, dots unstuffed; None after its end. No piece ends with a cut CRLF."""
+        if not self._begun:
+            return None
+        await self._wait(self._message_arrived)
+        buffer = self._buffer
+        last = self._end >= 0
+        if last:
+            cut = self._end + 2
+        else:
+            # The last four bytes may belong to the end; and the CRLF before a dot stays with the dot.
+            cut = len(buffer) - 4
+            if buffer.endswith(b"\r\n", 0, cut):
+                cut -= 2
+            elif buffer[cut - 1] == _CR:
+                cut -= 1
+        piece = bytes(memoryview(buffer)[:cut])
+        if self._dots:
+            piece = piece.replace(b"\r\n.", b"\r\n")
+        if self._at_start:
+            piece = piece[2:]
+            self._at_start = False
+        if last:
+            self._begun = False
+            del buffer[: cut + 3]
+            self._scanned = 0
+        else:
+            del buffer[:cut]
+            self._scanned = max(0, self._scanned - cut)
+        return piece
+
+    async def discard_message(self) -> None:
+        """Consume the rest of a large message."""
+        self._large = False
+        self._keep = 4
+        if self._begun:
+            await self._wait(self._message_arrived)
+            self._begun = False
+            del self._buffer[: self._end + 5]
+            self._scanned = 0

@@ -5,20 +5,27 @@ A client may submit because its network is listed or because it authenticated, a
 Framing: DATA ends at CRLF.CRLF only, and content with a bare CR or LF is refused after that end (550 5.6.11), so no
 reading of the same bytes finds another message in it. With BDAT the length says where the content ends, so a bare CR
 or LF there is only untidy: admission turns it into CRLF.
+
+A message over `[spool] large_bytes` goes to a file of its own while it arrives (large.py); every rule is the same.
 """
 
+import logging
 import re
 from typing import Any, ClassVar
 
-from engine.intake.admission import Origin, Refused, Submission
+from engine.base.errors import StorageError
+from engine.intake.admission import NOT_STORED, Origin, Refused, Submission
 from engine.intake.client import protocol_name
+from engine.intake.large import Incoming
 from engine.intake.parameters import ParameterError, mail_parameters, rcpt_parameters
-from engine.intake.reader import Express
+from engine.intake.reader import PIECE_BYTES, Express
 from engine.intake.secure import SecureConnection
 from engine.message.address import AddressError, parse_path
 from engine.message.envelope import Recipient
 from engine.message.headers import is_framed
+from engine.protocol import smtp_content
 
+_log = logging.getLogger(__name__)
 #: Ten digits are a chunk of 9 GB, more than data_timeout lets anybody send; longer numbers are not meant.
 _CHUNK = re.compile(r"([0-9]{1,10})(?: +(LAST))?", re.IGNORECASE)
 # For every line: names of the module are quicker than members of a class.
@@ -36,15 +43,29 @@ class SmtpServer(SecureConnection):
     """A session that takes messages. Its aiosmtpd envelope is a Submission."""
 
     _bdat: bytearray | None = None  # chunks so far; None: no BDAT in this transaction
-    _bdat_fault = b""  # the reply to what is left of a message that failed
+    _bdat_bytes = 0  # of those chunks
+    _bdat_fault: tuple[str, bytes] | None = None  # the reply to what is left of a message that failed, as to `reject`
+    _incoming: Incoming | None = None  # the message, if it is a large one
     _bdat_deadline = 0.0
     _origin: Origin
     _origin_key: tuple[object, ...] | None = None
 
     def _create_envelope(self) -> Any:
-        self._bdat = None
-        self._bdat_fault = b""
+        self._bdat = self._bdat_fault = None
+        self._bdat_bytes = 0
+        self._drop_incoming()
         return Submission()
+
+    def _drop_incoming(self) -> None:
+        """A large message goes no further; nothing happens to one that was stored."""
+        if self._incoming is not None:
+            self._incoming.abort()
+            self._incoming = None
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if not self.committing:
+            self._drop_incoming()
+        super().connection_lost(error)
 
     @property
     def _authenticated(self) -> bool:
@@ -166,6 +187,8 @@ class SmtpServer(SecureConnection):
     async def take_message(self) -> None:
         submission: Submission = self.envelope
         content = await self._reader.read_message()
+        if content is None and self._reader.in_message:
+            return await self._take_large(submission)
         self._progress = True
         if content is None:
             self.forget()
@@ -175,6 +198,42 @@ class SmtpServer(SecureConnection):
             self.reject("framing", _BARE)
         else:
             await self._submit(submission, content, framed=True)
+
+    async def _take_large(self, submission: Submission) -> None:
+        """The message of a DATA that is more than memory should hold, piece by piece; its reply comes after its end."""
+        reader = self._reader
+        self._incoming = incoming = self._large(framed=True)
+        fault: tuple[str, bytes] | None = None
+        try:
+            while fault is None and (piece := await reader.next_piece()) is not None:
+                if incoming.size + len(piece) > self.policy.intake.max_message_bytes:
+                    fault = ("size", self.policy.too_large)
+                elif not smtp_content.is_framed(piece):
+                    fault = ("framing", _BARE)
+                else:
+                    await incoming.feed(piece)
+        except StorageError as exc:
+            fault = self._not_stored(exc)
+        except Exception:
+            await reader.discard_message()  # or the rest would be read as commands
+            raise
+        if fault is not None:
+            self._drop_incoming()
+            await reader.discard_message()
+        self._progress = True
+        if fault is None:
+            await self._submit(submission, incoming)
+        else:
+            self.forget()
+            self.reject(*fault)
+
+    def _large(self, *, framed: bool) -> Incoming:
+        return Incoming(self.gate.admission.large(), self.policy.intake.max_header_bytes, framed=framed)
+
+    def _not_stored(self, error: StorageError) -> tuple[str, bytes]:
+        """The reply for a message that the disk did not take."""
+        _log.error("intake: a large message of %s: %s", self.client, error)
+        return "storage", NOT_STORED.encode()
 
     async def smtp_BDAT(self, arg: str | None) -> None:
         match = _CHUNK.fullmatch(arg or "")
@@ -187,21 +246,49 @@ class SmtpServer(SecureConnection):
         self._limit_bdat_time()
         if self._bdat is None and submission.sender is not None:
             self._bdat = bytearray()
-        if not self._bdat_fault:
+        if self._bdat_fault is None:
             if not submission.recipients:
-                self._bdat_fault = b"503 5.5.1 BDAT goes after RCPT"
-            elif self._bdat is not None and len(self._bdat) + size > self.policy.intake.max_message_bytes:
-                self._bdat_fault = self.policy.too_large
-                self._bdat = bytearray()
-        if self._bdat is None or self._bdat_fault:
-            await self._skip_chunk(size, last)
-            return
-        self._bdat += await self._reader.readexactly(size)
+                self._bdat_fault = ("sequence", b"503 5.5.1 BDAT goes after RCPT")
+            elif self._bdat is not None and self._bdat_bytes + size > self.policy.intake.max_message_bytes:
+                self._bdat_fault = ("size", self.policy.too_large)
+        if self._bdat is None or self._bdat_fault is not None:
+            return await self._skip_chunk(size, last)
+        self._bdat_bytes += size
+        if self._bdat_bytes <= self.policy.large_bytes:
+            self._bdat += await self._reader.readexactly(size)
+        else:
+            left = await self._take_large_chunk(size)
+            if self._bdat_fault is not None:
+                return await self._skip_chunk(left, last)
         if last:
             self._reset_timeout()
-            await self._submit(submission, bytes(self._bdat), framed=False)
+            await self._submit(submission, self._incoming or bytes(self._bdat))
         else:
             self.say(b"250 2.0.0 %d bytes" % size)
+
+    async def _take_large_chunk(self, left: int) -> int:
+        """A chunk of so many bytes of a message that is more than memory should hold.
+
+        Bytes of it that are still to be consumed; more than none only with a fault: the disk did not take it.
+        """
+        assert self._bdat is not None
+        incoming = self._incoming
+        try:
+            if incoming is None:
+                self._incoming = incoming = self._large(framed=False)
+                before, self._bdat = bytes(self._bdat), bytearray()
+                await incoming.feed(before)
+            while left:
+                piece = await self._reader.readexactly(min(left, PIECE_BYTES))
+                left -= len(piece)
+                await incoming.feed(piece)
+            return 0
+        except StorageError as exc:
+            self._bdat_fault = self._not_stored(exc)
+            return left
+        except Exception:
+            await self._reader.skip(left)  # or the rest would be read as commands
+            raise
 
     def _limit_bdat_time(self) -> None:
         """data_timeout is for the whole message, however many chunks it comes in."""
@@ -213,13 +300,17 @@ class SmtpServer(SecureConnection):
     async def _skip_chunk(self, size: int, last: bool) -> None:
         """Consume a chunk of a message that is refused already, and say why."""
         fault = self._bdat_fault
+        assert fault is not None
+        if self._bdat:
+            self._bdat = bytearray()
+        self._drop_incoming()
         await self._reader.skip(size)
         self._reset_timeout()
         if last or self._bdat is None:
             self.forget()
-        self.reject("size" if fault == self.policy.too_large else "sequence", fault)
+        self.reject(*fault)
 
-    async def _submit(self, submission: Submission, content: bytes, framed: bool) -> None:
+    async def _submit(self, submission: Submission, content: bytes | Incoming, framed: bool = False) -> None:
         self.committing = True
         try:
             message_id = await self.gate.admission.submit(submission, content, self._origin_of(submission), framed)

@@ -13,6 +13,8 @@ import base64
 import hashlib
 from typing import NamedTuple
 
+from engine.message.content import Content, LargeContent, head_of
+
 #: What is signed and over-signed, in the order of h= (reference: mail.md, DKIM).
 SIGNED = (
     "from",
@@ -89,26 +91,46 @@ def body_hash(body: bytes, piece_bytes: int = _PIECE) -> bytes:
     """Base64 of the SHA-256 of the canonical body: the value of bh=. Larger bodies than piece_bytes go in pieces."""
     if len(body) <= piece_bytes:
         return base64.b64encode(hashlib.sha256(relaxed_body(body)).digest())
-    digest = hashlib.sha256()
-    start, blank_lines, empty = 0, 0, True
-    while start < len(body):
-        end = body.find(b"\r\n", start + piece_bytes) + 2
-        if end < 2:
-            end = len(body)
-        piece = body[start:end]
-        start = end
-        if not piece.endswith(b"\r\n"):
-            piece += b"\r\n"
-        piece = _relaxed_lines(piece)
-        text = piece.rstrip(b"\r\n")
+    hashed = BodyHash()
+    for start in range(0, len(body), piece_bytes):
+        hashed.update(body[start : start + piece_bytes])
+    return hashed.result()
+
+
+class BodyHash:
+    """The same of a body that comes in pieces, wherever they are cut. Lines end in CRLF."""
+
+    __slots__ = ("_blank_lines", "_digest", "_empty", "_held")
+
+    def __init__(self) -> None:
+        self._digest = hashlib.sha256()
+        self._held = b""  # at most a space and a CR: what follows decides what becomes of them
+        self._blank_lines = 0  # line ends that count only if text follows
+        self._empty = True
+
+    def update(self, piece: bytes) -> None:
+        piece = _relaxed_lines(self._held + piece)
+        text = piece.rstrip(b" \r\n")
+        tail = piece[len(text) :]
         if text:
-            digest.update(b"\r\n" * blank_lines)
-            digest.update(text)
-            blank_lines, empty = 0, False
-        blank_lines += (len(piece) - len(text)) // 2
-    if not empty:
-        digest.update(b"\r\n")
-    return base64.b64encode(digest.digest())
+            if self._blank_lines:
+                self._end_lines()
+            self._digest.update(text)
+            self._empty = False
+        self._blank_lines += tail.count(b"\r\n")
+        self._held = tail[tail.rfind(b"\n") + 1 :]
+
+    def _end_lines(self) -> None:
+        lines, self._blank_lines = self._blank_lines, 0
+        while lines > 0:  # a body may be 25 MiB of empty lines
+            self._digest.update(b"\r\n" * min(lines, _PIECE))
+            lines -= _PIECE
+
+    def result(self) -> bytes:
+        """Base64, as `body_hash`; no more pieces come."""
+        if not self._empty:
+            self._digest.update(b"\r\n")
+        return base64.b64encode(self._digest.digest())
 
 
 def relaxed_field(field: bytes) -> bytes:
@@ -135,9 +157,12 @@ def split_content(content: bytes) -> tuple[bytes, bytes]:
     return (content if content.endswith(b"\r\n") else content + b"\r\n"), b""
 
 
-def prepare(content: bytes) -> Prepared:
-    """Canonical fields and body hash of a content. Lines that are no fields are passed over."""
-    header, body = split_content(content)
+def prepare(content: Content) -> Prepared:
+    """Canonical fields and body hash of a content. Lines that are no fields are passed over.
+
+    Raises StorageError: the file of a large content cannot be read, which blocks.
+    """
+    header, body = split_content(head_of(content))
     found: list[list[bytes]] = [[] for _ in SIGNED]
     position_of = _POSITION.get
     for line in _one_space(_unfold(header)).split(b"\r\n"):
@@ -150,7 +175,18 @@ def prepare(content: bytes) -> Prepared:
         # RFC 6376 5.4.2: of several fields of a name, the last one is taken first.
         fields += values if len(values) < 2 else reversed(values)
     fields.append(b"")
-    return Prepared(b"\r\n".join(fields), tuple(map(len, found)), body_hash(body))
+    hashed = body_hash(body) if isinstance(content, bytes) else _streamed_hash(body, content)
+    return Prepared(b"\r\n".join(fields), tuple(map(len, found)), hashed)
+
+
+def _streamed_hash(start: bytes, content: LargeContent) -> bytes:
+    """The body hash of a large content, of whose body `start` is in its head."""
+    hashed = BodyHash()
+    hashed.update(start)
+    for data in content.rest():
+        for at in range(0, len(data), _PIECE):
+            hashed.update(data[at : at + _PIECE])
+    return hashed.result()
 
 
 def _fold(tokens: list[str]) -> str:

@@ -19,13 +19,13 @@ from typing import NamedTuple
 from engine.base.errors import EngineError
 from engine.message.envelope import MessageClass
 from engine.message.header_from import domain_of_from
+from engine.protocol import smtp_content
 
 CLASS_FIELD = "X-Postrider-Class"
 BATCH_FIELD = "X-Postrider-Batch"
 _CLASSES = {b"transactional": MessageClass.TRANSACTIONAL, b"bulk": MessageClass.BULK}
 
 _IS_BATCH = re.compile(rb"[!-~]{1,64}").fullmatch
-_BARE_CR = re.compile(rb"\r[^\n]").search
 
 # What a field name means here; the two that are filled in when missing are bits of what was seen.
 _OTHER, _DATE, _MESSAGE_ID, _FROM, _RECEIVED, _REMOVE, _CLASS, _BATCH, _MALFORMED = 0, 1, 2, 4, 8, 16, 32, 64, 128
@@ -72,19 +72,13 @@ def reframe(content: bytes) -> bytes:
     """The content with every line ended by CRLF, whatever ended it: LF, CR, CRLF, or nothing at the very end."""
     if is_framed(content):
         return content
-    content = content.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+    content = smtp_content.reframed(content)
     return content if content.endswith(b"\r\n") else content + b"\r\n"
 
 
 def is_framed(content: bytes) -> bool:
     """Whether CR and LF appear only as CRLF, and the content, unless empty, ends with it."""
-    # No CR without LF, and as many of one as of the other: no LF without CR either. 5 us for 4 KiB, where counting
-    # CRLF itself takes 7 and a pattern for both faults 75.
-    return (
-        content.count(b"\r") == content.count(b"\n")
-        and _BARE_CR(content) is None
-        and (content.endswith(b"\r\n") or not content)
-    )
+    return smtp_content.is_framed(content) and (content.endswith(b"\r\n") or not content)
 
 
 def admit_header(

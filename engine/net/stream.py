@@ -56,6 +56,8 @@ class Stream(Protocol):
 
     def watch(self, callback: Callable[[], None] | None, idle_s: float = _FAR) -> None: ...
 
+    def wake(self) -> None: ...
+
     def abort(self, why: str = "aborted") -> None: ...
 
 
@@ -138,6 +140,10 @@ class TcpStream(asyncio.Protocol):
         self._extend()
         self._outbox.add(self)
         return waiter
+
+    def wake(self) -> None:
+        """The machine, which had nothing to send, has something now."""
+        self._outbox.add(self)
 
     def send(self) -> None:
         """The outbox's turn: write what the exchange has to say now."""

@@ -125,7 +125,10 @@ class SmtpClient:
         return self.done
 
     def next_piece(self) -> bytes | memoryview | None:
-        """What to send now; None: nothing until something is received, or the exchange is over."""
+        """What to send now.
+
+        None: nothing until something is received, or a content that is being read has more, or the exchange is over.
+        """
         if self._out:
             out, self._out = self._out, b""
             return out
@@ -222,7 +225,10 @@ class SmtpClient:
         if transaction.content.small:
             piece, last = transaction.content.whole(stuffed=not chunking), True
         else:
-            piece, last = transaction.content.take(stuffed=not chunking)
+            taken = transaction.content.take(stuffed=not chunking)
+            if taken is None:
+                return None
+            piece, last = taken
         if chunking:
             self._pending.append(Step.END if last else Step.CHUNK)
             piece = b"".join((b"BDAT %d%s\r\n" % (len(piece), b" LAST" if last else b""), piece))

@@ -6,12 +6,15 @@ holds pure CRLF already; that is found out in a few scans, and it goes out as it
 """
 
 import re
+from collections import deque
+from collections.abc import Callable
 
 #: Contents up to this size go out in one write, with the envelope where the server offers CHUNKING.
 WHOLE_BYTES = 64 << 10
 #: Larger ones go out in slices of this size; each is a BDAT chunk.
 SLICE_BYTES = 256 << 10
 
+_BARE_CR = re.compile(rb"\r[^\n]").search
 _DOT_LINE = b"\r\n."
 #: The same, in half the time.
 _LEADING_DOT = re.compile(rb"\r\n\.").search
@@ -19,8 +22,14 @@ _LEADING_DOT = re.compile(rb"\r\n\.").search
 
 def is_framed(data: bytes, start: int = 0, end: int | None = None) -> bool:
     """Every CR is followed by LF and every LF follows a CR."""
-    pairs = data.count(b"\r\n", start, end)
-    return data.count(b"\n", start, end) == pairs and data.count(b"\r", start, end) == pairs
+    # No CR without LF, and as many of one as of the other: no LF without CR either. 5 us for 4 KiB, where counting
+    # CRLF itself takes 7 and a pattern for both faults 75.
+    end = len(data) if end is None else end
+    return (
+        data.count(b"\r", start, end) == data.count(b"\n", start, end)
+        and _BARE_CR(data, start, end) is None
+        and not data.endswith(b"\r", start, end)
+    )
 
 
 def needs_nothing(data: bytes) -> bool:
@@ -40,6 +49,33 @@ def needs_nothing(data: bytes) -> bool:
 def reframed(data: bytes) -> bytes:
     """Every CRLF, bare CR and bare LF as CRLF."""
     return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n").replace(b"\n", b"\r\n")
+
+
+class Reframer:
+    """The same for a content that comes in pieces: no piece it gives ends inside a CRLF."""
+
+    __slots__ = ("_cr", "_in_line")
+
+    def __init__(self) -> None:
+        self._cr = False  #: a CR at the end of the last piece waits for what follows it
+        self._in_line = False
+
+    def feed(self, data: bytes) -> bytes:
+        if self._cr:
+            data = b"\r" + data
+        self._cr = data.endswith(b"\r")
+        if self._cr:
+            data = data[:-1]
+        if not is_framed(data):
+            data = reframed(data)
+        if data:
+            self._in_line = not data.endswith(b"\r\n")
+        return data
+
+    def end(self) -> bytes:
+        """What is missing after the last piece: the end of its last line, or nothing."""
+        unended, self._cr, self._in_line = self._cr or self._in_line, False, False
+        return b"\r\n" if unended else b""
 
 
 class Content:
@@ -78,8 +114,11 @@ class Content:
             data += b"\r\n"
         return dot_stuffed(data) if stuffed else data
 
-    def take(self, stuffed: bool) -> tuple[bytes | memoryview, bool]:
-        """The next slice, framed, and whether it is the last. No copy is made of a slice that needs no change."""
+    def take(self, stuffed: bool) -> tuple[bytes | memoryview, bool] | None:
+        """The next slice, framed, and whether it is the last; None: it is not there yet.
+
+        No copy is made of a slice that needs no change.
+        """
         start = self._position
         data = self._data
         end = _cut(data, start)
@@ -102,6 +141,55 @@ class Content:
     def _needs_stuffing(self, data: bytes, start: int, end: int) -> bool:
         at_start = not self._in_line and data[start : start + 1] == b"."
         return at_start or data.find(_DOT_LINE, start, end) >= 0
+
+
+class StreamedContent(Content):
+    """The same for a content that comes in pieces, as they are read.
+
+    waiting: pieces that were fed and not taken. taken: called after each `take` that gave something.
+    """
+
+    __slots__ = ("_frame", "_left", "_pieces", "taken")
+
+    def __init__(self, start: bytes, more_bytes: int) -> None:
+        """start: prefix and first piece. more_bytes: so much will be fed; at least one."""
+        self._frame = Reframer()
+        self._in_line = False
+        self._left = more_bytes
+        self._pieces = deque((start,))
+        self.size = len(start) + more_bytes
+        self.taken: Callable[[], None] | None = None
+
+    @property
+    def small(self) -> bool:
+        return False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._pieces)
+
+    @property
+    def complete(self) -> bool:
+        """All of it was fed."""
+        return self._left <= 0
+
+    def feed(self, data: bytes) -> None:
+        self._left -= len(data)
+        self._pieces.append(data)
+
+    def take(self, stuffed: bool) -> tuple[bytes | memoryview, bool] | None:
+        if not self._pieces:
+            return None
+        data = self._frame.feed(self._pieces.popleft())
+        last = self.complete and not self._pieces
+        if last:
+            data += self._frame.end()
+        piece = _stuffed(data, self._in_line) if stuffed else data
+        if data:
+            self._in_line = not data.endswith(b"\r\n")
+        if self.taken is not None:
+            self.taken()
+        return piece, last
 
 
 def _cut(data: bytes, start: int) -> int:

@@ -161,3 +161,22 @@ def test_the_end_on_a_full_disk(engine: Daemon, tmp_path: Path, end: Callable[[D
         engine.empty()
         mx.stop()
         assert mx.ids() == set(accepted.read_text().split())
+
+
+def test_a_large_message_that_the_disk_cannot_hold_is_refused_and_leaves_no_file(engine: Daemon) -> None:
+    """It fails in the middle, while it arrives; the session goes on, and what fits is taken."""
+    large = engine.data / "spool" / "0" / "large"
+    ballast = fill(engine.data, leave=3 << 20)
+    content = b"Subject: large\r\n\r\n" + b"a line of a large message\r\n" * 250_000
+    with smtplib.SMTP("127.0.0.1", engine.port) as client:
+        with pytest.raises(smtplib.SMTPDataError) as refused:
+            client.sendmail("a@example.net", "b@example.org", content)
+        assert refused.value.smtp_code == 451
+        wait_until(lambda: not list(large.iterdir()), "the half file to be removed")
+        client.sendmail("a@example.net", "b@example.org", content[: 2 << 20].rpartition(b"\r\n")[0])
+        ballast.unlink()
+        client.sendmail("a@example.net", "b@example.org", content)
+    assert len(list(large.iterdir())) == 2
+    assert engine.status()["queued"] == 2
+    engine.ask("purge", target="*")
+    wait_until(lambda: not list(large.iterdir()), "the files of what was purged to be removed")

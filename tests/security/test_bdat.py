@@ -4,7 +4,9 @@ import pytest
 
 from engine.base.settings import Intake
 from engine.base.units import Size
-from tests.support.intake import ENVELOPE, MESSAGE, run, running
+from tests.support.intake import ENVELOPE, MESSAGE, every_size, run, running
+
+pytestmark = pytest.mark.usefixtures(every_size.__name__)
 
 TRICKY = b"QUIT\r\nMAIL FROM:<evil@x.test>\r\n.\r\n"
 

@@ -5,6 +5,7 @@ import contextlib
 import socket
 import ssl
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,13 +13,17 @@ from typing import Any
 
 import pytest
 import uvloop
+from crc32c import crc32c
 
 from engine.base.clock import SystemClock
 from engine.base.metrics import Metrics
-from engine.base.settings import Intake, Listener, Node, Retry, Settings, TlsFiles
+from engine.base.settings import Intake, Listener, Node, Retry, Settings, SpoolSettings, TlsFiles
+from engine.base.units import Size
+from engine.intake import reader, smtp
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
+from engine.message.content import Content, LargeContent, LargeFile
 from engine.message.envelope import Envelope
 from engine.message.ids import IdSource
 from engine.tools.certificate import self_signed, trusting_context
@@ -31,6 +36,18 @@ HELLO = b"EHLO client.example\r\n"
 ENVELOPE = b"MAIL FROM:<ada@example.org>\r\nRCPT TO:<bob@example.net>\r\n"
 DATA = ENVELOPE + b"DATA\r\n"
 MESSAGE = b"From: ada@example.org\r\nSubject: hello\r\n\r\nworld\r\n"
+
+
+_large_bytes = 1 << 20
+
+
+@pytest.fixture(params=[1 << 20, 20, 1], ids=["small", "growing", "large"])
+def every_size(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The test's messages once as small ones, once such that they turn out large on their way, once from the start."""
+    for module in (reader, smtp):
+        monkeypatch.setattr(module, "PIECE_BYTES", 16)
+    monkeypatch.setattr(sys.modules[__name__], "_large_bytes", request.param)
+    return request.param
 
 
 @dataclass
@@ -48,12 +65,40 @@ class Stored:
         return self.content.partition(b"\r\n\r\n")[0] + b"\r\n"
 
 
+class MemoryWriter:
+    """A large content as a file would have it. fault: raised at the next piece. gate: no room before it is set."""
+
+    def __init__(self, fault: Exception | None, gate: asyncio.Event | None) -> None:
+        self.gate = gate
+        self.pieces: list[bytes] = []
+        self.fault = fault
+        self.aborted = self.finished = False
+
+    def feed(self, piece: bytes) -> None:
+        assert not self.finished
+        self.pieces.append(piece)
+
+    async def room(self) -> None:
+        await (asyncio.sleep(0) if self.gate is None else self.gate.wait())
+        if self.fault is not None:
+            raise self.fault
+
+    async def finish(self, head: bytes) -> Content:
+        self.finished = True
+        data = b"".join(self.pieces)
+        file = LargeFile("name", len(data), crc32c(data))
+        return LargeContent(head, file, lambda offset, length: data[offset : offset + length]) if data else head
+
+    def abort(self) -> None:
+        self.aborted = not self.finished
+
+
 @dataclass
 class MemoryStore:
     """Keeps messages in a list.
 
     hold: acceptance waits until it is set. waiting: is set when a message came, and again when it is kept.
-    fault: raised instead.
+    fault: raised instead. writers: of large contents, with this fault and gate; writing: is set at the first.
     """
 
     messages: list[Stored] = field(default_factory=list)
@@ -61,8 +106,17 @@ class MemoryStore:
     fault: Exception | None = None
     hold: asyncio.Event | None = None
     waiting: asyncio.Event | None = None
+    writers: list[MemoryWriter] = field(default_factory=list)
+    large_fault: Exception | None = None
+    gate: asyncio.Event | None = None
+    writing: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def accept(self, envelope: Envelope, content: bytes, splits: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    def large(self) -> MemoryWriter:
+        self.writers.append(MemoryWriter(self.large_fault, self.gate))
+        self.writing.set()
+        return self.writers[-1]
+
+    async def accept(self, envelope: Envelope, content: Content, splits: Sequence[tuple[str, tuple[int, ...]]]) -> None:
         if self.hold is not None:
             assert self.waiting is not None
             self.waiting.set()
@@ -71,7 +125,8 @@ class MemoryStore:
             raise self.fault
         if self.waiting is not None:
             self.waiting.set()
-        self.messages.append(Stored(envelope, content, list(splits)))
+        whole = content if isinstance(content, bytes) else b"".join([content.head, *content.rest()])
+        self.messages.append(Stored(envelope, whole, list(splits)))
 
     def refusal(self) -> str | None:
         return self.refused
@@ -168,13 +223,13 @@ class Running:
     async def client(self, tls: bool = False, source: str | None = None) -> AsyncIterator[RawClient]:
         host, port = self.listener.address
         async with asyncio.timeout(GUARD_S):
-            reader, writer = await asyncio.open_connection(
+            incoming, outgoing = await asyncio.open_connection(
                 host,
                 port,
                 ssl=trusting_context() if tls else None,
                 local_addr=(source, 0) if source else None,
             )
-        client = RawClient(reader, writer)
+        client = RawClient(incoming, outgoing)
         try:
             yield client
         finally:
@@ -205,23 +260,33 @@ async def running(
     node: str = "mx.example",
     auth_delay_s: float = 0.0,
     reverse: ReverseNames | None = None,
+    large_bytes: int | None = None,
     **listener: Any,
 ) -> AsyncIterator[Running]:
-    """A listener on a free port; loopback may submit unless `networks` says otherwise."""
+    """A listener on a free port; loopback may submit unless `networks` says otherwise.
+
+    large_bytes: contents above go to a writer of the store; None: what `every_size` says, if a test uses it.
+    """
     store = store or MemoryStore()
     table = Listener(**{"kind": "smtp", "address": "127.0.0.1:0", "networks": LOOPBACK, **listener})
-    settings = Settings(node=Node(name=node), listener=(table,), intake=intake or Intake(), retry=Retry())
+    settings = Settings(
+        node=Node(name=node),
+        listener=(table,),
+        intake=intake or Intake(),
+        spool=SpoolSettings(large_bytes=Size(large_bytes or _large_bytes)),
+        retry=Retry(),
+    )
     clock, metrics, log = SystemClock(), Metrics(), []
     admission = Admission(store, IdSource(node, 0, clock), clock, metrics, settings, log.append, lambda _: "other")
-    smtp = SmtpListener(
+    server = SmtpListener(
         table, settings, admission, credentials, metrics, clock, auth_delay_s=auth_delay_s, reverse=reverse
     )
-    await smtp.start()
+    await server.start()
     try:
-        yield Running(smtp, store, metrics, log)
+        yield Running(server, store, metrics, log)
     finally:
-        await smtp.close()
-        await smtp.drain(asyncio.get_running_loop().time())
+        await server.close()
+        await server.drain(asyncio.get_running_loop().time())
 
 
 async def submit(client: RawClient, content: bytes = MESSAGE) -> str:

@@ -50,6 +50,10 @@ class Peer:
         """What DATA carries, final dot included."""
         return await self._reader.readuntil(b"\r\n.\r\n")
 
+    async def some(self) -> bytes:
+        """What is there, or comes next; nothing at the end. Raises ConnectionResetError."""
+        return await self._reader.read(65536)
+
     async def rest(self) -> bytes:
         """Everything until the client hangs up."""
         return await self._reader.read()

@@ -46,7 +46,7 @@ def test_rfc_6376_example():
 def test_a_body_of_blanks_is_empty(body):
     assert relaxed_body(body) == b""
     assert body_hash(body) == EMPTY_HASH
-    assert body_hash(body, piece_bytes=0) == EMPTY_HASH
+    assert body_hash(body, piece_bytes=1) == EMPTY_HASH
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_body_as_dkimpy_says(body):
     assert relaxed_body(body) == Relaxed.canonicalize_body(ended)
 
 
-@given(BODIES, st.integers(0, 40))
+@given(BODIES, st.integers(1, 40))
 def test_hash_in_pieces_is_the_hash_of_the_whole(body, piece_bytes):
     whole = base64.b64encode(hashlib.sha256(reference_body(body)).digest())
     assert body_hash(body, piece_bytes) == whole == body_hash(body)

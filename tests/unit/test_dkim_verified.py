@@ -5,9 +5,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from engine.message.dkim import prepare
 from engine.message.dkim_keys import SigningKey
 from engine.protocol.smtp_content import Content
 from tests.support.dkim import MESSAGES, accepted_by_dkimpy, both_keys, received, sign
+from tests.support.large import Readable
 
 KEYS = both_keys()
 
@@ -18,6 +20,14 @@ def test_accepted(name):
     fields = sign(content, KEYS)
     assert fields.count(b"DKIM-Signature:") == 2
     assert accepted_by_dkimpy(received(fields, content), KEYS) == [True, True]
+
+
+@pytest.mark.parametrize("name", [name for name in MESSAGES if b"\r\n\r\n" in MESSAGES[name]])
+def test_a_large_content_is_signed_as_a_small_one(name):
+    content = MESSAGES[name]
+    large = Readable(content)
+    assert prepare(large.content) == prepare(content)
+    assert accepted_by_dkimpy(received(sign(large.content, KEYS), content), KEYS) == [True, True]
 
 
 BODIES = st.lists(st.sampled_from([b"\r\n", b" ", b"\t", b"a", b"b  c", b".", b"\xe9"]), max_size=40).map(b"".join)

@@ -19,12 +19,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 from engine.base.errors import StorageError
+from engine.message.content import LargeFile
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.fetch import HEAD_BYTES, read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import VERSION, Frame, FrameType, encode
 from engine.storage.spool.names import folder_name
-from engine.storage.spool.records import ContentRef, Stored, state_in, stored_header, stored_in, trimmed
+from engine.storage.spool.records import (
+    ContentRef,
+    Elsewhere,
+    Stored,
+    content_file,
+    state_in,
+    stored_header,
+    stored_in,
+    trimmed,
+)
 from engine.storage.spool.segment import Segment, Segments, file_of, place_of, segment_path
 
 #: The folder of small destinations. No encoded name begins with `=`.
@@ -110,7 +120,7 @@ class Backlog:
             head = encode(segment.salt, FrameType.STORED, frame, header, content)
             length = len(head) + len(content)
             pieces += (head, content) if content else (head,)
-            answers.append(Moved(segment, offset, length, frame, ref[0] if ref else 0))
+            answers.append(Moved(segment, offset, length, frame, content_file(ref)))
             offset += length
         self._append(segment, pieces)
         return answers
@@ -163,7 +173,8 @@ class Backlog:
         for path in (segment.index, segment.path, segment.side):
             if self._files.size(path) is not None:
                 self._files.unlink(path)
-        self._files.remove_directory(segment.path.parent)
+        if segment.path.suffix == ".seg":
+            self._files.remove_directory(segment.path.parent)
         self.unsound.pop(segment.number, None)
 
     # ---- inside: reading
@@ -183,7 +194,7 @@ class Backlog:
             return stored_in(frame, item.number)
         segment = self._segments.find(file_of(item.place))
         stored = stored_in(read_frame(self._files, segment, item.place, HEAD_BYTES, head=True), item.number)
-        if stored.siblings > 1:
+        if stored.siblings > 1 and not isinstance(stored.content_ref, LargeFile):
             return stored
         return stored_in(read_frame(self._files, segment, item.place, item.length), item.number)
 
@@ -194,11 +205,11 @@ class Backlog:
             raise state
         return (stored.snapshot, stored.frame) if state is None else (state_in(state), state.number)
 
-    def _placed(self, item: Item, stored: Stored, emptied: int) -> tuple[ContentRef | None, memoryview | bytes]:
+    def _placed(self, item: Item, stored: Stored, emptied: int) -> tuple[Elsewhere | None, memoryview | bytes]:
         """Where its content lies, if not with it; and what goes with it."""
         ref = stored.content_ref
-        if ref is None and stored.siblings == 1:
-            return None, stored.content
+        if isinstance(ref, LargeFile) or (ref is None and stored.siblings == 1):
+            return ref, stored.content
         if ref is not None and ref[0] != emptied:
             return ref, b""
         place, length = (place_of(ref[0], ref[1]), ref[2]) if ref else (item.place, item.length)

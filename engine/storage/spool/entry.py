@@ -4,6 +4,7 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.storage.spool.segment import Segment, place_of
 
@@ -40,7 +41,7 @@ class Message:
         self.expires_at = envelope.expires_at
         self.tenant = envelope.user
         self.batch = envelope.batch
-        self.hot: tuple[Envelope, bytes] | None = None
+        self.hot: tuple[Envelope, Content] | None = None
         self.hot_bytes = 0
         self.in_hand = 0
 

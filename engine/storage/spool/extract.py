@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from engine.base.errors import StorageError
+from engine.message.content import whole
 from engine.storage.spool.export import StreamWriter
 from engine.storage.spool.reader import Wanted, read_deliveries
 from engine.storage.spool.table import Rows
@@ -61,5 +62,10 @@ class Extract:
             if isinstance(answer, StorageError):
                 self.problems.append(str(answer))
                 continue
-            yield from self._writer.add(answer.envelope, wanted.number, answer.snapshot, answer.content)
+            try:
+                content = whole(answer.content)
+            except StorageError as exc:
+                self.problems.append(str(exc))
+                continue
+            yield from self._writer.add(answer.envelope, wanted.number, answer.snapshot, content)
             self.recipients += len(answer.snapshot[1])

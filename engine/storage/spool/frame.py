@@ -4,10 +4,11 @@
     16  number u64       24  CRC-32C of the header u32      28  CRC-32C of the body u32
     32  CRC-32C of bytes 4..32 u32                          36  header, then body
 
-Little-endian. The header is a msgpack array, the body raw bytes (a message's content; empty elsewhere). Three
-checksums, so that lengths are known to be right before they are believed, and so that an index can be read
-without the bodies. Each starts from the salt of its file, a random number in the file's name: a content that
-happens, or was made, to look like a frame is not taken for one when a reader looks for the next after damage.
+Little-endian. The header is a msgpack array, the body raw bytes (a message's content, or the head of a large one,
+whose rest has a file of its own; empty elsewhere). Three checksums, so that lengths are known to be right before they
+are believed, and so that an index can be read without the bodies. Each starts from the salt of its file, a random
+number in the file's name: a content that happens, or was made, to look like a frame is not taken for one when a reader
+looks for the next after damage.
 
 The number grows by one with every frame of a worker, over all files: it names the events the frame gives.
 """

@@ -19,7 +19,7 @@ from engine.storage.spool.entry import State
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Damage, Frame, FrameType, scan
 from engine.storage.spool.index import Texts, decode_index
-from engine.storage.spool.records import check_version, decode_envelope
+from engine.storage.spool.records import check_version, content_file, decode_envelope
 from engine.storage.spool.recovery import Recovered, make_safe, segments_in, set_aside
 from engine.storage.spool.rows import state_values, stored_row
 from engine.storage.spool.segment import Segment, offset_of, place_of, side_place
@@ -186,7 +186,7 @@ def _row(segment: Segment, frame: Frame, texts: Texts) -> Values:
     return stored_row(
         decode_envelope(packed), number, snapshot, texts, place=place_of(segment.number, frame.offset),
         length=frame.end - frame.offset, state_place=0, frame=state_frame,
-        content_file=content_ref[0] if content_ref else 0,
+        content_file=content_file(content_ref),
     )  # fmt: skip
 
 

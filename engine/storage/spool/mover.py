@@ -131,7 +131,8 @@ class Mover:
             if not segment.refs:
                 await self._drop_if_dead(segment)
             elif (
-                size > _WORTH_EMPTYING
+                segment.path.suffix == ".seg"
+                and size > _WORTH_EMPTYING
                 and segment.live_bytes < size * _MOSTLY_DEAD
                 and segment.number not in self._stuck
             ):

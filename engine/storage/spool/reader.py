@@ -1,15 +1,17 @@
 """Reading deliveries back from the disk, many at a time."""
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from engine.base.errors import StorageError
+from engine.message.content import Content, LargeContent, LargeFile
 from engine.message.envelope import Envelope
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.fetch import read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Frame
-from engine.storage.spool.records import decode_envelope, state_in, stored_in
+from engine.storage.spool.records import content_file, decode_envelope, state_in, stored_in
 from engine.storage.spool.segment import Segments, place_of
 
 
@@ -26,7 +28,7 @@ class Read(NamedTuple):
     """What was there."""
 
     envelope: Envelope
-    content: bytes
+    content: Content
     snapshot: Snapshot
 
 
@@ -50,8 +52,12 @@ def read_deliveries(files: Files, segments: Segments, wanted: Sequence[Wanted]) 
 def _delivery(files: Files, segments: Segments, wanted: Wanted, frame: Frame, state: Frame | None) -> Read:
     stored = stored_in(frame, wanted.number)
     snapshot = stored.snapshot if state is None else state_in(state)
-    content = stored.content
-    if stored.content_ref is not None:
-        number, offset, length = stored.content_ref
-        content = read_frame(files, segments.find(number), place_of(number, offset), length).body
-    return Read(decode_envelope(stored.envelope), bytes(content), snapshot)
+    content: Content = bytes(stored.content)
+    ref = stored.content_ref
+    if isinstance(ref, LargeFile):
+        path = segments.find(content_file(ref)).path
+        content = LargeContent(bytes(stored.content), ref, partial(files.read, path))
+    elif ref is not None:
+        number, offset, length = ref
+        content = bytes(read_frame(files, segments.find(number), place_of(number, offset), length).body)
+    return Read(decode_envelope(stored.envelope), content, snapshot)

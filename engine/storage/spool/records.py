@@ -7,7 +7,8 @@
     DEAD      [version, [offsets of STORED messages]]
     CONTENT   [version]                                                                 body: the content
 
-A content reference is nil (the content is the body), or [file, offset, length] of a CONTENT frame. An OUTCOME carries
+A content reference is nil (the content is the body), [file, offset, length] of a CONTENT frame, or [name, length, CRC]
+of a file of its own, of which the body is the head. An OUTCOME carries
 the envelope of a message that is not in the journal, so that its events can always be made from the journal alone.
 """
 
@@ -17,6 +18,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from engine.base.errors import StorageError
+from engine.message.content import LargeFile
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
 from engine.storage.spool.entry import Snapshot
@@ -29,21 +31,31 @@ _NOBODY = Recipient("")
 
 #: File, offset and length of a CONTENT frame.
 ContentRef = tuple[int, int, int]
+#: Where a content lies if it does not lie with the message.
+Elsewhere = ContentRef | LargeFile
 
 
 class Stored(NamedTuple):
-    """One delivery as a MESSAGE or STORED frame has it. envelope: packed."""
+    """One delivery as a MESSAGE or STORED frame has it. envelope: packed. content: of a large one, the head."""
 
     snapshot: Snapshot
     frame: int
     envelope: bytes
     content: memoryview
-    content_ref: ContentRef | None
+    content_ref: Elsewhere | None
     siblings: int  #: deliveries in the same frame, itself included
 
 
-def message_header(envelope: bytes, snapshots: Sequence[Snapshot]) -> list[Any]:
-    return [VERSION, envelope, snapshots, None]
+def message_header(envelope: bytes, snapshots: Sequence[Snapshot], content_ref: Elsewhere | None) -> list[Any]:
+    return [VERSION, envelope, snapshots, content_ref]
+
+
+def content_file(content_ref: Sequence[Any] | None) -> int:
+    """The number of the file that a content reference names; 0: the content lies with its message."""
+    if content_ref is None:
+        return 0
+    first = content_ref[0]
+    return int(first.partition(".")[0]) if isinstance(first, str) else int(first)
 
 
 def outcome_header(
@@ -59,7 +71,7 @@ def outcome_header(
 
 
 def stored_header(
-    frame: int, number: int, snapshot: Snapshot, content_ref: ContentRef | None, envelope: bytes
+    frame: int, number: int, snapshot: Snapshot, content_ref: Elsewhere | None, envelope: bytes
 ) -> list[Any]:
     return [VERSION, frame, number, snapshot, content_ref, envelope]
 
@@ -108,8 +120,11 @@ def outcomes_in(frame: Frame) -> list[Outcome]:
     return [_outcome(row) for row in frame.header[6]]
 
 
-def _content_ref(value: Any) -> ContentRef | None:
-    return None if value is None else (value[0], value[1], value[2])
+def _content_ref(value: Any) -> Elsewhere | None:
+    if value is None:
+        return None
+    first, second, third = value
+    return LargeFile(first, second, third) if isinstance(first, str) else (first, second, third)
 
 
 def _row(outcome: Outcome) -> tuple[int, int, int, str, str, str, str]:

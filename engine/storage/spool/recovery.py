@@ -17,7 +17,7 @@ from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Damage, Frame, FrameType, decode, scan
 from engine.storage.spool.index import Texts
-from engine.storage.spool.records import check_version, decode_envelope, outcomes_in, state_in
+from engine.storage.spool.records import check_version, content_file, decode_envelope, outcomes_in, state_in
 from engine.storage.spool.rows import stored_row
 from engine.storage.spool.segment import Segment, place_of
 from engine.storage.spool.table import Values
@@ -40,7 +40,7 @@ class Young:
         self.envelope = envelope
         self.place = place_of(segment.number, frame.offset)
         self.length = frame.end - frame.offset
-        self.content_file = 0
+        self.content_file = content_file(frame.header[3 if frame.type == FrameType.MESSAGE else 4])
         self.first = first
         self.states: list[tuple[Snapshot, int, int] | None] = [(snapshot, frame.number, 0) for snapshot in snapshots]
 
@@ -134,6 +134,12 @@ def make_safe(path: Path, files: Files) -> None:
         files.sync(descriptor)
     finally:
         files.close(descriptor)
+
+
+def content_segments(directory: Path, files: Files, problems: list[str]) -> list[Segment]:
+    """The files that hold contents and no messages, of a spool's directory."""
+    shared = segments_in(directory / "shared", files, ".con", problems)
+    return shared + segments_in(directory / "large", files, ".dat", problems)
 
 
 def set_aside(files: Files, path: Path, data: bytes, damage: Damage, read_only: bool) -> str:

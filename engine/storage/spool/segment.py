@@ -5,6 +5,7 @@
     mail/<folder>/<number>.<salt>.sta          what became of messages in the .seg of the same number
     mail/<folder>/<number>.<salt>.idx          what a start must know of that .seg, without reading it
     shared/<number>.<salt>.con                 contents that go to several destinations, each once
+    large/<number>.<salt>.dat                  one large content but its head (large.py)
 
 Numbers grow over all files of a worker; no two segments share one. Salts: see frame.py.
 """

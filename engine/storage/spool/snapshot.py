@@ -5,7 +5,7 @@ which exactly these files were there: two listings around the opening agree. Fil
 before those that were written first, so that whoever is seen has his reasons seen, too:
 
     an index is older than the segment's end     a death in a side file comes after the copy that made it
-    an outcome comes after its message           a message in a segment comes after its shared content
+    an outcome comes after its message           a message in a segment comes after its shared content, or its large one
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from typing import NoReturn, Self
 from engine.base.errors import StorageError
 
 #: In the order in which they are measured.
-_KINDS = (".idx", ".sta", ".log", ".seg", ".con")
+_KINDS = (".idx", ".sta", ".log", ".seg", ".con", ".dat")
 #: Under the heaviest load a file comes or goes some times a second; a look takes milliseconds.
 _TRIES = 200
 

@@ -14,7 +14,7 @@ the segments of its destination (mover.py). The old generation is read after a s
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ import numpy as np
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
+from engine.message.content import Content, LargeContent, LargeFile, head_of
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import id_time, join_id
 from engine.message.outcome import Outcome
@@ -36,15 +37,16 @@ from engine.storage.spool.frame import FrameType
 from engine.storage.spool.guards import Guards
 from engine.storage.spool.index import TEXTS
 from engine.storage.spool.journal import Journal, Record
+from engine.storage.spool.large import LargeFiles, LargeWriter
 from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
 from engine.storage.spool.mover import Mover
 from engine.storage.spool.names import Names
 from engine.storage.spool.reader import Read, Wanted, read_deliveries
 from engine.storage.spool.records import encode_envelope, message_header, outcome_header, stored_header
-from engine.storage.spool.recovery import Recovered, recover, rows_of, segments_in
+from engine.storage.spool.recovery import Recovered, content_segments, recover, rows_of
 from engine.storage.spool.rows import row_of
-from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of
-from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Rows, Table
+from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of, segment_path
+from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Rows, Table
 
 log = logging.getLogger(__name__)
 
@@ -90,6 +92,7 @@ class Spool:
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
         )
+        self._large = LargeFiles(directory / "large", self._files, self._new_number)
         self._reader = ThreadPoolExecutor(2, "reader")
         self._guards = Guards(directory, self._files)
         self._names_kept: dict[str, int] = {}  #: after the last time that some were forgotten
@@ -105,7 +108,8 @@ class Spool:
         """Recover the journal, then begin to take messages. Blocks; call it before the loop serves anyone."""
         journal = self._directory / "journal"
         parents = self._directory.parent, self._directory
-        for directory in (*parents, journal, self._directory / "mail", self._directory / "shared"):
+        folders = [self._directory / name for name in ("mail", "shared", "large")]
+        for directory in (*parents, journal, *folders):
             self._files.make_directory(directory)
         found = recover(journal, self._files, self._events.last_seq)
         self._tell(found.problems)
@@ -116,8 +120,11 @@ class Spool:
         self._journal.start(
             asyncio.get_running_loop(), found.segments, max(found.last_frame, self._events.last_seq), found.void
         )
+        for segment in content_segments(self._directory, self._files, found.problems):
+            self._segments[segment.number] = segment
         rows = rows_of(found, self.texts)
         columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
+        self._expect_contents(columns)
         self._segments.refer_many(columns)
         self.table.add_many(columns)
         self._found = found
@@ -130,8 +137,6 @@ class Spool:
         loop, problems = asyncio.get_running_loop(), list[str]()
         journaled = Journaled(self._found, self.texts)
         self._found = None
-        for segment in segments_in(self._directory / "shared", self._files, ".con", problems):
-            self._segments[segment.number] = segment
         unindexed: list[Segment] = []
         for segments in find_segments(self._directory, self._files, problems):
             copies = Copies()
@@ -161,6 +166,7 @@ class Spool:
         finally:
             self._reader.shutdown()
             await self._journal.close()
+            await self._large.close()
 
     def refusal(self) -> str | None:
         """Why nothing can be accepted now, as an SMTP reply; None if it can."""
@@ -173,31 +179,39 @@ class Spool:
         """What is wrong with the disk, for operators."""
         return self._journal.failure or self._guards.failure
 
+    def large(self) -> LargeWriter:
+        """For a content that is to be stored in a file of its own, from its client's first slice on."""
+        return self._large.writer()
+
     def accept(
         self,
         envelope: Envelope,
-        content: bytes,
+        content: Content,
         splits: Sequence[tuple[str, tuple[int, ...]]],
         keep: bool = False,
     ) -> asyncio.Future[None]:
         """Store a message: `splits` names each destination with its recipients. Done when durable (S1).
 
         Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it. With
-        `keep` (our own notifications) it waits for a good file instead.
+        `keep` (our own notifications) it waits for a good file instead. A large content's file is the spool's from
+        here on, whatever comes of it.
         """
         message = Message(envelope)
         message.hot = (envelope, content)
+        large = content.file if isinstance(content, LargeContent) else None
         deliveries = [Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits)]
         number = self._journal.next_number()
         record = self._journal.append(
             number,
             FrameType.MESSAGE,
-            message_header(encode_envelope(envelope), [delivery.snapshot() for delivery in deliveries]),
-            content,
+            message_header(encode_envelope(envelope), [delivery.snapshot() for delivery in deliveries], large),
+            head_of(content),
             received_lines(number, envelope, splits),
             keep,
         )
         record.durable = partial(self._stored, deliveries)
+        if large is not None:
+            self._keep_large(large, deliveries, record.future)
         return record.future
 
     def take_in(self, envelope: Envelope, content: bytes, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
@@ -249,7 +263,7 @@ class Spool:
         else:
             then(delivery)
 
-    async def load(self, delivery: Delivery) -> tuple[Envelope, bytes]:
+    async def load(self, delivery: Delivery) -> tuple[Envelope, Content]:
         """Envelope and content. Raises StorageError when the disk does not give them back unharmed."""
         if delivery.message.hot is not None:
             return delivery.message.hot
@@ -382,16 +396,34 @@ class Spool:
         segment = loaded.segment
         self._segments[segment.number] = segment
         segment.dead += loaded.ghosts
-        contents = [0, *self._segments] if loaded.columns["content_file"].any() else [0]
-        known = np.isin(loaded.columns["content_file"], contents)
-        if not known.all():
-            log.error("spool: %s: %d messages whose content is gone", segment.path, int((~known).sum()))
-            loaded.columns = {name: column[known] for name, column in loaded.columns.items()}
+        self._expect_contents(loaded.columns)
         for start in range(0, len(loaded.columns["id"]), SLAB_ROWS):
             part = {name: column[start : start + SLAB_ROWS] for name, column in loaded.columns.items()}
             self._segments.refer_many(part)
             self.table.add_many(part)
             await asyncio.sleep(0)
+
+    def _expect_contents(self, columns: Mapping[str, Column]) -> None:
+        """A content file that is named and not there: its messages cannot be read, and wait for an operator (S5)."""
+        for number in np.unique(columns["content_file"]).tolist():
+            if number and number not in self._segments:
+                log.error("spool: file %d with contents of queued messages is gone", number)
+                self._segments[number] = Segment(segment_path(self._directory / "shared", number, 0, ".con"))
+
+    def _keep_large(self, file: LargeFile, deliveries: Sequence[Delivery], stored: asyncio.Future[None]) -> None:
+        """A large content's file lives as long as its deliveries; of a message that is not stored, no longer."""
+        segment = Segment(self._large.directory / file.name, file.length)
+        segment.refs = len(deliveries)
+        self._segments[segment.number] = segment
+        for delivery in deliveries:
+            delivery.content_file = segment.number
+
+        def done(future: asyncio.Future[None]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                del self._segments[segment.number]
+                self._large.remove(file)
+
+        stored.add_done_callback(done)
 
     def _stored(self, deliveries: Sequence[Delivery], record: Record) -> None:
         segment, size = record.segment, record.size
@@ -451,6 +483,8 @@ class Spool:
             segment.dead.append(delivery.offset)
         elif not segment.refs and segment is self._journal.oldest():
             self._start_work()
+        if delivery.content_file and not segments[delivery.content_file].refs:
+            self._start_work()
 
     def _start_work(self) -> None:
         """Let a file go that nothing needs any more, without waiting for the next upkeep."""
@@ -489,7 +523,7 @@ class Spool:
         delivery.message.in_hand = 1
         self.table.remove(row)
         self.in_hand[delivery] = None
-        self._warm(delivery.message, len(read.content))
+        self._warm(delivery.message, len(head_of(read.content)))
         return delivery
 
     def _made(self, row: int, read: Read) -> Delivery:

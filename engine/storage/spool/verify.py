@@ -6,15 +6,18 @@ acknowledged.
 
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from engine.base.errors import StorageError
+from engine.message.content import LargeContent, LargeFile
 from engine.message.ids import join_id, split_id
 from engine.storage.spool.frame import Damage, Frame, FrameType, frame_bytes, scan
 from engine.storage.spool.index import decode_index
-from engine.storage.spool.records import ContentRef, check_version, decode_envelope, stored_in
+from engine.storage.spool.records import Elsewhere, check_version, content_file, decode_envelope, stored_in
 from engine.storage.spool.segment import Segment, offset_of
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.table import Column
@@ -27,7 +30,7 @@ class _Stored(NamedTuple):
     id: str
     number: int
     length: int
-    content_ref: ContentRef | None
+    content_ref: Elsewhere | None
 
 
 #: By offset of the frame, and delivery number.
@@ -125,17 +128,30 @@ class Verification:
             return
         name = self._name(segment.path)
         kept = (live[column].tolist() for column in ("place", "length", "number", "id", "node", "content_file"))
-        for place, length, number, packed, node, content_file in zip(*kept, strict=True):
+        for place, length, number, packed, node, number_of in zip(*kept, strict=True):
             offset = offset_of(place)
             stored = frames.get((offset, number))
             if stored is None:
                 self.faults.append(f"{name}: there is no delivery {number} at {offset}, where one should be")
                 continue
             ref = stored.content_ref
-            if (length, content_file) != (stored.length, ref[0] if ref else 0) or (packed, node) != self._key(stored):
+            if (length, number_of) != (stored.length, content_file(ref)) or (packed, node) != self._key(stored):
                 self.faults.append(f"{name}: what is at {offset} is not what the index says")
+            elif isinstance(ref, LargeFile):
+                self._check_large(stored.id, ref)
             elif ref is not None and self._contents.get((ref[0], ref[1])) != ref[2]:
                 self.faults.append(f"{name}: {stored.id}: there is no content at {ref[1]} of file {ref[0]}")
+
+    def _check_large(self, message_id: str, file: LargeFile) -> None:
+        """The file of a large content is there, and what it should be."""
+        path = self._view.directory / "large" / file.name
+        try:
+            if self._files.size(path) != file.length:
+                raise StorageError("it is not there, or of another length")
+            for _ in LargeContent(b"", file, partial(self._files.read, path)).rest():
+                pass
+        except StorageError as exc:
+            self.faults.append(f"{self._name(path)}: the content of {message_id}: {exc}")
 
     def _check_side(self, segment: Segment, frames: _Frames) -> set[int]:
         """Whatever the side file is about is in the segment. The offsets of the dead."""

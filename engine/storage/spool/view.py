@@ -12,7 +12,7 @@ from engine.storage.spool.files import Files
 from engine.storage.spool.index import TEXTS
 from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
 from engine.storage.spool.names import Names
-from engine.storage.spool.recovery import recover, rows_of, segments_in
+from engine.storage.spool.recovery import content_segments, recover, rows_of
 from engine.storage.spool.segment import Segment, Segments
 from engine.storage.spool.table import COLUMNS, Column, Table
 
@@ -39,7 +39,7 @@ class SpoolView:
 
     def __init__(self, directory: Path, files: Files) -> None:
         """Reads the journal. Raises StorageError: a file cannot be read, or a later program wrote it."""
-        self._directory = directory
+        self.directory = directory
         self.files = files
         self.texts = {name: Names() for name in TEXTS}
         self.segments = Segments()
@@ -47,7 +47,7 @@ class SpoolView:
         self.problems = self.found.problems
         self.lost: list[str] = []
         self._journaled = Journaled(self.found, self.texts)
-        contents = segments_in(directory / "shared", files, ".con", self.problems)
+        contents = content_segments(directory, files, self.problems)
         self.segments.update((segment.number, segment) for segment in (*self.found.segments, *contents))
 
     def parts(self) -> Iterator[Part]:
@@ -57,7 +57,7 @@ class SpoolView:
         columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
         self._enter(journal, columns)
         yield journal
-        for segments in find_segments(self._directory, self.files, self.problems):
+        for segments in find_segments(self.directory, self.files, self.problems):
             yield self._folder(segments)
 
     def _folder(self, segments: list[Segment]) -> Part:
