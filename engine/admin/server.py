@@ -1,6 +1,8 @@
 """The operator's door: a Unix socket in data_dir, mode 0600. One JSON object in, one JSON object a row out.
 
-{"command": "queues", "arguments": {}}  ->  {"row": {...}} ... {"end": true}  or  {"error": "..."}
+{"command": "queues", "arguments": {}}  ->  {"row": {...}} ... {"end": true}  or  {"error": "...", "unknown": true}
+
+unknown: what the command names is not here; with several workers it may be at another.
 """
 
 import asyncio
@@ -8,12 +10,12 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.admin import actions, views
-from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 
@@ -23,7 +25,10 @@ log = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 64 << 10
 _READ_TIMEOUT_S = 10.0
 
-_COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
+#: What answers a command: called with its arguments, gives rows.
+Command = Callable[..., AsyncIterator[dict[str, Any]]]
+
+COMMANDS: dict[str, Command] = {
     "status": views.status,
     "queues": views.queues,
     "list": views.listing,
@@ -37,12 +42,17 @@ _COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
 }
 
 
-class AdminServer:
-    """Serves one worker's operators."""
+def commands_of(parts: Parts) -> dict[str, Command]:
+    """The commands, on one worker."""
+    return {name: partial(command, parts) for name, command in COMMANDS.items()}
 
-    def __init__(self, parts: Parts, data_dir: Path) -> None:
-        self._parts = parts
-        self._path = data_dir / SOCKET_NAME
+
+class AdminServer:
+    """Answers operators at one socket."""
+
+    def __init__(self, commands: Mapping[str, Command], path: Path) -> None:
+        self._commands = commands
+        self._path = path
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -73,13 +83,14 @@ class AdminServer:
     async def _answer(self, line: bytes, writer: asyncio.StreamWriter) -> None:
         try:
             request = json.loads(line)
-            command = _COMMANDS[request["command"]]
-            async for row in command(self._parts, **request.get("arguments", {})):
+            command = self._commands[request["command"]]
+            async for row in command(**request.get("arguments", {})):
                 writer.write(json.dumps({"row": row}).encode() + b"\n")
                 await writer.drain()
             answer: dict[str, Any] = {"end": True}
         except EngineError as exc:
-            answer = {"error": str(exc)}
+            # Faults of disk and settings have classes of their own.
+            answer = {"error": str(exc), "unknown": type(exc) is EngineError}
         except (KeyError, TypeError, ValueError) as exc:
             answer = {"error": f"not a request of ours: {exc}"}
         except Exception as exc:  # top of a task: the operator is told, the trace is in the log

@@ -1,4 +1,4 @@
-"""The listening sockets of a worker: opened at start, brought in line with new settings, drained at the end.
+"""The listening sockets of a process: opened at start, brought in line with new settings, drained at the end.
 
 A reload opens what is new before it touches anything else, so that an address that cannot be had refuses the whole
 reload. A listener that stays keeps its socket and its connections; one that goes, or becomes something else at the
@@ -9,14 +9,10 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from engine.base.clock import Clock
-from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.daemon.http import MetricsServer
-from engine.intake.admission import Admission
-from engine.intake.hooks import Verifier
+from engine.daemon.sockets import HeldSockets
 from engine.intake.listener import SmtpListener
-from engine.net.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -29,25 +25,24 @@ class Listeners:
 
     def __init__(
         self,
-        admission: Admission,
-        credentials: Verifier,
-        metrics: Metrics,
-        collect: Callable[[], None],
-        clock: Clock,
-        outbox: Outbox,
+        make_smtp: Callable[[Listener, Settings], SmtpListener],
+        make_http: Callable[[Listener], MetricsServer],
         drain_s: float,
+        sockets: HeldSockets | None = None,
     ) -> None:
-        """collect: sets the gauges before metrics are shown. drain_s: how long sessions have to end."""
-        self._outbox = outbox
-        self._admission = admission
-        self._credentials = credentials
-        self._metrics = metrics
-        self._collect = collect
-        self._clock = clock
+        """drain_s: how long sessions have to end. sockets: those of a supervisor, to be used for SMTP."""
+        self._make_smtp = make_smtp
+        self._make_http = make_http
         self._drain_s = drain_s
+        self._sockets = sockets
         self._smtp: dict[_Door, SmtpListener] = {}
         self._http: dict[_Door, tuple[Listener, MetricsServer]] = {}
         self._draining: set[asyncio.Task[None]] = set()
+
+    @property
+    def doors(self) -> list[_Door]:
+        """What is open."""
+        return [*self._smtp, *self._http]
 
     async def open(self, settings: Settings, rows: Iterable[Listener]) -> None:
         """Open these; all or none. Raises EngineError: one cannot be opened."""
@@ -64,7 +59,7 @@ class Listeners:
 
     async def open_new(self, settings: Settings) -> list[_Door]:
         """First part of a reload: open the addresses that are new; what was opened, for `close` if the rest fails."""
-        taken = {address for address, _, _ in (*self._smtp, *self._http)}
+        taken = {address for address, _, _ in self.doors}
         rows = [row for row in settings.listener if row.address not in taken]
         await self.open(settings, rows)
         return [_door(row) for row in rows]
@@ -72,7 +67,7 @@ class Listeners:
     async def follow(self, settings: Settings) -> None:
         """Second part of a reload: all listeners as these settings say. Raises EngineError; the others are done."""
         wanted = {_door(row): row for row in settings.listener}
-        await self.close([door for door in (*self._smtp, *self._http) if door not in wanted])
+        await self.close([door for door in self.doors if door not in wanted])
         for door, row in wanted.items():
             if door in self._smtp:
                 self._smtp[door].reload(row, settings)
@@ -82,6 +77,8 @@ class Listeners:
                 # Its few requests are short: opened again, with a fresh certificate.
                 await self.close([door])
                 await self.open(settings, [row])
+        if self._sockets is not None:
+            self._sockets.keep(row.address for row in settings.listener)
 
     async def close(self, doors: Iterable[_Door]) -> None:
         """Accept nobody there any more; sessions end in the background."""
@@ -98,6 +95,8 @@ class Listeners:
 
     async def shut(self) -> None:
         """Accept no more mail; /metrics stays until `end`."""
+        if self._sockets is not None:
+            self._sockets.keep(())
         for listener in self._smtp.values():
             await listener.close()
 
@@ -117,14 +116,12 @@ class Listeners:
 
     async def _open(self, row: Listener, settings: Settings) -> None:
         if row.kind == "http":
-            server = MetricsServer(row, self._metrics.registry, self._collect)
+            server = self._make_http(row)
             server.start()
             self._http[_door(row)] = row, server
         else:
-            smtp = SmtpListener(
-                row, settings, self._admission, self._credentials, self._metrics, self._clock, self._outbox
-            )
-            await smtp.start()
+            smtp = self._make_smtp(row, settings)
+            await smtp.start(self._sockets.at(row.address) if self._sockets is not None else ())
             self._smtp[_door(row)] = smtp
 
 

@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Sequence
 
 from engine.base.clock import Clock
 from engine.base.errors import ConfigError, NetworkError
@@ -59,7 +60,7 @@ class SmtpListener:
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
         self._address = parse_host_port(listener.address)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._model: SmtpServer | None = None
 
     @property
@@ -71,24 +72,24 @@ class SmtpListener:
     def connections(self) -> int:
         return len(self._connections)
 
-    async def start(self, sock: socket.socket | None = None) -> None:
-        """Listen. sock: a bound socket to use in place of the address. Raises NetworkError."""
+    async def start(self, sockets: Sequence[socket.socket] = ()) -> None:
+        """Listen. sockets: bound ones to use in place of the address, ours from now on. Raises NetworkError."""
         # Every command of every session would be a record of aiosmtpd's; ours says what is worth a line.
         for name in ("mail.log", "mail.debug"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         loop = asyncio.get_running_loop()
         self._model = SmtpServer(self, self._hooks, loop)
         try:
-            if sock is not None:
-                self._server = await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
-            else:
+            for sock in sockets:
+                self._servers.append(await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG))
+            if not sockets:
                 host, port = self._address
-                self._server = await loop.create_server(
-                    self._connection, host, port, backlog=_BACKLOG, reuse_address=True
+                self._servers.append(
+                    await loop.create_server(self._connection, host, port, backlog=_BACKLOG, reuse_address=True)
                 )
         except OSError as exc:
             raise NetworkError(f"cannot listen on {self._listener.address}: {_reason(exc)}") from exc
-        self._address = self._server.sockets[0].getsockname()[:2]
+        self._address = self._servers[0].sockets[0].getsockname()[:2]
 
     def reload(self, listener: Listener, settings: Settings) -> None:
         """Use other settings for sessions that begin from now on; read the certificate again.
@@ -106,8 +107,8 @@ class SmtpListener:
 
     async def close(self) -> None:
         """Accept no more connections; those there are go on."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def drain(self, deadline: float) -> None:
         """End all sessions: idle ones now, others after the reply to their message, all by deadline (loop time)."""
