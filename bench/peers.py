@@ -80,10 +80,13 @@ def key_file() -> Path:
 
 
 class Postrider(Peer):
+    """As an operator would run it here: a worker for each core, as the other programs use all cores."""
+
     name = "postrider"
     ours = True
+    workers = len(os.sched_getaffinity(0))
     settings: tuple[str, ...] = (
-        "one worker",
+        f"workers = {workers}, one for each core",
         "[[route]] * to the sink: connections = 20, messages_per_connection = 1000",
     )
 
@@ -95,6 +98,7 @@ class Postrider(Peer):
             f"""[node]
 name = "bench.example"
 data_dir = "data"
+workers = {self.workers}
 
 [[listener]]
 kind = "smtp"
@@ -114,10 +118,18 @@ messages_per_connection = 1000
         self.group.start([*PROGRAM, "serve", "-c", str(self.folder / "postrider.toml")], self.log)
 
 
+class PostriderOne(Postrider):
+    """One worker: what one core does, and the least CPU for a message."""
+
+    name = "postrider-1"
+    workers = 1
+    settings = ("as postrider, workers = 1",)
+
+
 class PostriderSigned(Postrider):
     name = "postrider-signed"
     signs = True
-    settings = ("as postrider", "rsa-sha256 2048, relaxed/relaxed, signing.threads = 2")
+    settings = ("as postrider", "rsa-sha256 2048, relaxed/relaxed, signing.threads = 2 (one for each worker)")
 
 
 #: What makes Postfix relay faster here than as installed: no flow control, connections kept, 20 at a time as the
@@ -321,4 +333,4 @@ exports.take_all = function (next, connection) { connection.relaying = true; nex
 exports.to_sink = function (next) { next(OK, {priority: 0, exchange: '127.0.0.1', port: %d}); };
 """
 
-PEERS: tuple[type[Peer], ...] = (Postrider, Postfix, PostriderSigned, PostfixSigned, HarakaSigned)
+PEERS: tuple[type[Peer], ...] = (Postrider, PostriderOne, Postfix, PostriderSigned, PostfixSigned, HarakaSigned)
