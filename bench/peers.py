@@ -82,10 +82,13 @@ def key_file() -> Path:
 
 
 class Postrider(Peer):
+    """As an operator would run it here: a worker for each core, as the other programs use all cores."""
+
     name = "postrider"
     ours = True
+    workers = len(os.sched_getaffinity(0))
     settings: tuple[str, ...] = (
-        "one worker",
+        f"workers = {workers}, one for each core",
         "[[route]] * to the sink: connections = 20, messages_per_connection = 1000",
     )
 
@@ -97,6 +100,7 @@ class Postrider(Peer):
             f"""[node]
 name = "bench.example"
 data_dir = "data"
+workers = {self.workers}
 
 [[listener]]
 kind = "smtp"
@@ -116,10 +120,18 @@ messages_per_connection = 1000
         self.group.start([*PROGRAM, "serve", "-c", str(self.folder / "postrider.toml")], self.log)
 
 
+class PostriderOne(Postrider):
+    """One worker: what one core does, and the least CPU for a message."""
+
+    name = "postrider-1"
+    workers = 1
+    settings = ("as postrider, workers = 1",)
+
+
 class PostriderSigned(Postrider):
     name = "postrider-signed"
     signs = True
-    settings = ("as postrider", "rsa-sha256 2048, relaxed/relaxed, signing.threads = 2")
+    settings = ("as postrider", "rsa-sha256 2048, relaxed/relaxed, signing.threads = 2 (one for each worker)")
 
 
 #: What makes Postfix relay faster here than as installed: no flow control, connections kept, 20 at a time as the

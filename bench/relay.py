@@ -23,10 +23,12 @@ from pathlib import Path
 
 from bench.common import ENVIRONMENT, PROGRAM, free_port, greets, machine, peak_memory, wait_until
 from bench.haraka import HarakaSigned
-from bench.peers import DOMAIN, Peer, Postfix, PostfixSigned, Postrider, PostriderSigned, Unavailable
+from bench.peers import DOMAIN, Peer, Postfix, PostfixSigned, Postrider, PostriderOne, PostriderSigned, Unavailable
 from bench.postfix_tools import SmtpSink, SmtpSource, missing
 
-PEERS: tuple[type[Peer], ...] = (Postrider, Postfix, PostriderSigned, PostfixSigned, HarakaSigned)
+PEERS: tuple[type[Peer], ...] = (
+    Postrider, PostriderOne, Postfix, PostriderSigned, PostfixSigned, HarakaSigned,
+)  # fmt: skip
 
 WARM_UP = 200
 SESSIONS = 20

@@ -10,7 +10,8 @@ each other in a circle (tests/unit/test_layers.py holds us to it):
 
 Upward calls go through small `typing.Protocol`s declared in the lower layer and handed down by the daemon.
 
-Read first: the way of a message, in README.md; then `daemon/worker.py`, which builds every object once.
+Read first: the way of a message, in README.md; then `daemon/worker.py`, which builds every object once. With several
+workers each has all of this in a process of its own, and `daemon/supervisor.py` is around them.
 """
 
 __version__ = "0.1.0"

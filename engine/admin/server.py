@@ -1,8 +1,9 @@
 """The operator's door: a Unix socket in data_dir, mode 0600. One JSON object in, one JSON object a row out.
 
-{"command": "queues", "arguments": {}}  ->  {"row": {...}} ... {"end": true}  or  {"error": "..."}
+{"command": "queues", "arguments": {}}  ->  {"row": {...}} ... {"end": true}  or  {"error": "...", "unknown": true}
 
-Behind a request with a body come its bytes, up to the end of what the operator sends.
+unknown: what the command names is not here; with several workers it may be at another. Behind a request with a body
+come its bytes, up to the end of what the operator sends.
 """
 
 import asyncio
@@ -10,12 +11,12 @@ import contextlib
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from engine.admin import actions, spool, views
-from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 
@@ -25,7 +26,10 @@ log = logging.getLogger(__name__)
 _MAX_REQUEST_BYTES = 64 << 10
 _READ_TIMEOUT_S = 10.0
 
-_COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
+#: What answers a command: called with its arguments, gives rows.
+Command = Callable[..., AsyncIterator[dict[str, Any]]]
+
+COMMANDS: dict[str, Command] = {
     "status": views.status,
     "queues": views.queues,
     "list": views.listing,
@@ -39,20 +43,24 @@ _COMMANDS: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
     "move": actions.move,
     "spool_status": spool.spool_status,
     "spool_compact": spool.spool_compact,
-}
-#: Those that take a body.
-_WITH_BODY: dict[str, Callable[..., AsyncIterator[dict[str, Any]]]] = {
     "spool_import": spool.spool_import,
     "spool_purge": spool.spool_purge,
 }
+#: Those that are called with a body, too: the reader comes before the arguments.
+WITH_BODY = frozenset(("spool_import", "spool_purge"))
+
+
+def commands_of(parts: Parts) -> dict[str, Command]:
+    """The commands, on one worker."""
+    return {name: partial(command, parts) for name, command in COMMANDS.items()}
 
 
 class AdminServer:
-    """Serves one worker's operators."""
+    """Answers operators at one socket."""
 
-    def __init__(self, parts: Parts, data_dir: Path) -> None:
-        self._parts = parts
-        self._path = data_dir / SOCKET_NAME
+    def __init__(self, commands: Mapping[str, Command], path: Path) -> None:
+        self._commands = commands
+        self._path = path
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -84,16 +92,15 @@ class AdminServer:
         try:
             request = json.loads(line)
             name, arguments = request["command"], request.get("arguments", {})
-            if name in _WITH_BODY:
-                rows = _WITH_BODY[name](self._parts, reader, **arguments)
-            else:
-                rows = _COMMANDS[name](self._parts, **arguments)
+            command = self._commands[name]
+            rows = command(reader, **arguments) if name in WITH_BODY else command(**arguments)
             async for row in rows:
                 writer.write(json.dumps({"row": row}).encode() + b"\n")
                 await writer.drain()
             answer: dict[str, Any] = {"end": True}
         except EngineError as exc:
-            answer = {"error": str(exc)}
+            # Faults of disk and settings have classes of their own.
+            answer = {"error": str(exc), "unknown": type(exc) is EngineError}
         except TimeoutError:
             answer = {"error": "the rest of it did not come in time"}
         except (KeyError, TypeError, ValueError) as exc:

@@ -21,7 +21,7 @@ class _Table(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class Node(_Table, frozen=True):
     name: str = "localhost"  #: host name of this node: greeting, EHLO, Received, Message-ID
     data_dir: str = "data"  #: everything that survives a restart; relative to the settings file
-    workers: int = 1  #: engines on this node; this version runs one
+    workers: int = 1  #: engines on this node, each a process of its own; as many as cores
 
 
 class TlsFiles(_Table, frozen=True):
@@ -141,7 +141,7 @@ class Dkim(_Table, frozen=True):
 
 
 class Signing(_Table, frozen=True):
-    threads: int = 2  #: for RSA; as many as cores (three on two cores signed no more than two)
+    threads: int = 2  #: for RSA, all workers together; as many as cores (three on two signed no more than two)
     queue: int = 1000  #: messages waiting for a thread; further ones wait before they are prepared
     expire_after: Duration = Duration(0)  #: x= of signatures; 0: none. Receivers that queue mail check late
 

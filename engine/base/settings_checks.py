@@ -191,6 +191,9 @@ def warnings_of(settings: Settings) -> list[str]:
         found.append(f'[[route]] {number}: never reached, "{domain}" is matched above')
     if not settings.dkim:
         found.append("no [[dkim]]: mail leaves unsigned, and large receivers refuse unsigned bulk mail")
+    cores = len(os.sched_getaffinity(0))
+    if settings.node.workers > cores:
+        found.append(f"[node] workers: {settings.node.workers} for {cores} cores: more than one each only cost memory")
     if settings.node.name == "localhost":
         found.append('[node] name: other servers distrust a greeting of "localhost"; give this host\'s public name')
     return found

@@ -74,9 +74,10 @@ def _fraction(value: float, base: Path) -> float:
     return value
 
 
-def _one_worker(value: int, base: Path) -> int:
-    if value != 1:
-        raise ValueError(f"{value} workers asked for; this version runs one")
+def _workers(value: int, base: Path) -> int:
+    """More than one for each core is never of use, and 64 cores are more than one disk keeps up with."""
+    if not 1 <= value <= 64:
+        raise ValueError(f"{value} is not a number of workers, 1 to 64")
     return value
 
 
@@ -239,7 +240,7 @@ def _postmaster(value: str, base: Path) -> str:
 _RULES: dict[tuple[type, str], Rule] = {
     (Node, "name"): _host_name,
     (Node, "data_dir"): _folder,
-    (Node, "workers"): _one_worker,
+    (Node, "workers"): _workers,
     (TlsFiles, "cert"): _readable,
     (TlsFiles, "key"): _readable,
     (Listener, "address"): _listen_address,

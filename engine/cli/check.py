@@ -1,9 +1,10 @@
 """`postrider check`: every mistake of a configuration at once, and what works but is probably not meant."""
 
 import argparse
+import contextlib
 from pathlib import Path
 
-from engine.base.errors import ConfigError
+from engine.base.errors import ConfigError, StorageError
 from engine.base.settings import Settings
 from engine.base.settings_checks import warnings_of
 from engine.base.settings_file import load_providers, read_settings
@@ -20,6 +21,7 @@ def register(commands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0 if nothing is wrong, warnings or not; otherwise 2."""
+    from engine.daemon.spools import leftover
     from engine.delivery.keyring import load_keys
     from engine.routing.routes import own_relays, password_problems
 
@@ -28,6 +30,11 @@ def run(args: argparse.Namespace) -> int:
     problems += _provider_problems(settings, name)
     problems += [f"{name}: {text}" for text in password_problems(settings)]
     warnings = warnings_of(settings) + own_relays(settings)
+    with contextlib.suppress(StorageError):  # not ours to look into; the daemon's user can
+        warnings += [
+            f"[node] workers: spool {number} has none any more; one that takes nothing new will empty it"
+            for number in leftover(Path(settings.node.data_dir), settings.node.workers)
+        ]
     try:
         warnings += load_keys(settings)[1]
     except ConfigError as error:

@@ -1,4 +1,4 @@
-"""`postrider events tail|list`: what became of every recipient, straight from the journal's files."""
+"""`postrider events tail|list`: what became of every recipient, straight from the files of the journals."""
 
 import argparse
 import json
@@ -9,8 +9,7 @@ from typing import Any
 
 from engine.base.log import escape
 from engine.cli.common import Commands, add_config, add_json, settings_of
-from engine.storage.events.journal import events_directory
-from engine.storage.events.reader import EventReader
+from engine.storage.events.merged import MergedReader
 
 _FOLLOW_S = 0.25
 
@@ -25,7 +24,13 @@ def register(commands: Commands) -> None:
     tail.set_defaults(run=_tail)
 
     listing = actions.add_parser("list", help="all events that are kept, oldest first")
-    listing.add_argument("--from", default=None, metavar="ID", dest="from_id", help="only those after this event id")
+    listing.add_argument(
+        "--from",
+        default=None,
+        metavar="ID",
+        dest="from_id",
+        help="only those after this event id; with several workers, one id of each: 25.0,1:17.2",
+    )
     listing.set_defaults(run=_list)
 
     for action in (tail, listing):
@@ -63,11 +68,11 @@ def _list(args: argparse.Namespace) -> int:
     return _end(reader)
 
 
-def _reader(args: argparse.Namespace) -> EventReader:
-    return EventReader(events_directory(settings_of(args).node.data_dir))
+def _reader(args: argparse.Namespace) -> MergedReader:
+    return MergedReader(settings_of(args).node.data_dir)
 
 
-def _print(reader: EventReader, args: argparse.Namespace) -> None:
+def _print(reader: MergedReader, args: argparse.Namespace) -> None:
     for event in _wanted(reader.read(), args):
         sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n" if args.json else _row(event) + "\n")
     sys.stdout.flush()
@@ -98,7 +103,7 @@ def _row(event: dict[str, Any]) -> str:
     return escape(text)
 
 
-def _end(reader: EventReader) -> int:
+def _end(reader: MergedReader) -> int:
     if reader.damaged:
         print(f"postrider: {reader.damaged} damaged lines passed over", file=sys.stderr)
     return 0

@@ -38,6 +38,7 @@ class MetricsServer:
     """One HTTP listener, bound when made. Raises NetworkError (cannot bind), ConfigError (certificate).
 
     collect: called in a server thread before metrics are rendered, to set gauges; it must be safe there.
+    healthy: also called there; what /health says.
     reuse_port: as net.port wants it.
     """
 
@@ -47,6 +48,7 @@ class MetricsServer:
         registry: CollectorRegistry,
         collect: Callable[[], None] = lambda: None,
         request_s: float = _REQUEST_S,
+        healthy: Callable[[], bool] = lambda: True,
         *,
         reuse_port: bool = False,
     ) -> None:
@@ -58,7 +60,7 @@ class MetricsServer:
             self._server = _Server(family, address, networks, tls, request_s, reuse_port)
         except OSError as exc:
             raise NetworkError(f"listener {listener.address}: {exc.strerror or exc}") from exc
-        self._server.set_app(_application(registry, collect))
+        self._server.set_app(_application(registry, collect, healthy))
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.25,), name="http", daemon=True)
 
     @property
@@ -84,7 +86,9 @@ class MetricsServer:
         self._server.cut_off(older_than_s=0)
 
 
-def _application(registry: CollectorRegistry, collect: Callable[[], None]) -> WSGIApplication:
+def _application(
+    registry: CollectorRegistry, collect: Callable[[], None], healthy: Callable[[], bool]
+) -> WSGIApplication:
     metrics = cast(WSGIApplication, make_wsgi_app(registry))
     one_at_a_time = threading.Lock()
 
@@ -113,7 +117,8 @@ def _application(registry: CollectorRegistry, collect: Callable[[], None]) -> WS
                 start_response("500 Internal Server Error", [("Content-Length", "0")])
                 return []
             return metrics(environ, start_response)
-        pages = {"/": ("200 OK", _INDEX), "/health": ("200 OK", b"ok\n")}
+        health = ("200 OK", b"ok\n") if healthy() else ("503 Service Unavailable", b"not all workers serve\n")
+        pages = {"/": ("200 OK", _INDEX), "/health": health}
         status, body = pages.get(path, ("404 Not Found", b"not found\n"))
         start_response(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(body)))])
         return [body]

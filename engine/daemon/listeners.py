@@ -1,4 +1,4 @@
-"""The listening sockets of a worker: opened at start, brought in line with new settings, drained at the end.
+"""The listening sockets of a process: opened at start, brought in line with new settings, drained at the end.
 
 A reload opens what is new before it touches anything else, so that an address that cannot be had refuses the whole
 reload. A listener that stays keeps its socket and its connections; one that goes, or becomes something else at the
@@ -10,16 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable
 
-from engine.base.clock import Clock
-from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.daemon.http import MetricsServer
-from engine.intake.admission import Admission
-from engine.intake.hooks import Verifier
+from engine.daemon.sockets import HeldSockets
 from engine.intake.listener import SmtpListener
-from engine.intake.reverse import ReverseNames
 from engine.net import port
-from engine.net.outbox import Outbox
 
 log = logging.getLogger(__name__)
 
@@ -32,27 +27,24 @@ class Listeners:
 
     def __init__(
         self,
-        admission: Admission,
-        credentials: Verifier,
-        metrics: Metrics,
-        collect: Callable[[], None],
-        clock: Clock,
-        outbox: Outbox,
+        make_smtp: Callable[[Listener, Settings], SmtpListener],
+        make_http: Callable[[Listener, bool], MetricsServer],
         drain_s: float,
-        reverse: ReverseNames,
+        sockets: HeldSockets | None = None,
     ) -> None:
-        """collect: sets the gauges before metrics are shown. drain_s: how long sessions have to end."""
-        self._outbox = outbox
-        self._admission = admission
-        self._credentials = credentials
-        self._metrics = metrics
-        self._collect = collect
-        self._clock = clock
+        """drain_s: how long sessions have to end. sockets: those of a supervisor, to be used for SMTP."""
+        self._make_smtp = make_smtp
+        self._make_http = make_http
         self._drain_s = drain_s
-        self._reverse = reverse
+        self._sockets = sockets
         self._smtp: dict[_Door, SmtpListener] = {}
         self._http: dict[_Door, tuple[Listener, MetricsServer]] = {}
         self._draining: set[asyncio.Task[None]] = set()
+
+    @property
+    def doors(self) -> list[_Door]:
+        """What is open."""
+        return [*self._smtp, *self._http]
 
     async def open(self, settings: Settings, rows: Iterable[Listener], leaving: Iterable[_Door] = ()) -> None:
         """Open these; all or none. leaving: listeners whose ports these may take over. Raises EngineError."""
@@ -69,7 +61,7 @@ class Listeners:
 
     async def open_new(self, settings: Settings) -> list[_Door]:
         """First part of a reload: open the addresses that are new; what was opened, for `close` if the rest fails."""
-        doors = (*self._smtp, *self._http)
+        doors = self.doors
         taken = {address for address, _, _ in doors}
         rows = [row for row in settings.listener if row.address not in taken]
         staying = {row.address for row in settings.listener}
@@ -79,7 +71,7 @@ class Listeners:
     async def follow(self, settings: Settings) -> None:
         """Second part of a reload: all listeners as these settings say. Raises EngineError; the others are done."""
         wanted = {_door(row): row for row in settings.listener}
-        await self.close([door for door in (*self._smtp, *self._http) if door not in wanted])
+        await self.close([door for door in self.doors if door not in wanted])
         for door, row in wanted.items():
             if door in self._smtp:
                 self._smtp[door].reload(row, settings)
@@ -89,6 +81,8 @@ class Listeners:
                 # Its few requests are short: opened again, with a fresh certificate.
                 await self.close([door])
                 await self.open(settings, [row])
+        if self._sockets is not None:
+            self._sockets.keep(row.address for row in settings.listener)
 
     async def close(self, doors: Iterable[_Door]) -> None:
         """Accept nobody there any more; sessions end in the background."""
@@ -105,6 +99,8 @@ class Listeners:
 
     async def shut(self) -> None:
         """Accept no more mail; /metrics stays until `end`."""
+        if self._sockets is not None:
+            self._sockets.keep(())
         for listener in self._smtp.values():
             await listener.close()
 
@@ -126,21 +122,13 @@ class Listeners:
         before = [fileno for door in leaving for fileno in self._filenos(door)]
         with port.shared(before):
             if row.kind == "http":
-                server = MetricsServer(row, self._metrics.registry, self._collect, reuse_port=bool(before))
+                server = self._make_http(row, bool(before))
                 server.start()
                 self._http[_door(row)] = row, server
             else:
-                smtp = SmtpListener(
-                    row,
-                    settings,
-                    self._admission,
-                    self._credentials,
-                    self._metrics,
-                    self._clock,
-                    self._outbox,
-                    reverse=self._reverse,
-                )
-                await smtp.start(reuse_port=bool(before))
+                smtp = self._make_smtp(row, settings)
+                held = self._sockets.at(row.address) if self._sockets is not None else ()
+                await smtp.start(held, reuse_port=bool(before))
                 self._smtp[_door(row)] = smtp
 
     def _filenos(self, door: _Door) -> list[int]:

@@ -1,15 +1,14 @@
-"""The process: settings, lock, loop, signals; a worker does the rest.
+"""The process: settings, lock, loop, signals; a worker does the rest, or a supervisor of several.
 
-SIGTERM and SIGINT stop it in order, SIGHUP reloads the settings. With one worker there is no supervisor.
+SIGTERM and SIGINT stop it in order, SIGHUP reloads the settings. With one worker there is no supervisor, unless there
+are spools left of a time with more of them.
 """
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
-import sys
 from pathlib import Path
 
 import uvloop
@@ -20,14 +19,13 @@ from engine.base.log import LineLog, setup
 from engine.base.settings import Settings
 from engine.base.settings_file import load_settings
 from engine.daemon.lock import lock_data_dir
+from engine.daemon.process import tune
+from engine.daemon.spools import leftover
+from engine.daemon.supervisor import Supervisor
 from engine.daemon.systemd import Notifier
 from engine.daemon.worker import Worker
 
 log = logging.getLogger(__name__)
-
-#: How long a thread may keep the interpreter while another wants it. The default of 5 ms is what every signature and
-#: every commit would wait for the loop to let go.
-_SWITCH_INTERVAL_S = 0.0005
 
 
 def serve(path: Path) -> int:
@@ -37,14 +35,10 @@ def serve(path: Path) -> int:
     lock = lock_data_dir(Path(settings.node.data_dir))
     handler = setup(settings.log.level)
     lines = LineLog(handler)
-    sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    # Objects of start-up live for ever, those of a message die young and without cycles: look at them seldom.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 50)
+    tune()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Daemon(path, settings, lines).run())
+            runner.run(_Daemon(path, settings, lines, lock).run())
     finally:
         lines.close()
         os.close(lock)
@@ -52,12 +46,13 @@ def serve(path: Path) -> int:
 
 
 class _Daemon:
-    """Signals and systemd around a worker."""
+    """Signals and systemd around a worker or a supervisor."""
 
-    def __init__(self, path: Path, settings: Settings, lines: LineLog) -> None:
+    def __init__(self, path: Path, settings: Settings, lines: LineLog, lock: int) -> None:
         self._path = path
         self._settings = settings
         self._lines = lines
+        self._lock = lock
         self._notifier = Notifier()
         self._stop = asyncio.Event()
         self._hangup = asyncio.Event()
@@ -67,11 +62,11 @@ class _Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
-        worker = Worker(self._settings, self._lines.add)
+        worker = self._engine()
         await worker.start()
         log.info("postrider %s is ready on %s", __version__, self._settings.node.name)
         self._notifier.ready(f"ready on {self._settings.node.name}")
-        chores = [loop.create_task(self._reload_on_hangup(worker)), loop.create_task(self._feed_watchdog())]
+        chores = [loop.create_task(self._reload_on_hangup(worker)), loop.create_task(self._feed_watchdog(worker))]
         await self._stop.wait()
         log.info("stopping")
         self._notifier.stopping("finishing what is in flight")
@@ -80,7 +75,13 @@ class _Daemon:
         chores[1].cancel()
         log.info("stopped")
 
-    async def _reload_on_hangup(self, worker: Worker) -> None:
+    def _engine(self) -> Worker | Supervisor:
+        node = self._settings.node
+        if node.workers > 1 or leftover(Path(node.data_dir), node.workers):
+            return Supervisor(self._settings, self._lock)
+        return Worker(self._settings, self._lines.add)
+
+    async def _reload_on_hangup(self, worker: Worker | Supervisor) -> None:
         while True:
             await self._hangup.wait()
             self._hangup.clear()
@@ -97,11 +98,12 @@ class _Daemon:
                 log.exception("not reloaded")
             self._notifier.ready()
 
-    async def _feed_watchdog(self) -> None:
-        """From the loop itself, so that a loop that is stuck is found out."""
+    async def _feed_watchdog(self, worker: Worker | Supervisor) -> None:
+        """From the loop itself, so that a loop that is stuck is found out; those of all workers are asked."""
         if self._notifier.watchdog_interval_s is None:
             return
         with contextlib.suppress(asyncio.CancelledError):
             while True:
-                self._notifier.alive()
+                if worker.answers:
+                    self._notifier.alive()
                 await asyncio.sleep(self._notifier.watchdog_interval_s)

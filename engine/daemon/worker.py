@@ -12,19 +12,24 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
+from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
-from engine.admin.server import AdminServer
+from engine.admin.server import AdminServer, commands_of
 from engine.base.clock import SystemClock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
-from engine.base.settings import Settings
+from engine.base.settings import Listener, Settings
+from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners
+from engine.daemon.samples import Family, samples_of
+from engine.daemon.sockets import HeldSockets
 from engine.delivery.agent import Kit
 from engine.delivery.bouncer import Bouncer
 from engine.delivery.courier import Courier
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.intake.admission import Admission
+from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
 from engine.message.ids import IdSource
 from engine.net.outbox import Outbox
@@ -54,8 +59,23 @@ SWEEP_S, SWEEP_PER_ROW_S = 2.0, 0.000_002
 class Worker:
     """One engine on one event loop. Make it inside the running loop."""
 
-    def __init__(self, settings: Settings, log_line: Callable[[str], None], number: int = 0) -> None:
-        """Recovers the spool. Raises EngineError: something of the settings or the disk cannot be used."""
+    answers = True  #: who can ask has its answer: the loop that runs this is the one that would be stuck
+
+    def __init__(
+        self,
+        settings: Settings,
+        log_line: Callable[[str], None],
+        number: int = 0,
+        *,
+        budget: LocalBudget | None = None,
+        sockets: HeldSockets | None = None,
+        door: str = SOCKET_NAME,
+    ) -> None:
+        """Recovers the spool. Raises EngineError: something of the settings or the disk cannot be used.
+
+        budget, sockets, door: of one worker among several; its part of the node's limits, the sockets its supervisor
+        opened, and the name of its operator's door.
+        """
         self.settings = settings
         self.clock = clock = SystemClock()
         self.metrics = metrics = Metrics()
@@ -74,11 +94,11 @@ class Worker:
         self._spool.start()
         ids = IdSource(node, number, clock, self._spool.last_id)
         tables = data_dir / "tables.db"
-        self._state = QueueState(tables)
+        self._state = QueueState(tables, number)
         self._credentials = Credentials(tables)
         self._resolver = Resolver(settings.resolver, metrics, clock)
         self._router = Router(settings, self._resolver, clock)
-        self._budget = LocalBudget(settings.delivery.max_connections)
+        self._budget = budget or LocalBudget(settings.delivery.max_connections)
         self._manager = Manager(self._spool, self._router, self._budget, self._state, clock)
         self._signer = Signer(settings, metrics, clock)
         self._bouncer = Bouncer(settings, ids, clock)
@@ -117,10 +137,8 @@ class Worker:
             orders=self._orders,
             metrics=metrics,
         )
-        self._admin = AdminServer(self._parts, data_dir)
-        self._listeners = Listeners(
-            self._admission, self._credentials, metrics, self._collect, clock, self._outbox, STOP_S, self._reverse
-        )
+        self._admin = AdminServer(commands_of(self._parts), data_dir / door)
+        self._listeners = Listeners(self._make_smtp, self._make_http, STOP_S, sockets)
         self._upkeep: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -176,7 +194,21 @@ class Worker:
         ):  # fmt: skip
             await self._try(close)
 
+    def samples(self) -> list[Family]:
+        """All metrics, for a supervisor to sum up."""
+        self._collect()
+        return samples_of(self.metrics.registry)
+
     # Inside.
+
+    def _make_smtp(self, row: Listener, settings: Settings) -> SmtpListener:
+        return SmtpListener(
+            row, settings, self._admission, self._credentials, self.metrics, self.clock, self._outbox,
+            reverse=self._reverse,
+        )  # fmt: skip
+
+    def _make_http(self, row: Listener, reuse_port: bool = False) -> MetricsServer:
+        return MetricsServer(row, self.metrics.registry, self._collect, reuse_port=reuse_port)
 
     def _refuse_moves(self, settings: Settings) -> None:
         """What a running daemon cannot change."""
@@ -184,6 +216,8 @@ class Worker:
             raise EngineError("a new data_dir needs a restart")
         if settings.node.name != self.settings.node.name:
             raise EngineError("a new node name needs a restart")
+        if settings.node.workers != self.settings.node.workers:
+            raise EngineError("a new number of workers needs a restart")
 
     async def _load_backlog(self) -> None:
         """The old generation, and then what an operator ordered before the stop."""

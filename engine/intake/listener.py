@@ -13,6 +13,7 @@ import os
 import socket
 import ssl
 from collections import Counter
+from collections.abc import Sequence
 
 from engine.base.clock import Clock
 from engine.base.errors import ConfigError, NetworkError
@@ -64,7 +65,7 @@ class SmtpListener:
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
         self._address = parse_host_port(listener.address)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._model: SmtpServer | None = None
 
     @property
@@ -79,10 +80,10 @@ class SmtpListener:
     @property
     def filenos(self) -> list[int]:
         """The listening sockets, once started."""
-        return [sock.fileno() for sock in self._server.sockets] if self._server else []
+        return [sock.fileno() for server in self._servers for sock in server.sockets]
 
-    async def start(self, sock: socket.socket | None = None, *, reuse_port: bool = False) -> None:
-        """Listen. sock: a bound socket to use in place of the address. reuse_port: as net.port wants it.
+    async def start(self, sockets: Sequence[socket.socket] = (), *, reuse_port: bool = False) -> None:
+        """Listen. sockets: bound ones to use instead, ours from now on. reuse_port: as net.port wants it.
 
         Raises NetworkError.
         """
@@ -92,16 +93,18 @@ class SmtpListener:
         loop = asyncio.get_running_loop()
         self._model = SmtpServer(self, self._hooks, loop)
         try:
-            if sock is not None:
-                self._server = await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG)
-            else:
+            for sock in sockets:
+                self._servers.append(await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG))
+            if not sockets:
                 host, port = self._address
-                self._server = await loop.create_server(
-                    self._connection, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=reuse_port
+                self._servers.append(
+                    await loop.create_server(
+                        self._connection, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=reuse_port
+                    )
                 )
         except OSError as exc:
             raise NetworkError(f"cannot listen on {self._listener.address}: {_reason(exc)}") from exc
-        self._address = self._server.sockets[0].getsockname()[:2]
+        self._address = self._servers[0].sockets[0].getsockname()[:2]
 
     def reload(self, listener: Listener, settings: Settings) -> None:
         """Use other settings for sessions that begin from now on; read the certificate again.
@@ -119,8 +122,8 @@ class SmtpListener:
 
     async def close(self) -> None:
         """Accept no more connections; those there are go on."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def drain(self, deadline: float) -> None:
         """End all sessions: idle ones now, others after the reply to their message, all by deadline (loop time)."""

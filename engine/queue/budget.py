@@ -4,8 +4,8 @@ Whoever wants to send asks here and nowhere else. The answers are immediate: a l
 next permit; nobody polls. Whoever holds a lease and has no use for it just now says so, and is asked for it when
 somebody else wants one: an idle connection to one site must not hold up the mail of another.
 
-This implementation serves one worker. One that leases shares from a supervisor or from Redis keeps the same
-questions, answered from its share.
+`LocalBudget` serves one worker. `SharedBudget` (shares.py) answers the same questions from the shares that a ledger
+grants to each of several workers.
 
 B1  leases given out never exceed the limit. A lease is released in the `finally` of the task that holds it, so a
     task that dies gives it back.
@@ -17,6 +17,8 @@ from typing import Protocol
 
 #: A burst is what one second allows, never what the whole period does: "3600/h" is not 3,600 at once.
 BURST_S = 1.0
+#: The key of all connections of the node together.
+NODE = ""
 
 
 class Lease(Protocol):
@@ -90,14 +92,19 @@ class LocalBudget:
 
     def lease(self, key: str, limit: int) -> Lease | None:
         used = self._used.get(key, 0)
-        if used >= limit or self.connections >= self.max_connections:
+        if used >= self._allowed(key, limit) or self.full:
             return None
         self._used[key] = used + 1
         self.connections += 1
         return LocalLease(self, key)
 
+    @property
+    def full(self) -> bool:
+        """No connection may be opened, to whatever site."""
+        return self.connections >= self._allowed(NODE, self.max_connections)
+
     def wait(self, key: str, party: Party) -> None:
-        if self.connections >= self.max_connections:
+        if self.full:
             self._waiting_for_any.append(party)
             key = key if key in self._offers else next(iter(self._offers), key)
         else:
@@ -142,17 +149,23 @@ class LocalBudget:
         for key in [key for key, full in self._next.items() if full <= now]:
             del self._next[key]
 
+    def _allowed(self, key: str, limit: int) -> int:
+        """How many connections of this key may be leased here."""
+        return limit
+
     def _release(self, key: str) -> None:
         self.connections -= 1
         self._used[key] -= 1
         if not self._used[key]:
             del self._used[key]
-        if not _wake_one(self._waiting.get(key, deque())):
-            _wake_one(self._waiting_for_any)
+        if not self._wake_one(self._waiting.get(key, deque())):
+            self._wake_one(self._waiting_for_any)
         if not self._waiting.get(key, True):
             del self._waiting[key]
 
+    def _wake_one(self, waiting: deque[Party]) -> bool:
+        """Wake waiters until one takes the lease; each at most once, for one may come back to wait again."""
+        return any(self._tell(waiting.popleft()) for _ in range(len(waiting)))
 
-def _wake_one(waiting: deque[Party]) -> bool:
-    """Wake waiters until one takes the lease; each at most once, for one may come back to wait again."""
-    return any(waiting.popleft().lease_freed() for _ in range(len(waiting)))
+    def _tell(self, party: Party) -> bool:
+        return party.lease_freed()

@@ -18,9 +18,9 @@ from tests.support.engine import PATIENCE_S, Daemon, Load, Sink, daemon, free_po
 from tests.support.relay import relayed
 
 
-@pytest.fixture
-def stage(tmp_path: Path) -> Iterator[tuple[Daemon, Sink]]:
-    with relayed(tmp_path) as running:
+@pytest.fixture(params=[1, 2], ids=["one worker", "two workers"])
+def stage(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Daemon, Sink]]:
+    with relayed(tmp_path, workers=request.param) as running:
         yield running
 
 

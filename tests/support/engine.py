@@ -16,8 +16,7 @@ from typing import Any
 
 from engine.admin.client import ask
 from engine.base.errors import EngineError
-from engine.storage.events.journal import events_directory
-from engine.storage.events.reader import read_events
+from engine.storage.events.merged import MergedReader
 
 POSTRIDER = [sys.executable, "-m", "engine.cli.main"]
 #: For things that take milliseconds: long enough for the slowest machine, and only ever reached by a failure.
@@ -48,13 +47,16 @@ class Daemon:
     smtp: more of its SMTP listener; spool: of [spool].
     """
 
-    def __init__(self, path: Path, more: str = "", *, smtp: str = "", spool: str = "min_free = 0.0") -> None:
+    def __init__(
+        self, path: Path, more: str = "", *, smtp: str = "", spool: str = "min_free = 0.0", workers: int = 1
+    ) -> None:
         self.path = path
         self.port = free_port()
         self.http_port = free_port()
         self.data = path / "data"
         self.log = path / "daemon.log"
         self.config = path / "postrider.toml"
+        self.workers = workers
         self.write_config(more, smtp=smtp, spool=spool)
         self._process: subprocess.Popen[bytes] | None = None
         self._tally_at_start: Counter[str] = Counter()
@@ -66,6 +68,7 @@ class Daemon:
 [node]
 name = "mx.test"
 data_dir = "{self.data}"
+workers = {self.workers}
 
 [[listener]]
 kind = "smtp"
@@ -159,7 +162,7 @@ networks = ["127.0.0.0/8"]
         return self.ask("status")[0]
 
     def events(self, *types: str) -> list[dict[str, Any]]:
-        events = read_events(events_directory(self.data))
+        events = MergedReader(self.data).read()
         return [event for event in events if not types or event["type"] in types]
 
     def tally(self) -> Counter[str]:
@@ -242,11 +245,11 @@ networks = ["127.0.0.0/8"]
 
 @contextlib.contextmanager
 def daemon(
-    path: Path, more: str = "", *, smtp: str = "", spool: str = "min_free = 0.0", **environ: str
+    path: Path, more: str = "", *, smtp: str = "", spool: str = "min_free = 0.0", workers: int = 1, **environ: str
 ) -> Iterator[Daemon]:
     """A running daemon, ended with SIGTERM; it must then say that it stopped in order."""
     path.mkdir(parents=True, exist_ok=True)
-    engine = Daemon(path, more, smtp=smtp, spool=spool).start(**environ)
+    engine = Daemon(path, more, smtp=smtp, spool=spool, workers=workers).start(**environ)
     try:
         yield engine
     finally:

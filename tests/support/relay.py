@@ -15,9 +15,11 @@ def route(address: str, domain: str = "*", **more: object) -> str:
 
 
 @contextlib.contextmanager
-def relayed(path: Path, *options: str, more: str = "", **limits: object) -> Iterator[tuple[Daemon, Sink]]:
+def relayed(
+    path: Path, *options: str, more: str = "", workers: int = 1, **limits: object
+) -> Iterator[tuple[Daemon, Sink]]:
     """An engine and the sink that takes all its mail. options: of the sink; more: TOML; limits: keys of the route."""
     with contextlib.ExitStack() as stack:
         receiver = stack.enter_context(sink(path / "sink", *options))
         settings = f"{more}\n{route(receiver.address, **limits)}"
-        yield stack.enter_context(daemon(path / "engine", settings)), receiver
+        yield stack.enter_context(daemon(path / "engine", settings, workers=workers)), receiver

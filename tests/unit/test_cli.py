@@ -121,6 +121,16 @@ def test_check_finds_rows_that_never_fire(config: Path, capsys: pytest.CaptureFi
     ]
 
 
+def test_check_says_which_spools_have_lost_their_worker(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spool = config.parent / "data" / "spool"
+    for number in range(3):
+        (spool / str(number)).mkdir(parents=True)
+    (spool / "2" / "drained").touch()
+    assert run("check", "-c", config) == 0
+    (said,) = [line for line in capsys.readouterr().out.splitlines() if "spool" in line]
+    assert said.endswith("[node] workers: spool 1 has none any more; one that takes nothing new will empty it")
+
+
 def test_check_reads_passwords(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (config.parent / "password").touch(0o600)
     config.write_text(

@@ -107,7 +107,7 @@ def test_every_mistake_is_reported_in_one_run(folder: Path) -> None:
     text = """
         [node]
         dta_dir = "x"
-        workers = 2
+        workers = 65
         [nodes]
         [site]
         rate = "fast"
@@ -124,7 +124,7 @@ def test_every_mistake_is_reported_in_one_run(folder: Path) -> None:
     assert problems(folder, text) == [
         "[nodes]: unknown table (did you mean [node]?)",
         "[node] dta_dir: unknown key (did you mean data_dir?)",
-        "[node] workers: 2 workers asked for; this version runs one",
+        "[node] workers: 65 is not a number of workers, 1 to 64",
         '[[route]] 2 domain: "a b" is not a domain in ASCII form, such as "example.org"',
         '[[route]] 2 relay: "mx.example.org" is not an address with a port, such as "127.0.0.1:2525" or "[::1]:2525"',
         '[site] rate: "fast" is not a rate, such as "20/s"',
@@ -308,7 +308,7 @@ def test_mistakes_of_the_provider_table_carry_its_name(folder: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         load(folder, "[node]\nworkers = 0")
     assert caught.value.problems == [
-        "postrider.toml: [node] workers: 0 workers asked for; this version runs one",
+        "postrider.toml: [node] workers: 0 is not a number of workers, 1 to 64",
         "providers.toml: [node]: unknown table; this file holds [[provider]] only",
         "providers.toml: [[provider]] 1 conections: unknown key (did you mean connections?)",
         'providers.toml: [[provider]] 1 mx: ".a.net" is not a list of texts, such as ["one", "two"]',
@@ -332,6 +332,8 @@ def test_warnings(folder: Path) -> None:
     ]
     good = '[node]\nname = "mx.example.org"\n' + LISTENER + DKIM
     assert warnings_of(load(folder, good)) == []
+    (crowd,) = warnings_of(load(folder, good.replace("[node]", "[node]\nworkers = 64")))
+    assert crowd.startswith("[node] workers: 64 for ")
 
 
 @pytest.mark.parametrize(

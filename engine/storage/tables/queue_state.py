@@ -14,8 +14,8 @@ ALL = "*"
 _TABLES = """
 create table if not exists holds (name text primary key, since real not null);
 create table if not exists orders (
-    number integer primary key, action text not null, scope text not null, argument text not null,
-    newest integer not null
+    worker integer not null, number integer not null, action text not null, scope text not null,
+    argument text not null, newest integer not null, primary key (worker, number)
 );
 create table if not exists throttles (site text primary key, learned text not null);
 """
@@ -37,7 +37,9 @@ class Order(NamedTuple):
 class QueueState:
     """Read whole at start, written rarely. A hold's name is a scope, as queue/scope.py writes it."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, worker: int = 0) -> None:
+        """worker: whose orders these are; each carries out its own. Raises StorageError."""
+        self._worker = worker
         if path.is_symlink():  # SQLite would follow it
             raise StorageError(f"cannot use {path}: it is a symbolic link")
         try:
@@ -45,7 +47,8 @@ class QueueState:
             self._db.execute("pragma journal_mode=wal")
             self._db.executescript(_TABLES)
             self._holds = {name for (name,) in self._db.execute("select name from holds")}
-            self.orders = [Order(*row) for row in self._db.execute("select * from orders order by number")]
+            orders = "select number, action, scope, argument, newest from orders where worker = ? order by number"
+            self.orders = [Order(*row) for row in self._db.execute(orders, (worker,))]
             rows = self._db.execute("select site, learned from throttles")
             self._learned: dict[str, str] = dict(rows.fetchall())
         except sqlite3.Error as exc:
@@ -66,13 +69,13 @@ class QueueState:
         """Write down an order."""
         number = max((order.number for order in self.orders), default=0) + 1
         order = Order(number, action, scope, argument, newest)
-        self._execute("insert into orders values (?, ?, ?, ?, ?)", order)
+        self._execute("insert into orders values (?, ?, ?, ?, ?, ?)", (self._worker, *order))
         self.orders.append(order)
         return order
 
     def carried_out(self, order: Order) -> None:
         """Nothing is left of what it is about."""
-        self._execute("delete from orders where number = ?", (order.number,))
+        self._execute("delete from orders where worker = ? and number = ?", (self._worker, order.number))
         self.orders = [other for other in self.orders if other.number != order.number]
 
     def holds(self) -> list[str]:

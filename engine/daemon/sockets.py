@@ -1,0 +1,116 @@
+"""The SMTP sockets of a node with several workers: one for each worker and address, all on the same port.
+
+The kernel spreads the clients over them (SO_REUSEPORT). The supervisor binds them and keeps them, so that a worker that
+is started again takes its own back, and clients that come meanwhile wait in its backlog. Sockets reach a worker over a
+socket pair of their own, each with its address, before the message on the channel that needs them.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine.base.errors import NetworkError
+from engine.base.hostport import parse_host_port
+
+#: Addresses are short; a socket is one descriptor.
+_MAX_ADDRESS_BYTES = 512
+#: The sockets were sent before they were announced: they are there.
+_TIMEOUT_S = 10.0
+
+#: Sockets by the address of the listener; a host name may mean several.
+Sockets = dict[str, list[socket.socket]]
+
+
+def bind(address: str, count: int) -> list[list[socket.socket]]:
+    """`count` sets of sockets bound to this address, not listening yet. Raises NetworkError: it cannot be had."""
+    sets: list[list[socket.socket]] = [[] for _ in range(count)]
+    host, port = parse_host_port(address)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, place in dict.fromkeys(found):
+            for number, own in enumerate(sets):
+                # Port 0 is whatever the first one got.
+                own.append(_bound(family, sets[0][-1].getsockname() if number else place, first=number == 0))
+    except OSError as exc:
+        close(sets)
+        reason = os.strerror(exc.errno) if exc.errno and not isinstance(exc, socket.gaierror) else exc.strerror
+        raise NetworkError(f"cannot listen on {address}: {reason}") from exc
+    return sets
+
+
+def _bound(family: int, place: Any, first: bool) -> socket.socket:
+    """The first is bound without sharing, so that a port some other program shares or has is an error."""
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if not first:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.bind(place)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def close(sets: Iterable[Iterable[socket.socket]]) -> None:
+    for own in sets:
+        for sock in own:
+            sock.close()
+
+
+def pause(sockets: Sockets) -> None:
+    """Listen no more on these until a worker does again: nobody serves them, and others share the port."""
+    for own in sockets.values():
+        for sock in own:
+            with contextlib.suppress(OSError):  # not listening
+                sock.shutdown(socket.SHUT_RDWR)
+
+
+def send(pair: socket.socket, sockets: Sockets) -> int:
+    """Send these to a worker; how many. Raises OSError: it is gone."""
+    count = 0
+    for address, own in sockets.items():
+        for sock in own:
+            socket.send_fds(pair, [address.encode()], [sock.fileno()])
+            count += 1
+    return count
+
+
+def receive(pair: socket.socket, count: int) -> Sockets:
+    """The sockets that were sent and announced. Raises OSError."""
+    pair.settimeout(_TIMEOUT_S)
+    sockets: Sockets = {}
+    for _ in range(count):
+        address, descriptors, _, _ = socket.recv_fds(pair, _MAX_ADDRESS_BYTES, 1)
+        sockets.setdefault(address.decode(), []).extend(socket.socket(fileno=number) for number in descriptors)
+    return sockets
+
+
+class HeldSockets:
+    """A worker's own sockets, by the address of the listener. They stay open however often a listener is opened."""
+
+    def __init__(self) -> None:
+        self._sockets: Sockets = {}
+
+    def add(self, sockets: Sockets) -> None:
+        self.drop(sockets)
+        self._sockets.update(sockets)
+
+    def at(self, address: str) -> Sequence[socket.socket]:
+        """Sockets to listen on, each the caller's. Raises NetworkError: there are none for this address."""
+        if address not in self._sockets:
+            raise NetworkError(f"cannot listen on {address}: the supervisor sent no socket for it")
+        return [sock.dup() for sock in self._sockets[address]]
+
+    def keep(self, addresses: Iterable[str]) -> None:
+        """Close those of all other addresses."""
+        self.drop(self._sockets.keys() - set(addresses))
+
+    def drop(self, addresses: Iterable[str]) -> None:
+        for address in list(addresses):
+            close([self._sockets.pop(address, [])])

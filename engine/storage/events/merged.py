@@ -1,0 +1,82 @@
+"""The journals of all workers of a node, read as one, in the order of time.
+
+Ids are those of each journal: "25.0" of worker 0, "1:17.2" of worker 1. A place in all of them is therefore one id of
+each, written "25.0,1:17.2"; a journal that is not named is read from its beginning. Within a journal events keep their
+order whatever their times say (E1); between journals the time decides.
+"""
+
+import heapq
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from engine.base.errors import StorageError
+from engine.storage.events.journal import events_directory
+from engine.storage.events.reader import EventReader
+
+
+class MergedReader:
+    """A place in every journal below a data directory; of journals made later, the beginning."""
+
+    def __init__(self, data_dir: str | Path) -> None:
+        self._data_dir = Path(data_dir)
+        self._readers: dict[int, EventReader] = {}
+        self._again: list[dict[str, Any]] = []  #: events that were read already, and are to be read next
+        self._find()
+
+    @property
+    def damaged(self) -> int:
+        """Lines passed over so far."""
+        return sum(reader.damaged for reader in self._readers.values())
+
+    def seek(self, place: str) -> None:
+        """Stand behind these events, whether they are still there or not. Raises ValueError, StorageError."""
+        for text in place.split(","):
+            worker, colon, own_id = text.strip().rpartition(":")
+            if colon and not (worker.isascii() and worker.isdigit()):
+                raise ValueError(f'"{text}" is not an event id, such as "1042.0" or "1:1042.0"')
+            self._reader(int(worker or 0)).seek(own_id)
+
+    def seek_tail(self, count: int) -> None:
+        """Stand before the newest `count` events of all, which are read here."""
+        for reader in self._readers.values():
+            reader.seek_tail(count)
+        # So many of each are too many of all.
+        self._again = list(self.read())[-count:] if count else []
+
+    def read(self) -> Iterator[dict[str, Any]]:
+        """The events from here to the end of what is written now; the place moves on with them."""
+        again, self._again = self._again, []
+        yield from again
+        self._find()
+        yield from heapq.merge(
+            *(_numbered(worker, reader.read()) for worker, reader in sorted(self._readers.items())), key=_time_of
+        )
+
+    def _find(self) -> None:
+        try:
+            names = os.listdir(self._data_dir / "events")
+        except FileNotFoundError:
+            names = []
+        except OSError as exc:
+            raise StorageError(f"{self._data_dir / 'events'}: {exc.strerror}") from exc
+        for worker in sorted(int(name) for name in names if name.isascii() and name.isdigit()):
+            self._reader(worker)
+
+    def _reader(self, worker: int) -> EventReader:
+        reader = self._readers.get(worker)
+        if reader is None:
+            reader = self._readers[worker] = EventReader(events_directory(self._data_dir, worker))
+        return reader
+
+
+def _numbered(worker: int, events: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    if worker == 0:
+        return events
+    return ({**event, "id": f"{worker}:{event['id']}"} for event in events)
+
+
+def _time_of(event: dict[str, Any]) -> float:
+    at = event.get("at", 0)
+    return at if isinstance(at, int | float) else 0.0
