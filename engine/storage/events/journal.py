@@ -80,6 +80,23 @@ class EventJournal:
         """The lines of `data` that come after the newest event found at open. For projecting frames again."""
         return b"".join(line for line in data.splitlines(keepends=True) if event_id(line) > self.last_id)
 
+    def distrust(self, safe: int) -> None:
+        """After a crash: cut the newest file where, behind the events of frame `safe`, something is missing.
+
+        Blocks of a file reach the disk in any order: lines after a hole are cut, too, and written again in order (E1).
+        """
+        if self._fd < 0 or self._size == 0:
+            return
+        try:
+            whole = trusted_bytes(os.pread(self._fd, self._size, 0), safe)
+            if whole < self._size:
+                os.ftruncate(self._fd, whole)
+                os.fsync(self._fd)
+                self._size = whole
+                self.last_id = max(_newest_id(self._fd, whole), (safe, -1))
+        except OSError as exc:
+            raise self._fault(exc) from exc
+
     def write(self, data: bytes) -> None:
         """Append whole lines; on disk only after `sync`."""
         now = self._clock.time()
@@ -210,6 +227,22 @@ def _sync(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def trusted_bytes(data: bytes, safe: int) -> int:
+    """Up to the first line behind the events of frame `safe` that is none: before it, damage is damage (S5)."""
+    offset, hole = 0, -1
+    for line in data.splitlines(keepends=True):
+        try:
+            known: int | None = event_id(line)[0]
+        except ValueError:
+            known = None
+        if known is None and hole < 0:
+            hole = offset
+        elif known is not None and known <= safe:
+            hole = -1
+        offset += len(line)
+    return len(data) if hole < 0 else hole
 
 
 def _whole_lines(fd: int, size: int) -> int:

@@ -7,6 +7,7 @@ Files are read oldest first. An outcome changes a delivery seen before; one of a
 kept for the old generation (loading.py), which is read after intake has opened.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,21 +56,24 @@ class Recovered:
     outcomes: Outcomes = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     void: list[tuple[int, int]] = field(default_factory=list)
+    events_safe: int = 0
     last_frame: int = 0
     last_id: str = ""
     events: list[bytes] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def recover(directory: Path, files: Files, last_event_frame: int, read_only: bool = False) -> Recovered:
-    """Read every file of a journal. last_event_frame: the events of frames from it on may be missing.
+def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_only: bool = False) -> Recovered:
+    """Read every file of a journal. trusted: told the frame up to which events were synced, gives the one from which
+    on they may be missing.
 
     read_only: nothing is set aside. Raises StorageError when a file cannot be read at all: better no start than a
     start without it.
     """
     found = Recovered()
     found.segments = segments_in(directory, files, ".log", found.problems)
-    found.void = _void_tails(found.segments, files)
+    found.void, found.events_safe = _first_frames(found.segments, files)
+    last_event_frame = trusted(found.events_safe)
     void = dict(found.void)
     for segment in found.segments:
         if not read_only:
@@ -172,13 +176,17 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
             )
 
 
-def _void_tails(segments: list[Segment], files: Files) -> list[tuple[int, int]]:
-    """The tails that were abandoned after a failed write, as the first frames of later files tell (S4)."""
+def _first_frames(segments: list[Segment], files: Files) -> tuple[list[tuple[int, int]], int]:
+    """What the first frames of files tell: the tails of older ones that were abandoned after a failed write (S4), and
+    up to which frame the events were safe.
+    """
     tails: set[tuple[int, int]] = set()
+    safe = 0
     present = {segment.number for segment in segments}
     for segment in segments:
         head = files.read(segment.path, 0, min(segment.bytes, _FIRST_FRAME_BYTES))
         first = decode(memoryview(head), 0, segment.salt)
         if first is not None and first.type == FrameType.SEGMENT:
             tails.update((number, offset) for number, offset in first.header[3] if number in present)
-    return sorted(tails)
+            safe = max(safe, *first.header[4:5])
+    return sorted(tails), safe

@@ -102,15 +102,16 @@ class Spool:
         parents = self._directory.parent, self._directory
         for directory in (*parents, journal, self._directory / "mail", self._directory / "shared"):
             self._files.make_directory(directory)
-        found = recover(journal, self._files, self._events.last_seq)
+        found = recover(journal, self._files, self._trusted_events)
         self._tell(found.problems)
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
         self.last_id = found.last_id
         self._numbers = itertools.count(self._highest_number() + 1)
         self._journal.start(
-            asyncio.get_running_loop(), found.segments, max(found.last_frame, self._events.last_seq), found.void
-        )
+            asyncio.get_running_loop(), found.segments, max(found.last_frame, self._events.last_seq), found.void,
+            found.events_safe,
+        )  # fmt: skip
         rows = rows_of(found, self.texts)
         columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
         self._segments.refer_many(columns)
@@ -300,7 +301,7 @@ class Spool:
 
     def sync_events(self) -> asyncio.Future[None]:
         """Make the event journal durable, in the journal's thread."""
-        return self._journal.run(self._events.sync)
+        return self._journal.sync_events()
 
     @property
     def size(self) -> int:
@@ -319,6 +320,11 @@ class Spool:
             await self._mover.work()
 
     # Inside.
+
+    def _trusted_events(self, safe: int) -> int:
+        """The last frame whose events are all there, given up to which they were synced."""
+        self._events.distrust(safe)
+        return self._events.last_seq
 
     def _new_number(self) -> int:
         return next(self._numbers)
