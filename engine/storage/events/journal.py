@@ -59,6 +59,7 @@ class EventJournal:
         self._rotate_at = 0.0
         self._expire_at = 0.0
         self._number = 0
+        self._newest = ""  #: the newest file with events at open
         self.last_id = (0, -1)
         try:
             self._directory_fd = _open_directory(directory)
@@ -84,16 +85,22 @@ class EventJournal:
         """After a crash: cut the newest file where, behind the events of frame `safe`, something is missing.
 
         Blocks of a file reach the disk in any order: lines after a hole are cut, too, and written again in order (E1).
+        What is left is on disk when this returns: who wrote it may have been killed before its sync.
         """
-        if self._fd < 0 or self._size == 0:
+        if not self._newest:
             return
         try:
-            whole = trusted_bytes(os.pread(self._fd, self._size, 0), safe)
-            if whole < self._size:
-                os.ftruncate(self._fd, whole)
-                os.fsync(self._fd)
-                self._size = whole
-                self.last_id = max(_newest_id(self._fd, whole), (safe, -1))
+            fd = self._open(self._newest, 0)
+            try:
+                size = os.fstat(fd).st_size
+                whole = trusted_bytes(os.pread(fd, size, 0), safe)
+                if whole < size:
+                    os.ftruncate(fd, whole)
+                    self.last_id = max(_newest_id(fd, whole), (safe, -1))
+                    self._size = min(self._size, whole)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
         except OSError as exc:
             raise self._fault(exc) from exc
 
@@ -159,6 +166,7 @@ class EventJournal:
                 os.close(fd)
                 continue
             self.last_id = _newest_id(fd, whole)
+            self._newest = name
             if name != names[-1]:
                 os.close(fd)
                 return

@@ -116,6 +116,7 @@ class Journal:
         self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._retry: asyncio.TimerHandle | None = None
         self.segments: dict[int, Segment] = {}  #: begun by us or recovered, oldest first
+        self.last_id = ""  #: the highest of a message so far: told at the start of each file, or an id could come again
         self.failure: str | None = None  #: why the disk is not trusted now
 
     def start(
@@ -204,20 +205,21 @@ class Journal:
         while self._pending or self._busy:
             if self.failure is not None:
                 raise StorageError(self.failure)
-            await (asyncio.wait([self._pending[-1].future]) if self._pending else self.run(lambda: None))
+            # Not for a record: one that is kept is not done before the disk is well, and nobody may wait so long here.
+            await self.run(lambda: None)
 
     async def close(self) -> None:
         """Write what is pending, sync everything, end the thread."""
-        while self._pending and self.failure is None:
-            await asyncio.wait([self._pending[-1].future])
-        try:
-            if self._thread.is_alive():
+        with contextlib.suppress(StorageError):
+            await self.flush()
+        if self._thread.is_alive():
+            try:
                 await self.run(self._end)
-        finally:
-            self._work.put(None)
-            self._thread.join()
-            if self._retry:
-                self._retry.cancel()
+            finally:
+                self._work.put(None)
+                self._thread.join()
+        if self._retry:
+            self._retry.cancel()
 
     # On the loop.
 
@@ -347,7 +349,7 @@ class Journal:
         path = segment_path(self._directory, number, self._salt, ".log")
         with contextlib.suppress(StorageError):
             self._sync_events()
-        header = [VERSION, self._owner, number, self._void, self._events_safe]
+        header = [VERSION, self._owner, number, self._void, self._events_safe, self.last_id]
         frame = encode(self._salt, FrameType.SEGMENT, 0, header)
         descriptor = self._files.create(path)
         segment = Segment(path)

@@ -72,8 +72,9 @@ def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_o
     """
     found = Recovered()
     found.segments = segments_in(directory, files, ".log", found.problems)
-    found.void, found.events_safe = _first_frames(found.segments, files)
+    _read_first_frames(found, files)
     last_event_frame = trusted(found.events_safe)
+    found.last_frame = max(found.events_safe, last_event_frame)
     void = dict(found.void)
     for segment in found.segments:
         if not read_only:
@@ -176,17 +177,18 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
             )
 
 
-def _first_frames(segments: list[Segment], files: Files) -> tuple[list[tuple[int, int]], int]:
-    """What the first frames of files tell: the tails of older ones that were abandoned after a failed write (S4), and
-    up to which frame the events were safe.
+def _read_first_frames(found: Recovered, files: Files) -> None:
+    """What the first frames of files tell: the tails of older ones that were abandoned after a failed write (S4), up to
+    which frame the events were safe, and the highest id until then.
     """
+    segments = found.segments
     tails: set[tuple[int, int]] = set()
-    safe = 0
     present = {segment.number for segment in segments}
     for segment in segments:
         head = files.read(segment.path, 0, min(segment.bytes, _FIRST_FRAME_BYTES))
         first = decode(memoryview(head), 0, segment.salt)
         if first is not None and first.type == FrameType.SEGMENT:
             tails.update((number, offset) for number, offset in first.header[3] if number in present)
-            safe = max(safe, *first.header[4:5])
-    return sorted(tails), safe
+            found.events_safe = max(found.events_safe, first.header[4])
+            found.last_id = max(found.last_id, first.header[5])
+    found.void = sorted(tails)

@@ -93,7 +93,6 @@ class Spool:
         self._found: Recovered | None = None  #: until the old generation is loaded
         self._chores: set[asyncio.Task[None]] = set()
         self.loading = False  #: the old generation is not all there yet
-        self.last_id = ""
         self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
 
     def start(self) -> None:
@@ -106,10 +105,10 @@ class Spool:
         self._tell(found.problems)
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
-        self.last_id = found.last_id
+        self._journal.last_id = found.last_id
         self._numbers = itertools.count(self._highest_number() + 1)
         self._journal.start(
-            asyncio.get_running_loop(), found.segments, max(found.last_frame, self._events.last_seq), found.void,
+            asyncio.get_running_loop(), found.segments, found.last_frame, found.void,
             found.events_safe,
         )  # fmt: skip
         rows = rows_of(found, self.texts)
@@ -162,6 +161,11 @@ class Spool:
         return self._guards.refusal
 
     @property
+    def last_id(self) -> str:
+        """The highest id of a message that was ever accepted; "" if none was."""
+        return self._journal.last_id
+
+    @property
     def failure(self) -> str | None:
         """What is wrong with the disk, for operators."""
         return self._journal.failure or self._guards.failure
@@ -178,6 +182,7 @@ class Spool:
         Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it. With
         `keep` (our own notifications) it waits for a good file instead.
         """
+        self._journal.last_id = max(self.last_id, envelope.id)
         message = Message(envelope)
         message.hot = (envelope, content)
         deliveries = [Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits)]
