@@ -166,6 +166,8 @@ class MemoryFiles:
         """The process is gone: nothing that its threads still do reaches the disk."""
         with self._lock:
             self.dead = True
+            for file in self.disk.files.values():
+                file.failed = False  # the next one cannot know
 
     # ---- Files
 
@@ -352,9 +354,10 @@ class MemoryEvents(EventJournal):
                 continue
 
     def distrust(self, safe: int) -> None:
-        file = self._current
+        file = next((file for file in reversed(self._files.disk.events) if file.data), None)
         if file is None:
             return
+        file.synced(len(file.pending))
         whole = trusted_bytes(bytes(file.data), safe)
         if whole < len(file.data):
             file.change(whole, None)
@@ -376,6 +379,8 @@ class MemoryEvents(EventJournal):
                 file.change(len(file.data), data)
         except StorageError:
             self._current = None
+            if not file.data and not self._files.dead:
+                self._files.disk.events.remove(file)
             raise
 
     def sync(self) -> None:
