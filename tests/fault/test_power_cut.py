@@ -14,7 +14,7 @@ from engine.base.errors import StorageError
 from tests.support.clock import FakeClock
 from tests.support.disk import Disk, MemoryFiles
 from tests.support.seed import rounds, seeded
-from tests.support.spooler import Ledger, Player, end, examine, small_scale
+from tests.support.spooler import Found, Ledger, Player, end, examine, small_scale
 
 #: Images of one chapter, and how likely a moment is one.
 IMAGES, OFTEN = 60, 0.15
@@ -28,10 +28,13 @@ class Camera:
         self.images: list[Disk] = []
         self._files = files
         self._death = files.disk.now + chance.randrange(600)
+        self.died = asyncio.Event()
+        self._loop = asyncio.get_running_loop()
 
     def moment(self, disk: Disk) -> None:
         if disk.now >= self._death:
             self._files.die()
+            self._loop.call_soon_threadsafe(self.died.set)
         if len(self.images) < IMAGES and self.chance.random() < OFTEN:
             self.images.append(disk.cut(self.chance))
 
@@ -47,16 +50,17 @@ async def story(path: Path, chance: random.Random) -> int:
         work = asyncio.ensure_future(player.play(chance.randint(10, 60)))
         ending = chance.choice(("close", "kill", "cut", "cut"))
         files = player.files
-        while not work.done() and not files.dead:
-            await asyncio.sleep(0.001)
-        if work.done():
+        death = asyncio.ensure_future(camera.died.wait())
+        await asyncio.wait([work, death], return_when=asyncio.FIRST_COMPLETED)
+        if not files.dead:
             work.result()
         if ending == "close" and not files.dead:
             with contextlib.suppress(StorageError):
                 await player.close()
         await end(player.spool, files)
         work.cancel()
-        await asyncio.wait([work])
+        death.cancel()
+        await asyncio.gather(work, death, return_exceptions=True)
         assert not files.broken, files.broken
 
         for number, image in enumerate(camera.images):
@@ -79,7 +83,8 @@ async def survive(image: Disk, ledger: Ledger, path: Path, name: str, again: boo
         assert second.saved == found.saved, "a second recovery gives another state"
 
 
-async def examine_or_keep(disk, ledger, path, name, moment=None):
+async def examine_or_keep(disk: Disk, ledger: Ledger, path: Path, name: str, moment: int | None = None) -> Found:
+    """`examine`; a disk that fails is laid down."""
     before = disk.cut(random.Random(0)) if any(f.pending for f in disk.files.values()) else None
     try:
         return await examine(disk, ledger, disk.now if moment is None else moment)

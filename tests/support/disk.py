@@ -20,7 +20,7 @@ from pathlib import Path
 
 from engine.base.errors import StorageError
 from engine.storage.events.event import event_id
-from engine.storage.events.journal import EventJournal
+from engine.storage.events.journal import EventJournal, trusted_bytes
 
 #: A disk tears between these, or anywhere: both happen in what is simulated.
 _BLOCK_BYTES = 512
@@ -54,11 +54,11 @@ class File:
         self.stable = bytes(stable)
         del self.pending[:count]
 
-    def cut(self, chance: random.Random, holes: bool = True) -> bytes:
+    def cut(self, chance: random.Random) -> bytes:
         """What a power cut leaves of it."""
         if not self.pending:
             return self.stable
-        fate = chance.randrange(4 if holes else 3)
+        fate = chance.randrange(4)
         if fate == 0:
             return self.stable
         if fate == 1:
@@ -116,7 +116,7 @@ class Disk:
             unsure = name in self.making or name in self.removing
             if not (unsure and chance.random() < 0.5):
                 after.files[name] = File(file.cut(chance))
-        after.events = [File(file.cut(chance, holes=False)) for file in self.events]
+        after.events = [File(file.cut(chance)) for file in self.events]
         return after
 
     def lay_down(self, directory: Path) -> None:
@@ -166,6 +166,8 @@ class MemoryFiles:
         """The process is gone: nothing that its threads still do reaches the disk."""
         with self._lock:
             self.dead = True
+            for file in self.disk.files.values():
+                file.failed = False  # the next one cannot know
 
     # ---- Files
 
@@ -351,21 +353,34 @@ class MemoryEvents(EventJournal):
             except ValueError:
                 continue
 
+    def distrust(self, safe: int) -> None:
+        file = next((file for file in reversed(self._files.disk.events) if file.data), None)
+        if file is None:
+            return
+        file.synced(len(file.pending))
+        whole = trusted_bytes(bytes(file.data), safe)
+        if whole < len(file.data):
+            file.change(whole, None)
+            file.synced(len(file.pending))
+            self.last_id = max([(safe, -1), *map(event_id, bytes(file.data).splitlines()[-1:])])
+
     @staticmethod
     def lines(disk: Disk) -> list[bytes]:
         """Whole lines."""
         return [line for file in disk.events for line in bytes(file.data).splitlines(keepends=True) if line[-1] == 10]
 
     def write(self, data: bytes) -> None:
-        if self._current is None:
-            self._current = File()
-            self._files.disk.events.append(self._current)
-        file = self._current
+        file = self._current or File()
+        if self._current is None and not self._files.dead:
+            self._current = file
+            self._files.disk.events.append(file)
         try:
             with self._files._operation("event_write", changes=True, part=lambda: self._files._write(file, data)):
                 file.change(len(file.data), data)
         except StorageError:
             self._current = None
+            if not file.data and not self._files.dead:
+                self._files.disk.events.remove(file)
             raise
 
     def sync(self) -> None:

@@ -11,7 +11,6 @@ E1  every event of what was acknowledged is in the journal, always with the same
 """
 
 import asyncio
-import itertools
 import json
 import random
 from collections.abc import Awaitable, Iterator, Sequence
@@ -253,6 +252,29 @@ class Player:
         await self.spool.close()
         self.events.sync()
 
+    def adopt(self) -> None:
+        """After a restart in order: everything is a row."""
+        self.hands.clear()
+        self.rows.clear()
+        self.ids = IdSource("test", 0, self.clock, self.spool.last_id)
+        table = self.spool.table
+        for rows in table.select():
+            for row in rows.tolist():
+                key = self.spool.id_of(row), table.get(row, "number")
+                assert key not in self.rows, f"S3: {key} is there twice"
+                self.rows[key] = row
+        assert set(self.rows) == self.alive()
+
+    def alive(self) -> set[Key]:
+        """Deliveries that were accepted and are not final."""
+        ledger = self.ledger
+        return {
+            key
+            for key, steps in ledger.steps.items()
+            if ledger.sent[key[0]].acked_at is not None
+            and [step for step in steps if step.acked_at is not None][-1].saved is not None
+        }
+
     # ---- what a queue does
 
     async def accept(self, count: int, sizes: Sequence[int] = _SIZES, shares: bool = True) -> None:
@@ -387,11 +409,12 @@ class Player:
             case "r":
                 return self.read(chance.randint(1, 20))
             case "e":
-                return self._sync_events()
+                return self.sync_events()
             case _:
                 return self.work()
 
-    async def _sync_events(self) -> None:
+    async def sync_events(self) -> None:
+        """As the upkeep does."""
         try:
             await self.spool.sync_events()
         except StorageError as exc:
@@ -399,7 +422,3 @@ class Player:
 
     def _now(self) -> int:
         return self.files.disk.now
-
-
-def count_from(start: int = 1) -> Iterator[int]:
-    return itertools.count(start)

@@ -59,6 +59,7 @@ class EventJournal:
         self._rotate_at = 0.0
         self._expire_at = 0.0
         self._number = 0
+        self._newest = ""  #: the newest file with events at open
         self.last_id = (0, -1)
         try:
             self._directory_fd = _open_directory(directory)
@@ -79,6 +80,29 @@ class EventJournal:
     def missing(self, data: bytes) -> bytes:
         """The lines of `data` that come after the newest event found at open. For projecting frames again."""
         return b"".join(line for line in data.splitlines(keepends=True) if event_id(line) > self.last_id)
+
+    def distrust(self, safe: int) -> None:
+        """After a crash: cut the newest file where, behind the events of frame `safe`, something is missing.
+
+        Blocks of a file reach the disk in any order: lines after a hole are cut, too, and written again in order (E1).
+        What is left is on disk when this returns: who wrote it may have been killed before its sync.
+        """
+        if not self._newest:
+            return
+        try:
+            fd = self._open(self._newest, 0)
+            try:
+                size = os.fstat(fd).st_size
+                whole = trusted_bytes(os.pread(fd, size, 0), safe)
+                if whole < size:
+                    os.ftruncate(fd, whole)
+                    self.last_id = max(_newest_id(fd, whole), (safe, -1))
+                    self._size = min(self._size, whole)
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as exc:
+            raise self._fault(exc) from exc
 
     def write(self, data: bytes) -> None:
         """Append whole lines; on disk only after `sync`."""
@@ -142,6 +166,7 @@ class EventJournal:
                 os.close(fd)
                 continue
             self.last_id = _newest_id(fd, whole)
+            self._newest = name
             if name != names[-1]:
                 os.close(fd)
                 return
@@ -210,6 +235,22 @@ def _sync(directory: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def trusted_bytes(data: bytes, safe: int) -> int:
+    """Up to the first line behind the events of frame `safe` that is none: before it, damage is damage (S5)."""
+    offset, hole = 0, -1
+    for line in data.splitlines(keepends=True):
+        try:
+            known: int | None = event_id(line)[0]
+        except ValueError:
+            known = None
+        if known is None and hole < 0:
+            hole = offset
+        elif known is not None and known <= safe:
+            hole = -1
+        offset += len(line)
+    return len(data) if hole < 0 else hole
 
 
 def _whole_lines(fd: int, size: int) -> int:

@@ -250,7 +250,7 @@ class Backlog:
         return segment
 
     def _first_frame(self, segment: Segment) -> bytes:
-        return encode(segment.salt, FrameType.SEGMENT, 0, [VERSION, self._owner, segment.number, []])
+        return encode(segment.salt, FrameType.SEGMENT, 0, [VERSION, self._owner, segment.number, [], 0, ""])
 
     def _append(self, segment: Segment, pieces: Sequence[bytes | memoryview]) -> None:
         if pieces:

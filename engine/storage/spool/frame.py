@@ -35,7 +35,7 @@ _pack: Callable[[list[Any]], bytes] = msgpack.Packer(autoreset=True).pack
 class FrameType(enum.IntEnum):
     """Values are on disk: never renumber."""
 
-    SEGMENT = 1  #: first frame of a file: whose it is, and which tails of older files were abandoned (S4)
+    SEGMENT = 1  #: first frame of a file: whose, which tails of older ones were abandoned (S4), which events are safe
     MESSAGE = 2  #: a message with its deliveries and their states; a later one of the same id replaces it
     OUTCOME = 3  #: what happened to recipients of one delivery, and when it is due again
     STORED = 4  #: a message for one destination, in the segment of that destination; in the journal: one taken in

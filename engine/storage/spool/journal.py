@@ -10,7 +10,9 @@ S4  after a failed write or fdatasync the file is never written again; the next 
     until a batch has been written again.
 
 The events of a record are written after its fdatasync. What a crash cuts off between the two, recovery repeats
-(storage/events: the frame number is the event's id), and a file is unlinked only after the events are synced.
+(storage/events: the frame number is the event's id), and a file is unlinked only after the events are synced. Each file
+says up to which frame they were when it was begun: a crash may have taken any of those after it. Events that were
+written since the last sync are kept, and written again when the next one fails (E1).
 """
 
 import asyncio
@@ -36,6 +38,8 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 #: Bytes of frames one batch may hold; the rest waits for the next. Bounds the delay of the first record in it.
 MAX_BATCH_BYTES = 8 << 20
+#: Bytes of events that are kept until a sync of their journal; more, and it is synced.
+_KEPT_EVENT_BYTES = 4 << 20
 
 
 class EventSink(Protocol):
@@ -103,11 +107,16 @@ class Journal:
         self._segment: Segment | None = None
         self._void: list[tuple[int, int]] = []  #: (file, offset): nothing from there on counts
         self._unwritten_events: list[bytes] = []
+        self._unsynced_events: list[bytes] = []  #: written, and perhaps not on disk
+        self._unsynced_event_bytes = 0
+        self._events_told = 0  #: the last frame whose events were written
+        self._events_safe = 0  #: the last frame whose events are on disk
         self._event_failure: str | None = None
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._retry: asyncio.TimerHandle | None = None
         self.segments: dict[int, Segment] = {}  #: begun by us or recovered, oldest first
+        self.last_id = ""  #: the highest of a message so far: told at the start of each file, or an id could come again
         self.failure: str | None = None  #: why the disk is not trusted now
 
     def start(
@@ -116,13 +125,16 @@ class Journal:
         recovered: Iterable[Segment] = (),
         last_frame: int = 0,
         void: Iterable[tuple[int, int]] = (),
+        events_safe: int = 0,
     ) -> None:
-        """Begin, after what recovery found. void: as the newest file's first frame told."""
+        """Begin, after what recovery found. void, events_safe: as the newest file's first frame told."""
         self._loop = loop
         self._void = list(void)
         self.segments = {segment.number: segment for segment in recovered}
         self._registry.update(self.segments)
         self._next_frame = last_frame + 1
+        self._events_safe = events_safe
+        self._events_told = last_frame
         self._thread.start()
 
     def next_number(self) -> int:
@@ -171,13 +183,17 @@ class Journal:
         """Remove a file whose messages are all final, the events of its frames being safe."""
 
         def work() -> None:
-            self._events.sync()
+            self._sync_events()
             self._files.unlink(segment.path)
             del self.segments[segment.number]
             del self._registry[segment.number]
             self._void = [(number, offset) for number, offset in self._void if number != segment.number]
 
         return self.run(work)
+
+    def sync_events(self) -> asyncio.Future[None]:
+        """Make the event journal durable."""
+        return self.run(self._sync_events)
 
     def oldest(self) -> Segment | None:
         """The file that may go next; None if only the one being written is there."""
@@ -189,20 +205,21 @@ class Journal:
         while self._pending or self._busy:
             if self.failure is not None:
                 raise StorageError(self.failure)
-            await (asyncio.wait([self._pending[-1].future]) if self._pending else self.run(lambda: None))
+            # Not for a record: one that is kept is not done before the disk is well, and nobody may wait so long here.
+            await self.run(lambda: None)
 
     async def close(self) -> None:
         """Write what is pending, sync everything, end the thread."""
-        while self._pending and self.failure is None:
-            await asyncio.wait([self._pending[-1].future])
-        try:
-            if self._thread.is_alive():
+        with contextlib.suppress(StorageError):
+            await self.flush()
+        if self._thread.is_alive():
+            try:
                 await self.run(self._end)
-        finally:
-            self._work.put(None)
-            self._thread.join()
-            if self._retry:
-                self._retry.cancel()
+            finally:
+                self._work.put(None)
+                self._thread.join()
+        if self._retry:
+            self._retry.cancel()
 
     # On the loop.
 
@@ -285,23 +302,54 @@ class Journal:
     def _write_events(self, batch: list[Record]) -> None:
         """Append the batch's events; what a full disk refuses is tried again with the next batch."""
         self._unwritten_events += [record.events for record in batch if record.events]
+        if batch:
+            self._events_told = batch[-1].number
         if not self._unwritten_events:
             return
+        data = b"".join(self._unwritten_events)
         try:
-            self._events.write(b"".join(self._unwritten_events))
+            self._events.write(data)
         except Exception as exc:  # whatever it is, the batch is durable; intake stops until its events are, too
             if not isinstance(exc, StorageError):
                 log.exception("writing events")
-            self._event_failure = str(exc)
+            self._write_events_again(exc)
             return
         self._event_failure = None
+        self._unsynced_events.append(data)
+        self._unsynced_event_bytes += len(data)
         self._unwritten_events.clear()
+        if self._unsynced_event_bytes > _KEPT_EVENT_BYTES:
+            with contextlib.suppress(StorageError):
+                self._sync_events()
+
+    def _sync_events(self) -> None:
+        """Everything told so far is on disk when this returns. Raises StorageError."""
+        self._write_events([])
+        if self._event_failure is not None:
+            raise StorageError(self._event_failure)
+        try:
+            self._events.sync()
+        except StorageError as exc:
+            self._write_events_again(exc)
+            raise
+        self._unsynced_events.clear()
+        self._unsynced_event_bytes = 0
+        self._events_safe = self._events_told
+
+    def _write_events_again(self, exc: Exception) -> None:
+        """The file with those that were not synced is left for good."""
+        self._event_failure = str(exc)
+        self._unwritten_events[:0] = self._unsynced_events
+        self._unsynced_events.clear()
+        self._unsynced_event_bytes = 0
 
     def _begin_file(self) -> None:
         self._close_file()
         number = self._new_number()
         path = segment_path(self._directory, number, self._salt, ".log")
-        header = [VERSION, self._owner, number, self._void]
+        with contextlib.suppress(StorageError):
+            self._sync_events()
+        header = [VERSION, self._owner, number, self._void, self._events_safe, self.last_id]
         frame = encode(self._salt, FrameType.SEGMENT, 0, header)
         descriptor = self._files.create(path)
         segment = Segment(path)
@@ -336,7 +384,7 @@ class Journal:
 
     def _end(self) -> None:
         self._close_file()
-        self._events.sync()
+        self._sync_events()
 
 
 def _finish(future: asyncio.Future[None], error: BaseException | None) -> None:

@@ -7,7 +7,7 @@ Files are read oldest first. An outcome changes a delivery seen before; one of a
 kept for the old generation (loading.py), which is read after intake has opened.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,21 +62,25 @@ class Recovered:
     outcomes: Outcomes = field(default_factory=dict)
     segments: list[Segment] = field(default_factory=list)
     void: list[tuple[int, int]] = field(default_factory=list)
+    events_safe: int = 0
     last_frame: int = 0
     last_id: str = ""
     events: list[bytes] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
-def recover(directory: Path, files: Files, last_event_frame: int, read_only: bool = False) -> Recovered:
-    """Read every file of a journal. last_event_frame: the events of frames from it on may be missing.
+def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_only: bool = False) -> Recovered:
+    """Read every file of a journal. trusted: told the frame up to which events were synced, gives the one from which
+    on they may be missing.
 
     read_only: nothing is set aside. Raises StorageError when a file cannot be read at all: better no start than a
     start without it.
     """
     found = Recovered()
     found.segments = segments_in(directory, files, ".log", found.problems)
-    found.void = _void_tails(found.segments, files)
+    _read_first_frames(found, files)
+    last_event_frame = trusted(found.events_safe)
+    found.last_frame = max(found.events_safe, last_event_frame)
     void = dict(found.void)
     for segment in found.segments:
         if not read_only:
@@ -202,8 +206,11 @@ def _take_in(found: Recovered, frame: Frame, segment: Segment, new_event: bool) 
         found.events.append(received_lines(frame.number, envelope, [(snapshot[0], snapshot[1])]))
 
 
-def _void_tails(segments: list[Segment], files: Files) -> list[tuple[int, int]]:
-    """The tails that were abandoned after a failed write, as the first frames of later files tell (S4)."""
+def _read_first_frames(found: Recovered, files: Files) -> None:
+    """What the first frames of files tell: the tails of older ones that were abandoned after a failed write (S4), up to
+    which frame the events were safe, and the highest id until then.
+    """
+    segments = found.segments
     tails: set[tuple[int, int]] = set()
     present = {segment.number for segment in segments}
     for segment in segments:
@@ -211,4 +218,6 @@ def _void_tails(segments: list[Segment], files: Files) -> list[tuple[int, int]]:
         first = decode(memoryview(head), 0, segment.salt)
         if first is not None and first.type == FrameType.SEGMENT:
             tails.update((number, offset) for number, offset in first.header[3] if number in present)
-    return sorted(tails)
+            found.events_safe = max(found.events_safe, first.header[4])
+            found.last_id = max(found.last_id, first.header[5])
+    found.void = sorted(tails)

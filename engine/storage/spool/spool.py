@@ -101,7 +101,6 @@ class Spool:
         self._found: Recovered | None = None  #: until the old generation is loaded
         self._chores: set[asyncio.Task[None]] = set()
         self.loading = False  #: the old generation is not all there yet
-        self.last_id = ""
         self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
 
     def start(self) -> None:
@@ -111,15 +110,16 @@ class Spool:
         folders = [self._directory / name for name in ("mail", "shared", "large")]
         for directory in (*parents, journal, *folders):
             self._files.make_directory(directory)
-        found = recover(journal, self._files, self._events.last_seq)
+        found = recover(journal, self._files, self._trusted_events)
         self._tell(found.problems)
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
-        self.last_id = found.last_id
+        self._journal.last_id = found.last_id
         self._numbers = itertools.count(self._highest_number() + 1)
         self._journal.start(
-            asyncio.get_running_loop(), found.segments, max(found.last_frame, self._events.last_seq), found.void
-        )
+            asyncio.get_running_loop(), found.segments, found.last_frame, found.void,
+            found.events_safe,
+        )  # fmt: skip
         for segment in content_segments(self._directory, self._files, found.problems):
             self._segments[segment.number] = segment
         rows = rows_of(found, self.texts)
@@ -175,6 +175,11 @@ class Spool:
         return self._guards.refusal
 
     @property
+    def last_id(self) -> str:
+        """The highest id of a message that was ever accepted; "" if none was."""
+        return self._journal.last_id
+
+    @property
     def failure(self) -> str | None:
         """What is wrong with the disk, for operators."""
         return self._journal.failure or self._guards.failure
@@ -196,6 +201,7 @@ class Spool:
         `keep` (our own notifications) it waits for a good file instead. A large content's file is the spool's from
         here on, whatever comes of it.
         """
+        self._journal.last_id = max(self.last_id, envelope.id)
         message = Message(envelope)
         message.hot = (envelope, content)
         large = content.file if isinstance(content, LargeContent) else None
@@ -339,7 +345,7 @@ class Spool:
 
     def sync_events(self) -> asyncio.Future[None]:
         """Make the event journal durable, in the journal's thread."""
-        return self._journal.run(self._events.sync)
+        return self._journal.sync_events()
 
     @property
     def size(self) -> int:
@@ -374,6 +380,11 @@ class Spool:
         return self._segments
 
     # Inside.
+
+    def _trusted_events(self, safe: int) -> int:
+        """The last frame whose events are all there, given up to which they were synced."""
+        self._events.distrust(safe)
+        return self._events.last_seq
 
     def _new_number(self) -> int:
         return next(self._numbers)

@@ -43,7 +43,7 @@ class SpoolView:
         self.files = files
         self.texts = {name: Names() for name in TEXTS}
         self.segments = Segments()
-        self.found = recover(directory / "journal", files, _NO_EVENTS, read_only=True)
+        self.found = recover(directory / "journal", files, lambda _: _NO_EVENTS, read_only=True)
         self.problems = self.found.problems
         self.lost: list[str] = []
         self._journaled = Journaled(self.found, self.texts)
