@@ -13,6 +13,7 @@
 
 import argparse
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
@@ -41,10 +42,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         "latency": lambda: spool_latency.run(folder, args.n, 10),
     }
     bars = [bar for name in args.parts for bar in parts[name]()]
-    if any(folder.iterdir()):
+    if any(path.is_file() for path in folder.rglob("*")):
         print(f"logs of what failed are in {folder}")
     else:
-        folder.rmdir()
+        shutil.rmtree(folder)
     if args.json:
         rows = [{"what": bar.what, "figure": bar.figure, "bar": bar.bar, "kept": bar.kept} for bar in bars]
         args.json.write_text(json.dumps({"machine": facts, "n": args.n, "bars": rows}, indent=1) + "\n")

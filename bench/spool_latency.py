@@ -6,6 +6,7 @@ the mover has all of it to move, while a steady load comes in.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -55,6 +56,7 @@ def run(folder: Path, messages: int, seconds: int) -> list[Bar]:
         return []
     finally:
         peer.stop()
+    shutil.rmtree(peer.folder)
     for what, report in (("idle", idle), ("moving", busy)):
         print(
             f"  latency   mover {what:7} p50 {report['p50_ms']:.1f}, p99 {report['p99_ms']:.1f}, "

@@ -125,7 +125,7 @@ def _destinations(parts: Parts, scope: Scope) -> set[tuple[str, str]]:
     found = {(delivery.destination, delivery.via) for delivery in scope.in_hand(spool)}
     names, vias = spool.texts["destination"], spool.texts["via"]
     for rows in scope.rows(spool):
-        columns = spool.table.columns(rows)
+        columns = spool.table.columns(rows, ("destination", "via"))
         pairs = columns["destination"].astype("u8") << np.uint64(16) | columns["via"]
         found.update((names.text(pair >> 16), vias.text(pair & 0xFFFF)) for pair in np.unique(pairs).tolist())
     return found

@@ -12,7 +12,7 @@ import numpy as np
 from engine.message.ids import id_time
 from engine.storage.spool.entry import State
 from engine.storage.spool.spool import Spool
-from engine.storage.spool.table import Slab
+from engine.storage.spool.table import Column, Slab
 
 _STATES = len(State)
 _NO_ID = np.iinfo("u8").max
@@ -76,12 +76,21 @@ async def gather(spool: Spool) -> dict[tuple[str, str], Figures]:
 def _add_slab(sums: dict[int, _Sums], slab: Slab) -> None:
     states, vias = slab["state"], slab["via"]
     live = states != State.STORING
+    if not vias.any():
+        _add_rows(sums.setdefault(0, _Sums()), slab, live)
+        return
     for via in np.unique(vias[live]).tolist():
-        rows = np.flatnonzero(live & (vias == via))
-        own = sums.setdefault(via, _Sums())
-        numbers, state = slab["destination"][rows].astype(np.intp), states[rows]
-        own.grow(int(numbers.max()) + 1)
-        np.add.at(own.counts, numbers * _STATES + state, 1)
-        np.minimum.at(own.oldest, numbers, slab["id"][rows])
-        waiting = state == State.WAITING
-        np.minimum.at(own.due, numbers[waiting], slab["due_at"][rows][waiting])
+        _add_rows(sums.setdefault(via, _Sums()), slab, live & (vias == via))
+
+
+def _add_rows(own: _Sums, slab: Slab, which: Column) -> None:
+    """which: a mask over the rows of the slab."""
+    rows = slice(None) if which.all() else which
+    numbers, state = slab["destination"][rows].astype(np.intp), slab["state"][rows]
+    if not len(numbers):
+        return
+    own.grow(int(numbers.max()) + 1)
+    np.add.at(own.counts, numbers * _STATES + state, 1)
+    np.minimum.at(own.oldest, numbers, slab["id"][rows])
+    waiting = state == State.WAITING
+    np.minimum.at(own.due, numbers[waiting], slab["due_at"][rows][waiting])

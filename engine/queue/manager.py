@@ -402,7 +402,7 @@ class Manager:
             if held.any():
                 self._table.move_many(rows[held], State.HELD)
                 rows = rows[~held]
-        columns = self._table.columns(rows)
+        columns = self._table.columns(rows, ("destination", "via", "message_class", "id"))
         group = (
             columns["destination"].astype("u8") << np.uint64(24)
             | columns["via"].astype("u8") << np.uint64(8)
@@ -414,7 +414,7 @@ class Manager:
         for key, part in zip(groups.tolist(), np.split(rows[order], starts)[1:], strict=True):
             name, via = texts["destination"].text(key >> 24), texts["via"].text(key >> 8 & 0xFFFF)
             destination = self.destination(name, via)
-            destination.stock[key & 0xFF].extend(part.tolist())
+            destination.stock[key & 0xFF].extend(part)
             self._offer(destination)
 
     def _offer(self, destination: Destination) -> None:

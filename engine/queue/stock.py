@@ -2,9 +2,12 @@
 
 from array import array
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+
+import numpy as np
 
 from engine.message.envelope import MessageClass
+from engine.storage.spool.table import Rows
 
 _CHUNK = 4096
 
@@ -29,9 +32,12 @@ class Stock:
         chunks[-1].append(row)
         self._count += 1
 
-    def extend(self, rows: Iterable[int]) -> None:
-        for row in rows:
-            self.add(row)
+    def extend(self, rows: Rows | Sequence[int]) -> None:
+        """Behind all others, in this order."""
+        numbers = np.asarray(rows, dtype=np.uint32)
+        for start in range(0, len(numbers), _CHUNK):
+            self._chunks.append(array("I", numbers[start : start + _CHUNK].tobytes()))
+        self._count += len(numbers)
 
     def put_back(self, rows: Iterable[int]) -> None:
         """In front of all others, in this order."""

@@ -71,6 +71,22 @@ def test_what_expires_while_its_site_is_closed_is_given_up(tmp_path: Path) -> No
     play(tmp_path, story)
 
 
+def test_what_is_about_to_be_read_is_no_orphan(tmp_path: Path) -> None:
+    """It has left the stock, and its reading has not begun: a sweep just then put all that was due off for a minute."""
+
+    async def story(s: Stage) -> None:
+        s.throttle("one.test").close(s.clock.time() + HOUR, "gone")
+        for name in "abc":
+            await s.put(f"{name}@one.test")
+        s.manager.reopen(s.routes.plan("one.test"))
+        await s.manager.sweep()
+        assert s.manager.orphans == 0
+        await s.rest()
+        assert len(s.spool.in_hand) == 3
+
+    play(tmp_path, story)
+
+
 def test_two_domains_of_one_site_share_its_connections(tmp_path: Path) -> None:
     async def story(s: Stage) -> None:
         s.sites.update({"one.test": "mx.shared", "two.test": "mx.shared"})

@@ -177,3 +177,12 @@ def test_a_message_is_found_by_its_id() -> None:
     rows = [table.add(values(n, id=n % 3, node=n % 2, number=n)) for n in range(12)]
     assert table.find(1, 0) == [row for n, row in enumerate(rows) if n % 3 == 1 and n % 2 == 0]
     assert table.find(7, 0) == []
+
+
+def test_rows_are_found_by_their_places() -> None:
+    table = Table()
+    table.add_many(columns_of([values(number) for number in range(1, 1000)]))
+    removed = next(iter(table.at([values(7)["place"]])))
+    table.remove(removed)
+    found = table.at([values(number)["place"] for number in (3, 7, 900)])
+    assert sorted(table.get(row, "id") for row in found) == [3, 900]
