@@ -20,7 +20,7 @@ import numpy as np
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
-from engine.message.ids import id_time
+from engine.message.ids import id_time, split_id
 from engine.message.outcome import Status
 from engine.queue.budget import Budget
 from engine.queue.larder import MAX_IN_HAND, Larder
@@ -96,6 +96,7 @@ class Manager:
         self._errands: set[asyncio.Task[None]] = set()
         self._throttles: dict[str, tuple[Throttle, list[ReadyQueue]]] = {}
         self._holds: list[Scope] = []
+        self._moves: list[tuple[Scope, int, str]] = []  #: scope, packed id of the last message, relay
         self._closing = False
         self.destinations: dict[Key, Destination] = {}
         self.ready: dict[ReadyKey, ReadyQueue] = {}
@@ -109,6 +110,7 @@ class Manager:
         self._courier = courier
         self._spool.accepted = self.accept
         self.holds_changed()
+        self.moves_changed()
         self.tally.recovered += self._table.recipients
         self.count_destinations()
         self.look_for_due()
@@ -254,9 +256,7 @@ class Manager:
         """Send a delivery in hand by another relay. False: it is in an attempt just now, or gone."""
         if not self.seize(delivery):
             return False
-        self._leave(self.destination(delivery.destination, delivery.via))
-        delivery.via = via
-        self.destination(delivery.destination, via).live += 1
+        self._go_via(delivery, via)
         self._route(delivery)
         return True
 
@@ -265,6 +265,11 @@ class Manager:
     def holds_changed(self) -> None:
         """The table of holds is another."""
         self._holds = [Scope.stored(name) for name in self._state.holds()]
+
+    def moves_changed(self) -> None:
+        """The orders to send something by another relay are others."""
+        moves = [order for order in self._state.orders if order.action == "move"]
+        self._moves = [(Scope.stored(order.scope), order.newest, order.argument) for order in moves]
 
     def held_by(self, delivery: Delivery) -> Scope | None:
         """The hold that a delivery is under; None: none."""
@@ -350,10 +355,24 @@ class Manager:
 
     def _wait(self, delivery: Delivery) -> None:
         """What an attempt left is on disk; the rest of it waits."""
+        if self._moves:
+            self._follow_moves(delivery)
         held = bool(self._holds) and self._is_held(delivery)
         row = self._shelve(delivery, State.HELD if held else State.WAITING)
         if not held:
             self._set_timer(self._table.get(row, "due_at"))
+
+    def _follow_moves(self, delivery: Delivery) -> None:
+        """A delivery that was in an attempt when it was moved, or whose row does not know that it was."""
+        packed = split_id(delivery.message.id)[0]
+        vias = [via for scope, newest, via in self._moves if packed <= newest and scope.holds(delivery)]
+        if vias and vias[-1] != delivery.via:
+            self._go_via(delivery, vias[-1])
+
+    def _go_via(self, delivery: Delivery, via: str) -> None:
+        self._leave(self.destination(delivery.destination, delivery.via))
+        delivery.via = via
+        self.destination(delivery.destination, via).live += 1
 
     def _forget(self, delivery: Delivery) -> None:
         self._leave(self.destination(delivery.destination, delivery.via))
@@ -526,6 +545,8 @@ class Manager:
         if self._holds and self._is_held(delivery):
             self._shelve(delivery, State.HELD)
             return
+        if self._moves:
+            self._follow_moves(delivery)
         plan = self._router.cached(delivery.destination, delivery.via)
         if isinstance(plan, Plan):
             self._queue_for(plan).push(delivery)

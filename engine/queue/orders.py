@@ -6,11 +6,14 @@
 Giving one takes the time of a comparison over the table, whatever it is about: from then on nothing of it is sent.
 The work itself, an outcome and an event for every recipient, goes on in slices beside everybody else's deliveries, and
 after a restart from where it was. What is in an attempt just then is caught when the attempt is over.
+
+A move lasts as long as something of it lives: a record on disk does not say where it was moved to, the order does. Of
+several about the same delivery the last one holds.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
@@ -27,8 +30,9 @@ log = logging.getLogger(__name__)
 
 #: States of rows that an order may take; what is being read comes out of it in one of these, or in hand.
 _TAKEN = (State.WAITING, State.DUE, State.HELD)
-#: Between two looks at an order that waits for attempts to end.
-_LOOK_AGAIN_S = 5.0
+_ALL = (*_TAKEN, State.LOADING, State.SEIZED)
+#: Between two looks at an order that waits for attempts to end, and at a move whether something of it lives.
+_LOOK_AGAIN_S, _LOOK_FOR_LEFT_S = 5.0, 60.0
 
 #: Settles one delivery as the order says; the argument is the order's.
 Settle = Callable[[Delivery, str], None]
@@ -52,11 +56,15 @@ class Orders:
 
     def give(self, action: str, scope: Scope, argument: str = "") -> tuple[int, int]:
         """Write an order down and begin: deliveries it is about, and how many more are in an attempt just now."""
+        if action == "move":
+            for old in [old for old in self._state.orders if old.action == "move" and _covers(scope, old)]:
+                self._state.carried_out(old)
         order = self._state.give(action, str(scope), argument, self._newest())
         return self._begin(order)
 
     def _begin(self, order: Order) -> tuple[int, int]:
         self._begun.add(order.number)
+        self._manager.moves_changed()
         scope = Scope.stored(order.scope)
         in_hand = [delivery for delivery in scope.in_hand(self._spool) if _packed(delivery) <= order.newest]
         done = left = 0
@@ -73,7 +81,9 @@ class Orders:
         if order.action == "move":
             self._manager.count_destinations()
             self._manager.look_for_due()
-        self._manager.run_errand(self._carry_out(order, scope, taken))
+            self._manager.run_errand(self._keep(order, scope))
+        else:
+            self._manager.run_errand(self._carry_out(order, scope, taken))
         return done, left
 
     def _take(self, order: Order, delivery: Delivery) -> bool:
@@ -99,11 +109,10 @@ class Orders:
 
     async def _carry_out(self, order: Order, scope: Scope, taken: list[Rows]) -> None:
         """taken: rows that are SEIZED for it; others that are, are somebody else's."""
-        settle = self._settle.get(order.action)
+        settle = self._settle[order.action]
         while True:
-            if settle is not None:
-                for rows in taken:
-                    await self._manager.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
+            for rows in taken:
+                await self._manager.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
             if not self._spool.loading and not self._is_left(order, scope):
                 break
             await asyncio.sleep(_LOOK_AGAIN_S)
@@ -113,13 +122,25 @@ class Orders:
             taken = list(self._rows(order, scope))
             for rows in taken:
                 self._take_rows(order, rows)
+        self._done(order)
+
+    async def _keep(self, order: Order, scope: Scope) -> None:
+        """A move, as long as it lasts: the manager looks at it when an attempt is over."""
+        while self._spool.loading or self._is_left(order, scope):
+            await asyncio.sleep(_LOOK_FOR_LEFT_S)
+        if order in self._state.orders:  # else a later one took its place
+            self._done(order)
+            self._manager.moves_changed()
+
+    def _done(self, order: Order) -> None:
         try:
             self._state.carried_out(order)
         except StorageError as exc:
             log.error("order %d: %s", order.number, exc)  # it is given again at the next start, and finds nothing
 
-    def _rows(self, order: Order, scope: Scope, states: Collection[State] = _TAKEN) -> Iterator[Rows]:
-        """The rows it is about and has not taken yet."""
+    def _rows(self, order: Order, scope: Scope) -> Iterator[Rows]:
+        """The rows it is about and has not taken yet. A move is about what is being read, too."""
+        states = _ALL if order.action == "move" else _TAKEN
         table = self._spool.table
         via = self._spool.texts["via"].number(order.argument) if order.action == "move" else None
         for state in states:
@@ -132,12 +153,14 @@ class Orders:
                     yield rows[wanted]
 
     def _is_left(self, order: Order, scope: Scope) -> bool:
-        """Whether something it is about lives still. A move is done when all of it is on its way."""
+        """Whether something it is about lives still; order is not the one that a later one replaced."""
+        if order not in self._state.orders:
+            return False
         for delivery in scope.in_hand(self._spool):
-            about = _packed(delivery) <= order.newest and delivery.state is not State.FINAL
-            if about and (order.action != "move" or delivery.via != order.argument):
+            if _packed(delivery) <= order.newest and delivery.state is not State.FINAL:
                 return True
-        return any(True for _ in self._rows(order, scope, (*_TAKEN, State.SEIZED, State.LOADING)))
+        table = self._spool.table
+        return any((table.columns(rows, ("id",))["id"] <= order.newest).any() for rows in scope.rows(self._spool))
 
     def _newest(self) -> int:
         """The packed id of the last message that is queued."""
@@ -147,6 +170,11 @@ class Orders:
             if live.any():
                 newest = max(newest, int(np.max(slab["id"][live])))
         return newest
+
+
+def _covers(scope: Scope, old: Order) -> bool:
+    """Whether all that an older order is about is in a scope."""
+    return scope.kind == "all" or old.scope == str(scope)
 
 
 def _packed(delivery: Delivery) -> int:

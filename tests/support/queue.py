@@ -335,8 +335,7 @@ class Stage:
         self.parts = Parts(
             settings=self.settings, clock=self.clock, started_at=self.clock.time(), spool=self.spool,
             manager=self.manager, router=router, budget=self.budget, courier=courier, state=self.state,
-            metrics=self.metrics,
-            orders=self.orders,
+            orders=self.orders, metrics=self.metrics,
         )  # fmt: skip
         self.manager.start(self.courier)
         await self.manager.load_backlog()

@@ -154,8 +154,9 @@ class Backlog:
             frames.append(encode(segment.salt, FrameType.DEAD, 0, [VERSION, list(dead)]))
             end += len(frames[-1])
         with self._trusted(segment):
-            descriptor = self._files.open(segment.side) if segment.side_bytes else self._files.create(segment.side)
-            self._write(descriptor, frames)
+            # A crash may have left it without a byte.
+            there = segment.side_bytes or self._files.size(segment.side) is not None
+            self._write(self._files.open(segment.side) if there else self._files.create(segment.side), frames)
         segment.side_bytes = end
         return offsets
 

@@ -22,7 +22,7 @@ create table if not exists throttles (site text primary key, learned text not nu
 
 
 class Order(NamedTuple):
-    """An operator's word that is being carried out: bounce, purge or move what is in a scope.
+    """An operator's word about what is in a scope: bounce or purge, until it is carried out; move, while it lasts.
 
     scope: as queue/scope.py writes it. argument: a reason, a relay. newest: packed id of the last message it is about.
     """
