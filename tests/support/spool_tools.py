@@ -10,6 +10,7 @@ import numpy as np
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
 from engine.base.units import Size
+from engine.message.content import Content, whole
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
 from engine.queue import scope as scopes
@@ -46,7 +47,7 @@ class Bench:
         for delivery in deliveries:
             self.spool.cool(delivery, State.WAITING)
 
-    async def put(self, name: str, *destinations: str, content: bytes = CONTENT, **more: object) -> Envelope:
+    async def put(self, name: str, *destinations: str, content: Content = CONTENT, **more: object) -> Envelope:
         """A message with two recipients at each destination."""
         recipients = tuple(Recipient(f"{n}@{name}") for name in destinations for n in "ab")
         fields: dict[str, object] = {"received_at": 1000.0, "expires_at": 9e9, "content_bytes": len(content), **more}
@@ -87,7 +88,7 @@ class Bench:
         for delivery in await self.spool.peek(np.array(self.rows(), dtype=np.uint32)):
             assert delivery.message.hot is not None
             own = delivery.message.id, delivery.number
-            found[own] = delivery.indexes, delivery.attempts, delivery.due_at, delivery.message.hot[1]
+            found[own] = delivery.indexes, delivery.attempts, delivery.due_at, whole(delivery.message.hot[1])
         return found
 
     async def close(self) -> None:

@@ -9,11 +9,12 @@ import pytest
 
 from engine.base.errors import StorageError
 from engine.message.outcome import Status
+from engine.storage.spool.importer import Importer
 from engine.storage.spool.index import encode_index
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.survey import NEEDED, Survey
 from engine.storage.spool.view import SpoolView
-from tests.support.spool_tools import bench, both_generations, name_of, verified
+from tests.support.spool_tools import CONTENT, bench, both_generations, exported, name_of, verified
 
 
 async def a_spool(path: Path) -> Path:
@@ -142,3 +143,42 @@ def test_figures_of_a_running_and_of_a_stopped_spool_agree(tmp_path: Path) -> No
     for key in ("deliveries", "recipients", "oldest_s"):
         assert running[key] == stopped[key]
     assert (stopped["deliveries"], stopped["recipients"]) == (5, 9)
+
+
+# Large contents.
+
+
+async def a_large_one(path: Path) -> tuple[Path, bytes]:
+    """A spool with one content in a file of its own, for two destinations, one of them in the old generation."""
+    rest = b"A line of a large message.\r\n" * 20_000
+    async with bench(path) as spool:
+        writer = spool.spool.large()
+        writer.feed(rest)
+        content = await writer.finish(CONTENT)
+        await spool.put(name_of(1), "one.test", "two.test", content=content)
+        await spool.age()
+    return spool.directory, CONTENT + rest
+
+
+def test_a_large_content_is_verified_exported_and_taken_in(tmp_path: Path) -> None:
+    async def story() -> None:
+        directory, content = await a_large_one(tmp_path / "old")
+        assert verified(directory).faults == []
+        stream = exported(directory)
+        async with bench(tmp_path / "new") as new:
+            importer = Importer(new.spool)
+            await importer.feed(stream)
+            await importer.end()
+            assert [live[-1] for live in (await new.live()).values()] == [content, content]
+
+    asyncio.run(story())
+
+
+def test_verify_finds_a_large_content_that_is_gone_or_damaged(tmp_path: Path) -> None:
+    directory, _ = asyncio.run(a_large_one(tmp_path))
+    [path] = directory.glob("large/*.dat")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + b"x")
+    assert len([fault for fault in verified(directory).faults if path.name in fault]) == 2
+    path.unlink()
+    assert verified(directory).faults

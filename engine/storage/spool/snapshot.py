@@ -154,7 +154,7 @@ def _listing(directory: Path) -> dict[Path, list[str]]:
     """The names in every directory of a spool, sorted."""
     try:
         mail = directory / "mail"
-        folders = [directory / "journal", directory / "shared", mail]
+        folders = [directory / "journal", directory / "shared", directory / "large", mail]
         with contextlib.suppress(FileNotFoundError):
             folders += [mail / name for name in sorted(os.listdir(mail))]
         found: dict[Path, list[str]] = {}
