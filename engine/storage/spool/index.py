@@ -46,7 +46,12 @@ def decode_index(segment: Segment, data: bytes, texts: Texts) -> tuple[int, dict
 
 def _decoded(segment: Segment, data: bytes, texts: Texts) -> tuple[int, dict[str, Column]]:
     frame = decode(memoryview(data), 0, segment.salt)
-    if frame is None or frame.type != FrameType.INDEX or frame.header[:2] != [VERSION, segment.number] or not is_sound(frame):
+    if (
+        frame is None
+        or frame.type != FrameType.INDEX
+        or frame.header[:2] != [VERSION, segment.number]
+        or not is_sound(frame)
+    ):
         raise StorageError(f"{segment.index} is no index of its segment")
     _, _, size, count, *lists = frame.header
     columns: dict[str, Column] = {}
