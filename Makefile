@@ -13,11 +13,12 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup packages lint types unit test demo bench bench-spool bench-millions install clean
+.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions install clean
 
 help:
 	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
 	@echo "make test      set-up, Debian packages the tests need, lint, types, all tests"
+	@echo "make soak      SOAK_S=600: the tests of the spool against crashes, each so long; POSTRIDER_SEED=N repeats one"
 	@echo "make unit      the fast tests only"
 	@echo "make bench     rates and CPU per message beside Postfix (see bench/)"
 	@echo "make bench-spool, make bench-millions    the spool's figures beside their bars; ARGS=--n=20000 for less"
@@ -55,6 +56,13 @@ test: setup
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 	$(VENV)/bin/pytest
+
+# Each test prints its seed; -s shows it while it runs.
+SOAK_S ?= 600
+
+soak: setup
+	POSTRIDER_SOAK_S=$(SOAK_S) $(VENV)/bin/pytest -s tests/fault/test_power_cut.py tests/fault/test_disk_faults.py \
+		tests/fault/test_bit_flips.py tests/fault/test_spool_model.py tests/fault/test_spool_kill.py
 
 demo: setup
 	@$(VENV)/bin/postrider demo

@@ -13,6 +13,7 @@ import numpy as np
 from engine.base.errors import StorageError
 from engine.storage.spool.frame import VERSION, FrameType, decode, encode
 from engine.storage.spool.names import Names
+from engine.storage.spool.records import is_sound
 from engine.storage.spool.segment import Segment
 from engine.storage.spool.table import COLUMNS, Column
 
@@ -37,8 +38,20 @@ def encode_index(segment: Segment, columns: Mapping[str, Column], texts: Texts) 
 
 def decode_index(segment: Segment, data: bytes, texts: Texts) -> tuple[int, dict[str, Column]]:
     """Bytes of the segment that count, and its rows, with numbers of `texts`. Raises StorageError: no valid index."""
+    try:
+        return _decoded(segment, data, texts)
+    except (ValueError, TypeError, IndexError, OverflowError) as exc:
+        raise StorageError(f"{segment.index} is no index of its segment") from exc
+
+
+def _decoded(segment: Segment, data: bytes, texts: Texts) -> tuple[int, dict[str, Column]]:
     frame = decode(memoryview(data), 0, segment.salt)
-    if frame is None or frame.type != FrameType.INDEX or frame.header[:2] != [VERSION, segment.number]:
+    if (
+        frame is None
+        or frame.type != FrameType.INDEX
+        or frame.header[:2] != [VERSION, segment.number]
+        or not is_sound(frame)
+    ):
         raise StorageError(f"{segment.index} is no index of its segment")
     _, _, size, count, *lists = frame.header
     columns: dict[str, Column] = {}
@@ -47,6 +60,8 @@ def decode_index(segment: Segment, data: bytes, texts: Texts) -> tuple[int, dict
         dtype = np.dtype(f"<{kind}")
         columns[name] = np.frombuffer(frame.body, dtype=dtype, count=count, offset=offset).astype(kind)
         offset += count * dtype.itemsize
+    if ((columns["place"] >> np.uint64(40)) != segment.number).any():
+        raise StorageError(f"{segment.index} has rows of another segment")
     for name, words in zip(TEXTS, lists, strict=True):
         numbers = np.array([texts[name].number(word) for word in words], dtype=COLUMNS[name])
         columns[name] = numbers[columns[name]] if count else columns[name]

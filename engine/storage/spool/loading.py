@@ -19,8 +19,8 @@ from engine.storage.spool.entry import State
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Damage, Frame, FrameType, scan
 from engine.storage.spool.index import Texts, decode_index
-from engine.storage.spool.records import check_version, content_file, decode_envelope
-from engine.storage.spool.recovery import Recovered, make_safe, segments_in, set_aside
+from engine.storage.spool.records import content_file, decode_envelope
+from engine.storage.spool.recovery import Recovered, is_whole, make_safe, segments_in, set_aside
 from engine.storage.spool.rows import state_values, stored_row
 from engine.storage.spool.segment import Segment, offset_of, place_of, side_place
 from engine.storage.spool.table import COLUMNS, Column, Table, Values
@@ -175,8 +175,8 @@ def _scanned(loaded: Loaded, files: Files, texts: Texts, read_only: bool) -> dic
         if isinstance(frame, Damage):
             loaded.problems.append(set_aside(files, segment.path, data, frame, read_only))
             continue
-        check_version(frame, segment.path)
-        if frame.type == FrameType.STORED:
+        whole = is_whole(frame, segment.path, files, data, loaded.problems, read_only)
+        if whole and frame.type == FrameType.STORED:
             rows.append(_row(segment, frame, texts))
     return {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
 
@@ -204,7 +204,8 @@ def _apply_side(loaded: Loaded, files: Files, read_only: bool) -> None:
             loaded.problems.append(set_aside(files, segment.side, data, frame, read_only))
             torn = frame if frame.torn else None
             continue
-        check_version(frame, segment.side)
+        if not is_whole(frame, segment.side, files, data, loaded.problems, read_only):
+            continue
         if frame.type == FrameType.DEAD:
             dead.update(frame.header[1])
         elif frame.type == FrameType.STATE:

@@ -12,14 +12,16 @@ of a file of its own, of which the body is the head. An OUTCOME carries
 the envelope of a message that is not in the journal, so that its events can always be made from the journal alone.
 """
 
+import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
 from engine.base.errors import StorageError
 from engine.message.content import LargeFile
 from engine.message.envelope import Envelope, Recipient
+from engine.message.ids import split_id
 from engine.message.outcome import Outcome, Scope, Status
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.frame import VERSION, Frame, FrameType
@@ -33,6 +35,31 @@ _NOBODY = Recipient("")
 ContentRef = tuple[int, int, int]
 #: Where a content lies if it does not lie with the message.
 Elsewhere = ContentRef | LargeFile
+
+_U16 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
+_U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+_Frame = Annotated[int, msgspec.Meta(ge=0)]
+_Offset = Annotated[int, msgspec.Meta(ge=0, lt=1 << 39)]
+_LargeName = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,12}\.[0-9a-f]{8}\.dat$")]
+_Ref = tuple[_U32 | _LargeName, _Offset, _U32]  # a ContentRef or a LargeFile
+_Status = Annotated[int, msgspec.Meta(ge=int(min(Status)), le=int(max(Status)))]
+_Scope = Annotated[int, msgspec.Meta(ge=int(min(Scope)), le=int(max(Scope)))]
+_Snapshot = tuple[
+    str, tuple[_U16, ...], float, _Frame, tuple[_U16, ...], Annotated[int, msgspec.Meta(ge=0, lt=256)], str
+]
+#: What a header must look like. Each field fits its column of the table.
+_SHAPES: dict[int, Any] = {
+    FrameType.SEGMENT: tuple[int, str, _U32, tuple[tuple[_U32, _Offset], ...], _Frame, str],
+    FrameType.MESSAGE: tuple[int, bytes, tuple[_Snapshot, ...], _Ref | None],
+    FrameType.OUTCOME: tuple[
+        int, str, _U16, float, str, _Snapshot, tuple[tuple[_U16, _Status, _Scope, str, str, str, str], ...],
+        bytes | None,
+    ],
+    FrameType.STORED: tuple[int, _Frame, _U16, _Snapshot, _Ref | None, bytes],
+    FrameType.STATE: tuple[int, _Offset, _Snapshot],
+    FrameType.DEAD: tuple[int, tuple[_Offset, ...]],
+    FrameType.INDEX: tuple[int, _U32, _Offset, _U32, list[str], list[str], list[str], list[str], list[str]],
+}  # fmt: skip
 
 
 class Stored(NamedTuple):
@@ -82,8 +109,40 @@ def check_version(frame: Frame, where: object) -> None:
         raise StorageError(f"{where}: a record of a version this program does not know")
 
 
+def is_sound(frame: Frame) -> bool:
+    """Whether a header has the shape that its kind of frame has, envelope included (P1). Unknown kinds are sound."""
+    shape = _SHAPES.get(frame.type)
+    if shape is None:
+        return True
+    try:
+        header = msgspec.convert(frame.header, shape)
+        if frame.type == FrameType.MESSAGE:
+            return _is_envelope(header[1]) and all(map(_is_snapshot, header[2]))
+        if frame.type == FrameType.OUTCOME:
+            split_id(header[1])
+            return _is_snapshot(header[5]) and (header[7] is None or _is_envelope(header[7]))
+        if frame.type == FrameType.STORED:
+            return _is_envelope(header[5]) and _is_snapshot(header[3])
+        return frame.type != FrameType.STATE or _is_snapshot(header[2])
+    except (ValueError, msgspec.MsgspecError):
+        return False
+
+
+def _is_envelope(packed: bytes) -> bool:
+    """Raises ValueError, MsgspecError: it is not."""
+    envelope = decode_envelope(packed)
+    split_id(envelope.id)
+    return math.isfinite(envelope.received_at) and math.isfinite(envelope.expires_at)
+
+
+def _is_snapshot(snapshot: _Snapshot) -> bool:
+    return math.isfinite(snapshot[2])
+
+
 def stored_in(frame: Frame, number: int) -> Stored:
-    """Delivery `number` of the message in a MESSAGE or STORED frame. Raises StorageError: it is neither."""
+    """Delivery `number` of the message in a MESSAGE or STORED frame. Raises StorageError: it is neither, or unsound."""
+    if not is_sound(frame) or (frame.type == FrameType.MESSAGE and number >= len(frame.header[2])):
+        raise StorageError(f"a frame of type {frame.type} that is not what it should be")
     if frame.type == FrameType.MESSAGE:
         _, envelope, snapshots, content_ref = frame.header
         ref = _content_ref(content_ref)
@@ -95,7 +154,9 @@ def stored_in(frame: Frame, number: int) -> Stored:
 
 
 def state_in(frame: Frame) -> Snapshot:
-    """The state in an OUTCOME or STATE frame. Raises StorageError: it is neither."""
+    """The state in an OUTCOME or STATE frame. Raises StorageError: it is neither, or unsound."""
+    if not is_sound(frame):
+        raise StorageError(f"a frame of type {frame.type} that is not what it should be")
     if frame.type == FrameType.OUTCOME:
         snapshot: Snapshot = frame.header[5]
     elif frame.type == FrameType.STATE:

@@ -15,9 +15,16 @@ from engine.message.envelope import Envelope
 from engine.storage.events.event import outcome_lines, received_lines
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.files import Files
-from engine.storage.spool.frame import Damage, Frame, FrameType, decode, scan
+from engine.storage.spool.frame import VERSION, Damage, Frame, FrameType, decode, scan
 from engine.storage.spool.index import Texts
-from engine.storage.spool.records import check_version, content_file, decode_envelope, outcomes_in, state_in
+from engine.storage.spool.records import (
+    check_version,
+    content_file,
+    decode_envelope,
+    is_sound,
+    outcomes_in,
+    state_in,
+)  # fmt: skip
 from engine.storage.spool.rows import stored_row
 from engine.storage.spool.segment import Segment, place_of
 from engine.storage.spool.table import Values
@@ -91,8 +98,7 @@ def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_o
             if isinstance(frame, Damage):
                 told = set_aside(files, segment.path, data, frame, read_only)
                 found.problems.append(told)
-            else:
-                check_version(frame, segment.path)
+            elif is_whole(frame, segment.path, files, data, found.problems, read_only):
                 _apply(found, frame, segment, files, last_event_frame)
     return found
 
@@ -146,6 +152,18 @@ def content_segments(directory: Path, files: Files, problems: list[str]) -> list
     return shared + segments_in(directory / "large", files, ".dat", problems)
 
 
+def is_whole(frame: Frame, path: Path, files: Files, data: bytes, problems: list[str], read_only: bool) -> bool:
+    """Whether a frame is what it should be; if not it is damage, however right its checksum is (S5, P1).
+
+    Raises StorageError: a later program wrote it.
+    """
+    check_version(frame, path)
+    if is_sound(frame):
+        return True
+    problems.append(set_aside(files, path, data, Damage(frame.offset, frame.end, torn=False), read_only))
+    return False
+
+
 def set_aside(files: Files, path: Path, data: bytes, damage: Damage, read_only: bool) -> str:
     """Copy damage to `damaged/` beside the file, unless it is a torn tail: what to tell of it."""
     what = f"{path.name}: {damage.end - damage.offset} bytes from {damage.offset} on are no whole record"
@@ -188,6 +206,8 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
             if packed is None and known is None:
                 return
             envelope = known.envelope if packed is None and known is not None else decode_envelope(packed)
+            if not all(row[0] < len(envelope.recipients) for row in rows):
+                return  # of another message
             found.events.append(
                 outcome_lines(frame.number, at, envelope, snapshot[0], snapshot[3], provider, outcomes_in(frame))
             )
@@ -216,7 +236,7 @@ def _read_first_frames(found: Recovered, files: Files) -> None:
     for segment in segments:
         head = files.read(segment.path, 0, min(segment.bytes, _FIRST_FRAME_BYTES))
         first = decode(memoryview(head), 0, segment.salt)
-        if first is not None and first.type == FrameType.SEGMENT:
+        if first is not None and first.type == FrameType.SEGMENT and first.header[:1] == [VERSION] and is_sound(first):
             tails.update((number, offset) for number, offset in first.header[3] if number in present)
             found.events_safe = max(found.events_safe, first.header[4])
             found.last_id = max(found.last_id, first.header[5])
