@@ -44,6 +44,9 @@ networks = ["127.0.0.0/8"]
 [[route]]
 domain = "*"
 relay = "127.0.0.1:{sink}"
+
+[dsn]
+delay_notice = "30d"                # what is made is a day old, and held for a moment: that is no reason to tell anyone
 """
 
 

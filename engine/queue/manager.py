@@ -691,7 +691,7 @@ class Manager:
             for delivery in told:
                 delivery.notices = 1
                 if state is State.HELD:
-                    self._shelve(delivery, State.HELD)
+                    self._wait(delivery)  # held as before, if the hold was not lifted meanwhile
             if state is State.DUE:
                 self.put_down(told)
                 for key in {(delivery.destination, delivery.via) for delivery in told}:
