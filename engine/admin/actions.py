@@ -28,7 +28,7 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
         plan = parts.router.cached(name, via)
         parts.router.forget(name, via)
         if isinstance(plan, Plan):
-            manager.reopen(plan)
+            manager.sites.reopen(plan)
     await manager.reroute()
     done = sum(delivery.state in (State.READY, State.RESOLVING) for delivery in scope.in_hand(spool))
     left = sum(delivery.state is State.ATTEMPT for delivery in scope.in_hand(spool))
@@ -47,7 +47,7 @@ async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
     if scope.kind == "destination" and "." not in scope.name and not _destinations(parts, scope):
         raise EngineError(_UNKNOWN.format(target))
     parts.state.hold(str(scope), parts.clock.time())
-    manager.holds_changed()
+    manager.standing.holds_changed()
     done = left = 0
     for delivery in scope.in_hand(spool):
         if manager.hold(delivery):
@@ -69,10 +69,10 @@ async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
     known = [name for name in names if parts.state.resume(name)]
     if not known and target != ALL:
         raise EngineError(f"{target} is not held")
-    manager.holds_changed()
+    manager.standing.holds_changed()
     done = 0
     for rows in scope.rows(spool, state=State.HELD):
-        free = rows[~manager.held_still(rows)]
+        free = rows[~manager.standing.held(rows)]
         done += len(free)
         manager.release(free, now=False)
         await asyncio.sleep(0)

@@ -10,6 +10,7 @@ from engine.delivery.courier import Courier
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
+from engine.queue.sweeper import Sweeper
 from engine.routing.router import Router
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.queue_state import QueueState
@@ -29,5 +30,6 @@ class Parts:
     courier: Courier
     state: QueueState
     orders: Orders
+    sweeper: Sweeper
     metrics: Metrics
     importing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -100,9 +100,9 @@ async def _remove(parts: Parts, wanted: Set[Key]) -> tuple[int, int]:
             left += found.state is State.ATTEMPT
     if rows:
         numbers = np.array(rows, dtype=np.uint32)
-        table.move_many(numbers, State.SEIZED)
-        visit = parts.manager.visit(numbers, lambda delivery: parts.courier.purge(delivery, ""), by_hand=True)
-        await asyncio.wait([parts.manager.run_errand(visit)])
+        parts.manager.errands.seize(numbers)
+        visit = parts.manager.errands.visit(numbers, lambda delivery: parts.courier.purge(delivery, ""), by_hand=True)
+        await asyncio.wait([parts.manager.errands.run(visit)])
     return done + len(rows), left
 
 

@@ -44,7 +44,7 @@ async def status(parts: Parts) -> AsyncIterator[Row]:
         "destinations": len(manager.destinations),
         "oldest_s": None if oldest is None else round(now - oldest, 1),
         "connections": parts.courier.connections(),
-        "orphans": manager.orphans,
+        "orphans": parts.sweeper.orphans,
         "orders": len(parts.state.orders),
         "spool_bytes": spool.size,
         "journal_files": journal_files,
@@ -160,7 +160,7 @@ def _explain(parts: Parts, delivery: Delivery) -> str:
     """What stands between this delivery and its next attempt, in one sentence."""
     match delivery.state:
         case State.HELD:
-            hold = parts.manager.held_by(delivery)
+            hold = parts.manager.standing.held_by(delivery)
             return f"held by an operator ({'this message' if hold is None or hold.kind == 'message' else hold})"
         case State.WAITING:
             return f"the retry schedule, after {delivery.attempts} attempts"
@@ -181,7 +181,7 @@ def _explain(parts: Parts, delivery: Delivery) -> str:
 
 def _site_limit(parts: Parts, plan: Plan) -> str | None:
     """The limit that binds a site at this moment; None when there is none."""
-    throttle, now = parts.manager.throttle(plan), parts.clock.time()
+    throttle, now = parts.manager.sites.throttle(plan), parts.clock.time()
     limits, used = plan.limits, parts.budget.used(plan.limits.key)
     if throttle is None:
         return None

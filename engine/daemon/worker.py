@@ -38,6 +38,7 @@ from engine.net.stream import TlsContexts, connect
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
+from engine.queue.sweeper import Sweeper
 from engine.routing.router import Router
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
@@ -119,6 +120,7 @@ class Worker:
             open_stream=partial(connect, outbox=self._outbox),
         )
         self._courier = courier = Courier(self._kit)
+        self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
         self._orders = Orders(
             self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}
         )
@@ -135,6 +137,7 @@ class Worker:
             courier=self._courier,
             state=self._state,
             orders=self._orders,
+            sweeper=self._sweeper,
             metrics=metrics,
         )
         self._admin = AdminServer(commands_of(self._parts), data_dir / door)
@@ -234,11 +237,11 @@ class Worker:
 
     async def _keep_sweeping(self) -> None:
         while True:
-            await self._try(self._manager.sweep)
+            await self._try(self._sweeper.sweep)
             await asyncio.sleep(max(SWEEP_S, len(self._spool.table) * SWEEP_PER_ROW_S))
 
     def _remember(self) -> None:
-        self._manager.remember()
+        self._manager.sites.remember()
         self._budget.forget(self.clock.monotonic())
 
     async def _try(self, chore: Callable[[], Awaitable[None] | None]) -> None:
@@ -255,10 +258,10 @@ class Worker:
 
     def _collect(self) -> None:
         """Set the gauges; called in a thread of the HTTP listener, so it only reads."""
-        metrics, manager = self.metrics, self._manager
+        metrics, sweeper = self.metrics, self._sweeper
         for state in State:
             if state not in (State.STORING, State.FINAL):
-                metrics.queued.labels(state.name.lower()).set(manager.last_counts[state])
-        metrics.oldest.set(self.clock.time() - manager.oldest_at if manager.oldest_at is not None else 0)
-        metrics.orphans.set(manager.orphans)
+                metrics.queued.labels(state.name.lower()).set(sweeper.counts[state])
+        metrics.oldest.set(self.clock.time() - sweeper.oldest_at if sweeper.oldest_at is not None else 0)
+        metrics.orphans.set(sweeper.orphans)
         metrics.spool_bytes.set(self._spool.size)

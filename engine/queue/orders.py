@@ -64,7 +64,7 @@ class Orders:
 
     def _begin(self, order: Order) -> tuple[int, int]:
         self._begun.add(order.number)
-        self._manager.moves_changed()
+        self._manager.standing.moves_changed()
         scope = Scope.stored(order.scope)
         in_hand = [delivery for delivery in scope.in_hand(self._spool) if _packed(delivery) <= order.newest]
         done = left = 0
@@ -81,9 +81,9 @@ class Orders:
         if order.action == "move":
             self._manager.count_destinations()
             self._manager.look_for_due()
-            self._manager.run_errand(self._keep(order, scope))
+            self._manager.errands.run(self._keep(order, scope))
         else:
-            self._manager.run_errand(self._carry_out(order, scope, taken))
+            self._manager.errands.run(self._carry_out(order, scope, taken))
         return done, left
 
     def _take(self, order: Order, delivery: Delivery) -> bool:
@@ -112,7 +112,7 @@ class Orders:
         settle = self._settle[order.action]
         while True:
             for rows in taken:
-                await self._manager.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
+                await self._manager.errands.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
             if not self._spool.loading and not self._is_left(order, scope):
                 break
             await asyncio.sleep(_LOOK_AGAIN_S)
@@ -126,11 +126,11 @@ class Orders:
 
     async def _keep(self, order: Order, scope: Scope) -> None:
         """A move, as long as it lasts: the manager looks at it when an attempt is over."""
-        while self._spool.loading or self._is_left(order, scope):
+        while self._spool.loading or self._is_left(order, scope):  # noqa: ASYNC110  # no one event ends it
             await asyncio.sleep(_LOOK_FOR_LEFT_S)
         if order in self._state.orders:  # else a later one took its place
             self._done(order)
-            self._manager.moves_changed()
+            self._manager.standing.moves_changed()
 
     def _done(self, order: Order) -> None:
         try:

@@ -7,7 +7,11 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from engine.message.envelope import MessageClass
+from engine.storage.spool.entry import State
+from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows
+
+Key = tuple[str, str]  #: destination, and the relay that an operator sent it to, or ""
 
 _CHUNK = 4096
 
@@ -93,3 +97,20 @@ class Destination:
 
     def __str__(self) -> str:
         return f"{self.name} via {self.via}" if self.via else self.name
+
+
+def live_counts(spool: Spool) -> dict[Key, int]:
+    """Deliveries that are not final, by destination."""
+    live: dict[Key, int] = {}
+    texts = spool.texts
+    for slab in spool.table.slabs:
+        used = slab["state"] != State.STORING
+        keys = slab["destination"][used].astype("u8") << np.uint64(16) | slab["via"][used]
+        for key, count in zip(*(part.tolist() for part in np.unique(keys, return_counts=True)), strict=True):
+            own = texts["destination"].text(key >> 16), texts["via"].text(key & 0xFFFF)
+            live[own] = live.get(own, 0) + count
+    for delivery in spool.in_hand:
+        if delivery.state is not State.FINAL:
+            own = delivery.destination, delivery.via
+            live[own] = live.get(own, 0) + 1
+    return live

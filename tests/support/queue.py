@@ -31,6 +31,7 @@ from engine.queue.budget import Lease, LocalBudget
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
 from engine.queue.ready import ReadyQueue
+from engine.queue.sweeper import Sweeper
 from engine.queue.throttle import Throttle
 from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 from engine.storage.events.journal import EventJournal
@@ -331,11 +332,12 @@ class Stage:
         )  # fmt: skip
         settle = {"bounce": self.courier.bounce, "purge": self.courier.purge}
         self.orders = Orders(self.spool, self.manager, self.state, settle)
+        self.sweeper = Sweeper(self.spool, self.manager, router, self.courier, self.clock)
         courier: Any = self.courier
         self.parts = Parts(
             settings=self.settings, clock=self.clock, started_at=self.clock.time(), spool=self.spool,
             manager=self.manager, router=router, budget=self.budget, courier=courier, state=self.state,
-            orders=self.orders, metrics=self.metrics,
+            orders=self.orders, sweeper=self.sweeper, metrics=self.metrics,
         )  # fmt: skip
         self.manager.start(self.courier)
         await self.manager.load_backlog()
@@ -491,7 +493,7 @@ class Stage:
 
     def throttle(self, destination: str) -> Throttle:
         """Of the destination's site."""
-        return self.manager._site(self.routes.plan(destination))[0]
+        return self.manager.sites.site(self.routes.plan(destination))[0]
 
     def tally(self) -> dict[str, int | bool]:
         """The books, but for what is zero."""

@@ -24,7 +24,19 @@ from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.segment import is_side
 from engine.storage.spool.spool import Spool
 from tests.support.spool import (
-    FaultyFiles, contents, cool, find, id_of, live, open_spool, outcome, put, put_many, rows_of, settle, take,
+    FaultyFiles,
+    contents,
+    cool,
+    find,
+    id_of,
+    live,
+    open_spool,
+    outcome,
+    put,
+    put_many,
+    rows_of,
+    settle,
+    take,
     whole_spool,
 )  # fmt: skip
 
@@ -477,7 +489,9 @@ def test_s5_a_damaged_record_holds_its_file_back_and_nobody_else(
         assert there == [row], "the others are moved"
         assert caplog.text.count("it holds back its file") == 1
         delivery = spool.take_unread(row)
-        await spool.settle(delivery, (await spool.peek(rows_of(spool, "m004")))[0].message.hot[0], 1.0, "o", [outcome(0)])
+        await spool.settle(
+            delivery, (await spool.peek(rows_of(spool, "m004")))[0].message.hot[0], 1.0, "o", [outcome(0)]
+        )
         await asyncio.gather(*spool._chores)
         await spool.work()
         assert len(files(tmp_path, "journal/*.log")) == 1, "it was purged: nothing holds the files back"
@@ -552,6 +566,7 @@ def test_an_index_that_is_gone_or_damaged_is_made_again_from_the_segment(tmp_pat
 
 def test_small_reads_give_what_large_ones_give(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However much of a record is read first, and whether neighbours come with one read or many."""
+
     async def story(spool: Spool) -> None:
         await fill(spool, 20)
         await put_many(spool, "many", ["a.test", "b.test"], b"shared " * 5000)

@@ -8,7 +8,7 @@ import pytest
 
 from engine.base.errors import EngineError
 from engine.message.outcome import Status
-from engine.queue import manager as manager_module
+from engine.queue import lookups, sweeper
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import NoRoute
 from engine.storage.spool.entry import Delivery, State
@@ -88,8 +88,8 @@ def test_one_lookup_for_a_destination_and_all_its_deliveries_wait_for_it(tmp_pat
         await breathe()
         assert s.routes.lookups == ["one.test"]
         assert [d.state for d in s.spool.in_hand] == [State.RESOLVING] * 3
-        await s.manager.sweep()
-        assert s.manager.orphans == 0
+        await s.sweeper.sweep()
+        assert s.sweeper.orphans == 0
         s.routes.answer("one.test")
         await breathe()
         assert await s.take_all("one.test") == ["m000001", "m000002", "m000003"]
@@ -98,7 +98,7 @@ def test_one_lookup_for_a_destination_and_all_its_deliveries_wait_for_it(tmp_pat
 
 
 def test_lookups_at_once_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager_module, "MAX_LOOKUPS", 2)
+    monkeypatch.setattr(lookups, "MAX_LOOKUPS", 2)
 
     async def story(s: Stage) -> None:
         for number in range(4):
@@ -211,11 +211,11 @@ def test_the_hold_of_a_message_ends_with_it(tmp_path: Path, caplog: pytest.LogCa
             await s.do("hold", message.id)
             for left in (1, 0):
                 s.manager.release(np.array(message.rows[:1], dtype=np.uint32), now=True)
-                s.manager._holds.clear()  # an order of an operator is done all the same
+                s.manager.standing.holds.clear()  # an order of an operator is done all the same
                 await s.rest()
                 delivery = message.in_hand[0]
                 assert s.manager.seize(delivery)
-                s.manager.holds_changed()
+                s.manager.standing.holds_changed()
                 if broken and not left:
                     s.state.close()
                 await s.settle(delivery, attempted=False)
@@ -247,7 +247,7 @@ def lost_attempt(s: Stage, delivery: Delivery) -> None:
 
 def lost_queue(s: Stage, delivery: Delivery) -> None:
     assert isinstance(delivery.owner, ReadyQueue)
-    s.manager.ready.clear()
+    s.manager.sites.ready.clear()
 
 
 def lost_lookup(s: Stage, delivery: Delivery) -> None:
@@ -287,14 +287,14 @@ def test_q4_an_orphan_is_found_counted_and_put_back_to_work(
         lose(s, delivery)
         if lose is lost_queue:
             s.manager.hold(other.delivery)
-        await s.manager.sweep()
-        assert s.manager.orphans == 1
+        await s.sweeper.sweep()
+        assert s.sweeper.orphans == 1
         assert s.manager.tally.as_row(s.manager.queued())["balanced"]
-        await s.jump(manager_module.ORPHAN_WAIT_S + 1)
+        await s.jump(sweeper.ORPHAN_WAIT_S + 1)
         taken = [await s.next(agent) for agent in list(s.courier.agents)]
         assert message.id in {one.message.id for one in taken if one is not None}
-        await s.manager.sweep()
-        assert s.manager.orphans == 0
+        await s.sweeper.sweep()
+        assert s.sweeper.orphans == 0
 
     with caplog.at_level(logging.ERROR):
         play(tmp_path, story)
@@ -308,10 +308,10 @@ def test_a_sweep_forgets_queues_nobody_uses_but_not_what_was_learned(tmp_path: P
             await s.take_all(destination)
             s.agent(destination).leave()
         s.throttle("slow.test").blocked(s.clock.time(), "421 slow down")
-        await s.manager.sweep()
-        assert [queue.plan.site for queue in s.manager.ready.values()] == ["mx.slow.test"]
-        assert [site for site, _ in s.manager.throttles()] == ["mx.slow.test"]
-        s.manager.remember()
+        await s.sweeper.sweep()
+        assert [queue.plan.site for queue in s.manager.sites.ready.values()] == ["mx.slow.test"]
+        assert [site for site, _ in s.manager.sites.throttles()] == ["mx.slow.test"]
+        s.manager.sites.remember()
         await s.restart()
         assert s.throttle("slow.test").reason == "421 slow down"
 

@@ -49,7 +49,7 @@ def test_an_operator_opens_a_closed_site_at_once(tmp_path: Path) -> None:
         s.throttle("one.test").close(s.clock.time() + HOUR, "gone")
         await s.put("a@one.test")
         assert s.courier.agents == []
-        s.manager.reopen(s.routes.plan("one.test"))
+        s.manager.sites.reopen(s.routes.plan("one.test"))
         await s.rest()
         assert s.agent("one.test").take() is not None
 
@@ -64,9 +64,9 @@ def test_what_expires_while_its_site_is_closed_is_given_up(tmp_path: Path) -> No
         await s.jump(HOUR + 1)
         await s.put("c@one.test", expires_in=3 * HOUR)
         for _ in range(2):
-            await s.manager.sweep()
+            await s.sweeper.sweep()
             await s.rest()
-            assert s.manager.orphans == 0
+            assert s.sweeper.orphans == 0
             assert s.courier.given_up == [short.delivery]
 
     play(tmp_path, story)
@@ -79,9 +79,9 @@ def test_what_is_about_to_be_read_is_no_orphan(tmp_path: Path) -> None:
         s.throttle("one.test").close(s.clock.time() + HOUR, "gone")
         for name in "abc":
             await s.put(f"{name}@one.test")
-        s.manager.reopen(s.routes.plan("one.test"))
-        await s.manager.sweep()
-        assert s.manager.orphans == 0
+        s.manager.sites.reopen(s.routes.plan("one.test"))
+        await s.sweeper.sweep()
+        assert s.sweeper.orphans == 0
         await s.rest()
         assert len(s.spool.in_hand) == 3
 
@@ -95,7 +95,7 @@ def test_a_hold_that_is_lifted_while_senders_are_told_of_the_delay_holds_nothing
         await s.do("hold", "one.test")
         s.courier.delay_notice = HOUR
         await s.jump(HOUR + 1)
-        await s.manager.sweep()
+        await s.sweeper.sweep()
         await s.do("resume", "one.test")
         await s.rest()
         [row] = letter.rows

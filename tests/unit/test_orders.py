@@ -14,7 +14,7 @@ from engine.base.settings import SpoolSettings
 from engine.base.units import Size
 from engine.message.envelope import MessageClass
 from engine.message.outcome import Status
-from engine.queue import manager as manager_module
+from engine.queue import errands
 from engine.queue.orders import Orders
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import State
@@ -63,8 +63,8 @@ def test_an_order_is_about_all_of_its_scope_and_nothing_else(
         assert s.tally() == {"accepted": 17, gone: 8, "queued": 9, "balanced": True}
         await s.jump(LOOK)
         assert s.state.orders == []
-        await s.manager.sweep()
-        assert s.manager.orphans == 0
+        await s.sweeper.sweep()
+        assert s.sweeper.orphans == 0
 
     play(tmp_path, story)
 
@@ -122,7 +122,7 @@ def test_what_came_later_is_not_touched(tmp_path: Path) -> None:
         closed(s, "one.test")
         await s.put("a@one.test", name="new", expires_in=600)
         await s.jump(700)
-        await s.manager.sweep()  # it expired: its row is seized
+        await s.sweeper.sweep()  # it expired: its row is seized
         await s.jump(LOOK)
         assert [s.named(given_up) for given_up in s.courier.given_up] == ["new"]
         await s.settle(delivery, outcome(0, Status.DEFERRED, "451 later"))
@@ -135,7 +135,7 @@ def test_what_came_later_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_an_order_goes_on_after_a_restart_in_the_middle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(manager_module, "_ERRAND_ROWS", 2)
+    monkeypatch.setattr(errands, "SLICE_ROWS", 2)
 
     async def story(s: Stage) -> None:
         closed(s, "one.test")
@@ -186,7 +186,7 @@ def test_an_order_that_is_given_while_the_spool_is_loaded_is_about_what_is_not_l
 
 def test_two_orders_about_the_same_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each delivery is settled once; a row that is used again by then is somebody else's."""
-    monkeypatch.setattr(manager_module, "_ERRAND_ROWS", 1)
+    monkeypatch.setattr(errands, "SLICE_ROWS", 1)
 
     async def story(s: Stage) -> None:
         closed(s, "one.test", "two.test")
@@ -218,7 +218,7 @@ def test_rows_that_are_used_again_are_not_taken_for_those_that_were_there(tmp_pa
         old = await s.put("a@one.test", name="old")
         rows = np.array(old.rows, dtype=np.uint32)
         s.spool.table.move_many(rows, State.SEIZED)
-        seen = s.manager._seized(rows)
+        seen = s.manager.errands.slices(rows)
         # Meanwhile somebody else takes it, settles it, and its row is used again and seized again.
         s.spool.table.move_many(rows, State.LOADING)
         [delivery] = await s.spool.read(rows)
@@ -243,13 +243,13 @@ def test_a_damaged_record_can_be_purged_and_seen(tmp_path: Path, caplog: pytest.
         data[delivery.offset + 50] ^= 1
         path.write_bytes(data)
         s.throttle("one.test").reopen()
-        s.manager.reopen(s.routes.plan("one.test"))
+        s.manager.sites.reopen(s.routes.plan("one.test"))
         await s.rest()
         assert await s.take_all("one.test") == ["m0", "m2"]
         assert letters[1].state is State.WAITING, "tried again later"
         [row] = await s.view(views.listing)
         assert (row["id"], row["state"], row["recipients"]) == (letters[1].id, "waiting", 2)
-        assert "is damaged" in row["last"] and 0 < row["next_s"] <= manager_module.PUT_OFF_S
+        assert "is damaged" in row["last"] and 0 < row["next_s"] <= errands.PUT_OFF_S
         assert await s.do("purge", letters[1].id) == {"deliveries": 1, "in_attempt": 0}
         assert await s.queued() == []
         assert s.tally() == {"accepted": 6, "delivered": 4, "removed": 2, "balanced": True}
@@ -298,8 +298,8 @@ def test_what_is_moved_goes_by_the_relay_and_back(tmp_path: Path, where: str) ->
         await s.settle(delivery)
         await s.do("move", "*", "")
         assert {key: d.live for key, d in s.manager.destinations.items() if d.live} == {("one.test", ""): 3}
-        await s.manager.sweep()
-        assert s.manager.orphans == 0
+        await s.sweeper.sweep()
+        assert s.sweeper.orphans == 0
 
     play(tmp_path, story)
 
@@ -352,7 +352,7 @@ def test_giving_an_order_reads_no_message(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(s.spool._files, "read", lambda *a: reads.append(str(a)) or read(*a), raising=False)
         await s.do("hold", "one.test")
         await s.do("resume", "one.test")
-        monkeypatch.setattr(s.manager, "run_errand", lambda work: work.close())
+        monkeypatch.setattr(s.manager.errands, "run", lambda work: work.close())
         moved, _ = s.orders.give("move", Scope("destination", "one.test"), RELAY)
         purged, _ = s.orders.give("purge", Scope("all"))
         assert (moved, purged, reads) == (20, 20, [])

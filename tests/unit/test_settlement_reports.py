@@ -89,7 +89,7 @@ def test_a_delay_without_an_attempt_is_told_once_and_changes_nothing_else(tmp_pa
             await tell(s, message)
         else:
             s.courier.delay_notice = s.settlement.delay_notice
-            await s.manager.sweep()
+            await s.sweeper.sweep()
             await s.rest()
 
     async def story(s: Stage) -> None:
@@ -97,7 +97,7 @@ def test_a_delay_without_an_attempt_is_told_once_and_changes_nothing_else(tmp_pa
             s.throttle("one.test").close(s.clock.time() + 9 * HOUR, "421 no")
         message = await s.put("a@one.test", "b@one.test", name="m", notify=int(Notify.DELAY))
         if state is State.HELD:
-            s.manager.hold(message.delivery)
+            await s.do("hold", "one.test")
 
         async def as_it_is() -> tuple[object, ...]:
             delivery = await message.read()
@@ -114,7 +114,7 @@ def test_a_delay_without_an_attempt_is_told_once_and_changes_nothing_else(tmp_pa
         assert s.notifier.made == [("delayed", ["a@one.test", "b@one.test"])]
         assert await as_it_is() == before
         assert s.settlement.notice_at(await message.read()) == math.inf
-        assert s.manager.orphans == 0
+        assert s.sweeper.orphans == 0
         tally = s.tally()
         assert (tally["queued"], tally["balanced"]) == (3, True)
         await s.restart()

@@ -1,0 +1,95 @@
+"""Errands: rows that are read and settled without an attempt, a slice at a time beside everybody's deliveries.
+
+A row is SEIZED from the moment that somebody decides about it, so that nobody else takes it; LOADING while it is read.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any
+
+from engine.base.clock import Clock
+from engine.base.errors import StorageError
+from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.spool import Spool
+from engine.storage.spool.table import Rows
+
+log = logging.getLogger(__name__)
+
+#: Rows of one slice; then the loop serves others.
+SLICE_ROWS = 100
+#: A message that could not be read from disk is tried again after this long.
+PUT_OFF_S = 300.0
+
+
+class Errands:
+    """See above. due_changed: something in the table may be due earlier than was known.
+
+    catch_up: returns when everything that was given to settle is on its way to the disk; set before the first visit.
+    """
+
+    def __init__(self, spool: Spool, clock: Clock, due_changed: Callable[[], None]) -> None:
+        self._spool = spool
+        self._table = spool.table
+        self._clock = clock
+        self._due_changed = due_changed
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.catch_up: Callable[[], Awaitable[None]]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self._tasks)
+
+    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Something that takes its time."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def seize(self, rows: Rows) -> None:
+        """These will be settled without an attempt."""
+        self._table.move_many(rows, State.SEIZED)
+
+    async def visit(self, rows: Rows, action: Callable[[Delivery], None], by_hand: bool = False) -> None:
+        """Read seized rows, and do this with each delivery, which is in an attempt then.
+
+        by_hand: also with those whose record is damaged.
+        """
+        async for part in self.slices(rows):
+            for one in await self._spool.read(part):
+                if not isinstance(one, Delivery):
+                    if not by_hand:
+                        self.put_off(*one)
+                        continue
+                    one = self._spool.take_unread(one[0])
+                one.state, one.owner = State.ATTEMPT, self
+                action(one)
+            await self.catch_up()
+
+    async def slices(self, rows: Rows) -> AsyncIterator[Rows]:
+        """Seized rows a slice at a time, LOADING from then on; without those that are another delivery's by then."""
+        table = self._table
+        ids = table.columns(rows, ("id",))["id"]
+        for start in range(0, len(rows), SLICE_ROWS):
+            part = rows[start : start + SLICE_ROWS]
+            now = table.columns(part, ("id", "state"))
+            part = part[(now["id"] == ids[start : start + SLICE_ROWS]) & (now["state"] == State.SEIZED)]
+            table.move_many(part, State.LOADING)
+            yield part
+
+    def put_off(self, row: int, error: StorageError) -> None:
+        """Nothing can be recorded of a message that the disk does not give back, so it waits for another try."""
+        log.error("%s: %s; tried again in %d s", self._spool.id_of(row), error, PUT_OFF_S)
+        self._table.move(row, State.WAITING, int(self._clock.time() + PUT_OFF_S))
+        self._due_changed()
+
+    def close(self) -> None:
+        """What is left undone is on disk as it was."""
+        for task in self._tasks:
+            task.cancel()
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            log.error("an errand of the queue", exc_info=task.exception())  # Q3: the sweeper finds what it left

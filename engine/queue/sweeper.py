@@ -1,0 +1,141 @@
+"""The sweeper: looks at everything that lives, a slice at a time, and puts right what nobody else sees.
+
+Q4  every live delivery has an owner and a next time; an orphan is put back to work and counted.
+
+It also gives up what expired while its site was closed, and tells senders of a delay that no attempt has told them of.
+"""
+
+import asyncio
+import logging
+
+import numpy as np
+
+from engine.base.clock import Clock
+from engine.message.ids import id_time
+from engine.queue.manager import Dispatcher, Manager
+from engine.routing.plan import OTHER, Plan
+from engine.routing.router import Router
+from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.spool import Spool
+from engine.storage.spool.table import Rows
+
+log = logging.getLogger(__name__)
+
+#: An orphan is the trace of a fault, which may be there still: not at once.
+ORPHAN_WAIT_S = 60.0
+
+
+class Sweeper:
+    """See above. The figures are those of the last sweep.
+
+    counts: deliveries by state. oldest_at: when the oldest queued message arrived.
+    """
+
+    def __init__(self, spool: Spool, manager: Manager, router: Router, courier: Dispatcher, clock: Clock) -> None:
+        self._spool = spool
+        self._table = spool.table
+        self._manager = manager
+        self._router = router
+        self._courier = courier
+        self._clock = clock
+        self.counts = [0] * len(State)
+        self.orphans = 0
+        self.oldest_at: float | None = None
+
+    async def sweep(self) -> None:
+        """Q4: look at everything that lives; forget ready queues nobody uses. A slice at a time."""
+        now, orphans = self._clock.time(), 0
+        for delivery in list(self._spool.in_hand):
+            if not self._manager.has_owner(delivery):
+                orphans += 1
+                log.error("%s: delivery to %s had no owner; queued again", delivery.message.id, delivery.destination)
+                delivery.due_at = now + ORPHAN_WAIT_S
+                self._spool.when_settled(delivery, self._manager.wait)
+        orphans += await self._sweep_rows(now)
+        self.orphans, self.counts = orphans, self._manager.counts()
+        self._spool.forget_names()
+        self._manager.sites.forget_unused()
+
+    async def _sweep_rows(self, now: float) -> int:
+        """Orphans among the rows; what expired while it was due; the oldest."""
+        table, oldest, orphans = self._table, min((d.message.received_at for d in self._spool.in_hand), default=None), 0
+        stocked = sum(destination.stocked for destination in self._manager.destinations.values())
+        if table.counts[State.DUE] > stocked:
+            orphans += table.counts[State.DUE] - stocked
+            log.error("%d deliveries were due and in no stock; queued again", orphans)
+            for rows in list(table.select(state=State.DUE)):
+                table.move_many(rows, State.WAITING, int(now + ORPHAN_WAIT_S))
+            for destination in self._manager.destinations.values():
+                for stock in destination.stock:
+                    stock.take(len(stock))
+        if self._manager.idle:
+            for state in (State.LOADING, State.SEIZED):
+                for rows in list(table.select(state=state)):
+                    orphans += len(rows)
+                    log.error("%d deliveries were being read by nobody; queued again", len(rows))
+                    table.move_many(rows, State.WAITING, int(now + ORPHAN_WAIT_S))
+        for number, slab in enumerate(list(table.slabs)):
+            states = slab["state"]
+            live = states != State.STORING
+            if not live.any():
+                continue
+            first = id_time(int(slab["id"][live].min()))
+            oldest = first if oldest is None else min(oldest, first)
+            late = (states == State.WAITING) & (slab["due_at"] < now - 60)
+            if late.any():
+                orphans += int(late.sum())
+                slab.next_due = int(slab["due_at"][late].min())
+            expired = np.flatnonzero((states == State.DUE) & (slab["expires_at"] <= now))
+            if len(expired):
+                rows = (expired | (number << 16)).astype(np.uint32)
+                self._manager.errands.seize(rows)
+                self._manager.errands.run(self._manager.errands.visit(rows, self._give_up))
+            self._tell_delays(number, now)
+            await asyncio.sleep(0)
+        self.oldest_at = oldest
+        self._manager.look_for_due()
+        return orphans
+
+    def _tell_delays(self, number: int, now: float) -> None:
+        """Rows of a slab whose senders are to hear that they wait, though nothing was tried: their site is closed.
+
+        A row that is noted is not looked at again; after a restart once more, by its record.
+        """
+        slab = self._table.slabs[number]
+        newest = int((now - self._courier.delay_notice) * 1000) << 12
+        for state in (State.DUE, State.HELD):
+            late = np.flatnonzero((slab["state"] == state) & (slab["notices"] == 0) & (slab["id"] <= max(newest, 0)))
+            if len(late):
+                rows = (late | (number << 16)).astype(np.uint32)
+                self._manager.errands.seize(rows)
+                self._manager.errands.run(self._tell_delay(rows, state))
+
+    async def _tell_delay(self, rows: Rows, state: State) -> None:
+        """Tell of these, and put them back."""
+        async for part in self._manager.errands.slices(rows):
+            found = await self._spool.read(part)
+            for one in found:
+                if isinstance(one, Delivery):
+                    self._courier.tell_delay(one, *self._site_of(one))
+                else:
+                    self._manager.errands.put_off(*one)
+            await self._courier.catch_up()
+            # An operator may have taken some meanwhile.
+            told = [one for one in found if isinstance(one, Delivery) and one.state is State.LOADING]
+            for delivery in told:
+                delivery.notices = 1
+                if state is State.HELD:
+                    self._manager.wait(delivery)  # held as before, if the hold was not lifted meanwhile
+            if state is State.DUE:
+                self._manager.put_down(told)
+                for key in {(delivery.destination, delivery.via) for delivery in told}:
+                    self._manager.offer(self._manager.destination(*key))
+
+    def _site_of(self, delivery: Delivery) -> tuple[str, str]:
+        """The provider, and why its site is closed or slow."""
+        plan = self._router.cached(delivery.destination, delivery.via)
+        throttle = self._manager.sites.throttle(plan) if isinstance(plan, Plan) else None
+        return plan.provider if isinstance(plan, Plan) else OTHER, throttle.reason if throttle else ""
+
+    def _give_up(self, delivery: Delivery) -> None:
+        self._courier.give_up(delivery, *self._site_of(delivery))
