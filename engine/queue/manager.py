@@ -13,7 +13,6 @@ Q4  every live delivery has an owner and a next time (sweeper.py).
 import asyncio
 import logging
 from collections.abc import Iterable, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -22,7 +21,7 @@ from engine.queue.budget import Budget
 from engine.queue.errands import SLICE_ROWS, Errands
 from engine.queue.larder import MAX_IN_HAND, Larder
 from engine.queue.lookups import Lookups
-from engine.queue.ready import Courier, ReadyQueue, ready_key
+from engine.queue.ready import Dispatcher, ReadyQueue, ready_key
 from engine.queue.sites import Sites
 from engine.queue.standing import Standing
 from engine.queue.stock import Destination, Key, live_counts
@@ -37,26 +36,6 @@ from engine.storage.tables.queue_state import QueueState
 log = logging.getLogger(__name__)
 
 _FINAL = State.FINAL  # a name of the module is quicker than a member of a class
-
-
-class Dispatcher(Courier, Protocol):
-    """The courier, as the manager needs it. Each settles the delivery, and returns at once."""
-
-    def no_route(self, delivery: Delivery, route: NoRoute) -> None:
-        """Its destination has no route."""
-
-    def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
-        """It expired without another attempt. reason: why its site is closed."""
-
-    @property
-    def delay_notice(self) -> float:
-        """Seconds after which `tell_delay` is due for what waits without an attempt."""
-
-    def tell_delay(self, delivery: Delivery, provider: str, reason: str) -> None:
-        """Its sender hears why it waits, if he wants to; nothing else becomes of it."""
-
-    async def catch_up(self) -> None:
-        """Return when everything that was given to settle without an attempt is on its way to the disk."""
 
 
 class Manager:

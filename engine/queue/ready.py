@@ -20,7 +20,7 @@ from engine.message.envelope import MessageClass
 from engine.queue.budget import Budget, Lease
 from engine.queue.stock import Destination
 from engine.queue.throttle import Throttle
-from engine.routing.plan import Plan
+from engine.routing.plan import NoRoute, Plan
 from engine.storage.spool.entry import Delivery, State
 
 #: Deliveries of one queue in memory: more are not pushed, and fewer than half of it make it read on.
@@ -46,6 +46,26 @@ class Courier(Protocol):
 
     def attempt(self, queue: "ReadyQueue", lease: Lease) -> None:
         """Hold a connection and deliver from `queue` until it is empty; then release the lease."""
+
+
+class Dispatcher(Courier, Protocol):
+    """The courier, as the manager needs it. The first two settle the delivery, and return at once."""
+
+    def no_route(self, delivery: Delivery, route: NoRoute) -> None:
+        """Its destination has no route."""
+
+    def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
+        """It expired without another attempt. reason: why its site is closed."""
+
+    @property
+    def delay_notice(self) -> float:
+        """Seconds after which `tell_delay` is due for what waits without an attempt."""
+
+    def tell_delay(self, delivery: Delivery, provider: str, reason: str) -> None:
+        """Its sender hears why it waits, if he wants to; nothing else becomes of it."""
+
+    async def catch_up(self) -> None:
+        """Return when everything that was given to settle without an attempt is on its way to the disk."""
 
 
 class Store(Protocol):

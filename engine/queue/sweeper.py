@@ -12,7 +12,8 @@ import numpy as np
 
 from engine.base.clock import Clock
 from engine.message.ids import id_time
-from engine.queue.manager import Dispatcher, Manager
+from engine.queue.manager import Manager
+from engine.queue.ready import Dispatcher
 from engine.routing.plan import OTHER, Plan
 from engine.routing.router import Router
 from engine.storage.spool.entry import Delivery, State
