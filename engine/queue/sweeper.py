@@ -17,6 +17,7 @@ from engine.queue.ready import Dispatcher
 from engine.routing.plan import OTHER, Plan
 from engine.routing.router import Router
 from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.names import forget_unused
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows
 
@@ -54,7 +55,7 @@ class Sweeper:
                 self._spool.when_settled(delivery, self._manager.wait)
         orphans += await self._sweep_rows(now)
         self.orphans, self.counts = orphans, self._manager.counts()
-        self._spool.forget_names()
+        forget_unused(self._spool.texts, self._table.values)
         self._manager.sites.forget_unused()
 
     async def _sweep_rows(self, now: float) -> int:

@@ -65,7 +65,7 @@ def test_a_message_that_cannot_be_read_is_not_read_for_a_notice_again(
         message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
         delivery = message.delivery
         s.clock.now += 4 * HOUR
-        s.spool._chill(delivery.message)
+        s.spool._hands.chill(delivery.message)
         path = delivery.segment.path
         path.write_bytes(bytes(path.stat().st_size))
         courier.tell_delay(delivery, "other", "held back")

@@ -492,7 +492,7 @@ def test_s5_a_damaged_record_holds_its_file_back_and_nobody_else(
         await spool.settle(
             delivery, (await spool.peek(rows_of(spool, "m004")))[0].message.hot[0], 1.0, "o", [outcome(0)]
         )
-        await asyncio.gather(*spool._chores)
+        await spool._mover._soon
         await spool.work()
         assert len(files(tmp_path, "journal/*.log")) == 1, "it was purged: nothing holds the files back"
         assert set(await live(spool)) == {f"m{n:03}" for n in range(10) if n != 3} | {"z"}

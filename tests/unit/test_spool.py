@@ -205,7 +205,7 @@ def test_files_go_when_all_their_messages_are_final_oldest_first(tmp_path):
         await spool.work()
         assert len(journal_files(tmp_path)) >= many, "the first message still lives; later files hold others' outcomes"
         await settle(spool, deliveries[0])
-        await asyncio.gather(*spool._chores)
+        await spool._mover._soon
         assert len(journal_files(tmp_path)) == 1
         assert await live(spool) == {}
         await spool.close()
@@ -262,7 +262,7 @@ def test_the_content_of_young_messages_stays_in_memory_up_to_the_bound(tmp_path)
         assert hot == ["m16", "m17", "m18", "m19"]
         assert (await spool.load(find(spool, "m00")))[1] == b"x" * 2000
         cool(spool)
-        assert (spool._hot, spool._hot_bytes) == ({}, 0), "what nobody has in hand is not kept"
+        assert (spool._hands._hot, spool._hands._used) == ({}, 0), "what nobody has in hand is not kept"
         assert (await spool.load(await take(spool, "m01")))[1] == b"x" * 2000
         await spool.close()
 

@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -23,8 +23,9 @@ from crc32c import crc32c
 
 from engine.base.errors import StorageError
 from engine.message.content import SLICE_BYTES, Content, LargeContent, LargeFile
+from engine.storage.spool.entry import Delivery
 from engine.storage.spool.files import Files
-from engine.storage.spool.segment import segment_path
+from engine.storage.spool.segment import Segment, Segments, segment_path
 
 log = logging.getLogger(__name__)
 
@@ -35,12 +36,14 @@ _MAX_WAITING = 2 * SLICE_BYTES
 
 
 class LargeFiles:
-    """The folder of large contents of one worker; methods run on the event loop. new_number: for a new file."""
+    """The folder of large contents of one worker; methods run on the event loop. new_number: for a new file.
+    segments: of the spool."""
 
-    def __init__(self, directory: Path, files: Files, new_number: Callable[[], int]) -> None:
+    def __init__(self, directory: Path, files: Files, new_number: Callable[[], int], segments: Segments) -> None:
         self.directory = directory
         self._files = files
         self._new_number = new_number
+        self._segments = segments
         self._salt = secrets.randbits(32)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="large")
         self.closed = False
@@ -53,6 +56,21 @@ class LargeFiles:
     def content(self, head: bytes, file: LargeFile) -> LargeContent:
         """The content that was stored under this reference. The file is looked at when it is read."""
         return LargeContent(head, file, partial(self._files.read, self.directory / file.name))
+
+    def keep(self, file: LargeFile, deliveries: Sequence[Delivery], stored: asyncio.Future[None]) -> None:
+        """A large content's file lives as long as its deliveries; of a message that is not stored, no longer."""
+        segment = Segment(self.directory / file.name, file.length)
+        segment.refs = len(deliveries)
+        self._segments[segment.number] = segment
+        for delivery in deliveries:
+            delivery.content_file = segment.number
+
+        def done(future: asyncio.Future[None]) -> None:
+            if future.cancelled() or future.exception() is not None:
+                del self._segments[segment.number]
+                self.remove(file)
+
+        stored.add_done_callback(done)
 
     def remove(self, file: LargeFile) -> None:
         """Remove a file that no live message names, some time soon."""

@@ -71,8 +71,20 @@ class Mover:
         self.settings = settings
         self._thread = ThreadPoolExecutor(1, "mover")
         self._at_work = asyncio.Lock()
+        self._soon: asyncio.Task[None] | None = None
         self._rate = 0  #: bytes a second, of the work that is being done
         self._stuck: set[int] = set()  #: files with records that cannot be read; they stay until those are final
+
+    def work_soon(self) -> None:
+        """Begin now what upkeep would do later; a fault is upkeep's to meet again."""
+        if self._soon is None or self._soon.done():
+            self._soon = asyncio.get_running_loop().create_task(self._work_once())
+
+    async def _work_once(self) -> None:
+        try:
+            await self.work()
+        except StorageError as exc:
+            log.error("spool: %s; tried again", exc)
 
     async def work(self, at_once: bool = False) -> None:
         """Everything that there is to do now. Raises StorageError: the disk refused; what was there is there.
@@ -98,6 +110,8 @@ class Mover:
 
     async def close(self) -> None:
         """Write what makes the next start quick: indexes of open segments, and who is dead."""
+        if self._soon is not None:
+            await asyncio.wait([self._soon])
         async with self._at_work:
             try:
                 await self._write_deaths()

@@ -1,12 +1,14 @@
 """Texts as small numbers, for the packed table: destinations, tenants, batches, nodes. And texts as file names."""
 
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 
 #: What a file name may hold as it is. No upper case: a file system may not tell it from lower case.
 _SAFE = "abcdefghijklmnopqrstuvwxyz0123456789-_."
 _LONGEST_NAME = 200
+#: Texts that are worth a look through the table for those that nobody uses any more.
+_MANY = 10_000
 
 
 class Names:
@@ -16,6 +18,7 @@ class Names:
     """
 
     def __init__(self) -> None:
+        self.kept = 0  #: how many there were after the last `keep`
         self._texts: list[str] = [""]
         self._numbers: dict[str, int] = {"": 0}
         self._free: list[int] = []
@@ -57,6 +60,14 @@ class Names:
                     self._texts.append(text)
                 self._numbers[text] = number
             return number
+        self.kept = len(self._numbers)
+
+
+def forget_unused(texts: Mapping[str, Names], used: Callable[[str], Iterable[int]]) -> None:
+    """Forget the texts that nobody uses, where many have gathered since the last time. used: numbers, by column."""
+    for name, own in texts.items():
+        if len(own) > max(_MANY, 2 * own.kept):
+            own.keep(used(name))
 
 
 def folder_name(destination: str) -> str:

@@ -13,6 +13,7 @@ from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Frame
 from engine.storage.spool.records import content_file, decode_envelope, state_in, stored_in
 from engine.storage.spool.segment import Segments, place_of
+from engine.storage.spool.table import Rows, Table
 
 
 class Wanted(NamedTuple):
@@ -30,6 +31,12 @@ class Read(NamedTuple):
     envelope: Envelope
     content: Content
     snapshot: Snapshot
+
+
+def wanted(table: Table, rows: Rows) -> list[Wanted]:
+    """Where the deliveries of these rows lie."""
+    columns = table.columns(rows, Wanted._fields)
+    return [Wanted(*values) for values in zip(*(columns[name].tolist() for name in Wanted._fields), strict=True)]
 
 
 def read_deliveries(files: Files, segments: Segments, wanted: Sequence[Wanted]) -> list[Read | StorageError]:

@@ -1,10 +1,12 @@
-"""Deliveries as rows of the table: from an object, and from what a frame says of one."""
+"""Deliveries and rows of the table: an object as a row, a frame as a row, a row as an object again."""
 
-from engine.message.envelope import Envelope
-from engine.message.ids import split_id
-from engine.storage.spool.entry import Delivery, Snapshot, State
+from engine.message.envelope import Envelope, Recipient
+from engine.message.ids import id_time, join_id, split_id
+from engine.storage.spool.entry import Delivery, Message, Snapshot, State
 from engine.storage.spool.index import Texts
-from engine.storage.spool.table import Values
+from engine.storage.spool.reader import Read
+from engine.storage.spool.segment import Segments, file_of, offset_of
+from engine.storage.spool.table import Table, Values
 
 
 def row_of(delivery: Delivery, state: State, texts: Texts) -> Values:
@@ -74,3 +76,36 @@ def state_values(snapshot: Snapshot) -> Values:
 def seconds(at: float) -> int:
     """A time as the table has it: whole seconds, never too early."""
     return min(max(0, -int(-at // 1)), 0xFFFF_FFFF)
+
+
+def id_of(row: int, table: Table, texts: Texts) -> str:
+    """The message id of a row."""
+    return join_id(table.get(row, "id"), texts["node"].text(table.get(row, "node")))
+
+
+def delivery_of(row: int, read: Read, table: Table, texts: Texts, segments: Segments) -> Delivery:
+    """A delivery as its row and the disk tell; the row stays."""
+    message = Message(read.envelope)
+    message.hot = read.envelope, read.content
+    delivery = Delivery(message, table.get(row, "number"), read.snapshot[0], ())
+    delivery.restore(read.snapshot)
+    place = table.get(row, "place")
+    delivery.segment, delivery.offset = segments[file_of(place)], offset_of(place)
+    for name in ("length", "state_place", "content_file", "frame", "notices"):
+        setattr(delivery, name, table.get(row, name))
+    delivery.via = texts["via"].text(table.get(row, "via"))
+    delivery.due_at = min(delivery.due_at, table.get(row, "due_at"))
+    delivery.state = State(table.get(row, "state"))
+    return delivery
+
+
+def unread(row: int, table: Table, texts: Texts, why: str = "") -> Read:
+    """What the table alone says of a row whose record is damaged: how many recipients, but not who."""
+    count, due_at = table.get(row, "recipients"), table.get(row, "due_at")
+    envelope = Envelope(
+        id_of(row, table, texts), "", (Recipient("unreadable"),) * count, id_time(table.get(row, "id")),
+        table.get(row, "expires_at"), 0, table.get(row, "message_class"),
+        user=texts["tenant"].text(table.get(row, "tenant")), batch=texts["batch"].text(table.get(row, "batch")),
+    )  # fmt: skip
+    destination, attempts = texts["destination"].text(table.get(row, "destination")), table.get(row, "attempts")
+    return Read(envelope, b"", [destination, range(count), due_at, attempts, (), table.get(row, "notices"), why])

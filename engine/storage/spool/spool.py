@@ -14,7 +14,7 @@ the segments of its destination (mover.py). The old generation is read after a s
 import asyncio
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -24,9 +24,8 @@ import numpy as np
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
-from engine.message.content import Content, LargeContent, LargeFile, head_of
-from engine.message.envelope import Envelope, Recipient
-from engine.message.ids import id_time, join_id
+from engine.message.content import Content, LargeContent, head_of
+from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
 from engine.storage.events.event import outcome_lines, received_lines
 from engine.storage.events.journal import EventJournal
@@ -35,24 +34,23 @@ from engine.storage.spool.entry import Delivery, Message, Snapshot, State
 from engine.storage.spool.files import DiskFiles, Files
 from engine.storage.spool.frame import FrameType
 from engine.storage.spool.guards import Guards
+from engine.storage.spool.hands import Hands
 from engine.storage.spool.index import TEXTS
 from engine.storage.spool.journal import Journal, Record
 from engine.storage.spool.large import LargeFiles, LargeWriter
-from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
 from engine.storage.spool.mover import Mover
 from engine.storage.spool.names import Names
-from engine.storage.spool.reader import Read, Wanted, read_deliveries
+from engine.storage.spool.opening import Opening
+from engine.storage.spool.reader import Read, Wanted, read_deliveries, wanted
 from engine.storage.spool.records import encode_envelope, message_header, outcome_header, stored_header
-from engine.storage.spool.recovery import Recovered, content_segments, recover, rows_of
-from engine.storage.spool.rows import row_of
-from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of, segment_path
-from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Rows, Table
+from engine.storage.spool.recovery import Recovered
+from engine.storage.spool.rows import delivery_of, id_of, row_of, unread
+from engine.storage.spool.segment import Segments, file_of, is_side, place_of
+from engine.storage.spool.table import Rows, Table
 
 log = logging.getLogger(__name__)
 
 _FINAL = State.FINAL  # a name of the module is quicker than a member of a class
-#: Texts that are worth a look through the table for those that nobody uses any more.
-_MANY_NAMES = 10_000
 
 
 class Spool:
@@ -77,7 +75,9 @@ class Spool:
         self._segments = Segments()
         self.table = Table()
         self.texts = {name: Names() for name in TEXTS}
-        self.in_hand: dict[Delivery, None] = {}  #: deliveries that are objects, until their end is durable
+        self._hands = Hands(settings.hot_bytes)
+        self.in_hand = self._hands.deliveries
+        self._opening = Opening(directory, self._files, self.table, self.texts, self._segments)
         self._journal = Journal(
             directory / "journal",
             self._files,
@@ -92,41 +92,24 @@ class Spool:
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
         )
-        self._large = LargeFiles(directory / "large", self._files, self._new_number)
+        self._large = LargeFiles(directory / "large", self._files, self._new_number, self._segments)
         self._reader = ThreadPoolExecutor(2, "reader")
         self._guards = Guards(directory, self._files)
-        self._names_kept: dict[str, int] = {}  #: after the last time that some were forgotten
-        self._hot: dict[Message, None] = {}  #: oldest first
-        self._hot_bytes = 0
         self._found: Recovered | None = None  #: until the old generation is loaded
-        self._chores: set[asyncio.Task[None]] = set()
         self.loading = False  #: the old generation is not all there yet
         self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
 
     def start(self) -> None:
         """Recover the journal, then begin to take messages. Blocks; call it before the loop serves anyone."""
-        journal = self._directory / "journal"
-        parents = self._directory.parent, self._directory
-        folders = [self._directory / name for name in ("mail", "shared", "large")]
-        for directory in (*parents, journal, *folders):
-            self._files.make_directory(directory)
-        found = recover(journal, self._files, self._trusted_events)
-        self._tell(found.problems)
+        opening = self._opening
+        opening.make_directories()
+        found = opening.recover_journal(self._trusted_events)
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
         self._journal.last_id = found.last_id
-        self._numbers = itertools.count(self._highest_number() + 1)
-        self._journal.start(
-            asyncio.get_running_loop(), found.segments, found.last_frame, found.void,
-            found.events_safe,
-        )  # fmt: skip
-        for segment in content_segments(self._directory, self._files, found.problems):
-            self._segments[segment.number] = segment
-        rows = rows_of(found, self.texts)
-        columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
-        self._expect_contents(columns)
-        self._segments.refer_many(columns)
-        self.table.add_many(columns)
+        self._numbers = itertools.count(opening.highest_number() + 1)
+        self._journal.start(asyncio.get_running_loop(), found.segments, found.last_frame, found.void, found.events_safe)
+        opening.enter_journal(found)
         self._found = found
         self.loading = True
         self._guards.measure(self._settings)
@@ -134,32 +117,12 @@ class Spool:
     async def load_backlog(self, loaded: Callable[[int], None] = lambda recipients: None) -> None:
         """Read the old generation. `loaded` is told the recipients of each segment. Raises StorageError."""
         assert self._found is not None
-        loop, problems = asyncio.get_running_loop(), list[str]()
-        journaled = Journaled(self._found, self.texts)
-        self._found = None
-        unindexed: list[Segment] = []
-        for segments in find_segments(self._directory, self._files, problems):
-            copies = Copies()
-            for segment in segments:
-                one: Loaded = await loop.run_in_executor(
-                    self._reader, load, segment, self._files, self.texts, journaled
-                )
-                problems += one.problems
-                copies.add(one.columns)
-                await self._enter(one)
-                loaded(int(one.columns["recipients"].sum()))
-                if not one.indexed:
-                    unindexed.append(segment)
-            for row in replaced_rows(self.table, await loop.run_in_executor(self._reader, copies.replaced)):
-                loaded(-self.table.get(row, "recipients"))
-                self._release_row(row)
-        self._tell(problems)
+        found, self._found = self._found, None
+        unindexed = await self._opening.load_backlog(found, self._reader, loaded)
         self.loading = False
         await self._mover.index(unindexed)
 
     async def close(self) -> None:
-        for chore in list(self._chores):
-            await asyncio.wait([chore])
         try:
             if not self.loading:
                 await self._mover.close()
@@ -217,7 +180,7 @@ class Spool:
         )
         record.durable = partial(self._stored, deliveries)
         if large is not None:
-            self._keep_large(large, deliveries, record.future)
+            self._large.keep(large, deliveries, record.future)
         return record.future
 
     def take_in(self, envelope: Envelope, content: bytes, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
@@ -275,20 +238,20 @@ class Spool:
             return delivery.message.hot
         place = -1
         while True:
-            wanted = Wanted(delivery.place, delivery.length, 0, delivery.number)
-            [answer] = await self._read([wanted])
+            where = Wanted(delivery.place, delivery.length, 0, delivery.number)
+            [answer] = await self._read([where])
             if isinstance(answer, Read):
                 return answer.envelope, answer.content
-            if wanted.place == place or wanted.place == delivery.place:
+            if where.place == place or where.place == delivery.place:
                 raise answer
-            place = wanted.place  # it was moved to another place meanwhile
+            place = where.place  # it was moved to another place meanwhile
 
     def cool(self, delivery: Delivery, state: State) -> int:
         """Nobody has it in hand any more: its row from now on. What was recorded of it must be durable."""
         assert not delivery.unsettled
         row = self.table.add(row_of(delivery, state, self.texts))
         delivery.state, delivery.owner = state, None  # a queue that has it in its list knows it by these
-        self._let_go(delivery)
+        self._hands.let_go(delivery)
         return row
 
     async def read(self, rows: Rows) -> list[Delivery | tuple[int, StorageError]]:
@@ -296,12 +259,12 @@ class Spool:
 
         For a row that cannot be read: the row, which stays, and why.
         """
-        wanted = self._wanted(rows)
-        answers = await self._read(wanted)
+        before = wanted(self.table, rows)
+        answers = await self._read(before)
         found: list[Delivery | tuple[int, StorageError]] = []
         again: list[int] = []
-        now = self._wanted(rows)
-        for row, where, there, answer in zip(rows.tolist(), wanted, now, answers, strict=True):
+        now = wanted(self.table, rows)
+        for row, where, there, answer in zip(rows.tolist(), before, now, answers, strict=True):
             if self.table.get(row, "state") != State.LOADING:
                 continue
             if isinstance(answer, Read):
@@ -316,27 +279,28 @@ class Spool:
 
     async def peek(self, rows: Rows) -> list[Delivery]:
         """What these rows say, for people; the rows stay. Of a record that cannot be read, what the table says."""
-        answers = await self._read(self._wanted(rows))
-        return [
-            self._made(row, answer if isinstance(answer, Read) else self._unread(row, answer))
-            for row, answer in zip(rows.tolist(), answers, strict=True)
-            if self.table.holds(row)
-        ]
+        found = []
+        for row, answer in zip(rows.tolist(), await self._read(wanted(self.table, rows)), strict=True):
+            if self.table.holds(row):
+                read = answer if isinstance(answer, Read) else unread(row, self.table, self.texts, str(answer))
+                found.append(delivery_of(row, read, self.table, self.texts, self._segments))
+        return found
 
     def take_unread(self, row: int) -> Delivery:
         """A delivery in place of a row whose record is damaged, to be settled by hand."""
-        delivery = self._taken(row, self._unread(row, ""))
-        self._chill(delivery.message)
+        delivery = self._taken(row, unread(row, self.table, self.texts))
+        self._hands.chill(delivery.message)
         return delivery
 
     def id_of(self, row: int) -> str:
         """The message id of a row."""
-        return join_id(self.table.get(row, "id"), self.texts["node"].text(self.table.get(row, "node")))
+        return id_of(row, self.table, self.texts)
 
     def reload(self, settings: SpoolSettings) -> asyncio.Future[None]:
         """Use other limits. Done when free space was measured by them."""
         self._settings = self._mover.settings = settings
         self._journal.segment_bytes = self._backlog.segment_bytes = settings.segment_bytes
+        self._hands.hot_bytes = settings.hot_bytes
         return self.measure()
 
     def measure(self) -> asyncio.Future[None]:
@@ -357,14 +321,6 @@ class Spool:
         """How many files there are of the journal, and of the old generation."""
         journal = len(self._journal.segments)
         return journal, len(self._segments) - journal
-
-    def forget_names(self) -> None:
-        """Drop the texts that no row has, where many have gathered."""
-        for name, texts in self.texts.items():
-            if len(texts) > max(_MANY_NAMES, 2 * self._names_kept.get(name, 0)):
-                used = [np.unique(slab[name][slab["state"] != State.STORING]) for slab in self.table.slabs]
-                texts.keep(number for numbers in used for number in numbers.tolist())
-                self._names_kept[name] = len(texts)
 
     async def work(self, at_once: bool = False) -> None:
         """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError.
@@ -389,87 +345,15 @@ class Spool:
     def _new_number(self) -> int:
         return next(self._numbers)
 
-    def _highest_number(self) -> int:
-        """Of the files on disk, whatever they are."""
-        directories = [self._directory / "journal", self._directory / "shared"]
-        mail = self._directory / "mail"
-        directories += [mail / name for name in self._files.names(mail)]
-        names = (name for directory in directories for name in self._files.names(directory))
-        return max((int(name[:12]) for name in names if name[:12].isdecimal() and len(name) > 12), default=0)
-
-    @staticmethod
-    def _tell(problems: Sequence[str]) -> None:
-        for problem in problems:
-            log.warning("spool: %s", problem)
-
-    async def _enter(self, loaded: Loaded) -> None:
-        """Rows of a segment of the old generation, a slab's worth at a time; then the loop serves others."""
-        segment = loaded.segment
-        self._segments[segment.number] = segment
-        segment.dead += loaded.ghosts
-        self._expect_contents(loaded.columns)
-        for start in range(0, len(loaded.columns["id"]), SLAB_ROWS):
-            part = {name: column[start : start + SLAB_ROWS] for name, column in loaded.columns.items()}
-            self._segments.refer_many(part)
-            self.table.add_many(part)
-            await asyncio.sleep(0)
-
-    def _expect_contents(self, columns: Mapping[str, Column]) -> None:
-        """A content file that is named and not there: its messages cannot be read, and wait for an operator (S5)."""
-        for number in np.unique(columns["content_file"]).tolist():
-            if number and number not in self._segments:
-                log.error("spool: file %d with contents of queued messages is gone", number)
-                self._segments[number] = Segment(segment_path(self._directory / "shared", number, 0, ".con"))
-
-    def _keep_large(self, file: LargeFile, deliveries: Sequence[Delivery], stored: asyncio.Future[None]) -> None:
-        """A large content's file lives as long as its deliveries; of a message that is not stored, no longer."""
-        segment = Segment(self._large.directory / file.name, file.length)
-        segment.refs = len(deliveries)
-        self._segments[segment.number] = segment
-        for delivery in deliveries:
-            delivery.content_file = segment.number
-
-        def done(future: asyncio.Future[None]) -> None:
-            if future.cancelled() or future.exception() is not None:
-                del self._segments[segment.number]
-                self._large.remove(file)
-
-        stored.add_done_callback(done)
-
-    def _stored(self, deliveries: Sequence[Delivery], record: Record) -> None:
+    def _stored(self, deliveries: list[Delivery], record: Record) -> None:
         segment, size = record.segment, record.size
         for delivery in deliveries:
             delivery.segment, delivery.offset, delivery.length = segment, record.offset, size
             delivery.frame = record.number
-            self.in_hand[delivery] = None
         segment.refs += len(deliveries)
         segment.live_bytes += size * len(deliveries)
-        message = deliveries[0].message
-        message.in_hand = len(deliveries)
-        self._warm(message, len(record.body))
+        self._hands.take(deliveries, len(record.body))
         self.accepted(deliveries)
-
-    def _warm(self, message: Message, content_bytes: int) -> None:
-        """Keep a content in memory, and no more of them than may be."""
-        message.hot_bytes = content_bytes
-        self._hot[message] = None
-        self._hot_bytes += content_bytes
-        while self._hot_bytes > self._settings.hot_bytes:
-            self._chill(next(iter(self._hot)))
-
-    def _chill(self, message: Message) -> None:
-        """Forget a content in memory; the disk has it."""
-        if message in self._hot:
-            del self._hot[message]
-            self._hot_bytes -= message.hot_bytes
-        message.hot = None
-
-    def _let_go(self, delivery: Delivery) -> None:
-        del self.in_hand[delivery]
-        message = delivery.message
-        message.in_hand -= 1
-        if not message.in_hand:
-            self._chill(message)
 
     def _settled(self, delivery: Delivery, record: Record) -> None:
         """A record of a delivery that goes on is durable."""
@@ -489,88 +373,27 @@ class Spool:
         segment = delivery.segment
         segments = self._segments
         segments.refer(delivery.place, delivery.length, delivery.state_place, delivery.content_file, -1)
-        self._let_go(delivery)
+        self._hands.let_go(delivery)
         if not segment.is_journal:
             segment.dead.append(delivery.offset)
         elif not segment.refs and segment is self._journal.oldest():
-            self._start_work()
+            self._let_files_go()
         if delivery.content_file and not segments[delivery.content_file].refs:
-            self._start_work()
+            self._let_files_go()
 
-    def _start_work(self) -> None:
-        """Let a file go that nothing needs any more, without waiting for the next upkeep."""
-        if self.loading or self._chores:
-            return
-        task = asyncio.get_running_loop().create_task(self._work_once())
-        self._chores.add(task)
-        task.add_done_callback(self._chores.discard)
+    def _let_files_go(self) -> None:
+        """Something is not needed any more; do not wait for the next upkeep."""
+        if not self.loading:
+            self._mover.work_soon()
 
-    async def _work_once(self) -> None:
-        try:
-            await self._mover.work()
-        except StorageError as exc:
-            log.error("spool: %s; tried again", exc)  # by the next upkeep
-
-    def _release_row(self, row: int) -> None:
-        """A row whose message is somewhere else."""
-        place, *rest = (self.table.get(row, name) for name in ("place", "length", "state_place", "content_file"))
-        self._segments.refer(place, rest[0], rest[1], rest[2], -1)
-        self._segments[file_of(place)].dead.append(offset_of(place))
-        self.table.remove(row)
-
-    def _wanted(self, rows: Rows) -> list[Wanted]:
-        columns = self.table.columns(rows)
-        kept = (columns[name].tolist() for name in ("place", "length", "state_place", "number"))
-        return [Wanted(*values) for values in zip(*kept, strict=True)]
-
-    async def _read(self, wanted: Sequence[Wanted]) -> list[Read | StorageError]:
+    async def _read(self, places: Sequence[Wanted]) -> list[Read | StorageError]:
         return await asyncio.get_running_loop().run_in_executor(
-            self._reader, read_deliveries, self._files, self._segments, wanted
+            self._reader, read_deliveries, self._files, self._segments, places
         )
 
     def _taken(self, row: int, read: Read) -> Delivery:
         """A delivery in place of its row."""
-        delivery = self._made(row, read)
-        delivery.message.in_hand = 1
+        delivery = delivery_of(row, read, self.table, self.texts, self._segments)
         self.table.remove(row)
-        self.in_hand[delivery] = None
-        self._warm(delivery.message, len(head_of(read.content)))
+        self._hands.take([delivery], len(head_of(read.content)))
         return delivery
-
-    def _made(self, row: int, read: Read) -> Delivery:
-        """A delivery as row and disk tell."""
-        table = self.table
-        message = Message(read.envelope)
-        message.hot = read.envelope, read.content
-        delivery = Delivery(message, table.get(row, "number"), read.snapshot[0], ())
-        delivery.restore(read.snapshot)
-        place = table.get(row, "place")
-        delivery.segment, delivery.offset = self._segments[file_of(place)], offset_of(place)
-        for name in ("length", "state_place", "content_file", "frame", "notices"):
-            setattr(delivery, name, table.get(row, name))
-        delivery.via = self.texts["via"].text(table.get(row, "via"))
-        delivery.due_at = min(delivery.due_at, table.get(row, "due_at"))
-        delivery.state = State(table.get(row, "state"))
-        return delivery
-
-    def _unread(self, row: int, why: StorageError | str) -> Read:
-        """What the table alone says of a row whose record is damaged: how many recipients, but not who."""
-        table = self.table
-        count, due_at = table.get(row, "recipients"), table.get(row, "due_at")
-        envelope = Envelope(
-            self.id_of(row), "", (Recipient("unreadable"),) * count, id_time(table.get(row, "id")),
-            table.get(row, "expires_at"), 0, table.get(row, "message_class"),
-            user=self.texts["tenant"].text(table.get(row, "tenant")),
-            batch=self.texts["batch"].text(table.get(row, "batch")),
-        )  # fmt: skip
-        destination = self.texts["destination"].text(table.get(row, "destination"))
-        snapshot = [
-            destination,
-            range(count),
-            due_at,
-            table.get(row, "attempts"),
-            (),
-            table.get(row, "notices"),
-            str(why),
-        ]
-        return Read(envelope, b"", snapshot)

@@ -248,6 +248,10 @@ class Table:
             rows += (np.flatnonzero(found) | (number << 16)).tolist()
         return rows
 
+    def values(self, name: str) -> list[int]:
+        """What this column holds, of all rows."""
+        return [value for slab in self.slabs for value in np.unique(slab[name][slab["state"] != _FREE]).tolist()]
+
     def find(self, packed: int, node: int) -> list[int]:
         """The rows of one message."""
         return [int(row) for rows in self.select(id=packed, node=node) for row in rows]

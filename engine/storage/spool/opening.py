@@ -1,0 +1,115 @@
+"""Opening a spool: the journal at once, before anything is accepted; the old generation in the background.
+
+S5  what is named and not there is told, and what needs it waits for an operator.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor
+from pathlib import Path
+
+import numpy as np
+
+from engine.storage.spool.files import Files
+from engine.storage.spool.index import Texts
+from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
+from engine.storage.spool.recovery import Recovered, content_segments, recover, rows_of
+from engine.storage.spool.segment import Segment, Segments, file_of, offset_of, segment_path
+from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Table
+
+log = logging.getLogger(__name__)
+
+_CONTENTS = ("shared", "large")
+
+
+class Opening:
+    """One start. table, texts, segments: to be filled. Every call may raise StorageError."""
+
+    def __init__(self, directory: Path, files: Files, table: Table, texts: Texts, segments: Segments) -> None:
+        self._directory = directory
+        self._files = files
+        self._table = table
+        self._texts = texts
+        self._segments = segments
+
+    def make_directories(self) -> None:
+        folders = [self._directory / name for name in ("journal", "mail", *_CONTENTS)]
+        for directory in (self._directory.parent, self._directory, *folders):
+            self._files.make_directory(directory)
+
+    def recover_journal(self, trusted: Callable[[int], int]) -> Recovered:
+        """What the journal tells; trusted: see recovery.py. Blocks."""
+        found = recover(self._directory / "journal", self._files, trusted)
+        tell(found.problems)
+        return found
+
+    def highest_number(self) -> int:
+        """Of the files on disk, whatever they are."""
+        mail = self._directory / "mail"
+        directories = [self._directory / name for name in ("journal", *_CONTENTS)]
+        directories += [mail / name for name in self._files.names(mail)]
+        names = (name for directory in directories for name in self._files.names(directory))
+        return max((int(name[:12]) for name in names if name[:12].isdecimal() and len(name) > 12), default=0)
+
+    def enter_journal(self, found: Recovered) -> None:
+        """A row for each delivery of the journal; its segments are registered."""
+        problems: list[str] = []
+        for segment in content_segments(self._directory, self._files, problems):
+            self._segments[segment.number] = segment
+        tell(problems)
+        rows = rows_of(found, self._texts)
+        columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
+        self._enter(columns)
+
+    async def load_backlog(self, found: Recovered, thread: Executor, loaded: Callable[[int], None]) -> list[Segment]:
+        """Read the old generation, a segment at a time. Gives the segments that have no index.
+
+        loaded: told the recipients of each segment; fewer than none, where a copy turned out to be one.
+        """
+        loop, problems, unindexed = asyncio.get_running_loop(), list[str](), list[Segment]()
+        journaled = Journaled(found, self._texts)
+        for segments in find_segments(self._directory, self._files, problems):
+            copies = Copies()
+            for segment in segments:
+                one: Loaded = await loop.run_in_executor(thread, load, segment, self._files, self._texts, journaled)
+                problems += one.problems
+                copies.add(one.columns)
+                self._segments[segment.number] = segment
+                segment.dead += one.ghosts
+                await self._enter_slowly(one.columns)
+                loaded(int(one.columns["recipients"].sum()))
+                if not one.indexed:
+                    unindexed.append(segment)
+            for row in replaced_rows(self._table, await loop.run_in_executor(thread, copies.replaced)):
+                loaded(-self._table.get(row, "recipients"))
+                self._release(row)
+        tell(problems)
+        return unindexed
+
+    async def _enter_slowly(self, columns: Mapping[str, Column]) -> None:
+        """A slab's worth at a time; then the loop serves others."""
+        for start in range(0, len(columns["id"]), SLAB_ROWS):
+            self._enter({name: column[start : start + SLAB_ROWS] for name, column in columns.items()})
+            await asyncio.sleep(0)
+
+    def _enter(self, columns: Mapping[str, Column]) -> None:
+        for number in np.unique(columns["content_file"]).tolist():
+            if number and number not in self._segments:
+                log.error("spool: file %d with contents of queued messages is gone", number)
+                self._segments[number] = Segment(segment_path(self._directory / "shared", number, 0, ".con"))
+        self._segments.refer_many(columns)
+        self._table.add_many(columns)
+
+    def _release(self, row: int) -> None:
+        """A row whose message is somewhere else."""
+        place, *rest = (self._table.get(row, name) for name in ("place", "length", "state_place", "content_file"))
+        self._segments.refer(place, rest[0], rest[1], rest[2], -1)
+        self._segments[file_of(place)].dead.append(offset_of(place))
+        self._table.remove(row)
+
+
+def tell(problems: Sequence[str]) -> None:
+    """One line each, for the log."""
+    for problem in problems:
+        log.warning("spool: %s", problem)
