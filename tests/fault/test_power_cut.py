@@ -57,7 +57,9 @@ async def story(path: Path, chance: random.Random) -> int:
         if ending == "close" and not files.dead:
             with contextlib.suppress(StorageError):
                 await player.close()
-        await end(player.spool, files)
+            files.die()
+        else:
+            await end(player.spool, files)
         work.cancel()
         death.cancel()
         await asyncio.gather(work, death, return_exceptions=True)

@@ -164,9 +164,12 @@ class Mover:
             if not segment.refs:
                 await self._drop_if_dead(segment)
                 continue
-            dead = list(segment.dead)
-            await self._run(self._backlog.note, segment, dead, ())
-            del segment.dead[: len(dead)]
+            await self._note_deaths(segment)
+
+    async def _note_deaths(self, segment: Segment) -> None:
+        dead = list(segment.dead)
+        await self._run(self._backlog.note, segment, dead, ())
+        del segment.dead[: len(dead)]
 
     async def _seal(self, segment: Segment) -> None:
         """Close a segment for good, with an index of what lives in it."""
@@ -176,6 +179,9 @@ class Mover:
         if segment.path.suffix == ".con":
             await self._run(self._backlog.close, segment)
             return
+        if segment.dead:
+            # Who is missing in the index is dead for the next start, which would never note it; and indexes get lost.
+            await self._note_deaths(segment)
         found = [self._table.columns(rows) for rows in self._table.in_file(segment.number)]
         in_hand = [row_of(d, State.WAITING, self._texts) for d in self._in_hand if d.segment is segment]
         columns = {
