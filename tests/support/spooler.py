@@ -55,7 +55,7 @@ def small_scale() -> Iterator[None]:
     with ExitStack() as stack:
         for module, name, value in (
             (mover, "_WORTH_EMPTYING", 1 << 10), (mover, "_MOSTLY_DEAD", 0.6), (mover, "_CHUNK_ITEMS", 3),
-            (mover, "_CHUNK_BYTES", 4 << 10), (backlog, "FOLDER_FROM", 3), (backlog, "_HEAD_BYTES", 1 << 10),
+            (mover, "_CHUNK_BYTES", 4 << 10), (backlog, "FOLDER_FROM", 3), (backlog, "HEAD_BYTES", 1 << 10),
             (journal, "RETRY_S", 0.0),
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(module, name, value))

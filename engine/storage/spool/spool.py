@@ -12,8 +12,8 @@ the segments of its destination (mover.py). The old generation is read after a s
 """
 
 import asyncio
-import itertools
 import logging
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -73,7 +73,8 @@ class Spool:
         self._settings = settings
         self._events = events
         self._files = files or DiskFiles()
-        self._numbers = itertools.count(1)
+        self._last_number = 0  #: of a file
+        self._numbering = threading.Lock()
         self._segments = Segments()
         self.table = Table()
         self.texts = {name: Names() for name in TEXTS}
@@ -111,17 +112,17 @@ class Spool:
         for directory in (*parents, journal, *folders):
             self._files.make_directory(directory)
         found = recover(journal, self._files, self._trusted_events)
+        contents = content_segments(self._directory, self._files, found.problems)
         self._tell(found.problems)
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
         self._journal.last_id = found.last_id
-        self._numbers = itertools.count(self._highest_number() + 1)
+        self._last_number = self._highest_number()
         self._journal.start(
             asyncio.get_running_loop(), found.segments, found.last_frame, found.void,
             found.events_safe,
         )  # fmt: skip
-        for segment in content_segments(self._directory, self._files, found.problems):
-            self._segments[segment.number] = segment
+        self._segments.update((segment.number, segment) for segment in contents)
         rows = rows_of(found, self.texts)
         columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
         self._expect_contents(columns)
@@ -220,7 +221,11 @@ class Spool:
             self._keep_large(large, deliveries, record.future)
         return record.future
 
-    def take_in(self, envelope: Envelope, content: bytes, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
+    async def apart(self, content: bytes) -> Content:
+        """A content that is all in memory, as it should be stored: a large one in a file. Raises StorageError."""
+        return await self._large.store(content, self._settings.large_bytes)
+
+    def take_in(self, envelope: Envelope, content: Content, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
         """Store a delivery that comes from another spool, as it was there. Done when durable; fails as `accept` does.
 
         It must not be queued here: message id and number name it.
@@ -229,11 +234,14 @@ class Spool:
         message.hot = (envelope, content)
         delivery = Delivery(message, number, snapshot[0], ())
         delivery.restore(snapshot)
+        large = content.file if isinstance(content, LargeContent) else None
         frame = self._journal.next_number()
-        header = stored_header(frame, number, snapshot, None, encode_envelope(envelope))
+        header = stored_header(frame, number, snapshot, large, encode_envelope(envelope))
         events = received_lines(frame, envelope, [(delivery.destination, delivery.indexes)])
-        record = self._journal.append(frame, FrameType.STORED, header, content, events)
+        record = self._journal.append(frame, FrameType.STORED, header, head_of(content), events)
         record.durable = partial(self._stored, [delivery])
+        if large is not None:
+            self._keep_large(large, [delivery], record.future)
         return record.future
 
     def settle(
@@ -387,11 +395,14 @@ class Spool:
         return self._events.last_seq
 
     def _new_number(self) -> int:
-        return next(self._numbers)
+        """For a new file; in any thread."""
+        with self._numbering:
+            self._last_number += 1
+            return self._last_number
 
     def _highest_number(self) -> int:
         """Of the files on disk, whatever they are."""
-        directories = [self._directory / "journal", self._directory / "shared"]
+        directories = [self._directory / name for name in ("journal", "shared", "large")]
         mail = self._directory / "mail"
         directories += [mail / name for name in self._files.names(mail)]
         names = (name for directory in directories for name in self._files.names(directory))
@@ -420,6 +431,9 @@ class Spool:
             if number and number not in self._segments:
                 log.error("spool: file %d with contents of queued messages is gone", number)
                 self._segments[number] = Segment(segment_path(self._directory / "shared", number, 0, ".con"))
+                with self._numbering:
+                    # It may have been the newest file: another of its number would be taken for it.
+                    self._last_number = max(self._last_number, number)
 
     def _keep_large(self, file: LargeFile, deliveries: Sequence[Delivery], stored: asyncio.Future[None]) -> None:
         """A large content's file lives as long as its deliveries; of a message that is not stored, no longer."""
@@ -430,7 +444,8 @@ class Spool:
             delivery.content_file = segment.number
 
         def done(future: asyncio.Future[None]) -> None:
-            if future.cancelled() or future.exception() is not None:
+            # One that was cancelled tells nothing: the frame may become durable all the same, and needs its file.
+            if not future.cancelled() and future.exception() is not None:
                 del self._segments[segment.number]
                 self._large.remove(file)
 
