@@ -62,6 +62,11 @@ def head_of(content: Content) -> bytes:
     return content.head if isinstance(content, LargeContent) else content
 
 
+def file_of_large(content: Content) -> LargeFile | None:
+    """Where the rest of a large content lies; None: it is not large."""
+    return content.file if isinstance(content, LargeContent) else None
+
+
 def whole(content: Content) -> bytes:
     """All of it, for who cannot do with less. Blocks. Raises StorageError."""
     return content if isinstance(content, bytes) else b"".join((content.head, *content.rest()))

@@ -10,6 +10,7 @@
 Numbers grow over all files of a worker; no two segments share one. Salts: see frame.py.
 """
 
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,24 @@ class Segment:
     @property
     def index(self) -> Path:
         return self.path.with_suffix(".idx")
+
+
+class Numbers:
+    """Numbers for new files, in any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._last = 0
+
+    def next(self) -> int:
+        with self._lock:
+            self._last += 1
+            return self._last
+
+    def pass_over(self, number: int) -> None:
+        """There is, or was, a file of this number: those to come are higher."""
+        with self._lock:
+            self._last = max(self._last, number)
 
 
 class Segments(dict[int, Segment]):
