@@ -62,6 +62,13 @@ def head_of(content: Content) -> bytes:
     return content.head if isinstance(content, LargeContent) else content
 
 
+def split_header(content: bytes) -> tuple[bytes, memoryview]:
+    """The header with its empty line, and what follows; nothing follows where there is no empty line."""
+    empty_line = -2 if content.startswith(b"\r\n") else content.find(b"\r\n\r\n")
+    end = len(content) if empty_line == -1 else empty_line + 4
+    return content[:end], memoryview(content)[end:]
+
+
 def whole(content: Content) -> bytes:
     """All of it, for who cannot do with less. Blocks. Raises StorageError."""
     return content if isinstance(content, bytes) else b"".join((content.head, *content.rest()))

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.base.errors import EngineError, StorageError
+from engine.base.units import Size
+from engine.message.content import head_of
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Status
 from engine.queue.scope import Scope
@@ -267,6 +269,67 @@ def test_an_import_stops_at_the_first_fault_and_says_how_many_it_took(tmp_path: 
             with pytest.raises(EngineError, match=r"cut short after 5 deliveries; 5 deliveries were taken in before"):
                 await importer.end()
             assert await take_in(new, stream) == (0, 5)
+
+    asyncio.run(story())
+
+
+LARGE = b"Subject: large\r\n\r\n" + b"line\r\n" * 2000
+
+
+@pytest.mark.parametrize("aged", [False, True])
+def test_a_large_content_gets_a_file_of_its_own_and_keeps_it_while_it_lives(tmp_path: Path, aged: bool) -> None:
+    async def story() -> None:
+        async with bench(tmp_path / "old") as old:
+            await old.put(name_of(1), "one.test", "two.test", content=LARGE)
+            await old.put(name_of(2), "one.test")
+            live, stream = await old.live(), exported(old.directory)
+        large = tmp_path / "new" / "spool" / "0" / "large"
+        async with bench(tmp_path / "new", large_bytes=Size(1000)) as new:
+            assert await take_in(new, stream) == (3, 0)
+            if aged:
+                await new.age()
+            assert [file.stat().st_size for file in large.iterdir()] == [12_000, 12_000]
+            assert await new.live() == live
+            assert exported(new.directory) == stream
+            assert await take_in(new, stream) == (0, 3)
+            assert len(list(large.iterdir())) == 2, "what is left out leaves no file"
+        async with bench(tmp_path / "new") as again:
+            assert await again.live() == live
+            assert verified(again.directory).faults == []
+            await again.settle(name_of(1), 1, Status.DELIVERED, Status.DELIVERED)
+            await again.spool.work(at_once=True)
+            assert len(list(large.iterdir())) == 1
+            del live[name_of(1), 1]
+            assert await again.live() == live
+
+    asyncio.run(story())
+
+
+def test_a_header_without_a_body_needs_no_file_however_long(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path, large_bytes=Size(10)) as spool:
+            for content in (b"Subject: a long one\r\n", b"Subject: a long one\r\n\r\n"):
+                assert await spool.spool.set_apart(content) == content
+            assert list((spool.directory / "large").iterdir()) == []
+            bodies = [await spool.spool.set_apart(b"\r\n" + CONTENT), await spool.spool.set_apart(CONTENT)]
+            assert [head_of(body) for body in bodies] == [b"\r\n", b"Subject: x\r\n\r\n"]
+
+    asyncio.run(story())
+
+
+def test_after_a_restart_no_file_has_the_number_of_a_large_one(tmp_path: Path) -> None:
+    """The newest file of all may be a large content's."""
+
+    async def story() -> None:
+        async with bench(tmp_path, large_bytes=Size(1000)) as spool:
+            await spool.put(name_of(1), "one.test")
+            await spool.put(name_of(2), "one.test", content=await spool.spool.set_apart(LARGE))
+            before = {int(file.name[:12]) for file in spool.directory.rglob("*.*.*")}
+        async with bench(tmp_path) as spool:
+            await spool.put(name_of(3), "one.test")
+            files = [int(file.name[:12]) for file in spool.directory.rglob("*.*.*")]
+            assert sorted(files) == sorted(set(files))
+            assert max(files) > max(before)
 
     asyncio.run(story())
 

@@ -24,7 +24,7 @@ import numpy as np
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
-from engine.message.content import Content, LargeContent, LargeFile, head_of
+from engine.message.content import SLICE_BYTES, Content, LargeContent, LargeFile, head_of, split_header
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import id_time, join_id
 from engine.message.outcome import Outcome
@@ -220,7 +220,22 @@ class Spool:
             self._keep_large(large, deliveries, record.future)
         return record.future
 
-    def take_in(self, envelope: Envelope, content: bytes, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
+    async def set_apart(self, content: bytes) -> Content:
+        """This content, by now in a file of its own if it is a large one. Raises StorageError."""
+        if len(content) <= self._settings.large_bytes:
+            return content
+        head, rest = split_header(content)
+        writer = self.large()
+        try:
+            for start in range(0, len(rest), SLICE_BYTES):
+                writer.feed(bytes(rest[start : start + SLICE_BYTES]))
+                await writer.room()
+            return await writer.finish(head)
+        except BaseException:
+            writer.abort()
+            raise
+
+    def take_in(self, envelope: Envelope, content: Content, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
         """Store a delivery that comes from another spool, as it was there. Done when durable; fails as `accept` does.
 
         It must not be queued here: message id and number name it.
@@ -230,10 +245,13 @@ class Spool:
         delivery = Delivery(message, number, snapshot[0], ())
         delivery.restore(snapshot)
         frame = self._journal.next_number()
-        header = stored_header(frame, number, snapshot, None, encode_envelope(envelope))
+        large = content.file if isinstance(content, LargeContent) else None
+        header = stored_header(frame, number, snapshot, large, encode_envelope(envelope))
         events = received_lines(frame, envelope, [(delivery.destination, delivery.indexes)])
-        record = self._journal.append(frame, FrameType.STORED, header, content, events)
+        record = self._journal.append(frame, FrameType.STORED, header, head_of(content), events)
         record.durable = partial(self._stored, [delivery])
+        if large is not None:
+            self._keep_large(large, [delivery], record.future)
         return record.future
 
     def settle(
@@ -391,7 +409,7 @@ class Spool:
 
     def _highest_number(self) -> int:
         """Of the files on disk, whatever they are."""
-        directories = [self._directory / "journal", self._directory / "shared"]
+        directories = [self._directory / name for name in ("journal", "shared", "large")]
         mail = self._directory / "mail"
         directories += [mail / name for name in self._files.names(mail)]
         names = (name for directory in directories for name in self._files.names(directory))
