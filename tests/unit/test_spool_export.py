@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,8 @@ from engine.storage.events.reader import read_events
 from engine.storage.spool.export import Exported, StreamError, StreamReader, StreamWriter
 from engine.storage.spool.extract import Extract
 from engine.storage.spool.importer import Importer
+from engine.storage.spool.keys import Key, LiveKeys
+from engine.storage.spool.names import Names
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.view import SpoolView
 from tests.support.spool_tools import (
@@ -113,7 +116,7 @@ def test_a_snapshot_stays_readable_while_its_files_go(tmp_path: Path) -> None:
                 for name, number in ALL_FIVE:
                     await spool.settle(name, number, Status.DELIVERED, Status.DELIVERED)
                 await spool.age()
-                extract = Extract(SpoolView(spool.directory, files), Scope("all").rows)
+                extract = Extract([SpoolView(spool.directory, files)], Scope("all").rows)
                 assert names(b"".join(extract.pieces("old.test/0", 3000.0, "*"))) == ALL_FIVE
             assert names(exported(spool.directory)) == []
 
@@ -269,6 +272,61 @@ def test_an_import_stops_at_the_first_fault_and_says_how_many_it_took(tmp_path: 
             with pytest.raises(EngineError, match=r"cut short after 5 deliveries; 5 deliveries were taken in before"):
                 await importer.end()
             assert await take_in(new, stream) == (0, 5)
+
+    asyncio.run(story())
+
+
+def test_what_another_spool_of_the_node_has_is_left_out(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path / "old") as old:
+            await both_generations(old)
+            stream = exported(old.directory)
+        asked: list[Set[Key]] = []
+
+        async def elsewhere(wanted: Set[Key]) -> Set[Key]:
+            asked.append(wanted)
+            return set(ALL_FIVE[:2])
+
+        async with bench(tmp_path / "new") as new:
+            importer = Importer(new.spool, elsewhere=elsewhere)
+            await importer.feed(stream)
+            await importer.end()
+            assert (importer.taken, importer.left_out, sorted(await new.live())) == (3, 2, ALL_FIVE[2:])
+            assert asked == [set(ALL_FIVE)]
+
+            async def silent(_: Set[Key]) -> Set[Key]:
+                raise EngineError("worker 1 does not answer")
+
+            importer = Importer(new.spool, elsewhere=silent)
+            await importer.feed(stream)
+            with pytest.raises(EngineError, match="worker 1 does not answer; 0 deliveries were taken in before"):
+                await importer.end()
+
+    asyncio.run(story())
+
+
+def test_the_keys_of_a_spool_are_those_of_what_lives_in_either_generation(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path / "one") as one, bench(tmp_path / "other", segment_bytes=Size(1)) as other:
+            await both_generations(one)
+            for node in ("AAAA", "BBBB", "node"):
+                await other.put(name_of(4, node), "one.test", "two.test")
+                await other.age()
+            await other.settle(name_of(4), 1, Status.DELIVERED, Status.DELIVERED)
+        found = []
+        for path in ("one", "other"):
+            with SnapshotFiles(tmp_path / path / "spool" / "0") as files:
+                found.append(LiveKeys.of(SpoolView(tmp_path / path / "spool" / "0", files)))
+        here, there = found
+        never = {(name_of(3), 0), (name_of(4), 1), (name_of(4, "CCCC"), 0), (name_of(9), 0)}
+        assert here.among({*ALL_FIVE, *never}) == set(ALL_FIVE)
+        assert there.among({(name_of(4), 0), (name_of(4, "BBBB"), 1), *never}) == {
+            (name_of(4), 0),
+            (name_of(4, "BBBB"), 1),
+        }
+        assert here.common(there) == there.common(here) == [(name_of(4), 0)]
+        nothing = LiveKeys([], Names())
+        assert (nothing.among(set(ALL_FIVE)), nothing.common(here), here.common(nothing)) == (set(), [], [])
 
     asyncio.run(story())
 

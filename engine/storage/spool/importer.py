@@ -13,13 +13,11 @@ from engine.base.errors import EngineError, StorageError
 from engine.message.ids import split_id
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.export import Exported, StreamReader
+from engine.storage.spool.keys import Key
 from engine.storage.spool.spool import Spool
 
 #: What is stored by one group commit, and then noted as taken.
 _SLICE_DELIVERIES, _SLICE_BYTES = 2000, 8 << 20
-
-Key = tuple[str, int]  #: message id and delivery number
-
 
 #: Which of these deliveries are queued. Raises EngineError: that cannot be said now.
 Elsewhere = Callable[[Set[Key]], Awaitable[Set[Key]]]
