@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import select
 import socket
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -33,6 +34,8 @@ def ask(
         if body is not None:
             with contextlib.suppress(BrokenPipeError, ConnectionResetError):
                 for piece in body():
+                    if select.select([connection], [], [], 0)[0]:
+                        break
                     connection.sendall(piece)
                 connection.shutdown(socket.SHUT_WR)
         with connection.makefile("rb") as answers:

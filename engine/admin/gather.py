@@ -6,25 +6,19 @@ that does not answer, or cannot, is an error once the others have done what they
 
 import asyncio
 import contextlib
-import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.admin.door import worker_socket_name
+from engine.admin.colleagues import Unknown, answer_at, ask_worker, open_door
 from engine.admin.merge import RULES, Row, merge
 from engine.admin.server import WITH_BODY, Command
 from engine.base.errors import EngineError, NetworkError
 
-_Door = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+#: Where a body goes, and what will come back.
+_Stream = tuple[asyncio.StreamWriter, asyncio.Future[list[Row]]]
 _PIECE_BYTES = 256 << 10
-#: The longest row: the header of a message, as JSON, and its recipients.
-_MAX_ROW_BYTES = 64 << 20
-
-
-class Unknown(EngineError):
-    """This worker does not have what was asked for."""
 
 
 def commands_of_all(data_dir: Path, workers: Callable[[], Iterable[int]]) -> dict[str, Command]:
@@ -35,56 +29,69 @@ def commands_of_all(data_dir: Path, workers: Callable[[], Iterable[int]]) -> dic
     return commands
 
 
-async def ask_worker(data_dir: Path, number: int, command: str, **arguments: Any) -> list[Row]:
-    """The rows one worker answers. Raises Unknown, NetworkError (it does not answer), EngineError (what it says)."""
-    reader, writer = await _asked(data_dir, number, command, arguments)
-    return await _answer(number, reader, writer)
-
-
-async def _asked(data_dir: Path, number: int, command: str, arguments: Mapping[str, Any]) -> _Door:
-    try:
-        reader, writer = await asyncio.open_unix_connection(data_dir / worker_socket_name(number), limit=_MAX_ROW_BYTES)
-    except OSError as exc:
-        raise NetworkError(f"worker {number} does not answer") from exc
-    writer.write(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
-    return reader, writer
-
-
-async def _answer(number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> list[Row]:
-    rows: list[Row] = []
-    try:
-        while line := await reader.readline():
-            answer = json.loads(line)
-            if "row" in answer:
-                rows.append(answer["row"])
-            elif "error" in answer:
-                raise (Unknown if answer.get("unknown") else EngineError)(answer["error"])
-            else:
-                return rows
-    except OSError as exc:
-        raise NetworkError(f"worker {number} went away in the middle of its answer") from exc
-    finally:
-        writer.close()
-    raise NetworkError(f"worker {number} went away in the middle of its answer")
-
-
 async def _pass_on(
     data_dir: Path, workers: Callable[[], Iterable[int]], command: str, body: asyncio.StreamReader, **arguments: Any
 ) -> AsyncIterator[Row]:
-    """A command with a body: what is taken in goes to the first worker, what is to be removed to each."""
-    numbers = list(workers())[: 1 if command == "spool_import" else None]
-    doors = [await _asked(data_dir, number, command, arguments) for number in numbers]
-    answers = [asyncio.ensure_future(_answer(number, *door)) for number, door in zip(numbers, doors, strict=True)]
-    while (piece := await body.read(_PIECE_BYTES)) and not any(answer.done() for answer in answers):
-        for _, writer in doors:
-            writer.write(piece)
-            with contextlib.suppress(ConnectionError):  # it has said why, or is gone; its answer tells
-                await writer.drain()
-    for _, writer in doors:
-        with contextlib.suppress(OSError):
-            writer.write_eof()
-    for row in merge(command, await asyncio.gather(*answers), arguments):
+    """A command with a body: what is to be removed goes to each worker; what is taken in to the first, which asks the
+    others what they have of it already."""
+    numbers = list(workers())
+    if command == "spool_import":
+        arguments["others"] = numbers[1:]
+        numbers = numbers[:1]
+    answers: dict[int, asyncio.Future[list[Row]]] = {}
+    streams: list[_Stream] = []
+    told: list[list[Row]] = []
+    faults: dict[int, EngineError] = {}
+    try:
+        for number in numbers:
+            try:
+                reader, writer = await open_door(data_dir, number, command, arguments)
+            except NetworkError as exc:
+                faults[number] = exc
+                continue
+            answers[number] = asyncio.ensure_future(answer_at(number, reader, writer))
+            streams.append((writer, answers[number]))
+        await _pour(body, streams)
+        for number, answer in answers.items():
+            try:
+                told.append(await answer)
+            except EngineError as exc:
+                faults[number] = exc
+    finally:
+        for answer in answers.values():
+            answer.cancel()  # of an operator who went away; else they are done
+    rows = merge(command, told, arguments)
+    if faults:
+        raise EngineError(_why(faults, len(numbers), sum(row.get("deliveries", 0) for row in rows)))
+    for row in rows:
         yield row
+
+
+async def _pour(body: asyncio.StreamReader, streams: Sequence[_Stream]) -> None:
+    """Send a body to each that has not answered yet; the others get all of it, whatever one of them says."""
+    while not all(answer.done() for _, answer in streams) and (piece := await body.read(_PIECE_BYTES)):
+        for writer, answer in streams:
+            if not answer.done():
+                writer.write(piece)
+                with contextlib.suppress(ConnectionError):  # it has said why, or is gone; its answer tells
+                    await writer.drain()
+    for writer, answer in streams:
+        if not answer.done():
+            with contextlib.suppress(OSError):
+                writer.write_eof()
+
+
+def _why(faults: Mapping[int, EngineError], asked: int, done: int) -> str:
+    """What went wrong, and where; what all of them say, once. done: deliveries that the others have dealt with."""
+    if len(faults) == asked and len(texts := {str(fault) for fault in faults.values()}) == 1:
+        return texts.pop()
+    told = [
+        str(fault) if isinstance(fault, NetworkError) else f"worker {number}: {fault}"
+        for number, fault in sorted(faults.items())
+    ]
+    if len(faults) < asked:
+        told.append(f"the others are done, with {done} deliveries")
+    return "; ".join(told)
 
 
 async def _ask_all(

@@ -6,6 +6,8 @@ A field that no table names is summed if it is a number, true if it is true ever
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from engine.storage.spool.survey import dead_share
+
 Row = dict[str, Any]
 #: How the values of one field come together; None values are left out before, and none at all is None.
 Join = Callable[[Sequence[Any]], Any]
@@ -15,10 +17,18 @@ def _first(values: Sequence[Any]) -> Any:
     return values[0]
 
 
+def _figures(values: Sequence[Any]) -> Any:
+    """What generations or folders of several spools hold; of dicts as survey.py makes them."""
+    row = _together(values, {})
+    return {**row, "dead": dead_share(row["live_bytes"], row["bytes"])} if "dead" in row else row
+
+
 def _folders(values: Sequence[Any]) -> Any:
     """Rows of folders, of which each worker has its own part; the largest first."""
-    rows = _grouped((row for rows in values for row in rows), ("folder",), {})
-    return sorted(rows, key=lambda row: -row["deliveries"])
+    groups: dict[str, list[Row]] = {}
+    for row in (row for rows in values for row in rows):
+        groups.setdefault(row["folder"], []).append(row)
+    return sorted(map(_figures, groups.values()), key=lambda row: -row["deliveries"])
 
 
 def _texts(values: Sequence[Any]) -> Any:
@@ -27,7 +37,14 @@ def _texts(values: Sequence[Any]) -> Any:
 
 _STATUS: Mapping[str, Join] = {"loading": any, "uptime_s": max, "oldest_s": max, "trouble": _texts}
 _QUEUES: Mapping[str, Join] = {"oldest_s": max, "next_s": min}
-_SPOOL: Mapping[str, Join] = {"loading": any, "oldest_s": max, "folders": _folders}
+_SPOOL: Mapping[str, Join] = {
+    "loading": any,
+    "oldest_s": max,
+    "journal": _figures,
+    "backlog": _figures,
+    "contents": _figures,
+    "folders": _folders,
+}
 
 
 def _default(values: Sequence[Any]) -> Any:
@@ -66,6 +83,12 @@ def _oldest_first(rows: Sequence[Row], arguments: Mapping[str, Any]) -> list[Row
     return sorted(rows, key=lambda row: -row["age_s"])[: arguments.get("limit")]
 
 
+def _spools(rows: Sequence[Row], arguments: Mapping[str, Any]) -> list[Row]:
+    return [
+        {**row, "folders": row["folders"][: arguments.get("most")]} for row in _one_row(_SPOOL)(rows, arguments)
+    ]  # fmt: skip
+
+
 def _all(rows: Sequence[Row], _: Mapping[str, Any]) -> list[Row]:
     return list(rows)
 
@@ -85,10 +108,11 @@ RULES: Mapping[str, Rule] = {
     "bounce": _one_row({}),
     "purge": _one_row({}),
     "move": _one_row({}),
-    "spool_status": _one_row(_SPOOL),
+    "spool_status": _spools,
     "spool_compact": _one_row({}),
     "spool_import": _one_row({}),
     "spool_purge": _one_row({}),
+    "spool_queued": _all,
 }
 
 

@@ -45,9 +45,10 @@ COMMANDS: dict[str, Command] = {
     "spool_compact": spool.spool_compact,
     "spool_import": spool.spool_import,
     "spool_purge": spool.spool_purge,
+    "spool_queued": spool.spool_queued,
 }
 #: Those that are called with a body, too: the reader comes before the arguments.
-WITH_BODY = frozenset(("spool_import", "spool_purge"))
+WITH_BODY = frozenset(("spool_import", "spool_purge", "spool_queued"))
 
 
 def commands_of(parts: Parts) -> dict[str, Command]:
@@ -89,11 +90,13 @@ class AdminServer:
             writer.close()
 
     async def _answer(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with_body = False
         try:
             request = json.loads(line)
             name, arguments = request["command"], request.get("arguments", {})
             command = self._commands[name]
-            rows = command(reader, **arguments) if name in WITH_BODY else command(**arguments)
+            with_body = name in WITH_BODY
+            rows = command(reader, **arguments) if with_body else command(**arguments)
             async for row in rows:
                 writer.write(json.dumps({"row": row}).encode() + b"\n")
                 await writer.drain()
@@ -110,3 +113,11 @@ class AdminServer:
             answer = {"error": f"internal error: {exc!r}"}
         writer.write(json.dumps(answer).encode() + b"\n")
         await writer.drain()
+        if with_body:
+            await self._pass_over(reader)
+
+    async def _pass_over(self, body: asyncio.StreamReader) -> None:
+        """What is still sent of a body: were it left unread, the end of the connection could overtake our answer."""
+        async with asyncio.timeout(_READ_TIMEOUT_S):
+            while await body.read(_MAX_REQUEST_BYTES):
+                pass

@@ -1,6 +1,7 @@
 """`postrider spool status|verify|export|import|purge|compact`: what the queue's files hold, and moving a backlog.
 
 verify and export only read, whether the daemon runs or not; the others ask it if it runs, and all but purge do without.
+A node with several workers has several spools: each of these is about all of them.
 """
 
 import argparse

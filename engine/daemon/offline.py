@@ -1,25 +1,30 @@
-"""What is done with a spool without a daemon: looking, exporting; and, where none runs, taking in and compacting.
+"""What is done with a node's spools without a daemon: looking, exporting; and, where none runs, taking in, compacting.
 
-The last two work under the data directory's lock; the others only read, and care for no lock.
+The last two work under the data directory's lock; the others only read, and care for no lock. Each spool is looked at
+as it is at one moment of its own: no delivery goes from one to another.
 """
 
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Sequence, Set
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from engine.admin.merge import merge
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.daemon.lock import lock_data_dir
+from engine.daemon.spools import all_spools
 from engine.queue.scope import Scope
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.extract import Extract
 from engine.storage.spool.importer import Importer
+from engine.storage.spool.keys import Key, LiveKeys
 from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.spool import Spool
@@ -32,42 +37,75 @@ Row = dict[str, Any]
 
 #: After so many pieces of a stream the spool's files are looked at, so that the journal stays short.
 _PIECES_BETWEEN_WORK = 64
+#: The spool that takes in: every number of workers has it.
+_TAKING = 0
+
+
+class Findings(NamedTuple):
+    """Of all spools; see verify.py. Each line begins with the spool it is about."""
+
+    faults: list[str]
+    notes: list[str]
+    counts: Counter[str]
 
 
 def survey(settings: Settings, most: int) -> Row:
-    """The figures of survey.py. Raises StorageError."""
-    directory = _directory(settings)
-    with SnapshotFiles(directory) as files:
-        view = SpoolView(directory, files)
-        found = Survey(view.segments)
-        for part in view.parts():
-            found.unindexed += len(part.unindexed)
-            for rows in part.table.select():
-                found.add(part.table.columns(rows, NEEDED))
-    return {"running": False, **found.row(time.time(), most)}
+    """The figures of survey.py, as the daemon tells them. Raises StorageError."""
+    rows = []
+    for directory in _spools(settings).values():
+        with SnapshotFiles(directory) as files:
+            view = SpoolView(directory, files)
+            found = Survey(view.segments)
+            for part in view.parts():
+                found.unindexed += len(part.unindexed)
+                for columns in part.table.select():
+                    found.add(part.table.columns(columns, NEEDED))
+            rows.append({"running": False, **found.row(time.time(), None)})
+    [row] = merge("spool_status", [rows], {"most": most})
+    return row
 
 
-def verify(settings: Settings) -> Verification:
-    """Whether it is whole. Raises StorageError."""
-    directory = _directory(settings)
-    with SnapshotFiles(directory) as files:
-        return Verification(directory, files)
+def verify(settings: Settings) -> Findings:
+    """Whether all of it is whole. Raises StorageError."""
+    found = Findings([], [], Counter())
+    seen: dict[int, LiveKeys] = {}
+    for number, directory in _spools(settings).items():
+        with SnapshotFiles(directory) as files:
+            one = Verification(directory, files)
+        found.faults.extend(f"spool {number}: {fault}" for fault in one.faults)
+        found.notes.extend(f"spool {number}: {note}" for note in one.notes)
+        found.counts.update({"spools": 1, **one.counts})
+        live = one.live
+        for other, keys in seen.items():
+            twice = (f"{message_id}: delivery {n} lives in spool {other}, too" for message_id, n in live.common(keys))
+            found.faults.extend(f"spool {number}: {fault}" for fault in twice)
+        seen[number] = live
+    return found
 
 
 @contextmanager
 def exporting(settings: Settings, scope_text: str) -> Iterator[tuple[Extract, Iterator[bytes]]]:
     """The stream of a scope, and what is known of it once it was read to its end. Raises EngineError."""
-    directory, scope = _directory(settings), Scope.parse(scope_text, None)
-    with SnapshotFiles(directory) as files:
-        extract = Extract(SpoolView(directory, files), scope.rows)
+    directories, scope = _spools(settings), Scope.parse(scope_text, None)
+
+    def views() -> Generator[SpoolView, None, None]:
+        for directory in directories.values():
+            with SnapshotFiles(directory) as files:
+                yield SpoolView(directory, files)
+
+    with closing(views()) as opened:
+        extract = Extract(opened, scope.rows)
         yield extract, extract.pieces(spool_owner(settings.node.name), time.time(), str(scope))
 
 
 def take_in(settings: Settings, pieces: Iterable[bytes]) -> Row:
-    """Take in a stream. Raises EngineError: a daemon runs, or there is a fault in it; what came before is taken."""
+    """Take in a stream, at the first spool, without what is queued at any.
+
+    Raises EngineError: a daemon runs, or there is a fault in it; what came before is taken.
+    """
 
     async def work(spool: Spool) -> Row:
-        importer = Importer(spool)
+        importer = Importer(spool, elsewhere=queued_elsewhere)
         for number, piece in enumerate(pieces, 1):
             await importer.feed(piece)
             if number % _PIECES_BETWEEN_WORK == 0:
@@ -76,36 +114,53 @@ def take_in(settings: Settings, pieces: Iterable[bytes]) -> Row:
         await spool.work(at_once=True)
         return {"owner": importer.owner, "taken": importer.taken, "left_out": importer.left_out}
 
-    return _with_spool(settings, work)
+    async def queued_elsewhere(wanted: Set[Key]) -> Set[Key]:
+        return set[Key]().union(*(keys.among(wanted) for keys in others))
+
+    with _alone(settings):
+        found = all_spools(Path(settings.node.data_dir))
+        others = [_live_keys(settings, number) for number in found if number != _TAKING]
+        return asyncio.run(_work(settings, _TAKING, work))
 
 
 def compact(settings: Settings) -> Row:
     """Move and compact what is worth it. Raises EngineError."""
-    directory = _directory(settings)
-    if not directory.is_dir():
-        raise StorageError(f"there is no spool at {directory}")
+    _spools(settings)
 
     async def work(spool: Spool) -> Row:
         before = spool.size
         await spool.work(at_once=True)
         return {"bytes_before": before, "bytes_after": spool.size}
 
-    return _with_spool(settings, work)
+    with _alone(settings):
+        rows = [asyncio.run(_work(settings, number, work)) for number in _spools(settings)]
+    [row] = merge("spool_compact", [rows], {})
+    return row
 
 
-def _with_spool(settings: Settings, work: Callable[[Spool], Awaitable[T]]) -> T:
-    """Do this with the whole spool, as its only user."""
+@contextmanager
+def _alone(settings: Settings) -> Iterator[None]:
+    """The data directory is ours meanwhile."""
     os.umask(0o077)
     lock = lock_data_dir(Path(settings.node.data_dir))
     try:
-        return asyncio.run(_work(settings, work))
+        yield
     finally:
         os.close(lock)
 
 
-async def _work(settings: Settings, work: Callable[[Spool], Awaitable[T]]) -> T:
-    events = EventJournal(events_directory(settings.node.data_dir), settings.events.segment_bytes, settings.events.keep)
-    spool = Spool(_directory(settings), settings.spool, events, Metrics(), owner=spool_owner(settings.node.name))
+def _live_keys(settings: Settings, number: int) -> LiveKeys:
+    directory = spool_directory(Path(settings.node.data_dir), number)
+    with SnapshotFiles(directory) as files:
+        return LiveKeys.of(SpoolView(directory, files))
+
+
+async def _work(settings: Settings, number: int, work: Callable[[Spool], Awaitable[T]]) -> T:
+    """Do this with one whole spool, as its only user."""
+    data_dir = Path(settings.node.data_dir)
+    events = EventJournal(events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep)
+    owner = spool_owner(settings.node.name, number)
+    spool = Spool(spool_directory(data_dir, number), settings.spool, events, Metrics(), owner=owner)
 
     def put_down(deliveries: Sequence[Delivery]) -> None:
         """Nobody delivers: whatever is taken in goes to the table."""
@@ -124,5 +179,10 @@ async def _work(settings: Settings, work: Callable[[Spool], Awaitable[T]]) -> T:
             events.close()
 
 
-def _directory(settings: Settings) -> Path:
-    return spool_directory(Path(settings.node.data_dir))
+def _spools(settings: Settings) -> dict[int, Path]:
+    """The directory of each spool, by number. Raises StorageError: there is none."""
+    data_dir = Path(settings.node.data_dir)
+    found = {number: spool_directory(data_dir, number) for number in all_spools(data_dir)}
+    if not found:
+        raise StorageError(f"there is no spool at {data_dir}")
+    return found

@@ -21,8 +21,9 @@ from typing import Any
 import msgspec
 from prometheus_client import CollectorRegistry
 
+from engine.admin.colleagues import ask_worker
 from engine.admin.door import SOCKET_NAME
-from engine.admin.gather import ask_worker, commands_of_all
+from engine.admin.gather import commands_of_all
 from engine.admin.server import AdminServer
 from engine.base.errors import EngineError, NetworkError
 from engine.base.settings import Listener, Settings

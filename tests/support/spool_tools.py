@@ -124,7 +124,7 @@ def verified(directory: Path) -> Verification:
 def exported(directory: Path, scope: str = "*") -> bytes:
     """The whole stream of what a spool's files hold."""
     with SnapshotFiles(directory) as files:
-        extract = Extract(SpoolView(directory, files), scopes.Scope.parse(scope, None).rows)
+        extract = Extract([SpoolView(directory, files)], scopes.Scope.parse(scope, None).rows)
         stream = b"".join(extract.pieces("old.test/0", 3000.0, scope))
     assert extract.problems == []
     return stream

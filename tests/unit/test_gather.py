@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from engine.admin.door import worker_socket_name
+from engine.admin.client import ask as client_ask
+from engine.admin.door import SOCKET_NAME, worker_socket_name
 from engine.admin.gather import commands_of_all
 from engine.admin.merge import RULES, Row, merge
 from engine.admin.server import COMMANDS, AdminServer
@@ -47,13 +48,50 @@ def test_status_is_summed_and_balanced_only_if_all_are() -> None:
 
 
 def test_queues_of_one_destination_are_one() -> None:
-    row: Row = {"destination": "a.test", "queued": 2, "held": 0, "oldest_s": 5.0, "next_s": None, "site": None}
+    row: Row = {
+        "destination": "a.test",
+        "via": "",
+        "queued": 2,
+        "held": 0,
+        "oldest_s": 5.0,
+        "next_s": None,
+        "site": None,
+    }
     other = {**row, "queued": 3, "held": 1, "oldest_s": 6.0, "next_s": 3.0, "site": "mx.a.test"}
     further = {**row, "destination": "b.test", "next_s": 1.0}
     assert merge("queues", [[row, further], [other, {**other, "next_s": 2.0}]], {}) == [
-        {"destination": "a.test", "queued": 8, "held": 2, "oldest_s": 6.0, "next_s": 2.0, "site": "mx.a.test"},
+        {
+            "destination": "a.test",
+            "via": "",
+            "queued": 8,
+            "held": 2,
+            "oldest_s": 6.0,
+            "next_s": 2.0,
+            "site": "mx.a.test",
+        },
         further,
     ]
+
+
+def test_figures_of_spools_are_summed_and_shares_are_of_the_sums() -> None:
+    journal: Row = {"files": 1, "bytes": 100, "live_bytes": 100, "dead": 0.0}
+    folder: Row = {"folder": "a", "deliveries": 1, "bytes": 100, "live_bytes": 50, "dead": 0.5}
+    one: Row = {"clean": True, "oldest_s": None, "journal": journal, "contents": {"files": 1}}
+    one["folders"] = [folder, {**folder, "folder": "b", "deliveries": 3}]
+    other = {**one, "clean": False, "oldest_s": 4.0, "journal": {**journal, "live_bytes": 0, "dead": 1.0}}
+    other["folders"] = [{**folder, "deliveries": 4, "live_bytes": 100, "dead": 0.0}, {**folder, "folder": "c"}]
+    (row,) = merge("spool_status", [[one], [other]], {"most": 2})
+    assert row == {
+        "clean": False,
+        "oldest_s": 4.0,
+        "journal": {"files": 2, "bytes": 200, "live_bytes": 100, "dead": 0.5},
+        "contents": {"files": 2},
+        "folders": [
+            {"folder": "a", "deliveries": 5, "bytes": 200, "live_bytes": 150, "dead": 0.25},
+            {**folder, "folder": "b", "deliveries": 3},
+        ],
+    }
+    assert merge("spool_status", [[one]], {"most": 10}) == [{**one, "folders": one["folders"][::-1]}]
 
 
 def test_a_list_shows_the_oldest_of_all() -> None:
@@ -116,3 +154,105 @@ def test_a_fault_of_one_worker_is_told_when_the_others_have_done_it(tmp_path: Pa
 def test_status_shows_who_does_not_answer(tmp_path: Path) -> None:
     (row,) = asyncio.run(ask(tmp_path, [[{"accepted": 1, "trouble": None}], None], "status"))
     assert row == {"accepted": 1, "trouble": "worker 1 does not answer"}
+
+
+# Commands with a body.
+
+
+class Told:
+    """What a worker was told with a body: its arguments, and how much of the body it read."""
+
+    def __init__(self, answer: object, most: int = -1) -> None:
+        """answer: rows, or an error. most: bytes to read before it is given."""
+        self.answer = answer
+        self.arguments: dict[str, Any] = {}
+        self.bytes = 0
+        self._most = most
+
+    async def __call__(self, body: asyncio.StreamReader, **arguments: Any) -> AsyncIterator[Row]:
+        self.arguments = arguments
+        while piece := await body.read(1 << 16):
+            self.bytes += len(piece)
+            if 0 <= self._most <= self.bytes:
+                break
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        assert isinstance(self.answer, list)
+        for row in self.answer:
+            yield row
+
+
+BODY = b"x" * (3 << 20)
+
+
+async def pour(data_dir: Path, command: str, *workers: Told | None) -> list[Row]:
+    """What the supervisor says to a command with BODY; None is a worker that does not run."""
+    doors = {number: worker for number, worker in enumerate(workers) if worker is not None}
+    servers = [AdminServer({command: worker}, data_dir / worker_socket_name(n)) for n, worker in doors.items()]
+    for server in servers:
+        await server.start()
+    body = asyncio.StreamReader()
+    body.feed_data(BODY)
+    body.feed_eof()
+    try:
+        commands = commands_of_all(data_dir, lambda: range(len(workers)))
+        return [row async for row in commands[command](body)]
+    finally:
+        for server in servers:
+            await server.close()
+
+
+def removed(count: int, in_attempt: int = 0) -> list[Row]:
+    return [{"deliveries": count, "in_attempt": in_attempt}]
+
+
+def test_what_is_removed_is_asked_of_all_and_summed(tmp_path: Path) -> None:
+    workers = Told(removed(3)), Told(removed(4, 1))
+    assert asyncio.run(pour(tmp_path, "spool_purge", *workers)) == removed(7, 1)
+    assert [worker.bytes for worker in workers] == [len(BODY)] * 2
+
+
+def test_what_is_taken_in_goes_to_the_first_worker_which_is_told_of_the_others(tmp_path: Path) -> None:
+    first, *others = Told([{"owner": "a/0", "taken": 2, "left_out": 1}]), Told([]), Told([])
+    assert asyncio.run(pour(tmp_path, "spool_import", first, *others))[0]["taken"] == 2
+    assert (first.bytes, first.arguments) == (len(BODY), {"others": [1, 2]})
+    assert [other.bytes for other in others] == [0, 0]
+
+
+def test_a_worker_that_fails_in_the_middle_is_named_and_the_others_finish(tmp_path: Path) -> None:
+    broken, whole = Told(StorageError("disk; 2 deliveries were removed before"), most=1), Told(removed(4))
+    with pytest.raises(
+        EngineError, match=r"^worker 0: disk; 2 deliveries were removed before; the others are done, with 4 deliveries$"
+    ):
+        asyncio.run(pour(tmp_path, "spool_purge", broken, whole))
+    assert whole.bytes == len(BODY)
+    with pytest.raises(EngineError, match=r"^worker 1 does not answer; the others are done, with 4 deliveries$"):
+        asyncio.run(pour(tmp_path, "spool_purge", Told(removed(4)), None))
+
+
+def test_the_answer_comes_through_to_who_still_sends(tmp_path: Path) -> None:
+    """A refusal in the middle of a body, to one that reads only when all is sent, or cannot be."""
+
+    async def story() -> list[dict[str, Any]]:
+        refusing = Told(EngineError("another node's"), most=1)
+        server = AdminServer({"spool_purge": refusing}, tmp_path / SOCKET_NAME)
+        await server.start()
+        try:
+            return await asyncio.to_thread(lambda: list(client_ask(tmp_path, "spool_purge", body=lambda: [BODY] * 5)))
+        finally:
+            await server.close()
+
+    with pytest.raises(EngineError, match=r"^another node's$"):
+        asyncio.run(story())
+
+
+def test_what_all_workers_say_is_said_once(tmp_path: Path) -> None:
+    def refusing() -> Told:
+        return Told(EngineError("another node's"), most=1)
+
+    with pytest.raises(EngineError, match=r"^another node's$"):
+        asyncio.run(pour(tmp_path, "spool_purge", refusing(), refusing()))
+    with pytest.raises(EngineError, match=r"^worker 0: damaged; worker 1: another node's$"):
+        asyncio.run(pour(tmp_path, "spool_purge", Told(EngineError("damaged")), refusing()))
+    with pytest.raises(EngineError, match=r"^worker 0 does not answer$"):
+        asyncio.run(pour(tmp_path, "spool_import", None, Told([])))

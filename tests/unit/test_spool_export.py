@@ -2,11 +2,14 @@
 
 import asyncio
 import shutil
+from collections.abc import Set
 from pathlib import Path
 
 import pytest
 
 from engine.base.errors import EngineError, StorageError
+from engine.base.units import Size
+from engine.message.content import head_of
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Status
 from engine.queue.scope import Scope
@@ -14,6 +17,8 @@ from engine.storage.events.reader import read_events
 from engine.storage.spool.export import Exported, StreamError, StreamReader, StreamWriter
 from engine.storage.spool.extract import Extract
 from engine.storage.spool.importer import Importer
+from engine.storage.spool.keys import Key, LiveKeys
+from engine.storage.spool.names import Names
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.view import SpoolView
 from tests.support.spool_tools import (
@@ -111,7 +116,7 @@ def test_a_snapshot_stays_readable_while_its_files_go(tmp_path: Path) -> None:
                 for name, number in ALL_FIVE:
                     await spool.settle(name, number, Status.DELIVERED, Status.DELIVERED)
                 await spool.age()
-                extract = Extract(SpoolView(spool.directory, files), Scope("all").rows)
+                extract = Extract([SpoolView(spool.directory, files)], Scope("all").rows)
                 assert names(b"".join(extract.pieces("old.test/0", 3000.0, "*"))) == ALL_FIVE
             assert names(exported(spool.directory)) == []
 
@@ -267,6 +272,122 @@ def test_an_import_stops_at_the_first_fault_and_says_how_many_it_took(tmp_path: 
             with pytest.raises(EngineError, match=r"cut short after 5 deliveries; 5 deliveries were taken in before"):
                 await importer.end()
             assert await take_in(new, stream) == (0, 5)
+
+    asyncio.run(story())
+
+
+def test_what_another_spool_of_the_node_has_is_left_out(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path / "old") as old:
+            await both_generations(old)
+            stream = exported(old.directory)
+        asked: list[Set[Key]] = []
+
+        async def elsewhere(wanted: Set[Key]) -> Set[Key]:
+            asked.append(wanted)
+            return set(ALL_FIVE[:2])
+
+        async with bench(tmp_path / "new") as new:
+            importer = Importer(new.spool, elsewhere=elsewhere)
+            await importer.feed(stream)
+            await importer.end()
+            assert (importer.taken, importer.left_out, sorted(await new.live())) == (3, 2, ALL_FIVE[2:])
+            assert asked == [set(ALL_FIVE)]
+
+            async def silent(_: Set[Key]) -> Set[Key]:
+                raise EngineError("worker 1 does not answer")
+
+            importer = Importer(new.spool, elsewhere=silent)
+            await importer.feed(stream)
+            with pytest.raises(EngineError, match="worker 1 does not answer; 0 deliveries were taken in before"):
+                await importer.end()
+
+    asyncio.run(story())
+
+
+def test_the_keys_of_a_spool_are_those_of_what_lives_in_either_generation(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path / "one") as one, bench(tmp_path / "other", segment_bytes=Size(1)) as other:
+            await both_generations(one)
+            for node in ("AAAA", "BBBB", "node"):
+                await other.put(name_of(4, node), "one.test", "two.test")
+                await other.age()
+            await other.settle(name_of(4), 1, Status.DELIVERED, Status.DELIVERED)
+        found = []
+        for path in ("one", "other"):
+            with SnapshotFiles(tmp_path / path / "spool" / "0") as files:
+                found.append(LiveKeys.of(SpoolView(tmp_path / path / "spool" / "0", files)))
+        here, there = found
+        never = {(name_of(3), 0), (name_of(4), 1), (name_of(4, "CCCC"), 0), (name_of(9), 0)}
+        assert here.among({*ALL_FIVE, *never}) == set(ALL_FIVE)
+        assert there.among({(name_of(4), 0), (name_of(4, "BBBB"), 1), *never}) == {
+            (name_of(4), 0),
+            (name_of(4, "BBBB"), 1),
+        }
+        assert here.common(there) == there.common(here) == [(name_of(4), 0)]
+        nothing = LiveKeys([], Names())
+        assert (nothing.among(set(ALL_FIVE)), nothing.common(here), here.common(nothing)) == (set(), [], [])
+
+    asyncio.run(story())
+
+
+LARGE = b"Subject: large\r\n\r\n" + b"line\r\n" * 2000
+
+
+@pytest.mark.parametrize("aged", [False, True])
+def test_a_large_content_gets_a_file_of_its_own_and_keeps_it_while_it_lives(tmp_path: Path, aged: bool) -> None:
+    async def story() -> None:
+        async with bench(tmp_path / "old") as old:
+            await old.put(name_of(1), "one.test", "two.test", content=LARGE)
+            await old.put(name_of(2), "one.test")
+            live, stream = await old.live(), exported(old.directory)
+        large = tmp_path / "new" / "spool" / "0" / "large"
+        async with bench(tmp_path / "new", large_bytes=Size(1000)) as new:
+            assert await take_in(new, stream) == (3, 0)
+            if aged:
+                await new.age()
+            assert [file.stat().st_size for file in large.iterdir()] == [12_000, 12_000]
+            assert await new.live() == live
+            assert exported(new.directory) == stream
+            assert await take_in(new, stream) == (0, 3)
+            assert len(list(large.iterdir())) == 2, "what is left out leaves no file"
+        async with bench(tmp_path / "new") as again:
+            assert await again.live() == live
+            assert verified(again.directory).faults == []
+            await again.settle(name_of(1), 1, Status.DELIVERED, Status.DELIVERED)
+            await again.spool.work(at_once=True)
+            assert len(list(large.iterdir())) == 1
+            del live[name_of(1), 1]
+            assert await again.live() == live
+
+    asyncio.run(story())
+
+
+def test_a_header_without_a_body_needs_no_file_however_long(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path, large_bytes=Size(10)) as spool:
+            for content in (b"Subject: a long one\r\n", b"Subject: a long one\r\n\r\n"):
+                assert await spool.spool.set_apart(content) == content
+            assert list((spool.directory / "large").iterdir()) == []
+            bodies = [await spool.spool.set_apart(b"\r\n" + CONTENT), await spool.spool.set_apart(CONTENT)]
+            assert [head_of(body) for body in bodies] == [b"\r\n", b"Subject: x\r\n\r\n"]
+
+    asyncio.run(story())
+
+
+def test_after_a_restart_no_file_has_the_number_of_a_large_one(tmp_path: Path) -> None:
+    """The newest file of all may be a large content's."""
+
+    async def story() -> None:
+        async with bench(tmp_path, large_bytes=Size(1000)) as spool:
+            await spool.put(name_of(1), "one.test")
+            await spool.put(name_of(2), "one.test", content=await spool.spool.set_apart(LARGE))
+            before = {int(file.name[:12]) for file in spool.directory.rglob("*.*.*")}
+        async with bench(tmp_path) as spool:
+            await spool.put(name_of(3), "one.test")
+            files = [int(file.name[:12]) for file in spool.directory.rglob("*.*.*")]
+            assert sorted(files) == sorted(set(files))
+            assert max(files) > max(before)
 
     asyncio.run(story())
 

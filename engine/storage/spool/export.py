@@ -3,11 +3,11 @@
 Frames as in frame.py, all with the salt "PsEx"; their numbers count from 0 up. The first field of each header is the
 version of the stream.
 
-    STREAM     [version, owner of the spool, unix seconds, scope]
+    STREAM     [version, owner of the node's first spool, unix seconds, scope]
     DELIVERY   [version, envelope, delivery number, snapshot]                   body: the whole content
     END        [version, how many deliveries, SHA-256 of every byte before this frame]
 
-One DELIVERY frame for each delivery, as `STORED` in records.py has it: recipients of others are blanks in its envelope,
+One DELIVERY frame for each delivery of all the node's spools, as `STORED` in records.py has it: recipients of others are blanks in its envelope,
 and positions stay. Message id and delivery number together name it, on whichever node it is. A stream without its END
 was cut short.
 

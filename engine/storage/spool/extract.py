@@ -1,6 +1,6 @@
-"""Writing the stream of export.py from a view of a spool, a batch of contents at a time."""
+"""Writing the stream of export.py from views of spools, a batch of contents at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 
@@ -18,11 +18,12 @@ _BATCH_ROWS, _BATCH_BYTES = 256, 4 << 20
 class Extract:
     """One export. problems: a line for each delivery that cannot be read and is not in the stream.
 
-    choose: the rows of a part that are wanted.
+    views: of each spool; the next is asked for when the one before is done with. choose: the rows of a part that are
+    wanted.
     """
 
-    def __init__(self, view: SpoolView, choose: Callable[[Part], Iterator[Rows]]) -> None:
-        self._view = view
+    def __init__(self, views: Iterable[SpoolView], choose: Callable[[Part], Iterator[Rows]]) -> None:
+        self._views = views
         self._choose = choose
         self._writer = StreamWriter()
         self.problems: list[str] = []
@@ -35,12 +36,13 @@ class Extract:
     def pieces(self, owner: str, at: float, scope: str) -> Iterator[bytes]:
         """The whole stream. Raises StorageError: the spool cannot be read."""
         yield self._writer.begin(owner, at, scope)
-        for part in self._view.parts():
-            for rows in self._choose(part):
-                yield from self._deliveries(part, rows)
+        for view in self._views:
+            for part in view.parts():
+                for rows in self._choose(part):
+                    yield from self._deliveries(view, part, rows)
         yield self._writer.end()
 
-    def _deliveries(self, part: Part, rows: Rows) -> Iterator[bytes]:
+    def _deliveries(self, view: SpoolView, part: Part, rows: Rows) -> Iterator[bytes]:
         names = ("place", "length", "state_place", "number", "content_file")
         columns = part.table.columns(rows, names)
         order = np.argsort(columns["place"], kind="stable")
@@ -50,15 +52,15 @@ class Extract:
         for *where, content_file in zip(*kept, strict=True):
             wanted = Wanted(*where)
             if batch and (content_file or len(batch) >= _BATCH_ROWS or size + wanted.length > _BATCH_BYTES):
-                yield from self._read(batch)
+                yield from self._read(view, batch)
                 batch, size = [], 0
             batch.append(wanted)
             size += _BATCH_BYTES if content_file else wanted.length
         if batch:
-            yield from self._read(batch)
+            yield from self._read(view, batch)
 
-    def _read(self, batch: list[Wanted]) -> Iterator[bytes]:
-        for wanted, answer in zip(batch, read_deliveries(self._view.files, self._view.segments, batch), strict=True):
+    def _read(self, view: SpoolView, batch: list[Wanted]) -> Iterator[bytes]:
+        for wanted, answer in zip(batch, read_deliveries(view.files, view.segments, batch), strict=True):
             if isinstance(answer, StorageError):
                 self.problems.append(str(answer))
                 continue

@@ -1,10 +1,11 @@
 """Taking in deliveries of another spool: each once, durable before anyone is told.
 
-One at a time per spool, or two could take in the same.
+One at a time per node, or two could take in the same. A node with several spools takes in at one of them, and leaves
+out what is queued at any.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
 
 import numpy as np
 
@@ -12,23 +13,37 @@ from engine.base.errors import EngineError, StorageError
 from engine.message.ids import split_id
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.export import Exported, StreamReader
+from engine.storage.spool.keys import Key
 from engine.storage.spool.spool import Spool
 
 #: What is stored by one group commit, and then noted as taken.
 _SLICE_DELIVERIES, _SLICE_BYTES = 2000, 8 << 20
 
-Key = tuple[str, int]  #: message id and delivery number
+#: Which of these deliveries are queued. Raises EngineError: that cannot be said now.
+Elsewhere = Callable[[Set[Key]], Awaitable[Set[Key]]]
+
+
+async def nowhere_else(wanted: Set[Key]) -> Set[Key]:
+    """There is one spool."""
+    return frozenset()
 
 
 class Importer:
     """Feed it the bytes of a stream, then `end`. taken, left_out: deliveries; the latter were queued already.
 
-    noted: called with each delivery that is durable. Errors say how many are.
+    noted: called with each delivery that is durable. elsewhere: asked of the node's other spools. Errors say how many
+    are taken.
     """
 
-    def __init__(self, spool: Spool, noted: Callable[[Exported], None] = lambda exported: None) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        noted: Callable[[Exported], None] = lambda exported: None,
+        elsewhere: Elsewhere = nowhere_else,
+    ) -> None:
         self._spool = spool
         self._noted = noted
+        self._elsewhere = elsewhere
         self._reader = StreamReader()
         self._slice: list[Exported] = []
         self._slice_bytes = 0
@@ -67,22 +82,29 @@ class Importer:
             raise StorageError("the spool is still being read; try again in a moment")
         if (refusal := self._spool.refusal()) is not None:
             raise StorageError(f"nothing is accepted now: {refusal}")
-        queued = {own for own, _ in find_queued(self._spool, {(one.envelope.id, one.number) for one in taken})}
-        futures: list[tuple[Exported, asyncio.Future[None]]] = []
-        failure: StorageError | None = None
+        wanted = {(one.envelope.id, one.number) for one in taken}
+        queued = set(await self._elsewhere(wanted))
+        queued |= {own for own, _ in find_queued(self._spool, wanted)}
+        new: dict[Key, Exported] = {}
         for exported in taken:
             own = exported.envelope.id, exported.number
-            if own in queued:
-                self.left_out += 1
-                continue
-            queued.add(own)
+            if own not in queued:
+                new.setdefault(own, exported)
+        self.left_out += len(taken) - len(new)
+        await self._take_in(new.values())
+
+    async def _take_in(self, new: Iterable[Exported]) -> None:
+        """Raises StorageError, when all that could be stored is."""
+        futures: list[tuple[Exported, asyncio.Future[None]]] = []
+        failure: StorageError | None = None
+        for exported in new:
             try:
                 content = await self._spool.apart(exported.content)
             except StorageError as exc:
                 failure = exc
                 break
-            future = self._spool.take_in(exported.envelope, content, exported.number, exported.snapshot)
-            futures.append((exported, future))
+            stored = self._spool.take_in(exported.envelope, content, exported.number, exported.snapshot)
+            futures.append((exported, stored))
         for exported, future in futures:
             try:
                 await future

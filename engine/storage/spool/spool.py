@@ -23,7 +23,7 @@ import numpy as np
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
-from engine.message.content import Content, LargeContent, head_of
+from engine.message.content import Content, LargeContent, file_of_large, head_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
 from engine.storage.events.event import outcome_lines, received_lines

@@ -15,6 +15,11 @@ from engine.storage.spool.table import Column
 NEEDED = ("place", "length", "recipients", "content_file", "id")
 
 
+def dead_share(live_bytes: int, all_bytes: int) -> float:
+    """The share of bytes that nobody needs."""
+    return round(max(0.0, 1 - live_bytes / all_bytes), 3) if all_bytes else 0.0
+
+
 @dataclass
 class Figures:
     """Of a generation or a folder. files, bytes: of segments, without side files and indexes. live_bytes: of frames
@@ -28,9 +33,8 @@ class Figures:
     live_bytes: int = 0
 
     def as_row(self) -> dict[str, Any]:
-        """All of it, and the share of bytes that nobody needs."""
-        dead = max(0.0, 1 - self.live_bytes / self.bytes) if self.bytes else 0.0
-        return {**asdict(self), "dead": round(dead, 3)}
+        """All of it, and the share of the dead."""
+        return {**asdict(self), "dead": dead_share(self.live_bytes, self.bytes)}
 
 
 class Survey:
@@ -65,8 +69,8 @@ class Survey:
                 self._shared += delivery.content_file != 0
                 self._see(delivery.message.received_at)
 
-    def row(self, now: float, most: int) -> dict[str, Any]:
-        """One row, folders with the most deliveries first, so many at most."""
+    def row(self, now: float, most: int | None) -> dict[str, Any]:
+        """One row, folders with the most deliveries first, so many at most; None: all."""
         journal, backlog, contents, side_files = Figures(), Figures(), Figures(), 0
         folders: dict[str, Figures] = {}
         for number, segment in list(self._segments.items()):

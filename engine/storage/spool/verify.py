@@ -17,6 +17,7 @@ from engine.message.content import LargeContent, LargeFile
 from engine.message.ids import join_id, split_id
 from engine.storage.spool.frame import Damage, Frame, FrameType, frame_bytes, scan
 from engine.storage.spool.index import decode_index
+from engine.storage.spool.keys import KEY_COLUMNS, LiveKeys
 from engine.storage.spool.records import Elsewhere, check_version, content_file, decode_envelope, stored_in
 from engine.storage.spool.segment import Segment, offset_of
 from engine.storage.spool.snapshot import SnapshotFiles
@@ -60,6 +61,11 @@ class Verification:
         self.faults += self._view.lost
         self._check_unlisted()
         self._check_twice()
+
+    @property
+    def live(self) -> LiveKeys:
+        """What a start would deliver."""
+        return LiveKeys(self._live, self._view.texts["node"])
 
     # ---- frames
 
@@ -107,7 +113,7 @@ class Verification:
         rows = [rows for rows in part.table.select()]
         columns = part.table.columns(np.concatenate(rows)) if rows else {}
         if rows:
-            self._live.append({name: columns[name] for name in ("id", "number", "node")})
+            self._live.append({name: columns[name] for name in KEY_COLUMNS})
             self.counts["deliveries"] += len(part.table)
             self.counts["recipients"] += part.table.recipients
         for segment in part.segments:

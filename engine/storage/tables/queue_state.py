@@ -17,7 +17,16 @@ create table if not exists orders (
     worker integer not null, number integer not null, action text not null, scope text not null,
     argument text not null, newest integer not null, primary key (worker, number)
 );
-create table if not exists throttles (site text primary key, learned text not null);
+create table if not exists throttles (
+    worker integer not null, site text not null, learned text not null, primary key (worker, site)
+);
+"""
+#: Before and behind `_TABLES`: what was learned when throttles had no worker was learned by worker 0.
+_MOVE_AWAY = "begin immediate; alter table throttles rename to throttles_of_one;"
+_MOVE_BACK = """
+insert into throttles select 0, site, learned from throttles_of_one;
+drop table throttles_of_one;
+commit;
 """
 
 
@@ -38,19 +47,24 @@ class QueueState:
     """Read whole at start, written rarely. A hold's name is a scope, as queue/scope.py writes it."""
 
     def __init__(self, path: Path, worker: int = 0) -> None:
-        """worker: whose orders these are; each carries out its own. Raises StorageError."""
+        """worker: whose orders and throttles these are; each carries out its own, and learns by itself.
+
+        One without throttles of its own begins with those of worker 0. Raises StorageError.
+        """
         self._worker = worker
         if path.is_symlink():  # SQLite would follow it
             raise StorageError(f"cannot use {path}: it is a symbolic link")
         try:
             self._db = sqlite3.connect(path, isolation_level=None)
             self._db.execute("pragma journal_mode=wal")
-            self._db.executescript(_TABLES)
+            columns = [name for _, name, *_ in self._db.execute("pragma table_info(throttles)")]
+            old = bool(columns) and "worker" not in columns
+            self._db.executescript("".join((_MOVE_AWAY, _TABLES, _MOVE_BACK)) if old else _TABLES)
             self._holds = {name for (name,) in self._db.execute("select name from holds")}
             orders = "select number, action, scope, argument, newest from orders where worker = ? order by number"
             self.orders = [Order(*row) for row in self._db.execute(orders, (worker,))]
-            rows = self._db.execute("select site, learned from throttles")
-            self._learned: dict[str, str] = dict(rows.fetchall())
+            self._saved = self._throttles_of(worker)
+            self._learned = self._saved or self._throttles_of(0)
         except sqlite3.Error as exc:
             raise StorageError(f"cannot use {path}: {exc}") from exc
 
@@ -89,21 +103,24 @@ class QueueState:
     def save_throttles(self, learned: Mapping[str, Mapping[str, Any] | None]) -> None:
         """Keep exactly this, in one transaction. None: nothing was learned of the site."""
         texts = {site: json.dumps(what) for site, what in learned.items() if what is not None}
-        if texts == self._learned:
+        if texts == self._saved:
             return
-        changed = [(site, text) for site, text in texts.items() if self._learned.get(site) != text]
-        gone = [(site,) for site in self._learned if site not in texts]
+        changed = [(self._worker, site, text) for site, text in texts.items() if self._saved.get(site) != text]
+        gone = [(self._worker, site) for site in self._saved if site not in texts]
         try:
             self._db.execute("begin")
-            self._db.executemany("insert or replace into throttles values (?, ?)", changed)
-            self._db.executemany("delete from throttles where site = ?", gone)
+            self._db.executemany("insert or replace into throttles values (?, ?, ?)", changed)
+            self._db.executemany("delete from throttles where worker = ? and site = ?", gone)
             self._db.execute("commit")
         except sqlite3.Error as exc:
             raise StorageError(f"cannot write the queue's table: {exc}") from exc
-        self._learned = texts
+        self._saved = self._learned = texts
 
     def close(self) -> None:
         self._db.close()
+
+    def _throttles_of(self, worker: int) -> dict[str, str]:
+        return dict(self._db.execute("select site, learned from throttles where worker = ?", (worker,)).fetchall())
 
     def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
         try:
