@@ -367,9 +367,9 @@ def test_a_header_without_a_body_needs_no_file_however_long(tmp_path: Path) -> N
     async def story() -> None:
         async with bench(tmp_path, large_bytes=Size(10)) as spool:
             for content in (b"Subject: a long one\r\n", b"Subject: a long one\r\n\r\n"):
-                assert await spool.spool.set_apart(content) == content
+                assert await spool.spool.apart(content) == content
             assert list((spool.directory / "large").iterdir()) == []
-            bodies = [await spool.spool.set_apart(b"\r\n" + CONTENT), await spool.spool.set_apart(CONTENT)]
+            bodies = [await spool.spool.apart(b"\r\n" + CONTENT), await spool.spool.apart(CONTENT)]
             assert [head_of(body) for body in bodies] == [b"\r\n", b"Subject: x\r\n\r\n"]
 
     asyncio.run(story())
@@ -381,7 +381,7 @@ def test_after_a_restart_no_file_has_the_number_of_a_large_one(tmp_path: Path) -
     async def story() -> None:
         async with bench(tmp_path, large_bytes=Size(1000)) as spool:
             await spool.put(name_of(1), "one.test")
-            await spool.put(name_of(2), "one.test", content=await spool.spool.set_apart(LARGE))
+            await spool.put(name_of(2), "one.test", content=await spool.spool.apart(LARGE))
             before = {int(file.name[:12]) for file in spool.directory.rglob("*.*.*")}
         async with bench(tmp_path) as spool:
             await spool.put(name_of(3), "one.test")

@@ -7,9 +7,9 @@ version of the stream.
     DELIVERY   [version, envelope, delivery number, snapshot]                   body: the whole content
     END        [version, how many deliveries, SHA-256 of every byte before this frame]
 
-One DELIVERY frame for each delivery of all the node's spools, as `STORED` in records.py has it: recipients of others are blanks in its envelope,
-and positions stay. Message id and delivery number together name it, on whichever node it is. A stream without its END
-was cut short.
+One DELIVERY frame for each delivery of all the node's spools, as `STORED` in records.py has it: recipients of others
+are blanks in its envelope, and positions stay. Message id and delivery number together name it, on whichever node it
+is. A stream without its END was cut short.
 
 P1  any bytes give deliveries or a StreamError, nothing else.   P2  how they are cut into chunks does not matter.
 """
