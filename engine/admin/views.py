@@ -23,6 +23,8 @@ from engine.storage.tables.queue_state import ALL
 Row = dict[str, Any]
 #: What people call ready: due, and waiting for its turn.
 _READY = (State.READY, State.RESOLVING, State.DUE, State.LOADING)
+#: The part of it that they need not tell from what is in memory.
+_ON_DISK = (State.DUE, State.LOADING)
 #: Messages that `why ADDRESS` reads, oldest first.
 _LOOK_INTO = 1000
 
@@ -147,7 +149,7 @@ def _delivery_row(parts: Parts, delivery: Delivery) -> Row:
         "id": delivery.message.id,
         "destination": delivery.destination,
         "class": MessageClass(delivery.message.message_class).name.lower(),
-        "state": "ready" if delivery.state in _READY else delivery.state.name.lower(),
+        "state": "ready" if delivery.state in _ON_DISK else delivery.state.name.lower(),
         "recipients": len(delivery.indexes),
         "attempts": delivery.attempts,
         "age_s": round(now - delivery.message.received_at, 1),

@@ -33,17 +33,18 @@ class Errands:
         self._table = spool.table
         self._clock = clock
         self._due_changed = due_changed
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], bool] = {}
         self.catch_up: Callable[[], Awaitable[None]]
 
     @property
     def busy(self) -> bool:
-        return bool(self._tasks)
+        """Somebody may have seized rows."""
+        return any(self._tasks.values())
 
-    def run(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Something that takes its time."""
+    def run(self, work: Coroutine[Any, Any, None], seizes: bool = True) -> asyncio.Task[None]:
+        """Something that takes its time. seizes: it settles rows that were seized for it."""
         task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
+        self._tasks[task] = seizes
         task.add_done_callback(self._done)
         return task
 
@@ -90,6 +91,6 @@ class Errands:
             task.cancel()
 
     def _done(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         if not task.cancelled() and task.exception() is not None:
             log.error("an errand of the queue", exc_info=task.exception())  # Q3: the sweeper finds what it left

@@ -65,8 +65,7 @@ class Manager:
         self.errands.catch_up = courier.catch_up
         self._spool.accepted = self.accept
         self.tally.recovered += self._table.recipients
-        self.count_destinations()
-        self.look_for_due()
+        self._take_over()
 
     async def load_backlog(self) -> None:
         """Have the spool read its old generation. Raises StorageError."""
@@ -76,6 +75,13 @@ class Manager:
             self.look_for_due()
 
         await self._spool.load_backlog(loaded)
+        self._take_over()
+
+    def _take_over(self) -> None:
+        """Rows that recovery found; what was held is held again."""
+        for scope in self.standing.holds:
+            for rows in scope.rows(self._spool, state=State.WAITING):
+                self._table.move_many(rows, State.HELD)
         self.count_destinations()
         self.look_for_due()
 

@@ -81,7 +81,7 @@ class Orders:
         if order.action == "move":
             self._manager.count_destinations()
             self._manager.look_for_due()
-            self._manager.errands.run(self._keep(order, scope))
+            self._manager.errands.run(self._keep(order, scope), seizes=False)
         else:
             self._manager.errands.run(self._carry_out(order, scope, taken))
         return done, left

@@ -32,9 +32,9 @@ def small_disk(path: Path, size: str) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", path], check=True)
 
 
-def fill(path: Path, leave: int = 0) -> Path:
+def fill(path: Path, leave: int = 0, name: str = "ballast") -> Path:
     """A file that takes all space but `leave` bytes."""
-    ballast = path / "ballast"
+    ballast = path / name
     with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(64 << 10))
@@ -95,11 +95,16 @@ def test_a_full_disk_refuses_mail_loses_none_and_recovers(engine: Daemon, tmp_pa
     assert 0 < report["accepted"] < 600
     assert set(report["replies"]) <= {"250", "451", "452"}, report
     assert report["accepted"] + report["refused"] == 600
+    # What was cut off behind the last good batch made room for a little more.
+    crumbs = fill(engine.data, name="crumbs")
+    with Load(engine.port, tmp_path / "none", "-n", "5") as none:
+        assert none.report()["accepted"] == 0
     assert engine.status()["accepting"] is False
     assert "No space left on device" in engine.status()["trouble"]
     assert engine.status()["queued"] == report["accepted"]
 
     ballast.unlink()
+    crumbs.unlink()
     wait_until(lambda: engine.status()["accepting"], "intake to go on")
     assert engine.status()["trouble"] is None
     load(engine.port, accepted, "-n", "200", "--sessions", "5")

@@ -14,8 +14,7 @@ import msgspec
 import pytest
 
 from engine.message.envelope import Envelope, Recipient
-from engine.storage.spool.frame import PREFIX_BYTES, Frame, FrameType, encode, scan
-from engine.storage.spool.recovery import VERSION
+from engine.storage.spool.frame import PREFIX_BYTES, VERSION, Frame, FrameType, encode, scan
 from tests.support.engine import Daemon, Load, daemon, free_port, load, sink, wait_until
 
 Frames = list[Frame]
@@ -58,9 +57,9 @@ def load_id(frame: Frame) -> str:
 
 def message_frame(path: Path, size: int) -> bytes:
     """A whole and valid record of a message that nobody was told about."""
-    envelope = Envelope("0Unacknowledged", "a@load.example", (Recipient("nobody@load.example"),), 1.0, 9e9, size)
+    envelope = Envelope("0Unacknowledge", "a@load.example", (Recipient("nobody@load.example"),), 1.0, 9e9, size)
     snapshot = ["load.example", [0], 0.0, 0, 0, 0, ""]
-    header = [VERSION, msgspec.msgpack.encode(envelope), [snapshot], False]
+    header = [VERSION, msgspec.msgpack.encode(envelope), [snapshot], None]
     body = b"Subject: never\r\n\r\n" + b"x" * size
     return encode(salt_of(path), FrameType.MESSAGE, 1 << 40, header, body) + body
 

@@ -64,9 +64,9 @@ def test_status_counts_everything_once(stage: tuple[Daemon, Sink]) -> None:
     submit(engine.port, "ada@home.test", ["a@fine.test", "b@fine.test", "c@later.test"], letter())
     engine.until(delivered=2, deferred=1)
     status = row(engine, "status")
-    counts = {key: status[key] for key in ("accepted", "delivered", "deferred", "queued", "messages", "destinations")}
+    counts = {key: status[key] for key in ("accepted", "delivered", "deferred", "queued", "deliveries", "destinations")}
     assert counts == {
-        "accepted": 3, "delivered": 2, "deferred": 1, "queued": 1, "messages": 1, "destinations": 1,
+        "accepted": 3, "delivered": 2, "deferred": 1, "queued": 1, "deliveries": 1, "destinations": 1,
     }  # fmt: skip
     assert (status["node"], status["accepting"], status["trouble"]) == ("mx.test", True, None)
     assert status["balanced"] is True and status["orphans"] == 0
@@ -263,12 +263,14 @@ def test_bounce_tells_the_sender_and_purge_tells_nobody(stage: tuple[Daemon, Sin
     assert engine.fates(removed)["b@later.test"][-1] == "removed"
 
 
-def test_what_is_in_an_attempt_is_left_and_said_so(stage: tuple[Daemon, Sink]) -> None:
+def test_what_is_in_an_attempt_has_its_turn_after_it_which_is_said(stage: tuple[Daemon, Sink]) -> None:
     engine, _ = stage
     message_id = send(engine, "a@silent.test")
     reaches(engine, message_id, "attempt")
     assert row(engine, "purge", message_id) == {"deliveries": 0, "in_attempt": 1}
-    assert "1 were in an attempt and were left" in engine.run("purge", "silent.test").stdout
+    told = engine.run("purge", "silent.test").stdout
+    assert told == "purge: 0 deliveries; 1 are in an attempt, and have their turn after it\n"
+    assert row(engine, "status")["orders"] == 2
 
 
 def test_purge_of_ten_thousand_while_other_mail_flows(tmp_path: Path) -> None:

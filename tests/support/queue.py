@@ -173,8 +173,8 @@ class Agent:
 class PlayedCourier:
     """`queue.manager.Dispatcher`: remembers what it was asked to do.
 
-    by_hand, delays: what is to be settled, or told, without a connection; `Stage.rest` does it. delay_notice: nothing is
-    told of a delay unless a test says when.
+    by_hand, delays: what is to be settled, or told, without a connection; `Stage.rest` does it. delay_notice: nothing
+    is told of a delay unless a test says when.
     """
 
     def __init__(self) -> None:
@@ -535,5 +535,6 @@ def outcome(
 
 
 __all__ = [
-    "CONTENT", "Agent", "AtOnce", "Letter", "NoReports", "PlayedCourier", "Routes", "Stage", "State", "breathe", "outcome", "play", "stage",
+    "CONTENT", "Agent", "AtOnce", "Letter", "NoReports", "PlayedCourier", "Routes", "Stage", "State", "breathe",
+    "outcome", "play", "stage",
 ]  # fmt: skip

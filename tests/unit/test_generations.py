@@ -123,7 +123,7 @@ def test_a_destination_with_many_has_a_folder_of_its_own_and_the_others_share_on
 
 
 def test_what_became_of_it_in_the_old_generation_is_in_side_files_before_the_journal_goes(tmp_path: Path) -> None:
-    """States and deaths: first only the journal has them, then the segment's side file, then the journal's file goes."""
+    """States and deaths: the journal has them first, then the segment's side file; then the journal's file goes."""
 
     async def first(spool: Spool) -> dict[Any, Any]:
         await fill(spool, 12)
@@ -205,7 +205,7 @@ def test_a_content_for_many_destinations_is_stored_once_and_goes_with_the_last(t
             await spool.work()
             assert len(files(tmp_path, "shared/*.con")) == 1, f"{number} of {len(rows)}"
             await settle(spool, one)
-        await spool.work()
+        await spool.work(at_once=True)  # after what goes on by itself
         assert files(tmp_path, "shared/*.con") == []
         await spool.close()
 
@@ -391,7 +391,7 @@ def _close_after(look: Callable[[Spool], Awaitable[Any]]) -> Callable[[Spool], A
 
 
 def test_s4_a_disk_that_fails_once_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the mover was doing: a segment it cannot trust is emptied and dropped, and the work is done after all."""
+    """Whatever the mover was doing: what it cannot trust is emptied and dropped, and the work is done after all."""
     monkeypatch.setattr(journal_module, "RETRY_S", 0.001)
     disk = FaultyFiles()
 
@@ -406,7 +406,7 @@ def test_s4_a_disk_that_fails_once_costs_nothing(tmp_path: Path, monkeypatch: py
                 await fail_once(spool, f"m{skipped:03}" if skipped < 12 else f"m{100 + skipped}", 8000.0, (0,))
             before = await contents(spool)
             disk.fail_at = len(disk.calls) + skipped % 20
-            for attempt in range(50):
+            for _ in range(50):
                 try:
                     await spool.work()
                     break

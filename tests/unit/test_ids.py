@@ -41,5 +41,5 @@ def test_what_a_source_makes_is_packed_and_back() -> None:
     "text", ["", "example.org", "x" * 13, "x" * 15, "0000000!TEST00", "0Hs7kQpf3Za2Wé", "a@b.example.org"]
 )
 def test_what_is_no_id_is_refused(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a message id|substring not found"):
+    with pytest.raises(ValueError, match=r"is not a message id|substring not found"):
         split_id(text)

@@ -352,7 +352,7 @@ def test_giving_an_order_reads_no_message(tmp_path: Path, monkeypatch: pytest.Mo
         monkeypatch.setattr(s.spool._files, "read", lambda *a: reads.append(str(a)) or read(*a), raising=False)
         await s.do("hold", "one.test")
         await s.do("resume", "one.test")
-        monkeypatch.setattr(s.manager.errands, "run", lambda work: work.close())
+        monkeypatch.setattr(s.manager.errands, "run", lambda work, **_: work.close())
         moved, _ = s.orders.give("move", Scope("destination", "one.test"), RELAY)
         purged, _ = s.orders.give("purge", Scope("all"))
         assert (moved, purged, reads) == (20, 20, [])

@@ -44,7 +44,7 @@ def test_what_dependencies_need_is_locked_too() -> None:
 
 def test_every_target_sets_up_first() -> None:
     makefile = (ROOT / "Makefile").read_text()
-    targets = dict(re.findall(r"^([a-z]+):[ ]?(.*)$", makefile, re.MULTILINE))
+    targets = dict(re.findall(r"^([a-z-]+):[ ]?(.*)$", makefile, re.MULTILINE))
     phony = re.search(r"^\.PHONY: (.+)$", makefile, re.MULTILINE)
     assert phony
     assert set(targets) == set(phony[1].split())
