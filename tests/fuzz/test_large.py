@@ -62,7 +62,7 @@ async def outcome(intake: Intake, large_bytes: int, pieces: list[bytes]) -> tupl
             answer = await client.rest()
         await server.sessions_end()
         assert all(writer.finished or writer.aborted for writer in server.store.writers)
-        assert server.metrics.internal_errors.labels("intake")._value.get() == 0
+        assert server.metrics.internal_errors.labels("intake").value == 0
         stored = [
             (same(m.content), m.envelope.body, m.envelope.smtputf8, m.envelope.message_class, m.envelope.header_from,
              m.envelope.content_bytes == len(m.content))

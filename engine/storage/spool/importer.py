@@ -69,16 +69,20 @@ class Importer:
             raise StorageError(f"nothing is accepted now: {refusal}")
         queued = {own for own, _ in find_queued(self._spool, {(one.envelope.id, one.number) for one in taken})}
         futures: list[tuple[Exported, asyncio.Future[None]]] = []
+        failure: StorageError | None = None
         for exported in taken:
             own = exported.envelope.id, exported.number
             if own in queued:
                 self.left_out += 1
                 continue
             queued.add(own)
-            futures.append(
-                (exported, self._spool.take_in(exported.envelope, exported.content, exported.number, exported.snapshot))
-            )
-        failure: BaseException | None = None
+            try:
+                content = await self._spool.apart(exported.content)
+            except StorageError as exc:
+                failure = exc
+                break
+            future = self._spool.take_in(exported.envelope, content, exported.number, exported.snapshot)
+            futures.append((exported, future))
         for exported, future in futures:
             try:
                 await future

@@ -6,8 +6,8 @@ S1  the file is synced, and its directory entry durable, before the frame that n
 S4  a file whose write or sync failed is removed; nothing ever names it.
 S5  a file that is missing, or not of the length or checksum its frame tells, is reported; its message waits.
 
-What no live message names is removed at the start: it was never acknowledged, or all of its deliveries are final.
-Nothing here touches the disk on the event loop.
+What no live message names goes with the mover's work, the first after a start included: it was never acknowledged, or
+all of its deliveries are final. Nothing here touches the disk on the event loop.
 """
 
 import asyncio
@@ -53,6 +53,20 @@ class LargeFiles:
         path = segment_path(self.directory, self._new_number(), self._salt, ".dat")
         return LargeWriter(self, self._files, self._pool, path)
 
+    async def store(self, content: bytes, above: int) -> Content:
+        """A content that is all there: in a file if it has more bytes than `above`, durably. Raises StorageError."""
+        end = content.find(b"\r\n\r\n", 0, above)
+        if len(content) <= above or end < 0:  # more than a few KiB of header is nothing that intake lets in
+            return content
+        writer = self.writer()
+        try:
+            for start in range(end + 4, len(content), SLICE_BYTES):
+                writer.feed(content[start : start + SLICE_BYTES])
+                await writer.room()
+            return await writer.finish(content[: end + 4])
+        finally:
+            writer.abort()
+
     def content(self, head: bytes, file: LargeFile) -> LargeContent:
         """The content that was stored under this reference. The file is looked at when it is read."""
         return LargeContent(head, file, partial(self._files.read, self.directory / file.name))
@@ -66,7 +80,8 @@ class LargeFiles:
             delivery.content_file = segment.number
 
         def done(future: asyncio.Future[None]) -> None:
-            if future.cancelled() or future.exception() is not None:
+            # A cancelled one tells nothing: the frame may become durable all the same, and then needs its file.
+            if not future.cancelled() and future.exception() is not None:
                 del self._segments[segment.number]
                 self.remove(file)
 

@@ -15,7 +15,7 @@ from engine.storage.spool.files import Files
 from engine.storage.spool.index import Texts
 from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
 from engine.storage.spool.recovery import Recovered, content_segments, recover, rows_of
-from engine.storage.spool.segment import Segment, Segments, file_of, offset_of, segment_path
+from engine.storage.spool.segment import Numbers, Segment, Segments, file_of, offset_of, segment_path
 from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Table
 
 log = logging.getLogger(__name__)
@@ -26,12 +26,15 @@ _CONTENTS = ("shared", "large")
 class Opening:
     """One start. table, texts, segments: to be filled. Every call may raise StorageError."""
 
-    def __init__(self, directory: Path, files: Files, table: Table, texts: Texts, segments: Segments) -> None:
+    def __init__(
+        self, directory: Path, files: Files, table: Table, texts: Texts, segments: Segments, numbers: Numbers
+    ) -> None:
         self._directory = directory
         self._files = files
         self._table = table
         self._texts = texts
         self._segments = segments
+        self._numbers = numbers
 
     def make_directories(self) -> None:
         folders = [self._directory / name for name in ("journal", "mail", *_CONTENTS)]
@@ -98,6 +101,7 @@ class Opening:
             if number and number not in self._segments:
                 log.error("spool: file %d with contents of queued messages is gone", number)
                 self._segments[number] = Segment(segment_path(self._directory / "shared", number, 0, ".con"))
+                self._numbers.pass_over(number)  # it may have been the newest file of all
         self._segments.refer_many(columns)
         self._table.add_many(columns)
 

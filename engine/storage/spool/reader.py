@@ -62,8 +62,9 @@ def _delivery(files: Files, segments: Segments, wanted: Wanted, frame: Frame, st
     content: Content = bytes(stored.content)
     ref = stored.content_ref
     if isinstance(ref, LargeFile):
-        path = segments.find(content_file(ref)).path
-        content = LargeContent(bytes(stored.content), ref, partial(files.read, path))
+        # By its name, not by the number's segment: of a file that is gone, that is another, or stands for none.
+        spool = segments.find(content_file(ref)).path.parents[1]
+        content = LargeContent(bytes(stored.content), ref, partial(files.read, spool / "large" / ref.name))
     elif ref is not None:
         number, offset, length = ref
         content = bytes(read_frame(files, segments.find(number), place_of(number, offset), length).body)

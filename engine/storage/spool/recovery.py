@@ -31,6 +31,8 @@ from engine.storage.spool.table import Values
 
 #: A first frame is some dozen bytes, and as many for each tail that was ever abandoned.
 _FIRST_FRAME_BYTES = 64 << 10
+#: What may lie beside a segment: its side file and its index, and the folder of damage that was set aside.
+_BESIDE, _ASIDE = (".sta", ".idx"), "damaged"
 
 
 class Young:
@@ -125,12 +127,16 @@ def segments_in(directory: Path, files: Files, suffix: str, problems: list[str])
     segments = []
     for name in files.names(directory):
         path = directory / name
-        if path.suffix != suffix:
+        if path.suffix in _BESIDE or name == _ASIDE:
             continue
         try:
-            segments.append(Segment(path, files.size(path) or 0))
+            segment = Segment(path, files.size(path) or 0)
         except ValueError:
-            problems.append(f"{path.name} is no file of the spool; it is left as it is")
+            segment = None
+        if segment is not None and path.suffix == suffix:
+            segments.append(segment)
+        else:
+            problems.append(f"{directory.name}/{name} is no file of the spool; it is left as it is")
     return sorted(segments, key=lambda segment: segment.number)
 
 
@@ -169,7 +175,7 @@ def set_aside(files: Files, path: Path, data: bytes, damage: Damage, read_only: 
     what = f"{path.name}: {damage.end - damage.offset} bytes from {damage.offset} on are no whole record"
     if damage.torn:
         return f"{what}: the torn tail of a crash, nothing in it was acknowledged"
-    copy = path.parent / "damaged" / f"{path.stem}.{damage.offset}"
+    copy = path.parent / _ASIDE / f"{path.stem}.{damage.offset}"
     if not read_only and files.size(copy) is None:
         files.make_directory(copy.parent)
         descriptor = files.create(copy)

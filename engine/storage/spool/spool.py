@@ -12,7 +12,6 @@ the segments of its destination (mover.py). The old generation is read after a s
 """
 
 import asyncio
-import itertools
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -45,7 +44,7 @@ from engine.storage.spool.reader import Read, Wanted, read_deliveries, wanted
 from engine.storage.spool.records import encode_envelope, message_header, outcome_header, stored_header
 from engine.storage.spool.recovery import Recovered
 from engine.storage.spool.rows import delivery_of, id_of, row_of, unread
-from engine.storage.spool.segment import Segments, file_of, is_side, place_of
+from engine.storage.spool.segment import Numbers, Segments, file_of, is_side, place_of
 from engine.storage.spool.table import Rows, Table
 
 log = logging.getLogger(__name__)
@@ -71,13 +70,13 @@ class Spool:
         self._settings = settings
         self._events = events
         self._files = files or DiskFiles()
-        self._numbers = itertools.count(1)
+        self._numbers = Numbers()
         self._segments = Segments()
         self.table = Table()
         self.texts = {name: Names() for name in TEXTS}
         self._hands = Hands(settings.hot_bytes)
         self.in_hand = self._hands.deliveries
-        self._opening = Opening(directory, self._files, self.table, self.texts, self._segments)
+        self._opening = Opening(directory, self._files, self.table, self.texts, self._segments, self._numbers)
         self._journal = Journal(
             directory / "journal",
             self._files,
@@ -85,14 +84,16 @@ class Spool:
             metrics,
             segment_bytes=settings.segment_bytes,
             owner=owner,
-            new_number=self._new_number,
+            new_number=self._numbers.new,
             registry=self._segments,
         )
-        self._backlog = Backlog(directory, self._files, owner, settings.segment_bytes, self._segments, self._new_number)
+        self._backlog = Backlog(
+            directory, self._files, owner, settings.segment_bytes, self._segments, self._numbers.new
+        )
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
         )
-        self._large = LargeFiles(directory / "large", self._files, self._new_number, self._segments)
+        self._large = LargeFiles(directory / "large", self._files, self._numbers.new, self._segments)
         self._reader = ThreadPoolExecutor(2, "reader")
         self._guards = Guards(directory, self._files)
         self._found: Recovered | None = None  #: until the old generation is loaded
@@ -107,7 +108,7 @@ class Spool:
         if found.events:
             self._events.write(self._events.missing(b"".join(found.events)))
         self._journal.last_id = found.last_id
-        self._numbers = itertools.count(opening.highest_number() + 1)
+        self._numbers.pass_over(opening.highest_number())
         self._journal.start(asyncio.get_running_loop(), found.segments, found.last_frame, found.void, found.events_safe)
         opening.enter_journal(found)
         self._found = found
@@ -183,7 +184,11 @@ class Spool:
             self._large.keep(large, deliveries, record.future)
         return record.future
 
-    def take_in(self, envelope: Envelope, content: bytes, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
+    async def apart(self, content: bytes) -> Content:
+        """A content that is all in memory, as it should be stored: a large one in a file. Raises StorageError."""
+        return await self._large.store(content, self._settings.large_bytes)
+
+    def take_in(self, envelope: Envelope, content: Content, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
         """Store a delivery that comes from another spool, as it was there. Done when durable; fails as `accept` does.
 
         It must not be queued here: message id and number name it.
@@ -192,11 +197,14 @@ class Spool:
         message.hot = (envelope, content)
         delivery = Delivery(message, number, snapshot[0], ())
         delivery.restore(snapshot)
+        large = content.file if isinstance(content, LargeContent) else None
         frame = self._journal.next_number()
-        header = stored_header(frame, number, snapshot, None, encode_envelope(envelope))
+        header = stored_header(frame, number, snapshot, large, encode_envelope(envelope))
         events = received_lines(frame, envelope, [(delivery.destination, delivery.indexes)])
-        record = self._journal.append(frame, FrameType.STORED, header, content, events)
+        record = self._journal.append(frame, FrameType.STORED, header, head_of(content), events)
         record.durable = partial(self._stored, [delivery])
+        if large is not None:
+            self._large.keep(large, [delivery], record.future)
         return record.future
 
     def settle(
@@ -341,9 +349,6 @@ class Spool:
         """The last frame whose events are all there, given up to which they were synced."""
         self._events.distrust(safe)
         return self._events.last_seq
-
-    def _new_number(self) -> int:
-        return next(self._numbers)
 
     def _stored(self, deliveries: list[Delivery], record: Record) -> None:
         segment, size = record.segment, record.size
