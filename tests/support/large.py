@@ -1,9 +1,30 @@
-"""A large content whose file is a test's memory."""
+"""Large contents: one whose file is a test's memory, and those of a spool on disk."""
+
+from pathlib import Path
 
 from crc32c import crc32c
 
 from engine.base.errors import StorageError
-from engine.message.content import SLICE_BYTES, LargeContent, LargeFile
+from engine.message.content import SLICE_BYTES, Content, LargeContent, LargeFile
+from engine.storage.spool.spool import Spool
+
+HEAD = b"Subject: x\r\n\r\n"
+#: A little more than three slices, framed as intake frames it.
+REST = b"a line of a large message\r\n" * (3 * SLICE_BYTES // 27 + 1)
+
+
+async def written(spool: Spool, rest: bytes = REST) -> Content:
+    """A content of HEAD and `rest`, streamed to the spool as intake does; nothing names it yet."""
+    writer = spool.large()
+    for start in range(0, len(rest), 100_000):
+        writer.feed(rest[start : start + 100_000])
+        await writer.room()
+    return await writer.finish(HEAD)
+
+
+def large_files(spool_directory: Path) -> list[Path]:
+    """The files of large contents, and whatever else lies there."""
+    return sorted((spool_directory / "large").iterdir())
 
 
 class Readable:

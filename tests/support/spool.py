@@ -14,6 +14,7 @@ import numpy as np
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
+from engine.message.content import Content
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import join_id, split_id
 from engine.message.outcome import Outcome, Scope, Status
@@ -117,7 +118,7 @@ def outcome(index: int, status: Status = Status.DELIVERED) -> Outcome:
 
 
 async def put(
-    spool: Spool, name: str, recipients: int = 1, content: bytes = CONTENT, domain: str = "example.org", **more: Any
+    spool: Spool, name: str, recipients: int = 1, content: Content = CONTENT, domain: str = "example.org", **more: Any
 ) -> Delivery:
     """A message to one destination, stored; its delivery, in hand."""
     made = envelope(name, recipients, domain, **more)
@@ -125,7 +126,7 @@ async def put(
     return find(spool, name)
 
 
-async def put_many(spool: Spool, name: str, domains: Sequence[str], content: bytes = CONTENT) -> list[Delivery]:
+async def put_many(spool: Spool, name: str, domains: Sequence[str], content: Content = CONTENT) -> list[Delivery]:
     """A message to one recipient in each domain."""
     rcpts = tuple(Recipient(f"r@{domain}") for domain in domains)
     made = Envelope(id_of(name), "ada@example.net", rcpts, 1000.0, 4e9, len(content))

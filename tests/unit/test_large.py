@@ -10,14 +10,27 @@ import pytest
 from crc32c import crc32c
 
 from engine.base.errors import StorageError
-from engine.message.content import SLICE_BYTES, LargeContent, LargeFile, head_of
+from engine.message.content import SLICE_BYTES, LargeFile, head_of
 from engine.message.outcome import Status
 from engine.storage.spool import journal
+from engine.storage.spool.entry import State
 from engine.storage.spool.files import DiskFiles
-from tests.unit.test_spool import envelope, open_spool, outcome
-
-HEAD = b"Subject: x\r\n\r\n"
-REST = os.urandom(3 * SLICE_BYTES + 5)
+from tests.support.large import HEAD, REST, large_files, written
+from tests.support.spool import (
+    cool,
+    envelope,
+    find,
+    live,
+    open_spool,
+    outcome,
+    put,
+    put_many,
+    rows_of,
+    settle,
+    take,
+    whole_spool,
+)  # fmt: skip
+from tests.support.spool_tools import verified
 
 
 class RecordingFiles(DiskFiles):
@@ -40,6 +53,11 @@ class RecordingFiles(DiskFiles):
         self.names_of[descriptor] = path.parent.name
         return descriptor
 
+    def open(self, path):
+        descriptor = super().open(path)
+        self.names_of[descriptor] = path.parent.name
+        return descriptor
+
     def write(self, descriptor, pieces):
         if self.gate is not None:
             self.gate.wait()
@@ -55,23 +73,20 @@ class RecordingFiles(DiskFiles):
         self._do("close", self.names_of.pop(descriptor))
 
 
-async def written(spool, rest: bytes = REST) -> LargeContent:
-    writer = spool.large()
-    for start in range(0, len(rest), 100_000):
-        writer.feed(rest[start : start + 100_000])
-        await writer.room()
-    return await writer.finish(HEAD)
-
-
-async def put(spool, name: str = "a", recipients: int = 1) -> LargeContent:
-    content = await written(spool)
-    splits = [(f"d{n}.example", (n,)) for n in range(recipients)]
-    await spool.accept(envelope(name, recipients), content, splits)
-    return content
-
-
 def files_in(path):
-    return sorted(os.listdir(path / "large"))
+    return [file.name for file in large_files(path / "spool")]
+
+
+async def put_large(spool, name="a", recipients=1):
+    """A large message to one destination; its delivery, in hand."""
+    return await put(spool, name, recipients, await written(spool))
+
+
+async def rest_of(spool, delivery):
+    """Envelope, and what its content's file gives."""
+    made, content = await spool.load(delivery)
+    assert content.head == HEAD
+    return made, b"".join(content.rest())
 
 
 def test_a_content_is_given_back_in_slices_and_checked(tmp_path):
@@ -85,8 +100,8 @@ def test_a_content_is_given_back_in_slices_and_checked(tmp_path):
         assert content.file == LargeFile(content.file.name, len(REST), crc32c(REST))
         assert head_of(content) == HEAD
         (name,) = files_in(tmp_path)
-        assert stat.S_IMODE((tmp_path / "large" / name).stat().st_mode) == 0o600
-        assert stat.S_IMODE((tmp_path / "large").stat().st_mode) == 0o700
+        assert stat.S_IMODE((tmp_path / "spool" / "large" / name).stat().st_mode) == 0o600
+        assert stat.S_IMODE((tmp_path / "spool" / "large").stat().st_mode) == 0o700
         await spool.close()
 
     asyncio.run(story())
@@ -106,7 +121,7 @@ def test_s1_the_file_is_synced_and_closed_before_the_frame_is_written(tmp_path):
     async def story():
         files = RecordingFiles()
         spool = open_spool(tmp_path, files)
-        await put(spool)
+        await put_large(spool)
         first = files.done.index(("write", "journal"))
         assert files.done[:first][-3:] == [("sync", "large"), ("close", "large"), ("create", "journal")]
         await spool.close()
@@ -117,19 +132,21 @@ def test_s1_the_file_is_synced_and_closed_before_the_frame_is_written(tmp_path):
 def test_a_message_has_its_content_after_a_restart_and_its_file_until_the_last_delivery_is_final(tmp_path):
     async def before():
         spool = open_spool(tmp_path)
-        await put(spool, recipients=2)
+        await put_many(spool, "a", ["one.test", "two.test"], await written(spool))
 
     async def after():
-        spool = open_spool(tmp_path)
-        message = spool.messages["a"]
-        made, content = await spool.load(message)
-        assert made == envelope("a", 2)
-        assert (content.head, b"".join(content.rest())) == (HEAD, REST)
-        first, second = message.deliveries
-        await spool.settle(first, made, 1.0, "other", [outcome(0, Status.DELIVERED)])
-        await spool.sync_events()
+        spool = await whole_spool(tmp_path)
+        rows = rows_of(spool)
+        spool.table.move_many(rows, State.LOADING)
+        first, second = await spool.read(rows)
+        made, rest = await rest_of(spool, first)
+        assert [recipient.address for recipient in made.recipients] == ["r@one.test", "r@two.test"]
+        assert rest == REST
+        await settle(spool, first, Status.DELIVERED)
+        await spool.work()
         assert len(files_in(tmp_path)) == 1
-        await spool.settle(second, made, 1.0, "other", [outcome(1, Status.FAILED)])
+        assert (await rest_of(spool, second))[1] == REST
+        await settle(spool, second, Status.FAILED)
         await spool.close()
         assert files_in(tmp_path) == []
 
@@ -137,24 +154,18 @@ def test_a_message_has_its_content_after_a_restart_and_its_file_until_the_last_d
     asyncio.run(after())
 
 
-def test_a_message_carried_forward_keeps_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("engine.storage.spool.spool.COMPACT_FILES", 0)
-    monkeypatch.setattr("engine.storage.spool.spool.COMPACT_RATIO", 0)
-
-    async def before():
-        spool = open_spool(tmp_path)
-        await put(spool)
-        await spool.compact()
+def test_an_outcome_that_is_not_final_keeps_the_file(tmp_path):
+    async def story():
+        spool = await whole_spool(tmp_path)
+        delivery = await put_large(spool, recipients=2)
+        await spool.settle(delivery, envelope("a", 2), 1.0, "other", [outcome(0), outcome(1, Status.DEFERRED)])
+        cool(spool)
+        await spool.work()
+        assert (await rest_of(spool, await take(spool, "a")))[1] == REST
         await spool.close()
+        assert len(files_in(tmp_path)) == 1
 
-    async def after():
-        spool = open_spool(tmp_path)
-        _, content = await spool.load(spool.messages["a"])
-        assert b"".join(content.rest()) == REST
-        await spool.close()
-
-    asyncio.run(before())
-    asyncio.run(after())
+    asyncio.run(story())
 
 
 @pytest.mark.parametrize("fault", ["create", "write", "sync", "close"])
@@ -240,28 +251,125 @@ def test_a_frame_that_was_refused_takes_its_file_along(tmp_path, monkeypatch):
         with pytest.raises(StorageError):
             await spool.accept(envelope("a"), content, [("example.org", (0,))])
         files.fail = set()
-        assert spool.messages == {}
+        assert not spool.in_hand
+        assert not [one for one in spool.segments.values() if one.path.suffix == ".dat"]
         await spool.close()
         assert files_in(tmp_path) == []
 
     asyncio.run(story())
 
 
-def test_what_no_message_names_is_removed_at_the_start(tmp_path):
+def test_s1_a_frame_whose_waiter_was_cancelled_keeps_its_file(tmp_path):
+    """It may become durable all the same, and is delivered then."""
+
+    async def story():
+        spool = await whole_spool(tmp_path)
+        spool.accept(envelope("a"), await written(spool), [("example.org", (0,))]).cancel()
+        await put(spool, "b")
+        delivery = find(spool, "a")
+        assert (await rest_of(spool, delivery))[1] == REST
+        await settle(spool, delivery)
+        await spool.close()
+        assert files_in(tmp_path) == []
+
+    asyncio.run(story())
+
+
+def test_what_a_crash_kept_from_its_frame_goes_after_the_next_start(tmp_path):
+    """Contents without a frame, whole or not; nobody was told of them."""
+
     async def before():
-        spool = open_spool(tmp_path)
-        await put(spool)
+        spool = await whole_spool(tmp_path)
+        await put_large(spool)
         await written(spool)
         spool.large().feed(REST)  # a session in the middle of its message
         assert len(files_in(tmp_path)) >= 2
 
     async def after():
-        spool = open_spool(tmp_path)
-        assert files_in(tmp_path) == [spool.messages["a"].large.name]
+        spool = await whole_spool(tmp_path)
+        assert await live(spool) == {"a": [(0,)]}
+        await spool.work()
+        delivery = await take(spool, "a")
+        assert files_in(tmp_path) == [(await spool.load(delivery))[1].file.name]
         await spool.close()
 
     asyncio.run(before())
     asyncio.run(after())
+
+
+def test_a_content_that_is_being_written_is_nobody_elses_to_remove(tmp_path):
+    async def story():
+        spool = await whole_spool(tmp_path)
+        content = await written(spool)
+        await spool.work(at_once=True)
+        await spool.accept(envelope("a"), content, [("example.org", (0,))])
+        await spool.work(at_once=True)
+        assert (await rest_of(spool, find(spool, "a")))[1] == REST
+        await spool.close()
+
+    asyncio.run(story())
+
+
+def test_a_file_of_another_name_is_left_alone_and_told(tmp_path, caplog):
+    folder = tmp_path / "spool" / "large"
+    folder.mkdir(parents=True)
+    for name in ("left-over", "notes.dat", "000000000001.0000000a.con"):
+        (folder / name).write_text(name)
+
+    async def story():
+        spool = await whole_spool(tmp_path)
+        await settle(spool, await put_large(spool))
+        await spool.close()
+
+    asyncio.run(story())
+    assert {file.name: file.read_text() for file in large_files(tmp_path / "spool")} == {
+        name: name for name in ("left-over", "notes.dat", "000000000001.0000000a.con")
+    }
+    for name in ("left-over", "notes.dat", "000000000001.0000000a.con"):
+        assert f"large/{name} is no file of the spool; it is left as it is" in caplog.text
+
+
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("aged", [False, True])
+def test_no_other_file_gets_the_number_of_a_large_content(tmp_path, lost, aged):
+    """Whoever needs it is counted under that number, whether the file is there or not."""
+
+    async def before():
+        spool = await whole_spool(tmp_path, journal_files=0)
+        await put(spool, "small")
+        cool(spool)
+        if aged:
+            await age(spool)  # to a segment that takes the next one, too
+        await put_large(spool)
+        cool(spool)
+        if aged:
+            await age(spool)
+        await spool.close()
+        (file,) = large_files(tmp_path / "spool")
+        assert max(path.name for path in (tmp_path / "spool").rglob("0*")) == file.name, "the newest of all files"
+        if lost:
+            file.unlink()
+        return int(file.name[:12])
+
+    async def after(number):
+        spool = await whole_spool(tmp_path)
+        there = set(spool.segments)
+        await put_large(spool, "b")
+        assert len(spool.segments) - len(there) == 2, "a content and a journal file"
+        assert min(set(spool.segments) - there) > number
+        await settle(spool, await take(spool, "a"), Status.REMOVED)
+        await spool.work()
+        assert (await rest_of(spool, find(spool, "b")))[1] == REST
+        await spool.close()
+        assert len(files_in(tmp_path)) == 1
+
+    asyncio.run(after(asyncio.run(before())))
+
+
+async def age(spool):
+    """Everything that is in the journal goes to the old generation."""
+    await spool._journal.run(spool._journal._close_file)
+    await spool.work(at_once=True)
 
 
 def flip(path):
@@ -281,25 +389,40 @@ def replace_by_a_link(path):
 
 @pytest.mark.parametrize(
     ("damage", "told"),
-    [(flip, ""), (cut_off, "has 10 bytes"), (os.unlink, "is missing"), (replace_by_a_link, "has 5 bytes")],
+    [
+        (flip, ""),
+        (cut_off, ""),
+        (os.unlink, "with contents of queued messages is gone"),
+        (replace_by_a_link, "large/moved is no file of the spool"),
+    ],
 )
-def test_s5_damage_is_reported_and_read_as_an_error_before_the_last_slice(tmp_path, caplog, damage, told):
+@pytest.mark.parametrize("aged", [False, True])
+def test_s5_damage_is_read_as_an_error_before_the_last_slice_and_the_message_can_be_removed(
+    tmp_path, caplog, damage, told, aged
+):
     async def before():
-        spool = open_spool(tmp_path)
-        await put(spool)
+        spool = await whole_spool(tmp_path, journal_files=0)
+        await put_large(spool)
+        cool(spool)
+        if aged:
+            await age(spool)
         await spool.close()
-        damage(tmp_path / "large" / spool.messages["a"].large.name)
+        damage(large_files(tmp_path / "spool")[0])
 
     async def after():
-        spool = open_spool(tmp_path)
+        spool = await whole_spool(tmp_path)
         assert told in caplog.text
-        made, content = await spool.load(spool.messages["a"])
+        delivery = await take(spool, "a")
+        made, content = await spool.load(delivery)
         assert (made, content.head) == (envelope("a"), HEAD), "an operator can settle it"
         got: list[bytes] = []
-        with pytest.raises(StorageError):
+        with pytest.raises(StorageError, match=content.file.name):
             got.extend(content.rest())
         assert sum(map(len, got)) < len(REST)
+        await settle(spool, delivery, Status.REMOVED)
         await spool.close()
+        assert files_in(tmp_path) == ["moved"] * (damage is replace_by_a_link)
 
     asyncio.run(before())
     asyncio.run(after())
+    assert verified(tmp_path / "spool").faults == []
