@@ -14,7 +14,7 @@ from engine.base.errors import StorageError
 from tests.support.clock import FakeClock
 from tests.support.disk import Disk, MemoryFiles
 from tests.support.seed import rounds, seeded
-from tests.support.spooler import Found, Ledger, Player, end, examine, small_scale
+from tests.support.spooler import Found, Ledger, Player, end, examine, small_scale, tidy
 
 #: Images of one chapter, and how likely a moment is one.
 IMAGES, OFTEN = 60, 0.15
@@ -78,6 +78,7 @@ async def story(path: Path, chance: random.Random) -> int:
 async def survive(image: Disk, ledger: Ledger, path: Path, name: str, again: bool) -> None:
     moment = image.now
     found = await examine_or_keep(image, ledger, path, name)
+    await tidy(found)
     await end(found.spool, found.files)
     if again:
         second = await examine_or_keep(image, ledger, path, f"{name}.again", moment)

@@ -19,7 +19,7 @@ MOST_RSS = 200 << 20
 
 
 def large_files(engine: Daemon) -> list[Path]:
-    return list((engine.data / "spool" / "0" / "large").iterdir())
+    return list((engine.data / "spool" / "0" / "large").glob("*.dat"))
 
 
 def submit(engine: Daemon, *recipients: str, content: bytes = CONTENT) -> None:
@@ -37,16 +37,22 @@ def test_forty_sessions_of_25_mib_fit_in_200_mib_and_every_byte_arrives(tmp_path
 
 
 def test_a_large_message_is_stored_once_and_survives_kill_and_restart(tmp_path: Path) -> None:
-    """Two destinations, one file; it is there until the last of them has its message."""
+    """Two destinations, one file; it is there until the last of them has its message. What is not ours stays."""
     port = free_port()
     with daemon(tmp_path, ROUTE.format(port=port), spool=SMALL_LIMIT) as engine:
         submit(engine, "bob@one.example", "cleo@two.example")
         assert len(large_files(engine)) == 1
         assert sum(file.stat().st_size for file in large_files(engine)) < len(CONTENT)
-        (engine.data / "spool" / "0" / "large" / "left-over").write_bytes(b"of a session that a crash ended")
+        (file,) = large_files(engine)
+        half = file.with_name("000000000999.00000000.dat")
+        half.write_bytes(b"of a session that a crash ended")
+        stray = file.with_name("left-over")
+        stray.write_bytes(b"of somebody else")
         engine.kill()
         engine.start()
-        assert len(large_files(engine)) == 1
+        assert "large/left-over is no file of the spool; it is left as it is" in engine.log_text()
+        engine.ask("spool_compact")
+        assert large_files(engine) == [file]
         row = engine.ask("show", message_id=engine.ask("list")[0]["id"])[0]
         assert "\nSubject: large\n" in row["header"]
         assert row["bytes"] > len(CONTENT)
@@ -56,6 +62,7 @@ def test_a_large_message_is_stored_once_and_survives_kill_and_restart(tmp_path: 
             contents = [content for _, content in mx.messages()]
         assert [content.partition(b"\r\n\r\n")[2] for content in contents] == [LINE * 20_000] * 2
         wait_until(lambda: not large_files(engine), "the file to be removed")
+        assert stray.read_bytes() == b"of somebody else"
 
 
 def test_a_damaged_file_keeps_its_message_and_nothing_else(tmp_path: Path) -> None:
@@ -77,7 +84,7 @@ def test_a_damaged_file_keeps_its_message_and_nothing_else(tmp_path: Path) -> No
         file.unlink()
         engine.stop()
         engine.start()
-        assert f"large content {file.name} is missing" in engine.log_text()
+        assert f"file {int(file.name[:12])} with contents of queued messages is gone" in engine.log_text()
         engine.ask("purge", target="*")
         engine.until(removed=1)
         assert [event["recipient"] for event in engine.events("removed")] == ["bob@one.example"]

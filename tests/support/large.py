@@ -9,8 +9,8 @@ from engine.message.content import SLICE_BYTES, Content, LargeContent, LargeFile
 from engine.storage.spool.spool import Spool
 
 HEAD = b"Subject: x\r\n\r\n"
-#: A little more than three slices, framed as intake frames it.
-REST = b"a line of a large message\r\n" * (3 * SLICE_BYTES // 27 + 1)
+#: A little more than three slices, framed as intake frames it; no two lines are the same.
+REST = b"".join(b"%08d line of a large message\r\n" % n for n in range(3 * SLICE_BYTES // 36 + 2))
 
 
 async def written(spool: Spool, rest: bytes = REST) -> Content:

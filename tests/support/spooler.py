@@ -8,6 +8,9 @@ S1  what was acknowledged and is not final is there, with its envelope, its cont
 S2  what was acknowledged as final is not
 S3  what was on its way is there as a whole or not at all, and nothing is there twice
 E1  every event of what was acknowledged is in the journal, always with the same id
+
+A third of what is long enough is stored as a large content, in a file of its own; after the mover's work (`tidy`) there
+is no such file that nobody needs.
 """
 
 import asyncio
@@ -25,10 +28,11 @@ import numpy as np
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Size, SpoolSettings
+from engine.message.content import Content, whole
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Scope, Status
-from engine.storage.spool import backlog, journal, mover
+from engine.storage.spool import backlog, journal, large, mover
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
 from tests.support.clock import FakeClock
@@ -42,6 +46,8 @@ SETTINGS = SpoolSettings(
 #: The first is large enough for a folder of its own.
 DESTINATIONS = ("big.test", "big.test", "big.test", "b.test", "c.test", "d.test", "Größe/..", "e.test")
 _SIZES = (0, 1, 30, 200, 200, 700, 700, 2000, 9000)
+#: What may be a large content; how much of it stays in the frame; how much is written at a time.
+_LARGE_BYTES, _HEAD_BYTES, _SLICE_BYTES = 1500, 50, 1 << 10
 _METRICS = Metrics()
 
 Key = tuple[str, int]
@@ -56,7 +62,7 @@ def small_scale() -> Iterator[None]:
         for module, name, value in (
             (mover, "_WORTH_EMPTYING", 1 << 10), (mover, "_MOSTLY_DEAD", 0.6), (mover, "_CHUNK_ITEMS", 3),
             (mover, "_CHUNK_BYTES", 4 << 10), (backlog, "FOLDER_FROM", 3), (backlog, "HEAD_BYTES", 1 << 10),
-            (journal, "RETRY_S", 0.0),
+            (journal, "RETRY_S", 0.0), (large, "SLICE_BYTES", _SLICE_BYTES), (large, "_MAX_WAITING", 2 * _SLICE_BYTES),
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(module, name, value))
         yield
@@ -174,7 +180,7 @@ async def _compare(found: Found, ledger: Ledger, moment: int) -> None:
         allowed = ledger.allowed(key, moment)
         assert saved in allowed, f"{'S2' if allowed == [None] else 'S1'}: {key} is {saved}, not one of {allowed}"
         found.saved[key] = saved
-        assert content == sent.content, f"S1: the content of {key}"
+        assert whole(content) == sent.content, f"S1: the content of {key}"
         assert delivery.destination == sent.splits[key[1]][0]
         assert same_but_recipients(envelope, sent.envelope), f"S1: the envelope of {key}"
         assert all(envelope.recipients[i] == sent.envelope.recipients[i] for i in delivery.indexes)
@@ -188,6 +194,15 @@ async def _compare(found: Found, ledger: Ledger, moment: int) -> None:
         if sent.acked_at is None or sent.acked_at >= moment:
             there = {(name, number) in found.rows for number in range(len(sent.splits))}
             assert len(there) == 1, f"S3: a part of {name} is there"
+
+
+async def tidy(found: Found) -> None:
+    """The mover's work leaves no large content that nobody needs."""
+    spool, table = found.spool, found.spool.table
+    await spool.work()
+    needed = {table.get(row, "content_file") for row in found.rows.values()}
+    there = {int(name[:12]) for name in found.files.names(ROOT / "large")}
+    assert there <= needed, f"nobody needs {there - needed}"
 
 
 def same_but_recipients(one: Envelope, other: Envelope) -> bool:
@@ -302,7 +317,7 @@ class Player:
             events = tuple(("received", f"{recipients[index].address}") for index in indexes)
             self.ledger.steps[name, number] = [Step((indexes, 0, now, ""), self._now(), None, 0, events)]
         try:
-            await self.spool.accept(envelope, content, splits)
+            await self.spool.accept(envelope, await self._written(content), splits)
         except StorageError:
             sent.refused_at = self._now()
             assert not any(key[0] == name for key in self.hands), "S1: refused and delivered"
@@ -310,6 +325,16 @@ class Player:
         sent.acked_at = self.ledger.acked_at = self._now()
         for number in range(len(splits)):
             self.ledger.steps[name, number][0].acked_at = sent.acked_at
+
+    async def _written(self, content: bytes) -> Content:
+        """As it comes from intake: some of the long ones in files."""
+        if len(content) < _LARGE_BYTES or self.chance.random() > 1 / 3:
+            return content
+        writer = self.spool.large()
+        for start in range(_HEAD_BYTES, len(content), 300):
+            writer.feed(content[start : start + 300])
+            await writer.room()
+        return await writer.finish(content[:_HEAD_BYTES])
 
     def _accepted(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in deliveries:
@@ -325,12 +350,13 @@ class Player:
     async def _settle(self, key: Key, delivery: Delivery, all_final: bool, part: float) -> None:
         try:
             envelope, content = await self.spool.load(delivery)
+            read = whole(content)
         except StorageError as exc:
             self.troubles.append(str(exc))
             self.hands[key] = delivery
             return
         sent = self.ledger.sent[key[0]]
-        assert content == sent.content
+        assert read == sent.content
         delivery.attempts += 1
         delivery.due_at = float(int(self.clock.time()) + delivery.attempts)
         delivery.last = f"{delivery.attempts} of {key[1]}" + "x" * int(part * 40)

@@ -127,7 +127,7 @@ def test_a_content_that_cannot_be_read_is_not_ended(broken: Readable, keywords: 
                 await send(session, content=broken.content)
             assert not session.usable
             transaction = session._client.transaction
-            assert transaction is not None and not transaction.end_sent
+            assert transaction is not None and not transaction.end_sent, "the receiver cannot have taken it"
 
     run(test)
     content = b"".join(heard)

@@ -94,24 +94,6 @@ class Segment:
         return self.path.with_suffix(".idx")
 
 
-class Numbers:
-    """Numbers for new files, in any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._last = 0
-
-    def next(self) -> int:
-        with self._lock:
-            self._last += 1
-            return self._last
-
-    def pass_over(self, number: int) -> None:
-        """There is, or was, a file of this number: those to come are higher."""
-        with self._lock:
-            self._last = max(self._last, number)
-
-
 class Segments(dict[int, Segment]):
     """All segments of a spool, of both generations, by number."""
 
@@ -146,6 +128,24 @@ class Segments(dict[int, Segment]):
         for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
             if number:
                 self[number].refs += count
+
+
+class Numbers:
+    """Numbers for new files, in any thread. Who needs a file is counted by its number: none is ever given out twice."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._giving = threading.Lock()
+
+    def new(self) -> int:
+        with self._giving:
+            self._last += 1
+            return self._last
+
+    def pass_over(self, number: int) -> None:
+        """Give out only higher ones: this is taken, whether its file is there or not."""
+        with self._giving:
+            self._last = max(self._last, number)
 
 
 def segment_path(directory: Path, number: int, salt: int, suffix: str) -> Path:

@@ -84,16 +84,16 @@ class Spool:
             metrics,
             segment_bytes=settings.segment_bytes,
             owner=owner,
-            new_number=self._numbers.next,
+            new_number=self._numbers.new,
             registry=self._segments,
         )
         self._backlog = Backlog(
-            directory, self._files, owner, settings.segment_bytes, self._segments, self._numbers.next
+            directory, self._files, owner, settings.segment_bytes, self._segments, self._numbers.new
         )
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
         )
-        self._large = LargeFiles(directory / "large", self._files, self._numbers.next, self._segments)
+        self._large = LargeFiles(directory / "large", self._files, self._numbers.new, self._segments)
         self._reader = ThreadPoolExecutor(2, "reader")
         self._guards = Guards(directory, self._files)
         self._found: Recovered | None = None  #: until the old generation is loaded
