@@ -55,15 +55,16 @@ class LargeFiles:
 
     async def store(self, content: bytes, above: int) -> Content:
         """A content that is all there: in a file if it has more bytes than `above`, durably. Raises StorageError."""
-        end = content.find(b"\r\n\r\n", 0, above)
-        if len(content) <= above or end < 0:  # more than a few KiB of header is nothing that intake lets in
+        empty_line = -2 if content.startswith(b"\r\n") else content.find(b"\r\n\r\n")
+        body = empty_line + 4
+        if len(content) <= above or empty_line == -1 or body == len(content):
             return content
         writer = self.writer()
         try:
-            for start in range(end + 4, len(content), SLICE_BYTES):
+            for start in range(body, len(content), SLICE_BYTES):
                 writer.feed(content[start : start + SLICE_BYTES])
                 await writer.room()
-            return await writer.finish(content[: end + 4])
+            return await writer.finish(content[:body])
         finally:
             writer.abort()
 
