@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Iterator
@@ -11,10 +12,15 @@ from typing import Any
 
 import pytest
 
+from engine.base.clock import SystemClock
+from engine.message.ids import IdSource
 from tests.support.client import Client, letter
 from tests.support.engine import POSTRIDER, Daemon, Sink, daemon, free_port, sink, wait_until
 from tests.support.relay import route
 
+#: Of a message id: the node and worker that gave it out.
+MAKER = slice(8, 12)
+FIRST = IdSource("mx.test", 0, SystemClock()).next()[MAKER]
 SMALL = 'min_free = 0.0\nsegment_bytes = "16KiB"\njournal_files = 1'
 MESSAGES = 40
 
@@ -40,6 +46,36 @@ def fill(node: Daemon) -> list[str]:
     node.until(delivered=MESSAGES, deferred=2)
     wait_until(lambda: node.status()["connections"] == 0, "all attempts to be over")
     return ids
+
+
+@pytest.fixture
+def wide_and_narrow(tmp_path: Path) -> Iterator[tuple[Daemon, Daemon]]:
+    """A node with two workers and one with one; both reach nobody."""
+    with contextlib.ExitStack() as stack:
+        dead = route(f"127.0.0.1:{free_port()}")
+        yield (
+            stack.enter_context(daemon(tmp_path / "wide", dead, spool=SMALL, workers=2)),
+            stack.enter_context(daemon(tmp_path / "narrow", dead, spool=SMALL)),
+        )
+
+
+def fill_both(node: Daemon, most_of_one: int = 12) -> list[str]:
+    """Held messages with two deliveries each, until each of two workers has some; the kernel decides who gets which."""
+    run(node, "hold", "--all")
+    ids: list[str] = []
+    while len({message_id[MAKER] for message_id in ids}) < 2 or len(ids) < most_of_one:
+        with Client(node.port) as client:
+            ids.append(client.submit("ada@home.test", ["a@moved.test", "c@stays.test"], letter(f"{len(ids)}")))
+    return ids
+
+
+def queued(node: Daemon) -> list[tuple[str, str]]:
+    """Message and destination of each delivery."""
+    return sorted((row["id"], row["destination"]) for row in node.ask("list"))
+
+
+def both(ids: list[str]) -> list[tuple[str, str]]:
+    return sorted((message_id, domain) for message_id in ids for domain in ("moved.test", "stays.test"))
 
 
 def run(node: Daemon, *command: str) -> dict[str, Any]:
@@ -181,3 +217,101 @@ def test_a_pipe_that_breaks_can_be_repeated(nodes: tuple[Daemon, Daemon, Sink], 
     run(new, "retry", "--all")
     assert new.books() == {"received": 2 * MESSAGES, "delivered": 2 * MESSAGES}
     assert taken(receiver) == once(MOVED) + once(STAYS)
+
+
+# Several workers.
+
+
+@pytest.mark.parametrize("stopped", [False, True], ids=["running", "stopped"])
+def test_two_workers_hand_over_to_one_and_back(
+    wide_and_narrow: tuple[Daemon, Daemon], tmp_path: Path, stopped: bool
+) -> None:
+    """One stream of both spools; what any worker has queued is left out, whoever takes in."""
+    wide, narrow = wide_and_narrow
+    ids = fill_both(wide)
+    run(narrow, "hold", "--all")
+    there, part = tmp_path / "there", tmp_path / "part"
+    count = 2 * len(ids)
+    if stopped:
+        assert (wide.stop(), narrow.stop()) == (0, 0)
+    assert run(wide, "spool", "export", str(there))["deliveries"] == count
+    run(wide, "spool", "export", "--scope", "moved.test", str(part))
+    assert run(narrow, "spool", "import", str(there))["taken"] == count
+    # Its own backlog, of which each spool has a part.
+    assert run(wide, "spool", "import", str(there)) == {"owner": "mx.test/0", "taken": 0, "left_out": count}
+    if stopped:
+        wide.start()
+        narrow.start()
+        wait_until(lambda: not wide.status()["loading"] and not narrow.status()["loading"], "both to be read")
+    assert queued(wide) == queued(narrow) == both(ids)
+    assert run(wide, "spool", "purge", str(part)) == {"deliveries": len(ids), "in_attempt": 0}
+    assert run(wide, "spool", "purge", str(part)) == {"deliveries": 0, "in_attempt": 0}
+    wait_until(lambda: wide.status()["queued"] == len(ids), "the purge to be durable")
+    if stopped:
+        assert (wide.stop(), narrow.stop()) == (0, 0)
+    back = tmp_path / "back"
+    assert run(narrow, "spool", "export", str(back))["deliveries"] == count
+    # Half of it is here still, spread over both spools; the other half came from both.
+    returned = {"owner": "mx.test/0", "taken": len(ids), "left_out": len(ids)}
+    assert run(wide, "spool", "import", str(back)) == returned
+    assert run(wide, "spool", "import", str(back)) == {**returned, "taken": 0, "left_out": count}
+    assert run(wide, "spool", "verify")["faults"] == []
+    if stopped:
+        wide.start()
+        wait_until(lambda: not wide.status()["loading"], "both spools to be read")
+    assert queued(wide) == both(ids)
+    assert wide.status()["balanced"]
+
+
+def test_looking_at_two_spools(wide_and_narrow: tuple[Daemon, Daemon]) -> None:
+    """verify, status, compact: the same of both, running or stopped; a fault says which spool."""
+    wide, _ = wide_and_narrow
+    ids = fill_both(wide)
+    count = 2 * len(ids)
+    for running in (True, False):
+        if not running:
+            assert wide.stop() == 0
+        found = run(wide, "spool", "verify")
+        assert (found["faults"], found["spools"], found["deliveries"]) == ([], 2, count)
+        status = run(wide, "spool", "status")
+        assert (status["running"], status["deliveries"]) == (running, count)
+        assert status["journal"]["deliveries"] + status["backlog"]["deliveries"] == count
+        assert run(wide, "spool", "compact")["bytes_after"] > 0
+    shutil.copytree(wide.data / "spool" / "1", wide.data / "spool" / "7")
+    twice = wide.run("spool", "verify", "--json", check=False)
+    faults = json.loads(twice.stdout)["faults"]
+    of_second = sum(message_id[MAKER] != FIRST for message_id in ids)
+    assert (twice.returncode, len(faults)) == (1, 2 * of_second)
+    assert all(fault.startswith("spool 7: ") and "lives in spool 1, too" in fault for fault in faults)
+    shutil.rmtree(wide.data / "spool" / "7")
+    [journal, *_] = sorted((wide.data / "spool" / "1").rglob("*.log")) or sorted(
+        (wide.data / "spool" / "1").rglob("*.seg")
+    )
+    damaged = bytearray(journal.read_bytes())
+    damaged[len(damaged) // 2] ^= 1
+    journal.write_bytes(damaged)
+    told = wide.run("spool", "verify", check=False)
+    assert (told.returncode, told.stdout.splitlines()[0][:9]) == (1, "spool 1: ")
+
+
+def test_an_import_ends_where_a_worker_does_not_say_what_it_has(
+    wide_and_narrow: tuple[Daemon, Daemon], tmp_path: Path
+) -> None:
+    """Better nothing than twice; said again when it is back, all of it is left out or taken."""
+    wide, narrow = wide_and_narrow
+    ids = fill_both(wide)
+    run(narrow, "hold", "--all")
+    file = tmp_path / "file"
+    run(wide, "spool", "export", str(file))
+    (wide.data / "admin.1.sock").rename(wide.data / "elsewhere")
+    for command, words in (
+        ("import", "worker 1 does not answer; 0 deliveries"),
+        ("purge", "worker 1 does not answer; the others"),
+    ):
+        done = wide.run("spool", command, str(file), check=False)
+        assert (done.returncode, words in done.stderr) == (1, True), done.stderr
+    (wide.data / "elsewhere").rename(wide.data / "admin.1.sock")
+    first = sum(message_id[MAKER] == FIRST for message_id in ids)
+    wait_until(lambda: wide.status()["queued"] == 2 * (len(ids) - first), "the purge of the first to be durable")
+    assert run(wide, "spool", "import", str(file))["taken"] == 2 * first
+    assert queued(wide) == both(ids)
