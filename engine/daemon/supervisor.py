@@ -284,7 +284,7 @@ class Supervisor:
             for child in [child for child in self._children.values() if child.drains and child.serves]:
                 try:
                     (row,) = await ask_worker(self._data_dir, child.number, "status")
-                    if row["messages"] == 0:
+                    if row["deliveries"] == 0 and not row["loading"]:
                         await self._retire(child)
                 except EngineError as exc:
                     log.warning("spool %d: %s", child.number, exc)
