@@ -24,20 +24,20 @@ Row = dict[str, Any]
 async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Try now what waits, by routes looked up anew; sites that were closed are opened."""
     scope, manager, spool = _known(parts, target), parts.manager, parts.spool
+    in_hand = scope.in_hand(spool)
+    done = sum(delivery.state in (State.READY, State.RESOLVING) for delivery in in_hand)
+    left = sum(delivery.state is State.ATTEMPT for delivery in in_hand)
+    done += sum(len(rows) for state in (State.DUE, State.LOADING) for rows in scope.rows(spool, state=state))
     for name, via in _destinations(parts, scope):
         plan = parts.router.cached(name, via)
         parts.router.forget(name, via)
         if isinstance(plan, Plan):
             manager.sites.reopen(plan)
+    for rows in scope.rows(spool, state=State.WAITING):
+        done += len(rows)
+        manager.release(rows, now=True)
+        await asyncio.sleep(0)
     await manager.reroute()
-    done = sum(delivery.state in (State.READY, State.RESOLVING) for delivery in scope.in_hand(spool))
-    left = sum(delivery.state is State.ATTEMPT for delivery in scope.in_hand(spool))
-    for state in (State.DUE, State.WAITING):
-        for rows in scope.rows(spool, state=state):
-            done += len(rows)
-            if state is State.WAITING:
-                manager.release(rows, now=True)
-            await asyncio.sleep(0)
     yield {"deliveries": done, "in_attempt": left}
 
 

@@ -23,8 +23,11 @@ _TIMEOUT_S = 10.0
 Sockets = dict[str, list[socket.socket]]
 
 
-def bind(address: str, count: int) -> list[list[socket.socket]]:
-    """`count` sets of sockets bound to this address, not listening yet. Raises NetworkError: it cannot be had."""
+def bind(address: str, count: int, handed_over: bool = False) -> list[list[socket.socket]]:
+    """`count` sets of sockets bound to this address, not listening yet. Raises NetworkError: it cannot be had.
+
+    handed_over: sockets of ours that are about to be closed have the port.
+    """
     sets: list[list[socket.socket]] = [[] for _ in range(count)]
     host, port = parse_host_port(address)
     try:
@@ -32,7 +35,11 @@ def bind(address: str, count: int) -> list[list[socket.socket]]:
         for family, _, _, _, place in dict.fromkeys(found):
             for number, own in enumerate(sets):
                 # Port 0 is whatever the first one got.
-                own.append(_bound(family, sets[0][-1].getsockname() if number else place, first=number == 0))
+                own.append(
+                    _bound(
+                        family, sets[0][-1].getsockname() if number else place, alone=number == 0 and not handed_over
+                    )
+                )
     except OSError as exc:
         close(sets)
         reason = os.strerror(exc.errno) if exc.errno and not isinstance(exc, socket.gaierror) else exc.strerror
@@ -40,14 +47,14 @@ def bind(address: str, count: int) -> list[list[socket.socket]]:
     return sets
 
 
-def _bound(family: int, place: Any, first: bool) -> socket.socket:
-    """The first is bound without sharing, so that a port some other program shares or has is an error."""
+def _bound(family: int, place: Any, alone: bool) -> socket.socket:
+    """The first is bound alone, without sharing, so that a port some other program shares or has is an error."""
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if not first:
+        if not alone:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind(place)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -35,6 +35,7 @@ from engine.daemon.listeners import Listeners
 from engine.daemon.samples import Family, Sums
 from engine.delivery.keyring import load_keys
 from engine.intake.listener import SmtpListener
+from engine.net.port import overlap
 from engine.queue.ledger import Ledger, Report
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
@@ -179,13 +180,15 @@ class Supervisor:
 
     async def _open_new(self, settings: Settings) -> list[str]:
         """Bind what these settings listen on and nobody has yet; the addresses. Raises NetworkError, and none is."""
+        staying = {row.address for row in _rows(settings, "smtp")}
         wanted = [row.address for row in _rows(settings, "smtp") if row.address not in self._addresses()]
         # Where the pages were and mail is to be, they go first; whoever fails to reload puts them back.
         await self._pages.close([door for door in self._pages.doors if door[0] in wanted])
         opened: list[str] = []
         try:
             for address in wanted:
-                sets = shared.bind(address, len(self._sockets))
+                handed_over = any(overlap(old, address) for old in self._addresses() - staying)
+                sets = shared.bind(address, len(self._sockets), handed_over)
                 for sockets, own in zip(self._sockets.values(), sets, strict=True):
                     sockets[address] = own
                 opened.append(address)

@@ -197,7 +197,12 @@ class Manager:
 
     def release(self, rows: Rows, now: bool) -> None:
         """Rows that were held, or wait, go on: at their due time, or at once."""
-        self._table.move_many(rows, State.WAITING, int(self._clock.time()) if now else None)
+        # What was never tried waits for nothing, not even for the second that its time was rounded up to.
+        at_once = self._table.columns(rows, ("attempts",))["attempts"] == 0
+        if now:
+            at_once[:] = True
+        self._table.move_many(rows[at_once], State.WAITING, int(self._clock.time()))
+        self._table.move_many(rows[~at_once], State.WAITING)
         self.look_for_due()
 
     def look_for_due(self) -> None:

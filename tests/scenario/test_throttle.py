@@ -22,7 +22,7 @@ def backlog(engine: Daemon, count: int, sender: str = "ada@home.test", domain: s
 
 def limit_of(engine: Daemon, message_id: str) -> str:
     """What `postrider why` says is in the way."""
-    rows = engine.ask("why", what=message_id) if engine.status()["messages"] else []
+    rows = engine.ask("why", what=message_id) if engine.status()["deliveries"] else []
     return str(rows[0]["limit"]) if rows else ""
 
 
