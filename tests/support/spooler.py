@@ -199,7 +199,7 @@ async def _compare(found: Found, ledger: Ledger, moment: int) -> None:
 async def tidy(found: Found) -> None:
     """The mover's work leaves no large content that nobody needs."""
     spool, table = found.spool, found.spool.table
-    await spool.work()
+    await spool.work(at_once=True)
     needed = {table.get(row, "content_file") for row in found.rows.values()}
     there = {int(name[:12]) for name in found.files.names(ROOT / "large")}
     assert there <= needed, f"nobody needs {there - needed}"

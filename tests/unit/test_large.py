@@ -143,7 +143,7 @@ def test_a_message_has_its_content_after_a_restart_and_its_file_until_the_last_d
         assert [recipient.address for recipient in made.recipients] == ["r@one.test", "r@two.test"]
         assert rest == REST
         await settle(spool, first, Status.DELIVERED)
-        await spool.work()
+        await spool.work(at_once=True)
         assert len(files_in(tmp_path)) == 1
         assert (await rest_of(spool, second))[1] == REST
         await settle(spool, second, Status.FAILED)
@@ -160,7 +160,7 @@ def test_an_outcome_that_is_not_final_keeps_the_file(tmp_path):
         delivery = await put_large(spool, recipients=2)
         await spool.settle(delivery, envelope("a", 2), 1.0, "other", [outcome(0), outcome(1, Status.DEFERRED)])
         cool(spool)
-        await spool.work()
+        await spool.work(at_once=True)
         assert (await rest_of(spool, await take(spool, "a")))[1] == REST
         await spool.close()
         assert len(files_in(tmp_path)) == 1
@@ -288,7 +288,7 @@ def test_what_a_crash_kept_from_its_frame_goes_after_the_next_start(tmp_path):
     async def after():
         spool = await whole_spool(tmp_path)
         assert await live(spool) == {"a": [(0,)]}
-        await spool.work()
+        await spool.work(at_once=True)
         delivery = await take(spool, "a")
         assert files_in(tmp_path) == [(await spool.load(delivery))[1].file.name]
         await spool.close()
@@ -358,7 +358,7 @@ def test_no_other_file_gets_the_number_of_a_large_content(tmp_path, lost, aged):
         assert len(spool.segments) - len(there) == 2, "a content and a journal file"
         assert min(set(spool.segments) - there) > number
         await settle(spool, await take(spool, "a"), Status.REMOVED)
-        await spool.work()
+        await spool.work(at_once=True)
         assert (await rest_of(spool, find(spool, "b")))[1] == REST
         await spool.close()
         assert len(files_in(tmp_path)) == 1

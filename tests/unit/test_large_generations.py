@@ -115,7 +115,7 @@ def test_s2_a_file_that_went_is_missed_by_nobody_after_a_crash(tmp_path: Path) -
         await put_large(one, name_of(1), "one.test")
         await one.age()
         await one.settle(name_of(1), 0, *DELIVERED)
-        await one.spool.work()
+        await one.spool.work(at_once=True)
         assert large_files(one.directory) == []
         await killed(one)
         assert verified(one.directory).faults == []
@@ -239,7 +239,7 @@ def test_large_contents_come_whole_to_another_spool_and_lie_there_as_if_they_had
         assert await new.live() == live
         await killed(new)
         async with bench(tmp_path / "new", journal_files=10, **limits) as new:
-            await new.spool.work()
+            await new.spool.work(at_once=True)
             assert await new.live() == live, "from the journal"
         async with bench(tmp_path / "new", **limits) as new:
             await new.age()
@@ -299,18 +299,20 @@ def test_a_content_without_an_end_of_its_header_is_taken_in_as_it_is(tmp_path: P
     asyncio.run(story())
 
 
-def test_an_export_leaves_out_what_it_cannot_read_and_tells(tmp_path: Path) -> None:
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_export_leaves_out_what_it_cannot_read_and_tells(tmp_path: Path, gone: bool) -> None:
     async def story() -> None:
         async with bench(tmp_path) as spool:
             await put_large(spool, name_of(1), "one.test")
             (file,) = large_files(spool.directory)
             await put_large(spool, name_of(2), "one.test")
             await spool.put(name_of(3), "one.test")
-        flip(file)
+        (Path.unlink if gone else flip)(file)
         with SnapshotFiles(spool.directory) as files:
             extract = Extract([SpoolView(spool.directory, files)], Scope.parse("*", None).rows)
             stream = b"".join(extract.pieces("old.test/0", 3000.0, "*"))
-        assert extract.problems == [f"large content {file.name} is damaged: its checksum is wrong"]
+        damaged = f"large content {file.name} is damaged: its checksum is wrong"
+        assert extract.problems == ["journal: 1 deliveries whose content is gone" if gone else damaged]
         async with bench(tmp_path / "new") as new:
             assert await take_in(new, stream) == (2, 0)
             assert set(await contents(new)) == {(name_of(2), 0), (name_of(3), 0)}

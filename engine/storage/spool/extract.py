@@ -16,7 +16,8 @@ _BATCH_ROWS, _BATCH_BYTES = 256, 4 << 20
 
 
 class Extract:
-    """One export. problems: a line for each delivery that cannot be read and is not in the stream.
+    """One export. problems: a line for each delivery that cannot be read and is not in the stream, or for all of a
+    folder whose contents are gone.
 
     views: of each spool; the next is asked for when the one before is done with. choose: the rows of a part that are
     wanted.
@@ -40,6 +41,7 @@ class Extract:
             for part in view.parts():
                 for rows in self._choose(part):
                     yield from self._deliveries(view, part, rows)
+            self.problems += view.lost
         yield self._writer.end()
 
     def _deliveries(self, view: SpoolView, part: Part, rows: Rows) -> Iterator[bytes]:

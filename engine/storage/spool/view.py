@@ -77,6 +77,6 @@ class SpoolView:
     def _enter(self, part: Part, columns: dict[str, Column]) -> None:
         known = np.isin(columns["content_file"], [0, *self.segments])
         if not known.all():
-            self.lost.append(f"{part.folder}: {int((~known).sum())} deliveries whose content is gone")
+            self.lost.append(f"{part.folder or 'journal'}: {int((~known).sum())} deliveries whose content is gone")
             columns = {name: column[known] for name, column in columns.items()}
         part.table.add_many(columns)
