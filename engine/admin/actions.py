@@ -104,6 +104,7 @@ def _ordered(parts: Parts, action: str, target: str, argument: str) -> Row:
     return {"deliveries": done, "in_attempt": left}
 
 
+_NOTHING = "{}: nothing of it is queued"
 _UNKNOWN = "{}: no queued message and no destination of that name; see `postrider queues`"
 
 
@@ -116,7 +117,7 @@ def _known(parts: Parts, target: str) -> Scope:
     scope = _parsed(parts, target)
     if scope.kind == "all" or any(True for _ in scope.rows(parts.spool)) or scope.in_hand(parts.spool):
         return scope
-    raise EngineError(_UNKNOWN.format(target))
+    raise EngineError((_UNKNOWN if scope.kind in ("destination", "message") else _NOTHING).format(target))
 
 
 def _destinations(parts: Parts, scope: Scope) -> set[tuple[str, str]]:

@@ -43,7 +43,7 @@ async def status(parts: Parts) -> AsyncIterator[Row]:
         "loading": spool.loading,
         **manager.tally.as_row(manager.queued()),
         "deliveries": sum(manager.counts()),
-        "destinations": len(manager.destinations),
+        "destinations": sum(destination.live > 0 for destination in manager.destinations.values()),
         "oldest_s": None if oldest is None else round(now - oldest, 1),
         "connections": parts.courier.connections(),
         "orphans": parts.sweeper.orphans,
