@@ -82,11 +82,12 @@ class Larder:
             task.cancel()
 
     def _due(self, queue: ReadyQueue) -> list[int]:
-        """The next rows of its stock that are there still: an operator may have taken some."""
+        """The next rows of its stock that are due still, each once: what was held and released there stands twice."""
         table = self._spool.table
         rows: list[int] = []
         while not rows and queue.feeders:
-            rows = [row for row in queue.take_stock() if table.holds(row) and table.get(row, "state") == State.DUE]
+            taken = dict.fromkeys(queue.take_stock())
+            rows = [row for row in taken if table.holds(row) and table.get(row, "state") == State.DUE]
         return rows
 
     def _start(self, work: Awaitable[None]) -> None:

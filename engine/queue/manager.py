@@ -370,7 +370,7 @@ class Manager:
     async def _settle_stock(self, destination: Destination, route: NoRoute) -> None:
         """Everything that is due for a destination without a route."""
         while destination.stocked and not self._closing:
-            numbers = np.array(destination.take(SLICE_ROWS), dtype=np.uint32)
+            numbers = np.array(list(dict.fromkeys(destination.take(SLICE_ROWS))), dtype=np.uint32)
             numbers = numbers[self._table.columns(numbers, ("state",))["state"] == State.DUE]
             self.errands.seize(numbers)
             await self.errands.visit(numbers, lambda delivery: self._no_route(delivery, route))

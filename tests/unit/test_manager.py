@@ -335,3 +335,31 @@ def test_after_stop_nothing_is_begun_and_all_is_on_disk(tmp_path: Path) -> None:
         assert s.tally() == {"recovered": 3, "queued": 3, "balanced": True}
 
     play(tmp_path, story)
+
+
+@pytest.mark.parametrize("routed", [True, False])
+def test_what_was_held_and_released_in_its_stock_is_taken_and_counted_once(tmp_path: Path, routed: bool) -> None:
+    """Its place in the stock stays when an operator takes it, and it has another when he gives it back."""
+
+    async def story(s: Stage) -> None:
+        s.throttle("one.test").close(s.clock.time() + HOUR, "421 closed")
+        letters = [await s.put("a@one.test") for _ in range(3)]
+        for _ in range(2):
+            await s.do("hold", "one.test")
+            await s.do("resume", "one.test")
+        assert s.manager.destination("one.test").stocked == 9
+        if routed:
+            await s.jump(HOUR)
+        else:
+            s.routes.lose("one.test")
+            s.manager.offer(s.manager.destination("one.test"))
+            await s.rest()
+            s.routes.answer("one.test", NoRoute(Status.FAILED, "5.1.2", "no such domain", 0.0))
+            await s.rest()
+            assert len(s.courier.unroutable) == 3
+        assert [len(letter.in_hand) for letter in letters] == [1, 1, 1]
+        assert s.spool.table.counts == [0] * len(State)
+        await s.sweeper.sweep()
+        assert s.sweeper.orphans == 0
+
+    play(tmp_path, story)

@@ -399,3 +399,20 @@ def test_nothing_that_was_moved_goes_by_its_route_while_the_spool_is_loaded(tmp_
         assert [d.via for d in await s.deliveries()] == [RELAY]
 
     play(tmp_path, story)
+
+
+def test_retry_counts_what_it_wakes_wherever_that_is_by_then(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        waiting = await s.put("a@one.test", name="waiting")
+        delivery = s.agent("one.test").take()
+        assert delivery is not None
+        await s.settle(delivery, outcome(0, Status.DEFERRED, "451 later"))
+        s.agent("one.test").leave()
+        closed(s, "one.test")
+        for _ in range(20):
+            await s.put("a@one.test")
+        assert await s.do("retry", "one.test") == {"deliveries": 21, "in_attempt": 0}
+        assert waiting.state is State.READY, "it is read and waits for a connection"
+        assert len(await s.take_all("one.test")) == 21
+
+    play(tmp_path, story)

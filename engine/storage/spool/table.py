@@ -177,6 +177,7 @@ class Table:
             slab.next_due = min(slab.next_due, due[at])
 
     def move_many(self, rows: Rows, state: State, due_at: int | None = None) -> None:
+        """`move`, of many; each of them once, or the counts are wrong."""
         for number in np.unique(rows >> 16):
             slab = self.slabs[int(number)]
             at = rows[rows >> 16 == number] & 0xFFFF
