@@ -332,7 +332,7 @@ def test_what_nobody_knows_is_refused(tmp_path: Path) -> None:
         await s.put("a@one.test")
         for action in ("bounce", "purge", "retry"):
             for target in ("two.test", "tenant:nobody", "batch:none", "class:transactional"):
-                with pytest.raises(EngineError, match="no queued message and no destination|nothing of it is queued"):
+                with pytest.raises(EngineError, match=r"no queued message and no destination|nothing of it is queued"):
                     await s.do(action, target)
         with pytest.raises(EngineError, match="relay: "):
             await s.do("move", "one.test", "not a relay")
