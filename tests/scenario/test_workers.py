@@ -26,6 +26,14 @@ def workers_of(engine: Daemon) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def runs(pid: int) -> bool:
+    """A process that has ended and that nobody has asked about yet does not run."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except FileNotFoundError:
+        return False
+
+
 def spread(engine: Daemon, count: int, domain: str = "one.test") -> dict[str, list[str]]:
     """Submit until each of two workers has taken so many; ids by worker. The kernel decides who gets a client."""
     ids: dict[str, list[str]] = {}
@@ -128,7 +136,7 @@ def test_a_killed_supervisor_takes_its_workers_along(tmp_path: Path) -> None:
                 old = workers_of(engine)
                 engine.kill()
                 engine.start()
-                assert not any(Path(f"/proc/{pid}").exists() for pid in old)
+                wait_until(lambda pids=old: not any(map(runs, pids)), "the old workers to be gone")
             report = under_way.report()
         assert report["refused"] == report["unanswered"] == 0
         engine.empty()

@@ -54,7 +54,9 @@ outcomes = st.builds(
     Outcome, index=st.integers(0, 60_000), status=st.sampled_from(Status), scope=st.sampled_from(Scope),
     status_code=texts, reply=texts, remote=texts, phase=texts,
 )  # fmt: skip
-references = st.none() | st.tuples(st.integers(1, 1 << 24), st.integers(0, 1 << 39), st.integers(1, 1 << 32))
+references = st.none() | st.tuples(
+    st.integers(1, (1 << 24) - 1), st.integers(0, (1 << 39) - 1), st.integers(1, (1 << 32) - 1)
+)  # fmt: skip
 
 
 def through_the_disk(kind: FrameType, number: int, header: list[object], body: bytes = b"") -> Frame:
