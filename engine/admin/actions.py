@@ -13,6 +13,7 @@ import numpy as np
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.base.hostport import parse_host_port
+from engine.message.ids import is_id
 from engine.queue.scope import Scope
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import State
@@ -23,7 +24,7 @@ Row = dict[str, Any]
 
 async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Try now what waits, by routes looked up anew; sites that were closed are opened."""
-    scope, manager, spool = _known(parts, target), parts.manager, parts.spool
+    scope, manager, spool = await _known(parts, target), parts.manager, parts.spool
     in_hand = scope.in_hand(spool)
     done = sum(delivery.state in (State.READY, State.RESOLVING) for delivery in in_hand)
     left = sum(delivery.state is State.ATTEMPT for delivery in in_hand)
@@ -43,7 +44,7 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Keep what is queued, and what arrives, until `resume`. Survives a restart."""
-    scope, manager, spool = _parsed(parts, target), parts.manager, parts.spool
+    scope, manager, spool = await _parsed(parts, target), parts.manager, parts.spool
     if scope.kind == "destination" and "." not in scope.name and not _destinations(parts, scope):
         raise EngineError(_UNKNOWN.format(target))
     parts.state.hold(str(scope), parts.clock.time())
@@ -64,7 +65,7 @@ async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
     """End a hold; of everything: all holds."""
-    scope, manager, spool = _parsed(parts, target), parts.manager, parts.spool
+    scope, manager, spool = await _parsed(parts, target), parts.manager, parts.spool
     names = parts.state.holds() if target == ALL else [str(scope)]
     known = [name for name in names if parts.state.resume(name)]
     if not known and target != ALL:
@@ -81,12 +82,12 @@ async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 async def bounce(parts: Parts, target: str, reason: str = "") -> AsyncIterator[Row]:
     """Fail what is queued, with a notification to the sender."""
-    yield _ordered(parts, "bounce", target, reason)
+    yield await _ordered(parts, "bounce", target, reason)
 
 
 async def purge(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Remove what is queued; nobody is told but the event journal."""
-    yield _ordered(parts, "purge", target, "")
+    yield await _ordered(parts, "purge", target, "")
 
 
 async def move(parts: Parts, target: str, relay: str) -> AsyncIterator[Row]:
@@ -96,11 +97,11 @@ async def move(parts: Parts, target: str, relay: str) -> AsyncIterator[Row]:
             parse_host_port(relay)
     except ValueError as exc:
         raise EngineError(f"relay: {exc}") from exc
-    yield _ordered(parts, "move", target, relay)
+    yield await _ordered(parts, "move", target, relay)
 
 
-def _ordered(parts: Parts, action: str, target: str, argument: str) -> Row:
-    done, left = parts.orders.give(action, _known(parts, target), argument)
+async def _ordered(parts: Parts, action: str, target: str, argument: str) -> Row:
+    done, left = parts.orders.give(action, await _known(parts, target), argument)
     return {"deliveries": done, "in_attempt": left}
 
 
@@ -108,16 +109,26 @@ _NOTHING = "{}: nothing of it is queued"
 _UNKNOWN = "{}: no queued message and no destination of that name; see `postrider queues`"
 
 
-def _parsed(parts: Parts, target: str) -> Scope:
+async def _parsed(parts: Parts, target: str) -> Scope:
+    """A hold does not wait for a spool that is still being read, unless it is of one message."""
+    if is_id(target):
+        await parts.spool.all_there()
     return Scope.parse(target, parts.spool)
 
 
-def _known(parts: Parts, target: str) -> Scope:
+async def _known(parts: Parts, target: str) -> Scope:
     """A scope with something in it. Raises EngineError when there is nothing."""
-    scope = _parsed(parts, target)
-    if scope.kind == "all" or any(True for _ in scope.rows(parts.spool)) or scope.in_hand(parts.spool):
+    scope = await _parsed(parts, target)
+    if scope.kind == "all" or _holds_something(parts, scope):
+        return scope
+    await parts.spool.all_there()
+    if _holds_something(parts, scope):
         return scope
     raise EngineError((_UNKNOWN if scope.kind in ("destination", "message") else _NOTHING).format(target))
+
+
+def _holds_something(parts: Parts, scope: Scope) -> bool:
+    return any(True for _ in scope.rows(parts.spool)) or bool(scope.in_hand(parts.spool))
 
 
 def _destinations(parts: Parts, scope: Scope) -> set[tuple[str, str]]:

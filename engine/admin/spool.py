@@ -49,7 +49,7 @@ async def spool_status(parts: Parts, most: int = 10) -> AsyncIterator[Row]:
 async def spool_compact(parts: Parts) -> AsyncIterator[Row]:
     """Do now, and at once, what upkeep would do at leisure."""
     spool = parts.spool
-    _refuse_while_loading(parts)
+    await parts.spool.all_there()
     before = spool.size
     await spool.work(at_once=True)
     yield {"bytes_before": before, "bytes_after": spool.size}
@@ -84,7 +84,7 @@ async def spool_import(parts: Parts, body: asyncio.StreamReader, others: Sequenc
 
 async def spool_queued(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator[Row]:
     """Those that are queued here of the deliveries that the body names: [[message id, number], ...]."""
-    _refuse_while_loading(parts)
+    await parts.spool.all_there()
     names = json.loads(b"".join([piece async for piece in _pieces(body)]))
     wanted = {(message_id, number) for message_id, number in names}
     for message_id, number in {own for own, _ in find_queued(parts.spool, wanted)} if wanted else ():
@@ -106,7 +106,7 @@ async def _queued_at(data_dir: Path, others: Sequence[int], wanted: Set[Key]) ->
 
 async def spool_purge(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator[Row]:
     """Remove exactly what a stream has, and nothing that came since; the event journal is told."""
-    _refuse_while_loading(parts)
+    await parts.spool.all_there()
     reader, owner, done, left = StreamReader(), spool_owner(parts.settings.node.name), 0, 0
     try:
         async for piece in _pieces(body):
@@ -120,11 +120,6 @@ async def spool_purge(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator
     except EngineError as exc:
         raise EngineError(f"{exc}; {done} deliveries were removed before" if done else str(exc)) from exc
     yield {"deliveries": done, "in_attempt": left}
-
-
-def _refuse_while_loading(parts: Parts) -> None:
-    if parts.spool.loading:
-        raise EngineError("the spool is still being read; try again in a moment")
 
 
 async def _remove(parts: Parts, wanted: Set[Key]) -> tuple[int, int]:

@@ -56,6 +56,7 @@ async def status(parts: Parts) -> AsyncIterator[Row]:
 
 async def queues(parts: Parts) -> AsyncIterator[Row]:
     """One row a destination: how many deliveries in which state, how old, and what limits them now."""
+    await parts.spool.all_there()
     now = parts.clock.time()
     for (name, via), figures in (await gather(parts.spool)).items():
         counts = figures.counts
@@ -77,6 +78,7 @@ async def queues(parts: Parts) -> AsyncIterator[Row]:
 
 async def listing(parts: Parts, target: str | None = None, limit: int = 100) -> AsyncIterator[Row]:
     """One row a queued delivery of a scope, oldest first."""
+    await parts.spool.all_there()
     for delivery in await _deliveries(parts, Scope.parse(target or ALL, parts.spool), limit):
         yield _delivery_row(parts, delivery)
 
@@ -87,7 +89,7 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
     if not deliveries:
         raise EngineError(f"{message_id} is not queued; what became of it: `postrider events list`")
     # What is stored by itself knows its own recipients only.
-    found = [await parts.spool.load(delivery) for delivery in deliveries]
+    found = [await parts.spool.reader.load(delivery) for delivery in deliveries]
     envelope, content = found[0]
     head = head_of(content)
     header = head[: head.find(b"\r\n\r\n") + 2 or None][:65536]
@@ -123,7 +125,7 @@ async def why(parts: Parts, what: str) -> AsyncIterator[Row]:
         raise EngineError(f"{what}: neither the id of a queued message nor an address; see `postrider events list`")
     for delivery in await _deliveries(parts, Scope("destination", destination_of(what)), _LOOK_INTO):
         try:
-            envelope, _ = await parts.spool.load(delivery)
+            envelope, _ = await parts.spool.reader.load(delivery)
         except StorageError:
             continue
         if any(envelope.recipients[index].address.lower() == what.lower() for index in delivery.indexes):
@@ -220,6 +222,7 @@ async def _oldest(parts: Parts) -> float | None:
 async def _deliveries(parts: Parts, scope: Scope, most: int) -> list[Delivery]:
     """The oldest deliveries of a scope, read from disk where they are not in hand."""
     spool = parts.spool
+    await spool.all_there()
     rows = np.zeros(0, dtype=np.uint32)
     ids = np.zeros(0, dtype=np.uint64)
     for found in scope.rows(spool):
@@ -229,6 +232,8 @@ async def _deliveries(parts: Parts, scope: Scope, most: int) -> list[Delivery]:
             first = np.argsort(ids, kind="stable")[:most]
             rows, ids = rows[first], ids[first]
         await asyncio.sleep(0)
-    in_hand = [delivery for delivery in scope.in_hand(spool) if delivery.state is not State.FINAL]
-    deliveries = in_hand + await spool.peek(rows)
-    return sorted(deliveries, key=lambda delivery: (delivery.message.id, delivery.number))[:most]
+    # One that passes from hand to disk or back while the disk is read must not be missed: whoever saw it last has it.
+    in_hand = scope.in_hand(spool)
+    seen = in_hand + await spool.reader.peek(rows) + scope.in_hand(spool)
+    deliveries = {(delivery.message.id, delivery.number): delivery for delivery in seen}
+    return [one for _, one in sorted(deliveries.items()) if one.state is not State.FINAL][:most]

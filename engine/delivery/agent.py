@@ -155,7 +155,7 @@ class Agent:
         timing = Timing(kit.clock.time())
         try:
             message = delivery.message
-            envelope, content = message.hot or await kit.spool.load(delivery)
+            envelope, content = message.hot or await kit.spool.reader.load(delivery)
             try:
                 prefix = await kit.signer.sign(envelope, content)
             except StorageError:

@@ -161,7 +161,7 @@ class Courier:
         delivery, settlement = errand.delivery, self._kit.settlement
         try:
             content: Content
-            envelope, content = await self._kit.spool.load(delivery)
+            envelope, content = await self._kit.spool.reader.load(delivery)
         except StorageError as exc:
             if not errand.by_hand:
                 settlement.put_off(delivery, str(exc))
@@ -174,7 +174,7 @@ class Courier:
 
     async def _tell(self, delivery: Delivery, provider: str, reason: str) -> None:
         try:
-            envelope, content = await self._kit.spool.load(delivery)
+            envelope, content = await self._kit.spool.reader.load(delivery)
         except StorageError as exc:
             if delivery.state is not State.FINAL:
                 log.error("%s: no notice of its delay: %s", delivery.message.id, exc)

@@ -58,12 +58,12 @@ class Errands:
         by_hand: also with those whose record is damaged.
         """
         async for part in self.slices(rows):
-            for one in await self._spool.read(part):
+            for one in await self._spool.reader.read(part):
                 if not isinstance(one, Delivery):
                     if not by_hand:
                         self.put_off(*one)
                         continue
-                    one = self._spool.take_unread(one[0])
+                    one = self._spool.reader.take_unread(one[0])
                 one.state, one.owner = State.ATTEMPT, self
                 action(one)
             await self.catch_up()

@@ -103,7 +103,7 @@ class Larder:
 
     async def _read(self, queue: ReadyQueue, rows: Rows) -> None:
         try:
-            found = await self._spool.read(rows)
+            found = await self._spool.reader.read(rows)
         finally:
             queue.reading = False
         for one in found:

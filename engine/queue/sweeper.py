@@ -115,7 +115,7 @@ class Sweeper:
     async def _tell_delay(self, rows: Rows, state: State) -> None:
         """Tell of these, and put them back."""
         async for part in self._manager.errands.slices(rows):
-            found = await self._spool.read(part)
+            found = await self._spool.reader.read(part)
             for one in found:
                 if isinstance(one, Delivery):
                     self._courier.tell_delay(one, *self._site_of(one))

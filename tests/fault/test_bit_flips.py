@@ -96,7 +96,7 @@ async def living(disk: Disk, ledger: Ledger) -> dict[Key, Saved]:
     await spool.load_backlog()
     found: dict[Key, Saved] = {}
     for rows in list(spool.table.select()):
-        for one in await spool.peek(rows.astype(np.uint32)):
+        for one in await spool.reader.peek(rows.astype(np.uint32)):
             key = one.message.id, one.number
             assert key not in found, f"S3: {key} is there twice"
             assert one.message.hot is not None

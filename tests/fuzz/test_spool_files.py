@@ -126,8 +126,8 @@ def test_a_spool_of_any_bytes_starts_or_says_why_not(
             spool.start()
             await spool.load_backlog()
             for rows in list(spool.table.select()):
-                await spool.peek(rows)
-                await spool.read(rows.astype(np.uint32))
+                await spool.reader.peek(rows)
+                await spool.reader.read(rows.astype(np.uint32))
             await spool.work()
         except StorageError:
             pass

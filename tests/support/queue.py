@@ -276,7 +276,7 @@ class Letter:
     async def read(self) -> Delivery:
         """Its only delivery as it is, wherever it is."""
         rows = np.array(self.rows, dtype=np.uint32)
-        [delivery] = [*self.in_hand, *(await self._stage.spool.peek(rows))]
+        [delivery] = [*self.in_hand, *(await self._stage.spool.reader.peek(rows))]
         return delivery
 
 
@@ -314,10 +314,10 @@ class Stage:
     async def _begin(self) -> None:
         self.events = EventJournal(self.path / "events", 1 << 20, 86400, self.clock)
         self.spool = Spool(self.path / "spool", self.spool_settings, self.events, self.metrics, owner="test/0")
-        self.spool._reader.shutdown()
+        self.spool.reader.close()
         self.spool._mover._thread.shutdown()
         here: Any = AtOnce()
-        self.spool._reader = self.spool._mover._thread = here
+        self.spool.reader.threads = self.spool._mover._thread = here
         self.spool.start()
         self.state = QueueState(self.path / "tables.db")
         self.routes = Routes(self.sites, self.connections)
@@ -411,7 +411,7 @@ class Stage:
     async def deliveries(self) -> list[Delivery]:
         """All that live, oldest first, wherever they are."""
         rows = list(self.spool.table.select())
-        found = await self.spool.peek(np.concatenate(rows)) if rows else []
+        found = await self.spool.reader.peek(np.concatenate(rows)) if rows else []
         found += [delivery for delivery in self.spool.in_hand if delivery.state is not State.FINAL]
         return sorted(found, key=lambda delivery: (delivery.message.id, delivery.number))
 
@@ -421,7 +421,7 @@ class Stage:
 
     async def settle(self, delivery: Delivery, *outcomes: Outcome, attempted: bool = True) -> None:
         """As an agent does after its transaction; without outcomes, everyone is delivered."""
-        envelope, content = await self.spool.load(delivery)
+        envelope, content = await self.spool.reader.load(delivery)
         self.courier.working.discard(delivery)
         for agent in self.courier.agents:
             if agent.delivery is delivery:
@@ -457,14 +457,14 @@ class Stage:
     async def _work_off(self) -> None:
         while self.courier.delays:
             delivery, reason = self.courier.delays.pop()
-            stored = self.settlement.tell_delay(delivery, *await self.spool.load(delivery), "other", reason)
+            stored = self.settlement.tell_delay(delivery, *await self.spool.reader.load(delivery), "other", reason)
             if stored is not None:
                 await stored
         while self.courier.by_hand:
             delivery, verdict = self.courier.by_hand.pop(0)
             self.courier.working.discard(delivery)
             try:
-                envelope, content = await self.spool.load(delivery)
+                envelope, content = await self.spool.reader.load(delivery)
             except StorageError:
                 envelope, content = _unreadable(delivery), b""
             made, timing = verdict(delivery.indexes), Timing(self.clock.time())

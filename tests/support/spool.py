@@ -159,7 +159,7 @@ async def take(spool: Spool, name: str) -> Delivery:
     """The one delivery of a message, taken from its row."""
     rows = rows_of(spool, name)
     spool.table.move_many(rows, State.LOADING)
-    [delivery] = await spool.read(rows)
+    [delivery] = await spool.reader.read(rows)
     assert isinstance(delivery, Delivery), delivery
     return delivery
 
@@ -168,7 +168,7 @@ async def settle(
     spool: Spool, delivery: Delivery, status: Status = Status.DELIVERED, indexes: Sequence[int] | None = None
 ) -> None:
     """An attempt with this outcome, for everyone or some."""
-    made, _ = await spool.load(delivery)
+    made, _ = await spool.reader.load(delivery)
     fates = [outcome(index, status) for index in (delivery.indexes if indexes is None else indexes)]
     await spool.settle(delivery, made, 1500.0, "other", fates)
 
@@ -176,7 +176,7 @@ async def settle(
 async def live(spool: Spool) -> dict[str, list[tuple[int, ...]]]:
     """Recipients that are not final, of each delivery, by message."""
     found = [delivery for delivery in spool.in_hand if delivery.state is not State.FINAL]
-    found += await spool.peek(rows_of(spool))
+    found += await spool.reader.peek(rows_of(spool))
     out: dict[str, list[tuple[int, ...]]] = {}
     for delivery in sorted(found, key=lambda d: (d.message.id, d.number)):
         out.setdefault(name_of(delivery.message.id), []).append(delivery.indexes)
@@ -186,10 +186,10 @@ async def live(spool: Spool) -> dict[str, list[tuple[int, ...]]]:
 async def contents(spool: Spool) -> dict[tuple[str, int], tuple[Any, ...]]:
     """All that is known of every delivery, by message and number: what a move or a restart must not change."""
     found = [delivery for delivery in spool.in_hand if delivery.state is not State.FINAL]
-    found += await spool.peek(rows_of(spool))
+    found += await spool.reader.peek(rows_of(spool))
     out = {}
     for d in found:
-        own, content = await spool.load(d)
+        own, content = await spool.reader.load(d)
         recipients = tuple(own.recipients[index] for index in d.indexes)
         key = name_of(d.message.id), d.number
         assert key not in out

@@ -61,9 +61,9 @@ class Bench:
         table = self.spool.table
         [row] = [row for row in self.rows() if (self.spool.id_of(row), table.get(row, "number")) == (name, number)]
         table.move(row, State.LOADING)
-        [delivery] = await self.spool.read(np.array([row], dtype=np.uint32))
+        [delivery] = await self.spool.reader.read(np.array([row], dtype=np.uint32))
         assert isinstance(delivery, Delivery)
-        envelope, _ = await self.spool.load(delivery)
+        envelope, _ = await self.spool.reader.load(delivery)
         outcomes = [
             Outcome(index=index, status=status, scope=Scope.RECIPIENT, status_code="2.0.0", reply="said")
             for index, status in zip(delivery.indexes, statuses, strict=False)
@@ -85,7 +85,7 @@ class Bench:
     async def live(self) -> dict[tuple[str, int], tuple[tuple[int, ...], int, float, bytes]]:
         """Of each delivery: recipients, attempts, due time and content."""
         found = {}
-        for delivery in await self.spool.peek(np.array(self.rows(), dtype=np.uint32)):
+        for delivery in await self.spool.reader.peek(np.array(self.rows(), dtype=np.uint32)):
             assert delivery.message.hot is not None
             own = delivery.message.id, delivery.number
             found[own] = delivery.indexes, delivery.attempts, delivery.due_at, whole(delivery.message.hot[1])
@@ -110,7 +110,7 @@ async def bench(path: Path, **settings: object) -> AsyncIterator[Bench]:
 async def killed(made: Bench) -> None:
     """As SIGKILL leaves it: nothing is written any more."""
     made.spool._mover._thread.shutdown()
-    made.spool._reader.shutdown()
+    made.spool.reader.close()
     await made.spool._journal.close()
     await asyncio.sleep(0)
 

@@ -168,7 +168,7 @@ async def _compare(found: Found, ledger: Ledger, moment: int) -> None:
     parts = list(table.select())
     rows = np.concatenate(parts) if parts else np.zeros(0, dtype=np.uint32)
     columns = table.columns(rows)
-    for index, delivery in enumerate(await spool.peek(rows)):
+    for index, delivery in enumerate(await spool.reader.peek(rows)):
         key = delivery.message.id, delivery.number
         assert delivery.message.hot is not None
         envelope, content = delivery.message.hot
@@ -349,7 +349,7 @@ class Player:
 
     async def _settle(self, key: Key, delivery: Delivery, all_final: bool, part: float) -> None:
         try:
-            envelope, content = await self.spool.load(delivery)
+            envelope, content = await self.spool.reader.load(delivery)
             read = whole(content)
         except StorageError as exc:
             self.troubles.append(str(exc))
@@ -392,7 +392,7 @@ class Player:
         for row, key in rows.items():
             self.spool.table.move(row, State.LOADING)
             del self.rows[key]
-        for one in await self.spool.read(np.array(sorted(rows), dtype=np.uint32)):
+        for one in await self.spool.reader.read(np.array(sorted(rows), dtype=np.uint32)):
             if isinstance(one, tuple):
                 row, exc = one
                 self.troubles.append(str(exc))

@@ -48,7 +48,7 @@ def test_a_delay_is_told_once_however_often_the_queue_asks(tmp_path: Path) -> No
         assert len(s.lines) == 1
         assert delivery.state is State.READY
         (report,) = [delivery for delivery in s.spool.in_hand if delivery.message.id != message.id]
-        _, content = await s.spool.load(report)
+        _, content = await s.spool.reader.load(report)
         assert b"Action: delayed" in content and b"its site is closed: 421 no" in content
         assert b"Last-Attempt-Date" not in content, "there was none"
         assert s.settlement.notice_at(delivery) == math.inf

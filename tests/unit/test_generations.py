@@ -78,7 +78,7 @@ async def age(spool: Spool) -> None:
 async def fail_once(spool: Spool, name: str, at: float, indexes: tuple[int, ...]) -> None:
     """An attempt that delivers to these recipients and leaves the others for later."""
     delivery = await take(spool, name)
-    own, _ = await spool.load(delivery)
+    own, _ = await spool.reader.load(delivery)
     delivery.attempts, delivery.due_at, delivery.last = delivery.attempts + 1, at, f"450 {name} later"
     fates = [outcome(i, Status.DELIVERED if i in indexes else Status.DEFERRED) for i in delivery.indexes]
     await spool.settle(delivery, own, 1500.0, "other", fates)
@@ -200,7 +200,7 @@ def test_a_content_for_many_destinations_is_stored_once_and_goes_with_the_last(t
         assert await contents(spool) == before
         rows = rows_of(spool, "many").tolist() + rows_of(spool, "more").tolist()
         spool.table.move_many(np.array(rows, dtype=np.uint32), State.LOADING)
-        for number, one in enumerate(await spool.read(np.array(rows, dtype=np.uint32)), 1):
+        for number, one in enumerate(await spool.reader.read(np.array(rows, dtype=np.uint32)), 1):
             assert isinstance(one, Delivery)
             await spool.work()
             assert len(files(tmp_path, "shared/*.con")) == 1, f"{number} of {len(rows)}"
@@ -488,9 +488,9 @@ def test_s5_a_damaged_record_holds_its_file_back_and_nobody_else(
         there = [r for r in rows_of(spool).tolist() if spool.table.get(r, "place") >> 40 == segment.number]
         assert there == [row], "the others are moved"
         assert caplog.text.count("it holds back its file") == 1
-        delivery = spool.take_unread(row)
+        delivery = spool.reader.take_unread(row)
         await spool.settle(
-            delivery, (await spool.peek(rows_of(spool, "m004")))[0].message.hot[0], 1.0, "o", [outcome(0)]
+            delivery, (await spool.reader.peek(rows_of(spool, "m004")))[0].message.hot[0], 1.0, "o", [outcome(0)]
         )
         await spool._mover._soon
         await spool.work()
@@ -508,7 +508,7 @@ def test_reading_does_not_mind_that_things_move(tmp_path: Path) -> None:
         before = await contents(spool)
         rows = rows_of(spool)
         spool.table.move_many(rows, State.LOADING)
-        found, _ = await asyncio.gather(spool.read(rows), spool.work())
+        found, _ = await asyncio.gather(spool.reader.read(rows), spool.work())
         assert all(isinstance(one, Delivery) for one in found)
         assert await contents(spool) == before
         await spool.close()
@@ -598,7 +598,7 @@ def test_one_damaged_record_among_many_that_are_read_at_once_harms_no_other(tmp_
         data[place & 0xFFFFFFFF] ^= 0xFF  # its prefix, with all lengths
         segment.path.write_bytes(data)
         spool.table.move_many(rows, State.LOADING)
-        found = await spool.read(rows[::-1])
+        found = await spool.reader.read(rows[::-1])
         assert [one[0] for one in found if not isinstance(one, Delivery)] == [bad]
         names = [one.message.id for one in found if isinstance(one, Delivery)]
         assert names == [id_of(f"m{n:03}") for n in reversed(range(9)) if n != 4], "in the order they were asked for"

@@ -84,7 +84,7 @@ async def put_large(spool, name="a", recipients=1):
 
 async def rest_of(spool, delivery):
     """Envelope, and what its content's file gives."""
-    made, content = await spool.load(delivery)
+    made, content = await spool.reader.load(delivery)
     assert content.head == HEAD
     return made, b"".join(content.rest())
 
@@ -138,7 +138,7 @@ def test_a_message_has_its_content_after_a_restart_and_its_file_until_the_last_d
         spool = await whole_spool(tmp_path)
         rows = rows_of(spool)
         spool.table.move_many(rows, State.LOADING)
-        first, second = await spool.read(rows)
+        first, second = await spool.reader.read(rows)
         made, rest = await rest_of(spool, first)
         assert [recipient.address for recipient in made.recipients] == ["r@one.test", "r@two.test"]
         assert rest == REST
@@ -290,7 +290,7 @@ def test_what_a_crash_kept_from_its_frame_goes_after_the_next_start(tmp_path):
         assert await live(spool) == {"a": [(0,)]}
         await spool.work(at_once=True)
         delivery = await take(spool, "a")
-        assert files_in(tmp_path) == [(await spool.load(delivery))[1].file.name]
+        assert files_in(tmp_path) == [(await spool.reader.load(delivery))[1].file.name]
         await spool.close()
 
     asyncio.run(before())
@@ -413,7 +413,7 @@ def test_s5_damage_is_read_as_an_error_before_the_last_slice_and_the_message_can
         spool = await whole_spool(tmp_path)
         assert told in caplog.text
         delivery = await take(spool, "a")
-        made, content = await spool.load(delivery)
+        made, content = await spool.reader.load(delivery)
         assert (made, content.head) == (envelope("a"), HEAD), "an operator can settle it"
         got: list[bytes] = []
         with pytest.raises(StorageError, match=content.file.name):

@@ -221,7 +221,7 @@ def test_rows_that_are_used_again_are_not_taken_for_those_that_were_there(tmp_pa
         seen = s.manager.errands.slices(rows)
         # Meanwhile somebody else takes it, settles it, and its row is used again and seized again.
         s.spool.table.move_many(rows, State.LOADING)
-        [delivery] = await s.spool.read(rows)
+        [delivery] = await s.spool.reader.read(rows)
         s.manager.seize(delivery)
         await s.settle(delivery)
         new = await s.put("a@one.test", name="new")

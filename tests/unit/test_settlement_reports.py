@@ -42,7 +42,7 @@ def test_success_is_reported_where_it_was_asked_for_and_the_receiver_does_not_do
         for relays_dsn in (False, True):
             message = await s.put("a@one.test", notify=int(Notify.SUCCESS))
             delivery = message.delivery
-            envelope, content = await s.spool.load(delivery)
+            envelope, content = await s.spool.reader.load(delivery)
             s.manager.seize(delivery)
             timing = Timing(s.clock.time())
             await s.settlement.settle(delivery, envelope, content, [outcome(0)], "other", timing, relays_dsn=relays_dsn)
@@ -74,7 +74,7 @@ def test_a_delay_is_told_once(tmp_path: Path) -> None:
 async def tell(s: Stage, message: Letter, reason: str = "its site is closed: 421 no") -> Delivery:
     """The queue found that a notice may be due."""
     delivery = await message.read()
-    stored = s.settlement.tell_delay(delivery, *(await s.spool.load(delivery)), "other", reason)
+    stored = s.settlement.tell_delay(delivery, *(await s.spool.reader.load(delivery)), "other", reason)
     if stored is not None:
         await stored
     return delivery

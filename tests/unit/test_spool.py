@@ -69,7 +69,7 @@ def test_s1_what_was_accepted_is_there_after_a_restart_and_what_is_final_is_gone
         assert spool.table.get(row, "due_at") == 2001, "whole seconds, never too early"
         delivery = await take(spool, "a")
         assert (delivery.attempts, delivery.due_at, delivery.last) == (1, 2000.25, "450 later")
-        assert await spool.load(delivery) == (envelope("a", 3), CONTENT)
+        assert await spool.reader.load(delivery) == (envelope("a", 3), CONTENT)
         assert spool.last_id == id_of("b")
         await spool.close()
 
@@ -179,14 +179,14 @@ def test_s5_content_that_went_bad_on_disk_is_an_error_and_not_a_wrong_mail(tmp_p
         data[delivery.offset + delivery.length - 3] ^= 1
         path.write_bytes(data)
         with pytest.raises(StorageError, match="damaged"):
-            await spool.load(delivery)
+            await spool.reader.load(delivery)
         cool(spool)
         rows = rows_of(spool)
         spool.table.move_many(rows, State.LOADING)
-        [(row, error)] = await spool.read(rows)
+        [(row, error)] = await spool.reader.read(rows)
         assert row == rows[0] and "damaged" in str(error)
         assert spool.table.get(row, "state") == State.LOADING, "it stays, whatever is done with it"
-        [seen] = await spool.peek(rows)
+        [seen] = await spool.reader.peek(rows)
         assert (seen.message.id, seen.destination, seen.indexes) == (id_of("a"), "example.org", (0,))
         assert "damaged" in seen.last, "people are told why it stays"
         await spool.close()
@@ -260,10 +260,10 @@ def test_the_content_of_young_messages_stays_in_memory_up_to_the_bound(tmp_path)
             await put(spool, f"m{n:02}", content=b"x" * 2000)
         hot = sorted(name_of(d.message.id) for d in spool.in_hand if d.message.hot)
         assert hot == ["m16", "m17", "m18", "m19"]
-        assert (await spool.load(find(spool, "m00")))[1] == b"x" * 2000
+        assert (await spool.reader.load(find(spool, "m00")))[1] == b"x" * 2000
         cool(spool)
         assert (spool._hands._hot, spool._hands._used) == ({}, 0), "what nobody has in hand is not kept"
-        assert (await spool.load(await take(spool, "m01")))[1] == b"x" * 2000
+        assert (await spool.reader.load(await take(spool, "m01")))[1] == b"x" * 2000
         await spool.close()
 
     asyncio.run(story())

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from engine.base.errors import StorageError
 from engine.message.content import LargeFile
-from engine.storage.spool.entry import Snapshot
+from engine.storage.spool.entry import Snapshot, Spot
 from engine.storage.spool.fetch import HEAD_BYTES, read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import VERSION, Frame, FrameType, encode
@@ -41,15 +41,6 @@ from engine.storage.spool.segment import Segment, Segments, file_of, place_of, s
 SMALL = "=small"
 #: Deliveries of one destination in one journal file that are worth a folder of their own.
 FOLDER_FROM = 64
-
-
-class Item(NamedTuple):
-    """One delivery to be moved. length: of the frame at `place`. state_place: 0 where that frame has its state."""
-
-    place: int
-    length: int
-    state_place: int
-    number: int
 
 
 class Moved(NamedTuple):
@@ -88,7 +79,6 @@ class Backlog:
         self._contents: dict[int, ContentRef] = {}  #: by place of the original, while a file is emptied
         self.open: dict[Path, Segment] = {}  #: by directory
         self.unsound: dict[int, Segment] = {}
-        self.written_bytes = 0
 
     def directory_for(self, destination: str, count: int) -> Path:
         """Where so many deliveries of a destination go."""
@@ -96,7 +86,7 @@ class Backlog:
         worth_it = count >= FOLDER_FROM or own in self.open or self._files.size(own) is not None
         return own if worth_it else self._mail / SMALL
 
-    def move(self, directory: Path, items: Sequence[Item], emptied: int) -> list[Moved | StorageError]:
+    def move(self, directory: Path, spots: Sequence[Spot], emptied: int) -> list[Moved | StorageError]:
         """Write these to the segment of a directory; durable when this returns. One answer for each.
 
         emptied: the number of the file that is to go: a content in it is moved, too. An answer that is an error tells
@@ -106,17 +96,17 @@ class Backlog:
         pieces: list[bytes | memoryview] = []
         segment = self._opened(directory, ".seg")
         offset = segment.bytes
-        states = read_states(self._files, self._segments, [item.state_place for item in items])
-        for item, message, state in zip(items, self._messages(items), states, strict=True):
+        states = read_states(self._files, self._segments, [spot.state_place for spot in spots])
+        for spot, message, state in zip(spots, self._messages(spots), states, strict=True):
             try:
-                stored = self._stored(item, message)
+                stored = self._stored(spot, message)
                 snapshot, frame = self._state(stored, state)
-                ref, content = self._placed(item, stored, emptied)
+                ref, content = self._placed(spot, stored, emptied)
             except StorageError as exc:
                 answers.append(exc)
                 continue
             envelope = stored.envelope if stored.siblings == 1 else trimmed(stored.envelope, snapshot)
-            header = stored_header(frame, item.number, snapshot, ref, envelope)
+            header = stored_header(frame, spot.number, snapshot, ref, envelope)
             head = encode(segment.salt, FrameType.STORED, frame, header, content)
             length = len(head) + len(content)
             pieces += (head, content) if content else (head,)
@@ -180,24 +170,24 @@ class Backlog:
 
     # ---- inside: reading
 
-    def _messages(self, items: Sequence[Item]) -> list[Frame | StorageError | None]:
+    def _messages(self, spots: Sequence[Spot]) -> list[Frame | StorageError | None]:
         """The frames of all but the large ones."""
-        small = [item.length <= HEAD_BYTES for item in items]
-        wanted = [(item.place, item.length) for item, is_small in zip(items, small, strict=True) if is_small]
+        small = [spot.length <= HEAD_BYTES for spot in spots]
+        wanted = [(spot.place, spot.length) for spot, is_small in zip(spots, small, strict=True) if is_small]
         found = iter(read_frames(self._files, self._segments, wanted))
         return [next(found) if is_small else None for is_small in small]
 
-    def _stored(self, item: Item, frame: Frame | StorageError | None) -> Stored:
+    def _stored(self, spot: Spot, frame: Frame | StorageError | None) -> Stored:
         """The delivery; of a large message that several share, without its content. frame: if it was read."""
         if isinstance(frame, StorageError):
             raise frame
         if frame is not None:
-            return stored_in(frame, item.number)
-        segment = self._segments.find(file_of(item.place))
-        stored = stored_in(read_frame(self._files, segment, item.place, HEAD_BYTES, head=True), item.number)
+            return stored_in(frame, spot.number)
+        segment = self._segments.find(file_of(spot.place))
+        stored = stored_in(read_frame(self._files, segment, spot.place, HEAD_BYTES, head=True), spot.number)
         if stored.siblings > 1 and not isinstance(stored.content_ref, LargeFile):
             return stored
-        return stored_in(read_frame(self._files, segment, item.place, item.length), item.number)
+        return stored_in(read_frame(self._files, segment, spot.place, spot.length), spot.number)
 
     @staticmethod
     def _state(stored: Stored, state: Frame | StorageError | None) -> tuple[Snapshot, int]:
@@ -206,14 +196,14 @@ class Backlog:
             raise state
         return (stored.snapshot, stored.frame) if state is None else (state_in(state), state.number)
 
-    def _placed(self, item: Item, stored: Stored, emptied: int) -> tuple[Elsewhere | None, memoryview | bytes]:
+    def _placed(self, spot: Spot, stored: Stored, emptied: int) -> tuple[Elsewhere | None, memoryview | bytes]:
         """Where its content lies, if not with it; and what goes with it."""
         ref = stored.content_ref
         if isinstance(ref, LargeFile) or (ref is None and stored.siblings == 1):
             return ref, stored.content
         if ref is not None and ref[0] != emptied:
             return ref, b""
-        place, length = (place_of(ref[0], ref[1]), ref[2]) if ref else (item.place, item.length)
+        place, length = (place_of(ref[0], ref[1]), ref[2]) if ref else (spot.place, spot.length)
         known = self._contents.get(place)
         if known is None:
             whole = read_frame(self._files, self._segments.find(file_of(place)), place, length)
@@ -267,7 +257,6 @@ class Backlog:
         finally:
             with contextlib.suppress(StorageError):
                 self._files.close(descriptor)
-        self.written_bytes += sum(map(len, pieces))
 
     @contextlib.contextmanager
     def _trusted(self, segment: Segment) -> Iterator[None]:

@@ -2,7 +2,7 @@
 
 import enum
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.message.content import Content
 from engine.message.envelope import Envelope
@@ -101,3 +101,20 @@ class Delivery:
         """Take up the state that `snapshot` told."""
         _, indexes, self.due_at, self.attempts, unknowns, self.notices, self.last = snapshot
         self.indexes, self.unknowns = tuple(indexes), tuple(unknowns)
+
+
+class Spot(NamedTuple):
+    """Where a delivery lies on disk. length: of the frame at `place`. state_place: 0 where that frame has its state."""
+
+    place: int
+    length: int
+    state_place: int
+    number: int
+
+
+class Read(NamedTuple):
+    """A delivery as its records tell."""
+
+    envelope: Envelope
+    content: Content
+    snapshot: Snapshot

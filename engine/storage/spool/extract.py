@@ -6,8 +6,9 @@ import numpy as np
 
 from engine.base.errors import StorageError
 from engine.message.content import whole
+from engine.storage.spool.entry import Spot
 from engine.storage.spool.export import StreamWriter
-from engine.storage.spool.reader import Wanted, read_deliveries
+from engine.storage.spool.reader import read_deliveries
 from engine.storage.spool.table import Rows
 from engine.storage.spool.view import Part, SpoolView
 
@@ -49,20 +50,20 @@ class Extract:
         columns = part.table.columns(rows, names)
         order = np.argsort(columns["place"], kind="stable")
         kept = (columns[name][order].tolist() for name in names)
-        batch: list[Wanted] = []
+        batch: list[Spot] = []
         size = 0
         for *where, content_file in zip(*kept, strict=True):
-            wanted = Wanted(*where)
-            if batch and (content_file or len(batch) >= _BATCH_ROWS or size + wanted.length > _BATCH_BYTES):
+            spot = Spot(*where)
+            if batch and (content_file or len(batch) >= _BATCH_ROWS or size + spot.length > _BATCH_BYTES):
                 yield from self._read(view, batch)
                 batch, size = [], 0
-            batch.append(wanted)
-            size += _BATCH_BYTES if content_file else wanted.length
+            batch.append(spot)
+            size += _BATCH_BYTES if content_file else spot.length
         if batch:
             yield from self._read(view, batch)
 
-    def _read(self, view: SpoolView, batch: list[Wanted]) -> Iterator[bytes]:
-        for wanted, answer in zip(batch, read_deliveries(view.files, view.segments, batch), strict=True):
+    def _read(self, view: SpoolView, batch: list[Spot]) -> Iterator[bytes]:
+        for spot, answer in zip(batch, read_deliveries(view.files, view.segments, batch), strict=True):
             if isinstance(answer, StorageError):
                 self.problems.append(str(answer))
                 continue
@@ -71,5 +72,5 @@ class Extract:
             except StorageError as exc:
                 self.problems.append(str(exc))
                 continue
-            yield from self._writer.add(answer.envelope, wanted.number, answer.snapshot, content)
+            yield from self._writer.add(answer.envelope, spot.number, answer.snapshot, content)
             self.recipients += len(answer.snapshot[1])

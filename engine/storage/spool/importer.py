@@ -78,8 +78,7 @@ class Importer:
         taken, self._slice, self._slice_bytes = self._slice, [], 0
         if not taken:
             return
-        if self._spool.loading:
-            raise StorageError("the spool is still being read; try again in a moment")
+        await self._spool.all_there()
         if (refusal := self._spool.refusal()) is not None:
             raise StorageError(f"nothing is accepted now: {refusal}")
         wanted = {(one.envelope.id, one.number) for one in taken}

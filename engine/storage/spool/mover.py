@@ -14,7 +14,7 @@ What became of a delivery while its copy was being written is seen then: a copy 
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -23,11 +23,11 @@ import numpy as np
 
 from engine.base.errors import StorageError
 from engine.base.settings import SpoolSettings
-from engine.storage.spool.backlog import Backlog, Item, Moved
-from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.backlog import Backlog, Moved
+from engine.storage.spool.entry import Delivery, Spot, State
 from engine.storage.spool.index import Texts, encode_index
 from engine.storage.spool.journal import Journal
-from engine.storage.spool.rows import row_of
+from engine.storage.spool.rows import row_of, spots_in
 from engine.storage.spool.segment import Segment, Segments, file_of, offset_of, place_of, side_place
 from engine.storage.spool.table import COLUMNS, Column, Rows, Table
 
@@ -46,7 +46,7 @@ class _Task(NamedTuple):
     """A delivery to be moved. subject: its row, or itself if somebody has it in hand."""
 
     subject: int | Delivery
-    item: Item
+    spot: Spot
 
 
 class Mover:
@@ -215,13 +215,13 @@ class Mover:
             for part in np.split(own, np.flatnonzero(np.diff(ends)) + 1):
                 for start in range(0, len(part), _CHUNK_ITEMS):
                     chunk = part[start : start + _CHUNK_ITEMS]
-                    yield directories[index], list(self._tasks(rows[chunk], {k: v[chunk] for k, v in columns.items()}))
+                    yield directories[index], self._tasks(rows[chunk], {k: v[chunk] for k, v in columns.items()})
         for delivery in [d for d in self._in_hand if segment.number in (d.segment.number, d.content_file)]:
             directory = delivery.segment.path.parent
             if delivery.segment.is_journal:
                 directory = await self._run(self._backlog.directory_for, delivery.destination, 1)
-            item = Item(delivery.place, delivery.length, delivery.state_place, delivery.number)
-            yield directory, [_Task(delivery, item)]
+            spot = Spot(delivery.place, delivery.length, delivery.state_place, delivery.number)
+            yield directory, [_Task(delivery, spot)]
 
     def _rows_in(self, segment: Segment) -> Rows:
         """Rows whose message lies in a file; of a file of contents, those whose content does."""
@@ -245,14 +245,12 @@ class Mover:
         return list(places), positions[which] if len(which) else np.zeros(0, dtype="u4")
 
     @staticmethod
-    def _tasks(rows: Rows, columns: Mapping[str, Column]) -> Iterator[_Task]:
-        kept = (columns[name].tolist() for name in ("place", "length", "state_place", "number"))
-        for row, *values in zip(rows.tolist(), *kept, strict=True):
-            yield _Task(row, Item(*values))
+    def _tasks(rows: Rows, columns: Mapping[str, Column]) -> list[_Task]:
+        return [_Task(*pair) for pair in zip(rows.tolist(), spots_in(columns), strict=True)]
 
     async def _move(self, directory: Path, tasks: list[_Task], source: Segment) -> None:
-        items = [task.item for task in tasks]
-        answers = await self._run(self._backlog.move, directory, items, source.number)
+        spots = [task.spot for task in tasks]
+        answers = await self._run(self._backlog.move, directory, spots, source.number)
         for task, answer in zip(tasks, answers, strict=True):
             if isinstance(answer, StorageError):
                 if source.number not in self._stuck:
@@ -261,30 +259,30 @@ class Mover:
             else:
                 self._take_note(task, answer)
         if self._rate:
-            await asyncio.sleep(sum(item.length for item in items) / self._rate)
+            await asyncio.sleep(sum(spot.length for spot in spots) / self._rate)
         segment = next((a.segment for a in answers if isinstance(a, Moved)), None)
         if segment is not None and not segment.sealed and segment.bytes >= self._backlog.segment_bytes:
             await self._seal(segment)
 
     def _take_note(self, task: _Task, moved: Moved) -> None:
         """A copy is written: it is the delivery's place from now on, unless that went elsewhere meanwhile."""
-        subject, item = task.subject, task.item
+        subject, spot = task.subject, task.spot
         if isinstance(subject, Delivery):
-            if subject not in self._in_hand or subject.place != item.place:
+            if subject not in self._in_hand or subject.place != spot.place:
                 moved.segment.dead.append(moved.offset)
                 return
             state_place, content_file = subject.state_place, subject.content_file
-            kept = state_place if state_place != item.state_place else 0
+            kept = state_place if state_place != spot.state_place else 0
             subject.segment, subject.offset, subject.length = moved.segment, moved.offset, moved.length
             subject.state_place, subject.content_file = kept, moved.content_file
         else:
             table = self._table
             there = table.get(subject, "place"), table.get(subject, "number")
-            if not table.holds(subject) or there != (item.place, item.number):
+            if not table.holds(subject) or there != (spot.place, spot.number):
                 moved.segment.dead.append(moved.offset)
                 return
             state_place, content_file = table.get(subject, "state_place"), table.get(subject, "content_file")
-            kept = state_place if state_place != item.state_place else 0
+            kept = state_place if state_place != spot.state_place else 0
             for name, value in (
                 ("place", place_of(moved.segment.number, moved.offset)), ("length", moved.length),
                 ("state_place", kept), ("content_file", moved.content_file),
@@ -292,10 +290,10 @@ class Mover:
                 table.set(subject, name, value)
         # First the new, then the old: nothing falls to zero in between.
         self._segments.refer(place_of(moved.segment.number, moved.offset), moved.length, kept, moved.content_file)
-        self._segments.refer(item.place, item.length, state_place, content_file, -1)
-        source = self._segments[file_of(item.place)]
+        self._segments.refer(spot.place, spot.length, state_place, content_file, -1)
+        source = self._segments[file_of(spot.place)]
         if not source.is_journal:
-            source.dead.append(offset_of(item.place))
+            source.dead.append(offset_of(spot.place))
 
     async def _move_states(self, source: Segment) -> None:
         """States of deliveries in the old generation that only a journal file has."""
@@ -304,8 +302,8 @@ class Mover:
         states: dict[int, list[tuple[int, int, int | Delivery]]] = {}
         for rows in self._table.in_file(source.number, "state_place"):
             for task in self._tasks(rows, self._table.columns(rows)):
-                place = task.item.place
-                states.setdefault(file_of(place), []).append((offset_of(place), task.item.state_place, task.subject))
+                place = task.spot.place
+                states.setdefault(file_of(place), []).append((offset_of(place), task.spot.state_place, task.subject))
         for delivery in self._in_hand:
             if delivery.state_place and file_of(delivery.state_place) == source.number:
                 own = delivery.offset, delivery.state_place, delivery

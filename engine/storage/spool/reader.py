@@ -1,63 +1,141 @@
-"""Reading deliveries back from the disk, many at a time."""
+"""Reading deliveries back from the disk: of one in hand its content, of rows the deliveries, many at a time."""
 
+import asyncio
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
+
+import numpy as np
 
 from engine.base.errors import StorageError
-from engine.message.content import Content, LargeContent, LargeFile
+from engine.message.content import Content, LargeContent, LargeFile, head_of
 from engine.message.envelope import Envelope
-from engine.storage.spool.entry import Snapshot
+from engine.storage.spool.entry import Delivery, Read, Spot, State
 from engine.storage.spool.fetch import read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Frame
+from engine.storage.spool.hands import Hands
+from engine.storage.spool.index import Texts
 from engine.storage.spool.records import content_file, decode_envelope, state_in, stored_in
+from engine.storage.spool.rows import delivery_of, spots_in, unread
 from engine.storage.spool.segment import Segments, place_of
-from engine.storage.spool.table import Rows, Table
+from engine.storage.spool.table import Column, Rows, Table
 
 
-class Wanted(NamedTuple):
-    """Where a delivery lies; see table.COLUMNS."""
+class Reader:
+    """Of one spool. threads: those that read."""
 
-    place: int
-    length: int
-    state_place: int
-    number: int
+    def __init__(self, files: Files, segments: Segments, table: Table, texts: Texts, hands: Hands) -> None:
+        self._files = files
+        self._segments = segments
+        self._table = table
+        self._texts = texts
+        self._hands = hands
+        self.threads = ThreadPoolExecutor(2, "reader")
+
+    async def load(self, delivery: Delivery) -> tuple[Envelope, Content]:
+        """Envelope and content. Raises StorageError when the disk does not give them back unharmed."""
+        if delivery.message.hot is not None:
+            return delivery.message.hot
+        place = -1
+        while True:
+            spot = Spot(delivery.place, delivery.length, 0, delivery.number)
+            [answer] = await self._read([spot])
+            if isinstance(answer, Read):
+                return answer.envelope, answer.content
+            if spot.place in (place, delivery.place):
+                raise answer
+            place = spot.place  # it was moved to another place meanwhile
+
+    async def read(self, rows: Rows) -> list[Delivery | tuple[int, StorageError]]:
+        """Deliveries in place of rows that are LOADING; rows in another state by then are left out.
+
+        For a row that cannot be read: the row, which stays, and why.
+        """
+        before, names = self._spots(rows), self._names(rows)
+        answers = await self._read(before)
+        found: list[Delivery | tuple[int, StorageError]] = []
+        again: list[int] = []
+        now, same = self._spots(rows), self._names(rows) == names
+        for row, spot, there, is_same, answer in zip(rows.tolist(), before, now, same.tolist(), answers, strict=True):
+            if not is_same or self._table.get(row, "state") != State.LOADING:
+                continue
+            if isinstance(answer, Read):
+                found.append(self._taken(row, answer))
+            elif there != spot:
+                again.append(row)  # it, or its state, was moved while it was read
+            else:
+                found.append((row, answer))
+        if again:
+            found += await self.read(np.array(again, dtype=np.uint32))
+        return found
+
+    async def peek(self, rows: Rows) -> list[Delivery]:
+        """What these rows say, for people; the rows stay. Of a record that cannot be read, what the table says.
+
+        Left out is a row that was taken in hand meanwhile.
+        """
+        found = []
+        names = self._names(rows)
+        answers = await self._read(self._spots(rows))
+        same = self._names(rows) == names
+        for row, is_same, answer in zip(rows.tolist(), same.tolist(), answers, strict=True):
+            if is_same and self._table.holds(row):
+                read = answer if isinstance(answer, Read) else unread(row, self._table, self._texts, str(answer))
+                found.append(delivery_of(row, read, self._table, self._texts, self._segments))
+        return found
+
+    def take_unread(self, row: int) -> Delivery:
+        """A delivery in place of a row whose record is damaged, to be settled by hand."""
+        delivery = self._taken(row, unread(row, self._table, self._texts))
+        self._hands.chill(delivery.message)
+        return delivery
+
+    def close(self) -> None:
+        self.threads.shutdown()
+
+    # Inside.
+
+    def _spots(self, rows: Rows) -> list[Spot]:
+        return spots_in(self._table.columns(rows, Spot._fields))
+
+    def _names(self, rows: Rows) -> Column:
+        """Which deliveries these rows are: a row that is given up may become another's."""
+        columns = self._table.columns(rows, ("id", "node", "number"))
+        return np.rec.fromarrays(list(columns.values()))
+
+    async def _read(self, spots: Sequence[Spot]) -> list[Read | StorageError]:
+        return await asyncio.get_running_loop().run_in_executor(
+            self.threads, read_deliveries, self._files, self._segments, spots
+        )
+
+    def _taken(self, row: int, read: Read) -> Delivery:
+        """A delivery in place of its row."""
+        delivery = delivery_of(row, read, self._table, self._texts, self._segments)
+        self._table.remove(row)
+        self._hands.take([delivery], len(head_of(read.content)))
+        return delivery
 
 
-class Read(NamedTuple):
-    """What was there."""
-
-    envelope: Envelope
-    content: Content
-    snapshot: Snapshot
-
-
-def wanted(table: Table, rows: Rows) -> list[Wanted]:
-    """Where the deliveries of these rows lie."""
-    columns = table.columns(rows, Wanted._fields)
-    return [Wanted(*values) for values in zip(*(columns[name].tolist() for name in Wanted._fields), strict=True)]
-
-
-def read_deliveries(files: Files, segments: Segments, wanted: Sequence[Wanted]) -> list[Read | StorageError]:
+def read_deliveries(files: Files, segments: Segments, spots: Sequence[Spot]) -> list[Read | StorageError]:
     """An answer for each, in the same order; an error for what cannot be read, or is damaged. Blocks."""
     answers: list[Read | StorageError] = []
-    frames = read_frames(files, segments, [(one.place, one.length) for one in wanted])
-    states = read_states(files, segments, [one.state_place for one in wanted])
-    for one, frame, state in zip(wanted, frames, states, strict=True):
+    frames = read_frames(files, segments, [(spot.place, spot.length) for spot in spots])
+    states = read_states(files, segments, [spot.state_place for spot in spots])
+    for spot, frame, state in zip(spots, frames, states, strict=True):
         try:
             if isinstance(frame, StorageError):
                 raise frame
             if isinstance(state, StorageError):
                 raise state
-            answers.append(_delivery(files, segments, one, frame, state))
+            answers.append(_delivery(files, segments, spot, frame, state))
         except StorageError as exc:
             answers.append(exc)
     return answers
 
 
-def _delivery(files: Files, segments: Segments, wanted: Wanted, frame: Frame, state: Frame | None) -> Read:
-    stored = stored_in(frame, wanted.number)
+def _delivery(files: Files, segments: Segments, spot: Spot, frame: Frame, state: Frame | None) -> Read:
+    stored = stored_in(frame, spot.number)
     snapshot = stored.snapshot if state is None else state_in(state)
     content: Content = bytes(stored.content)
     ref = stored.content_ref

@@ -1,12 +1,13 @@
 """Deliveries and rows of the table: an object as a row, a frame as a row, a row as an object again."""
 
+from collections.abc import Mapping
+
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import id_time, join_id, split_id
-from engine.storage.spool.entry import Delivery, Message, Snapshot, State
+from engine.storage.spool.entry import Delivery, Message, Read, Snapshot, Spot, State
 from engine.storage.spool.index import Texts
-from engine.storage.spool.reader import Read
 from engine.storage.spool.segment import Segments, file_of, offset_of
-from engine.storage.spool.table import Table, Values
+from engine.storage.spool.table import Column, Table, Values
 
 
 def row_of(delivery: Delivery, state: State, texts: Texts) -> Values:
@@ -76,6 +77,11 @@ def state_values(snapshot: Snapshot) -> Values:
 def seconds(at: float) -> int:
     """A time as the table has it: whole seconds, never too early."""
     return min(max(0, -int(-at // 1)), 0xFFFF_FFFF)
+
+
+def spots_in(columns: Mapping[str, Column]) -> list[Spot]:
+    """Where the deliveries of these rows lie."""
+    return [Spot(*values) for values in zip(*(columns[name].tolist() for name in Spot._fields), strict=True)]
 
 
 def id_of(row: int, table: Table, texts: Texts) -> str:

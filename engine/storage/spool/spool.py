@@ -14,11 +14,8 @@ the segments of its destination (mover.py). The old generation is read after a s
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-
-import numpy as np
 
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
@@ -40,12 +37,12 @@ from engine.storage.spool.large import LargeFiles, LargeWriter
 from engine.storage.spool.mover import Mover
 from engine.storage.spool.names import Names
 from engine.storage.spool.opening import Opening
-from engine.storage.spool.reader import Read, Wanted, read_deliveries, wanted
+from engine.storage.spool.reader import Reader
 from engine.storage.spool.records import encode_envelope, message_header, outcome_header, stored_header
 from engine.storage.spool.recovery import Recovered
-from engine.storage.spool.rows import delivery_of, id_of, row_of, unread
+from engine.storage.spool.rows import id_of, row_of
 from engine.storage.spool.segment import Numbers, Segments, file_of, is_side, place_of
-from engine.storage.spool.table import Rows, Table
+from engine.storage.spool.table import Table
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +73,7 @@ class Spool:
         self.texts = {name: Names() for name in TEXTS}
         self._hands = Hands(settings.hot_bytes)
         self.in_hand = self._hands.deliveries
+        self.reader = Reader(self._files, self._segments, self.table, self.texts, self._hands)
         self._opening = Opening(directory, self._files, self.table, self.texts, self._segments, self._numbers)
         self._journal = Journal(
             directory / "journal",
@@ -94,10 +92,11 @@ class Spool:
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
         )
         self._large = LargeFiles(directory / "large", self._files, self._numbers.new, self._segments)
-        self._reader = ThreadPoolExecutor(2, "reader")
         self._guards = Guards(directory, self._files)
         self._found: Recovered | None = None  #: until the old generation is loaded
         self.loading = False  #: the old generation is not all there yet
+        self._load_ended = asyncio.Event()
+        self._load_failure: str | None = None
         self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
 
     def start(self) -> None:
@@ -119,16 +118,28 @@ class Spool:
         """Read the old generation. `loaded` is told the recipients of each segment. Raises StorageError."""
         assert self._found is not None
         found, self._found = self._found, None
-        unindexed = await self._opening.load_backlog(found, self._reader, loaded)
-        self.loading = False
+        try:
+            unindexed = await self._opening.load_backlog(found, self.reader.threads, loaded)
+            self.loading = False
+        except StorageError as exc:
+            self._load_failure = f"the spool was not read to its end, and needs a restart: {exc}"
+            raise
+        finally:
+            self._load_ended.set()
         await self._mover.index(unindexed)
+
+    async def all_there(self) -> None:
+        """Wait until the old generation is read, too. Raises StorageError: it could not be."""
+        await self._load_ended.wait()
+        if self.loading:
+            raise StorageError(self._load_failure or "the spool was closed before it was read")
 
     async def close(self) -> None:
         try:
             if not self.loading:
                 await self._mover.close()
         finally:
-            self._reader.shutdown()
+            self.reader.close()
             await self._journal.close()
             await self._large.close()
 
@@ -146,7 +157,7 @@ class Spool:
     @property
     def failure(self) -> str | None:
         """What is wrong with the disk, for operators."""
-        return self._journal.failure or self._guards.failure
+        return self._journal.failure or self._load_failure or self._guards.failure
 
     def large(self) -> LargeWriter:
         """For a content that is to be stored in a file of its own, from its client's first slice on."""
@@ -228,20 +239,6 @@ class Spool:
         else:
             then(delivery)
 
-    async def load(self, delivery: Delivery) -> tuple[Envelope, Content]:
-        """Envelope and content. Raises StorageError when the disk does not give them back unharmed."""
-        if delivery.message.hot is not None:
-            return delivery.message.hot
-        place = -1
-        while True:
-            where = Wanted(delivery.place, delivery.length, 0, delivery.number)
-            [answer] = await self._read([where])
-            if isinstance(answer, Read):
-                return answer.envelope, answer.content
-            if where.place == place or where.place == delivery.place:
-                raise answer
-            place = where.place  # it was moved to another place meanwhile
-
     def cool(self, delivery: Delivery, state: State) -> int:
         """Nobody has it in hand any more: its row from now on. What was recorded of it must be durable."""
         assert not delivery.unsettled
@@ -249,44 +246,6 @@ class Spool:
         delivery.state, delivery.owner = state, None  # a queue that has it in its list knows it by these
         self._hands.let_go(delivery)
         return row
-
-    async def read(self, rows: Rows) -> list[Delivery | tuple[int, StorageError]]:
-        """Deliveries in place of rows that are LOADING; rows in another state by then are left out.
-
-        For a row that cannot be read: the row, which stays, and why.
-        """
-        before = wanted(self.table, rows)
-        answers = await self._read(before)
-        found: list[Delivery | tuple[int, StorageError]] = []
-        again: list[int] = []
-        now = wanted(self.table, rows)
-        for row, where, there, answer in zip(rows.tolist(), before, now, answers, strict=True):
-            if self.table.get(row, "state") != State.LOADING:
-                continue
-            if isinstance(answer, Read):
-                found.append(self._taken(row, answer))
-            elif there != where:
-                again.append(row)  # it, or its state, was moved while it was read
-            else:
-                found.append((row, answer))
-        if again:
-            found += await self.read(np.array(again, dtype=np.uint32))
-        return found
-
-    async def peek(self, rows: Rows) -> list[Delivery]:
-        """What these rows say, for people; the rows stay. Of a record that cannot be read, what the table says."""
-        found = []
-        for row, answer in zip(rows.tolist(), await self._read(wanted(self.table, rows)), strict=True):
-            if self.table.holds(row):
-                read = answer if isinstance(answer, Read) else unread(row, self.table, self.texts, str(answer))
-                found.append(delivery_of(row, read, self.table, self.texts, self._segments))
-        return found
-
-    def take_unread(self, row: int) -> Delivery:
-        """A delivery in place of a row whose record is damaged, to be settled by hand."""
-        delivery = self._taken(row, unread(row, self.table, self.texts))
-        self._hands.chill(delivery.message)
-        return delivery
 
     def id_of(self, row: int) -> str:
         """The message id of a row."""
@@ -384,15 +343,3 @@ class Spool:
         """Something is not needed any more; do not wait for the next upkeep."""
         if not self.loading:
             self._mover.work_soon()
-
-    async def _read(self, places: Sequence[Wanted]) -> list[Read | StorageError]:
-        return await asyncio.get_running_loop().run_in_executor(
-            self._reader, read_deliveries, self._files, self._segments, places
-        )
-
-    def _taken(self, row: int, read: Read) -> Delivery:
-        """A delivery in place of its row."""
-        delivery = delivery_of(row, read, self.table, self.texts, self._segments)
-        self.table.remove(row)
-        self._hands.take([delivery], len(head_of(read.content)))
-        return delivery

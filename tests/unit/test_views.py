@@ -1,0 +1,97 @@
+"""What operators are shown is true at every moment: while mail passes from disk to hand, and while a spool is read."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.admin import actions, views
+from engine.base.errors import StorageError
+from engine.storage.spool.entry import State
+from tests.support.queue import Stage, breathe, play
+
+HOUR = 3600.0
+
+
+async def on_disk(s: Stage, name: str) -> int:
+    """A message that is due and on disk; its row."""
+    s.throttle("one.test").close(s.clock.time() + HOUR, "421 closed")
+    letter = await s.put("a@one.test", name=name)
+    [row] = letter.rows
+    return row
+
+
+def test_a_delivery_that_is_taken_in_hand_meanwhile_is_not_missed(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        row = await on_disk(s, "m0")
+        s.spool.table.move(row, State.LOADING)
+        listing = asyncio.ensure_future(s.view(views.listing))
+        [delivery] = await s.spool.reader.read(np.array([row], dtype=np.uint32))
+        assert not listing.done() and not s.spool.table.holds(row)
+        assert [s.named(shown["id"]) for shown in await listing] == ["m0"]
+        s.manager.seize(delivery)
+        await s.settle(delivery)
+
+    play(tmp_path, story)
+
+
+def test_a_row_that_is_another_delivery_by_then_is_not_shown_as_the_one_before(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        row = await on_disk(s, "m0")
+        peeked = asyncio.ensure_future(s.spool.reader.peek(np.array([row], dtype=np.uint32)))
+        await asyncio.sleep(0)
+        s.spool.table.set(row, "id", s.spool.table.get(row, "id") + 1)
+        assert await peeked == []
+
+    play(tmp_path, story)
+
+
+def test_what_looks_at_all_waits_until_the_spool_is_read_and_a_hold_does_not(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        row = await on_disk(s, "m0")
+        message = s.spool.id_of(row)
+        s.spool.loading = True
+        s.spool._load_ended.clear()
+        asked = [
+            asyncio.ensure_future(s.view(command, *arguments))
+            for command, *arguments in (
+                (views.listing,), (views.queues,), (views.show, message), (views.why, message),
+                (actions.hold, message), (actions.retry, "two.test"),
+            )
+        ]  # fmt: skip
+        assert (await s.status())["loading"]
+        assert await s.do("hold", "one.test") == {"deliveries": 1, "in_attempt": 0}
+        await breathe()
+        assert not any(answer.done() for answer in asked)
+        s.spool.loading = False
+        s.spool._load_ended.set()
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        assert str(answers.pop()).startswith("two.test: no queued message and no destination")
+        assert [len(answer) for answer in answers if isinstance(answer, list)] == [1] * 5
+
+    play(tmp_path, story)
+
+
+def test_a_spool_that_was_not_read_to_its_end_is_told_to_everyone_who_asks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(s: Stage) -> None:
+        await on_disk(s, "m0")
+        await s.close()
+
+        async def refuse(*_: object) -> None:
+            raise StorageError("mail: Input/output error")
+
+        with monkeypatch.context() as patched:
+            patched.setattr("engine.storage.spool.opening.Opening.load_backlog", refuse)
+            with pytest.raises(StorageError):
+                await s._begin()
+        why = "the spool was not read to its end, and needs a restart: mail: Input/output error"
+        assert (await s.status())["trouble"] == why
+        with pytest.raises(StorageError, match=why):
+            await s.view(views.listing)
+        await s.restart()
+        assert [s.named(row["id"]) for row in await s.view(views.listing)] == ["m0"]
+
+    play(tmp_path, story)
