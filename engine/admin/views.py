@@ -13,9 +13,9 @@ from engine.base.units import format_duration, format_rate
 from engine.message.address import destination_of
 from engine.message.content import head_of
 from engine.message.envelope import MessageClass
-from engine.message.ids import id_time
 from engine.queue.ready import ReadyQueue
 from engine.queue.scope import Scope
+from engine.queue.stock import oldest_arrival
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.tables.queue_state import ALL
@@ -33,7 +33,7 @@ async def status(parts: Parts) -> AsyncIterator[Row]:
     """One row: what was accepted since the start, what became of it, and what is queued (Q2)."""
     manager, spool = parts.manager, parts.spool
     now = parts.clock.time()
-    oldest = await _oldest(parts)
+    oldest = await oldest_arrival(spool)
     journal_files, backlog_files = spool.files
     yield {
         "node": parts.settings.node.name,
@@ -204,19 +204,6 @@ def _site_limit(parts: Parts, plan: Plan) -> str | None:
     if throttle.in_use >= throttle.window(now):
         return f"window of {throttle.window(now)} connections in use" + (f": {throttle.reason}" * bool(throttle.reason))
     return None
-
-
-async def _oldest(parts: Parts) -> float | None:
-    """When the oldest queued message arrived."""
-    spool = parts.spool
-    oldest = min((d.message.received_at for d in spool.in_hand if d.state is not State.FINAL), default=None)
-    for slab in spool.table.slabs:
-        live = slab["state"] != State.STORING
-        if live.any():
-            first = id_time(int(slab["id"][live].min()))
-            oldest = first if oldest is None else min(oldest, first)
-        await asyncio.sleep(0)
-    return oldest
 
 
 async def _deliveries(parts: Parts, scope: Scope, most: int) -> list[Delivery]:

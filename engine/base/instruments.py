@@ -5,6 +5,7 @@ Here a child belongs to one thread, which counts with it; whoever scrapes reads 
 """
 
 import time
+from abc import ABC, abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
@@ -46,7 +47,7 @@ class Spread:
 Child = TypeVar("Child", Count, Spread)
 
 
-class Instrument(Generic[Child]):
+class Instrument(ABC, Generic[Child]):
     """The children of one metric, by their label values."""
 
     def __init__(self, name: str, text: str, labelnames: Sequence[str], registry: CollectorRegistry) -> None:
@@ -74,14 +75,14 @@ class Instrument(Generic[Child]):
             self._show(family, values, child)
         yield family
 
-    def _make(self) -> Child:
-        raise NotImplementedError
+    @abstractmethod
+    def _make(self) -> Child: ...
 
-    def _family(self) -> Metric:
-        raise NotImplementedError
+    @abstractmethod
+    def _family(self) -> Metric: ...
 
-    def _show(self, family: Metric, values: tuple[str, ...], child: Child) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _show(self, family: Metric, values: tuple[str, ...], child: Child) -> None: ...
 
 
 class Counter(Instrument[Count]):

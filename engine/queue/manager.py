@@ -103,7 +103,7 @@ class Manager:
             self.tally.accepted += len(delivery.indexes)
             self.destination(delivery.destination, delivery.via).live += 1
             if self.standing.held_by(delivery) is not None:
-                self._shelve(delivery, State.HELD)
+                self._spool.cool(delivery, State.HELD)
             elif delivery.due_at > delivery.message.received_at and delivery.due_at > self._clock.time():
                 self.wait(delivery)  # it was tried already, by the node that it comes from
             else:
@@ -175,7 +175,7 @@ class Manager:
         """Stop a delivery in hand. False: it is in an attempt just now, or gone."""
         if delivery.state in (State.ATTEMPT, State.FINAL):
             return False
-        self._shelve(delivery, State.HELD)
+        self._spool.cool(delivery, State.HELD)
         return True
 
     def seize(self, delivery: Delivery) -> bool:
@@ -223,15 +223,11 @@ class Manager:
     def _move(self, delivery: Delivery, state: State, owner: object) -> None:
         delivery.state, delivery.owner = state, owner
 
-    def _shelve(self, delivery: Delivery, state: State) -> int:
-        """From a hand to the table."""
-        return self._spool.cool(delivery, state)
-
     def wait(self, delivery: Delivery) -> None:
         """What an attempt left is on disk; the rest of it waits."""
         self._follow_moves(delivery)
         held = self.standing.held_by(delivery) is not None
-        row = self._shelve(delivery, State.HELD if held else State.WAITING)
+        row = self._spool.cool(delivery, State.HELD if held else State.WAITING)
         if not held:
             self._set_timer(self._table.get(row, "due_at"))
 
@@ -317,7 +313,7 @@ class Manager:
                 queue.push(delivery)
             else:
                 destination = self.destination(*key)
-                destination.stock[delivery.message.message_class].add(self._shelve(delivery, State.DUE))
+                destination.stock[delivery.message.message_class].add(self._spool.cool(delivery, State.DUE))
                 queue.feed(destination)
         elif plan is None:
             if len(self._resolving.get(key, ())) < SLICE_ROWS:
@@ -325,7 +321,7 @@ class Manager:
                 self._resolving.setdefault(key, []).append(delivery)
                 self._lookups.want(key)
             else:
-                self.destination(*key).stock[delivery.message.message_class].add(self._shelve(delivery, State.DUE))
+                self.destination(*key).stock[delivery.message.message_class].add(self._spool.cool(delivery, State.DUE))
         else:
             self._no_route(delivery, plan)
 
@@ -358,7 +354,7 @@ class Manager:
     def _read(self, delivery: Delivery) -> None:
         """A delivery that the larder has read."""
         if self.standing.held_by(delivery) is not None:
-            self._shelve(delivery, State.HELD)
+            self._spool.cool(delivery, State.HELD)
             return
         self._follow_moves(delivery)
         plan = self._router.cached(delivery.destination, delivery.via)

@@ -1,5 +1,6 @@
 """A destination: the queue of one mail domain or carrier, and what of it is due and still on disk."""
 
+import asyncio
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -7,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from engine.message.envelope import MessageClass
+from engine.message.ids import id_time
 from engine.storage.spool.entry import State
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows
@@ -114,3 +116,15 @@ def live_counts(spool: Spool) -> dict[Key, int]:
             own = delivery.destination, delivery.via
             live[own] = live.get(own, 0) + 1
     return live
+
+
+async def oldest_arrival(spool: Spool) -> float | None:
+    """When the oldest queued message arrived; unix seconds."""
+    oldest = min((d.message.received_at for d in spool.in_hand if d.state is not State.FINAL), default=None)
+    for slab in list(spool.table.slabs):
+        used = slab["state"] != State.STORING
+        if used.any():
+            first = id_time(int(slab["id"][used].min()))
+            oldest = first if oldest is None else min(oldest, first)
+        await asyncio.sleep(0)
+    return oldest

@@ -11,15 +11,15 @@ import logging
 import numpy as np
 
 from engine.base.clock import Clock
-from engine.message.ids import id_time
 from engine.queue.manager import Manager
 from engine.queue.ready import Dispatcher
+from engine.queue.stock import oldest_arrival
 from engine.routing.plan import OTHER, Plan
 from engine.routing.router import Router
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.names import forget_unused
 from engine.storage.spool.spool import Spool
-from engine.storage.spool.table import Rows
+from engine.storage.spool.table import Rows, rows_of_slab
 
 log = logging.getLogger(__name__)
 
@@ -55,12 +55,13 @@ class Sweeper:
                 self._spool.when_settled(delivery, self._manager.wait)
         orphans += await self._sweep_rows(now)
         self.orphans, self.counts = orphans, self._manager.counts()
+        self.oldest_at = await oldest_arrival(self._spool)
         forget_unused(self._spool.texts, self._table.values)
         self._manager.sites.forget_unused()
 
     async def _sweep_rows(self, now: float) -> int:
-        """Orphans among the rows; what expired while it was due; the oldest."""
-        table, oldest, orphans = self._table, min((d.message.received_at for d in self._spool.in_hand), default=None), 0
+        """Orphans among the rows; what expired while it was due."""
+        table, orphans = self._table, 0
         stocked = sum(destination.stocked for destination in self._manager.destinations.values())
         if table.counts[State.DUE] > stocked:
             orphans += table.counts[State.DUE] - stocked
@@ -78,23 +79,17 @@ class Sweeper:
                     table.move_many(rows, State.WAITING, int(now + ORPHAN_WAIT_S))
         for number, slab in enumerate(list(table.slabs)):
             states = slab["state"]
-            live = states != State.STORING
-            if not live.any():
-                continue
-            first = id_time(int(slab["id"][live].min()))
-            oldest = first if oldest is None else min(oldest, first)
             late = (states == State.WAITING) & (slab["due_at"] < now - 60)
             if late.any():
                 orphans += int(late.sum())
                 slab.next_due = int(slab["due_at"][late].min())
             expired = np.flatnonzero((states == State.DUE) & (slab["expires_at"] <= now))
             if len(expired):
-                rows = (expired | (number << 16)).astype(np.uint32)
+                rows = rows_of_slab(number, expired)
                 self._manager.errands.seize(rows)
                 self._manager.errands.run(self._manager.errands.visit(rows, self._give_up))
             self._tell_delays(number, now)
             await asyncio.sleep(0)
-        self.oldest_at = oldest
         self._manager.look_for_due()
         return orphans
 
@@ -108,7 +103,7 @@ class Sweeper:
         for state in (State.DUE, State.HELD):
             late = np.flatnonzero((slab["state"] == state) & (slab["notices"] == 0) & (slab["id"] <= max(newest, 0)))
             if len(late):
-                rows = (late | (number << 16)).astype(np.uint32)
+                rows = rows_of_slab(number, late)
                 self._manager.errands.seize(rows)
                 self._manager.errands.run(self._tell_delay(rows, state))
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from engine.base.errors import StorageError
 from engine.message.envelope import Envelope, Recipient
 from engine.storage.spool import records
-from engine.storage.spool.frame import Damage, Frame, FrameType, decode, decode_head, encode, frame_bytes, scan
+from engine.storage.spool.frame import Damage, Frame, FrameType, decode, encode, frame_bytes, scan
 from engine.storage.spool.index import TEXTS, decode_index
 from engine.storage.spool.names import Names
 from engine.storage.spool.segment import Segment
@@ -90,7 +90,7 @@ def test_any_bytes_are_frames_or_damage(data: bytes) -> None:
     assert offset == len(data)
     view = memoryview(data)
     whole = frame_bytes(view, SALT)
-    frame, head = decode(view, 0, SALT), decode_head(view, 0, SALT)
+    frame, head = decode(view, 0, SALT), decode(view, 0, SALT, head=True)
     if frame is not None:
         assert head is not None and head.end == frame.end == whole
         assert repr(head.header) == repr(frame.header)  # a NaN is not equal to itself

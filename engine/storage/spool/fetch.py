@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from engine.base.errors import StorageError
 from engine.storage.spool.files import Files
-from engine.storage.spool.frame import Frame, decode, decode_head, frame_bytes
+from engine.storage.spool.frame import Frame, decode, frame_bytes
 from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of
 
 #: Enough for the header of nearly every message, and for every state.
@@ -24,7 +24,7 @@ def read_frame(files: Files, segment: Segment, place: int, length: int = HEAD_BY
     offset = offset_of(place)
     data = memoryview(files.read(path, offset, min(length, size - offset)))
     whole = frame_bytes(data, segment.salt) or 0
-    frame = decode_head(data, 0, segment.salt) if head else None
+    frame = decode(data, 0, segment.salt, head=True) if head else None
     if frame is None and len(data) < whole <= size - offset:
         data = memoryview(files.read(path, offset, whole))
     if frame is None:

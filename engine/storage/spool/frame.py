@@ -76,8 +76,11 @@ def encode(salt: int, kind: FrameType, number: int, header: list[Any], body: byt
     return prefix + _CRC.pack(crc32c(prefix[4:], salt)) + packed
 
 
-def decode(data: memoryview, offset: int, salt: int) -> Frame | None:
-    """The frame that starts at `offset`, or None if there is no whole and valid one."""
+def decode(data: memoryview, offset: int, salt: int, *, head: bool = False) -> Frame | None:
+    """The frame that starts at `offset`, or None if there is no whole and valid one.
+
+    head: its first part is enough, up to the end of the header. The body is then unread and empty.
+    """
     prefix = _prefix(data, offset, salt)
     if prefix is None:
         return None
@@ -85,24 +88,12 @@ def decode(data: memoryview, offset: int, salt: int) -> Frame | None:
     start = offset + PREFIX_BYTES
     middle = start + header_bytes
     end = middle + body_bytes
-    if end > len(data) or crc32c(data[start:middle], salt) != header_crc or crc32c(data[middle:end], salt) != body_crc:
+    if (middle if head else end) > len(data) or crc32c(data[start:middle], salt) != header_crc:
+        return None
+    if not head and crc32c(data[middle:end], salt) != body_crc:
         return None
     header = _header(data[start:middle])
-    return None if header is None else Frame(kind, number, header, data[middle:end], offset, end)
-
-
-def decode_head(data: memoryview, offset: int, salt: int) -> Frame | None:
-    """As `decode`, of the first part of a frame: header whole, body unread and empty; `end` is that of the frame."""
-    prefix = _prefix(data, offset, salt)
-    if prefix is None:
-        return None
-    kind, header_bytes, body_bytes, number, header_crc, _ = prefix
-    start = offset + PREFIX_BYTES
-    middle = start + header_bytes
-    if middle > len(data) or crc32c(data[start:middle], salt) != header_crc:
-        return None
-    header = _header(data[start:middle])
-    return None if header is None else Frame(kind, number, header, data[:0], offset, middle + body_bytes)
+    return None if header is None else Frame(kind, number, header, data[middle : middle if head else end], offset, end)
 
 
 def frame_bytes(data: memoryview, salt: int) -> int | None:

@@ -14,7 +14,7 @@ from engine.base.errors import StorageError
 from engine.storage.spool.frame import VERSION, FrameType, decode, encode
 from engine.storage.spool.names import Names
 from engine.storage.spool.records import is_sound
-from engine.storage.spool.segment import Segment
+from engine.storage.spool.segment import Segment, files_of
 from engine.storage.spool.table import COLUMNS, Column
 
 #: The columns that are numbers of texts, and the texts, in the order of the header.
@@ -60,7 +60,7 @@ def _decoded(segment: Segment, data: bytes, texts: Texts) -> tuple[int, dict[str
         dtype = np.dtype(f"<{kind}")
         columns[name] = np.frombuffer(frame.body, dtype=dtype, count=count, offset=offset).astype(kind)
         offset += count * dtype.itemsize
-    if ((columns["place"] >> np.uint64(40)) != segment.number).any():
+    if (files_of(columns["place"]) != segment.number).any():
         raise StorageError(f"{segment.index} has rows of another segment")
     for name, words in zip(TEXTS, lists, strict=True):
         numbers = np.array([texts[name].number(word) for word in words], dtype=COLUMNS[name])

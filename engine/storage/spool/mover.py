@@ -28,7 +28,7 @@ from engine.storage.spool.entry import Delivery, Spot, State
 from engine.storage.spool.index import Texts, encode_index
 from engine.storage.spool.journal import Journal
 from engine.storage.spool.rows import row_of, spots_in
-from engine.storage.spool.segment import Segment, Segments, file_of, offset_of, place_of, side_place
+from engine.storage.spool.segment import Segment, Segments, file_of, files_of, offset_of, place_of, side_place
 from engine.storage.spool.table import COLUMNS, Column, Rows, Table
 
 log = logging.getLogger(__name__)
@@ -233,7 +233,7 @@ class Mover:
     async def _directories(self, segment: Segment, columns: Mapping[str, Column]) -> tuple[list[Path], Column]:
         """Where to, and which of them for each row: by destination; what is in a folder already stays in it."""
         if not segment.is_journal:
-            numbers, which = np.unique(columns["place"] >> np.uint64(40), return_inverse=True)
+            numbers, which = np.unique(files_of(columns["place"]), return_inverse=True)
             found = [self._segments[number].path.parent for number in numbers.tolist()]
         else:
             numbers, which, counts = np.unique(columns["destination"], return_inverse=True, return_counts=True)

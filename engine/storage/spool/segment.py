@@ -40,6 +40,11 @@ def file_of(place: int) -> int:
     return place >> _OFFSET_BITS
 
 
+def files_of(places: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """`file_of`, of a column."""
+    return places >> np.uint64(_OFFSET_BITS)
+
+
 def offset_of(place: int) -> int:
     return place & (_OFFSET_MASK ^ _SIDE)
 

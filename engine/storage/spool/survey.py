@@ -8,7 +8,7 @@ import numpy as np
 
 from engine.message.ids import id_time
 from engine.storage.spool.entry import Delivery, State
-from engine.storage.spool.segment import Segment, Segments
+from engine.storage.spool.segment import Segment, Segments, files_of
 from engine.storage.spool.table import Column
 
 #: What `Survey.add` needs of a table.
@@ -51,7 +51,7 @@ class Survey:
         """Rows of a table, with NEEDED."""
         if not len(columns["id"]):
             return
-        numbers, group = np.unique(columns["place"] >> np.uint64(40), return_inverse=True)
+        numbers, group = np.unique(files_of(columns["place"]), return_inverse=True)
         sums = [
             np.bincount(group),
             np.bincount(group, columns["recipients"]),

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.storage.spool.entry import State
+from engine.storage.spool.segment import files_of
 
 Rows = NDArray[np.uint32]
 Column = NDArray[Any]
@@ -34,6 +35,11 @@ COLUMNS: Final[Mapping[str, str]] = {
 #: `state` of a row that is free. STORING is no state a row can have.
 _FREE: Final = int(State.STORING)
 _NEVER: Final = (1 << 32) - 1
+
+
+def rows_of_slab(number: int, positions: NDArray[np.intp]) -> Rows:
+    """The rows at these positions of a slab."""
+    return (positions | (number << 16)).astype(np.uint32)
 
 
 class Slab:
@@ -210,7 +216,7 @@ class Table:
                 slab.state[rows] = State.DUE
                 self.counts[State.WAITING] -= len(rows)
                 self.counts[State.DUE] += len(rows)
-                return (rows | (number << 16)).astype(np.uint32)
+                return rows_of_slab(number, rows)
         return np.zeros(0, dtype=np.uint32)
 
     # ---- looking
@@ -229,16 +235,16 @@ class Table:
                 found &= slab[name] == value
             rows = np.flatnonzero(found)
             if len(rows):
-                yield (rows | (number << 16)).astype(np.uint32)
+                yield rows_of_slab(number, rows)
 
     def in_file(self, number: int, column: str = "place") -> Iterator[Rows]:
         """Rows whose `place` or `state_place` lies in this file, slab by slab."""
         for slab_number, slab in enumerate(self.slabs):
-            found = (slab[column] >> np.uint64(40)) == number
+            found = files_of(slab[column]) == number
             found &= slab["state"] != _FREE
             rows = np.flatnonzero(found)
             if len(rows):
-                yield (rows | (slab_number << 16)).astype(np.uint32)
+                yield rows_of_slab(slab_number, rows)
 
     def at(self, places: Collection[int]) -> list[int]:
         """The rows whose message lies at one of these places."""

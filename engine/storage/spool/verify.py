@@ -19,7 +19,7 @@ from engine.storage.spool.frame import Damage, Frame, FrameType, frame_bytes, sc
 from engine.storage.spool.index import decode_index
 from engine.storage.spool.keys import KEY_COLUMNS, LiveKeys
 from engine.storage.spool.records import Elsewhere, check_version, content_file, decode_envelope, stored_in
-from engine.storage.spool.segment import Segment, offset_of
+from engine.storage.spool.segment import Segment, files_of, offset_of
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.table import Column
 from engine.storage.spool.view import Part, SpoolView
@@ -118,7 +118,7 @@ class Verification:
             self.counts["recipients"] += part.table.recipients
         for segment in part.segments:
             frames = self._deliveries(segment)
-            here = columns["place"] >> np.uint64(40) == segment.number if rows else np.zeros(0, dtype=bool)
+            here = files_of(columns["place"]) == segment.number if rows else np.zeros(0, dtype=bool)
             live = {name: column[here] for name, column in columns.items()}
             self._check_live(segment, frames, live)
             if not segment.is_journal:
