@@ -51,7 +51,7 @@ class Metrics:
         self.internal_errors = counter(
             "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
         )
-        self.fsync = histogram("spool_fsync", "Duration of one fdatasync", _FAST).labels()
+        self.fsync = histogram("spool_fsync", "Duration of one durable write of the journal", _FAST).labels()
         frames = Histogram("postrider_spool_batch_frames", "Frames per group commit", _FRAMES, (), registry)
         self.batch = frames.labels()
         self.sign = histogram("dkim_sign", "From asking for a signature to having it", _FAST).labels()

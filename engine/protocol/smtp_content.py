@@ -20,11 +20,16 @@ _DOT_LINE = b"\r\n."
 _LEADING_DOT = re.compile(rb"\r\n\.").search
 
 
-def is_framed(data: bytes, start: int = 0, end: int | None = None) -> bool:
+def is_framed(data: bytes) -> bool:
     """Every CR is followed by LF and every LF follows a CR."""
-    # No CR without LF, and as many of one as of the other: no LF without CR either. 5 us for 4 KiB, where counting
-    # CRLF itself takes 7 and a pattern for both faults 75.
-    end = len(data) if end is None else end
+    # Framed is what comes out the same when its lines are ended anew: 2 us for 4 KiB, where looking for each fault
+    # takes 7 and a pattern for both 75. Makes two copies.
+    return data.replace(b"\r", b"").replace(b"\n", b"\r\n") == data
+
+
+def is_framed_between(data: bytes, start: int, end: int) -> bool:
+    """`is_framed`, of a part of a large content, without a copy."""
+    # No CR without LF, and as many of one as of the other: no LF without CR either.
     return (
         data.count(b"\r", start, end) == data.count(b"\n", start, end)
         and _BARE_CR(data, start, end) is None
@@ -33,17 +38,8 @@ def is_framed(data: bytes, start: int = 0, end: int | None = None) -> bool:
 
 
 def needs_nothing(data: bytes) -> bool:
-    """Framed, its last line ended, and no line begins with a dot: goes out as it is, stuffed or not.
-
-    A third of the time of asking for each by itself; makes two copies, so not for large ones.
-    """
-    return (
-        # Framed is what comes out the same when its lines are ended anew.
-        data.replace(b"\r", b"").replace(b"\n", b"\r\n") == data
-        and _LEADING_DOT(data) is None
-        and data.endswith(b"\r\n")
-        and not data.startswith(b".")
-    )
+    """Framed, its last line ended, and no line begins with a dot: goes out as it is, stuffed or not."""
+    return is_framed(data) and _LEADING_DOT(data) is None and data.endswith(b"\r\n") and not data.startswith(b".")
 
 
 def reframed(data: bytes) -> bytes:
@@ -128,7 +124,7 @@ class Content:
             self._data, self._position = self._parts[self._next], 0
             self._next += 1
         piece: bytes | memoryview
-        if is_framed(data, start, end) and not (stuffed and self._needs_stuffing(data, start, end)):
+        if is_framed_between(data, start, end) and not (stuffed and self._needs_stuffing(data, start, end)):
             piece = memoryview(data)[start:end]
         else:
             part = reframed(data[start:end])

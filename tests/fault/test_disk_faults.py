@@ -61,7 +61,10 @@ async def restart(player: Player) -> None:
 
 
 async def trouble(seed: float, fault: Fault | None) -> MemoryFiles:
-    """The same story each time, with one fault; then the disk is well, the power is cut, and all is there."""
+    """The same story each time, with one fault; then the disk is well, the power is cut, and all is there.
+
+    The calls of the files that it gives are those that a fault could meet.
+    """
     chance, ledger = random.Random(seed), Ledger()
     player = Player(MemoryFiles(Disk()), ledger, chance, FakeClock())
     files = player.files
@@ -79,7 +82,7 @@ async def trouble(seed: float, fault: Fault | None) -> MemoryFiles:
         player.cool(100)
         await player.work()
         await restart(player)
-    files.faults = []
+    files.faults, calls = [], files.calls.copy()
     # Well again: a batch goes through, and whatever was left undone is done.
     await get_well(player)
     await player.accept(2)
@@ -97,6 +100,7 @@ async def trouble(seed: float, fault: Fault | None) -> MemoryFiles:
     after.now += 1
     found = await examine(after, ledger, after.now)
     await end(found.spool, found.files)
+    files.calls = calls
     return files
 
 

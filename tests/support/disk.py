@@ -201,6 +201,10 @@ class MemoryFiles:
         with self._fails(file), self._operation("sync", changes=True):
             file.synced(covered)
 
+    def append(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
+        self.write(descriptor, pieces)
+        self.sync(descriptor)
+
     def truncate(self, descriptor: int, length: int) -> None:
         _, file = self._open[descriptor]
         with self._operation("truncate", changes=True):

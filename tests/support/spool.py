@@ -68,6 +68,10 @@ class FaultyFiles(DiskFiles):
             raise StorageError(os.strerror(errno.EIO))
         super().sync(descriptor)
 
+    def append(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
+        self.write(descriptor, pieces)
+        self.sync(descriptor)
+
     def truncate(self, descriptor: int, length: int) -> None:
         self._call("truncate")
         super().truncate(descriptor, length)

@@ -68,6 +68,10 @@ class RecordingFiles(DiskFiles):
         self._do("sync", self.names_of[descriptor])
         super().sync(descriptor)
 
+    def append(self, descriptor, pieces):
+        self.write(descriptor, pieces)
+        self.sync(descriptor)
+
     def close(self, descriptor):
         super().close(descriptor)
         self._do("close", self.names_of.pop(descriptor))

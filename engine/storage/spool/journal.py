@@ -1,15 +1,15 @@
 """The journal: group commit.
 
-Frames are appended on the event loop and written by one thread: one write and one fdatasync for everything that
-arrived while the last batch was on its way. Files are `<number>.<salt>.log`; a new one is begun at `segment_bytes`
-and at every start, so that nothing is ever appended behind a torn tail.
+Frames are appended on the event loop and written by one thread: one durable write for everything that arrived while
+the last batch was on its way. Files are `<number>.<salt>.log`; a new one is begun at `segment_bytes` and at every
+start, so that nothing is ever appended behind a torn tail.
 
-S1  a record's future is done only after fdatasync of its frame returned.
-S4  after a failed write or fdatasync the file is never written again; the next one names the offset from which it
+S1  a record's future is done only after its frame was written and synced.
+S4  after a failed write or sync the file is never written again; the next one names the offset from which it
     is void. Records that must not be lost (outcomes) go into the next file; the others fail, and intake is refused
     until a batch has been written again.
 
-The events of a record are written after its fdatasync. What a crash cuts off between the two, recovery repeats
+The events of a record are written once it is durable. What a crash cuts off between the two, recovery repeats
 (storage/events: the frame number is the event's id), and a file is unlinked only after the events are synced. Each file
 says up to which frame they were when it was begun: a crash may have taken any of those after it. Events that were
 written since the last sync are kept, and written again when the next one fails (E1).
@@ -288,9 +288,8 @@ class Journal:
             if record.body:
                 pieces.append(record.body)
         try:
-            self._files.write(descriptor, pieces)
             started = time.perf_counter()
-            self._files.sync(descriptor)
+            self._files.append(descriptor, pieces)
         except StorageError:
             self._abandon(segment)
             raise
@@ -354,7 +353,7 @@ class Journal:
         descriptor = self._files.create(path)
         segment = Segment(path)
         try:
-            self._files.write(descriptor, [frame])
+            self._files.append(descriptor, [frame])
         except StorageError:
             with contextlib.suppress(StorageError):
                 self._files.close(descriptor)

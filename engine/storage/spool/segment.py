@@ -70,7 +70,9 @@ class Segment:
     side_bytes: of the side file.
     """
 
-    __slots__ = ("bytes", "dead", "folder", "live_bytes", "number", "path", "refs", "salt", "sealed", "side_bytes")
+    __slots__ = (
+        "bytes", "dead", "folder", "is_journal", "live_bytes", "number", "path", "refs", "salt", "sealed", "side_bytes",
+    )  # fmt: skip
 
     def __init__(self, path: Path, size: int = 0) -> None:
         """path: named as above. Raises ValueError: it is not."""
@@ -79,16 +81,13 @@ class Segment:
         self.salt = int(salt, 16)
         self.path = path
         self.folder = path.parent.name
+        self.is_journal = path.suffix == ".log"
         self.bytes = size
         self.refs = 0
         self.live_bytes = 0
         self.sealed = True
         self.dead: list[int] = []
         self.side_bytes = 0
-
-    @property
-    def is_journal(self) -> bool:
-        return self.path.suffix == ".log"
 
     @property
     def side(self) -> Path:

@@ -97,6 +97,9 @@ class SnapshotFiles:
     def sync(self, descriptor: int) -> None:
         _refuse()
 
+    def append(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
+        _refuse()
+
     def truncate(self, descriptor: int, length: int) -> None:
         _refuse()
 
