@@ -159,8 +159,11 @@ class Mover:
             del self._segments[segment.number]
 
     async def _write_deaths(self) -> None:
-        """Before a journal file goes, the old generation knows whose outcomes it held."""
-        for segment in [s for s in self._all_segments() if s.dead]:
+        """Before a journal file goes, the old generation knows whose outcomes it held.
+
+        Not what is unsound (S4): no journal file goes while there is such a segment.
+        """
+        for segment in [s for s in self._all_segments() if s.dead and s.number not in self._backlog.unsound]:
             if not segment.refs:
                 await self._drop_if_dead(segment)
                 continue
