@@ -9,10 +9,8 @@ S4  after a failed write or sync the file is never written again; the next one n
     is void. Records that must not be lost (outcomes) go into the next file; the others fail, and intake is refused
     until a batch has been written again.
 
-The events of a record are written once it is durable. What a crash cuts off between the two, recovery repeats
-(storage/events: the frame number is the event's id), and a file is unlinked only after the events are synced. Each file
-says up to which frame they were when it was begun: a crash may have taken any of those after it. Events that were
-written since the last sync are kept, and written again when the next one fails (E1).
+The events of a record are written once it is durable (projector.py), and a file is unlinked only after they are
+synced. Each file says up to which frame they were when it was begun: a crash may have taken any of those after it.
 """
 
 import asyncio
@@ -24,12 +22,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import VERSION, FrameType, encode
+from engine.storage.spool.projector import EventSink, Projector
 from engine.storage.spool.segment import Segment, Segments, segment_path
 
 log = logging.getLogger(__name__)
@@ -38,16 +37,6 @@ log = logging.getLogger(__name__)
 RETRY_S = 1.0
 #: Bytes of frames one batch may hold; the rest waits for the next. Bounds the delay of the first record in it.
 MAX_BATCH_BYTES = 8 << 20
-#: Bytes of events that are kept until a sync of their journal; more, and it is synced.
-_KEPT_EVENT_BYTES = 4 << 20
-
-
-class EventSink(Protocol):
-    """The event journal as the commit thread sees it. Both may raise StorageError."""
-
-    def write(self, data: bytes) -> None: ...
-
-    def sync(self) -> None: ...
 
 
 class Record:
@@ -95,7 +84,7 @@ class Journal:
         self._registry = registry
         self._directory = directory
         self._files = files
-        self._events = events
+        self._projector = Projector(events)
         self._metrics = metrics
         self.segment_bytes = segment_bytes
         self._owner = owner
@@ -103,15 +92,9 @@ class Journal:
         self._next_frame = 1
         self._pending: list[Record] = []
         self._busy = False  #: a batch is with the thread, or about to be
-        self._descriptor: int | None = None  #: the thread's, as the four below
+        self._descriptor: int | None = None  #: the thread's, as the two below
         self._segment: Segment | None = None
         self._void: list[tuple[int, int]] = []  #: (file, offset): nothing from there on counts
-        self._unwritten_events: list[bytes] = []
-        self._unsynced_events: list[bytes] = []  #: written, and perhaps not on disk
-        self._unsynced_event_bytes = 0
-        self._events_told = 0  #: the last frame whose events were written
-        self._events_safe = 0  #: the last frame whose events are on disk
-        self._event_failure: str | None = None
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._retry: asyncio.TimerHandle | None = None
@@ -133,8 +116,7 @@ class Journal:
         self.segments = {segment.number: segment for segment in recovered}
         self._registry.update(self.segments)
         self._next_frame = last_frame + 1
-        self._events_safe = events_safe
-        self._events_told = last_frame
+        self._projector.told, self._projector.safe = last_frame, events_safe
         self._thread.start()
 
     def next_number(self) -> int:
@@ -183,7 +165,7 @@ class Journal:
         """Remove a file whose messages are all final, the events of its frames being safe."""
 
         def work() -> None:
-            self._sync_events()
+            self._projector.sync()
             self._files.unlink(segment.path)
             del self.segments[segment.number]
             del self._registry[segment.number]
@@ -193,7 +175,7 @@ class Journal:
 
     def sync_events(self) -> asyncio.Future[None]:
         """Make the event journal durable."""
-        return self.run(self._sync_events)
+        return self.run(self._projector.sync)
 
     def oldest(self) -> Segment | None:
         """The file that may go next; None if only the one being written is there."""
@@ -235,7 +217,7 @@ class Journal:
 
     def _committed(self, batch: list[Record], error: StorageError | None) -> None:
         self._busy = False
-        self.failure = str(error) if error else self._event_failure
+        self.failure = str(error) if error else self._projector.failure
         if error is None:
             for record in batch:
                 if record.durable is not None:
@@ -255,10 +237,26 @@ class Journal:
             self._busy = True
             self._hand_over()
 
+    def _events_failed(self) -> None:
+        """Between two batches; the next one tells if they are written again."""
+        self.failure = self._projector.failure
+        if self.failure is not None and not self._busy:
+            self._busy = True
+            self._retry = self._loop.call_later(RETRY_S, self._hand_over)
+
     # In the thread.
 
     def _serve(self) -> None:
-        while (task := self._work.get()) is not None:
+        while True:
+            try:
+                task = self._work.get(timeout=self._projector.wait_s)
+            except queue.Empty:
+                self._projector.write()
+                if self._projector.failure is not None:
+                    self._loop.call_soon_threadsafe(self._events_failed)
+                continue
+            if task is None:
+                return
             task()
 
     def _commit(self, batch: list[Record]) -> None:
@@ -296,59 +294,17 @@ class Journal:
         self._metrics.fsync.observe(time.perf_counter() - started)
         self._metrics.batch.observe(len(batch))
         segment.bytes = offset
-        self._write_events(batch)
-
-    def _write_events(self, batch: list[Record]) -> None:
-        """Append the batch's events; what a full disk refuses is tried again with the next batch."""
-        self._unwritten_events += [record.events for record in batch if record.events]
-        if batch:
-            self._events_told = batch[-1].number
-        if not self._unwritten_events:
-            return
-        data = b"".join(self._unwritten_events)
-        try:
-            self._events.write(data)
-        except Exception as exc:  # whatever it is, the batch is durable; intake stops until its events are, too
-            if not isinstance(exc, StorageError):
-                log.exception("writing events")
-            self._write_events_again(exc)
-            return
-        self._event_failure = None
-        self._unsynced_events.append(data)
-        self._unsynced_event_bytes += len(data)
-        self._unwritten_events.clear()
-        if self._unsynced_event_bytes > _KEPT_EVENT_BYTES:
-            with contextlib.suppress(StorageError):
-                self._sync_events()
-
-    def _sync_events(self) -> None:
-        """Everything told so far is on disk when this returns. Raises StorageError."""
-        self._write_events([])
-        if self._event_failure is not None:
-            raise StorageError(self._event_failure)
-        try:
-            self._events.sync()
-        except StorageError as exc:
-            self._write_events_again(exc)
-            raise
-        self._unsynced_events.clear()
-        self._unsynced_event_bytes = 0
-        self._events_safe = self._events_told
-
-    def _write_events_again(self, exc: Exception) -> None:
-        """The file with those that were not synced is left for good."""
-        self._event_failure = str(exc)
-        self._unwritten_events[:0] = self._unsynced_events
-        self._unsynced_events.clear()
-        self._unsynced_event_bytes = 0
+        # Without a record, after a failure, it is only a try.
+        last = batch[-1].number if batch else self._projector.told
+        self._projector.tell([record.events for record in batch if record.events], last, len(batch))
 
     def _begin_file(self) -> None:
         self._close_file()
         number = self._new_number()
         path = segment_path(self._directory, number, self._salt, ".log")
         with contextlib.suppress(StorageError):
-            self._sync_events()
-        header = [VERSION, self._owner, number, self._void, self._events_safe, self.last_id]
+            self._projector.sync()
+        header = [VERSION, self._owner, number, self._void, self._projector.safe, self.last_id]
         frame = encode(self._salt, FrameType.SEGMENT, 0, header)
         descriptor = self._files.create(path)
         segment = Segment(path)
@@ -383,7 +339,7 @@ class Journal:
 
     def _end(self) -> None:
         self._close_file()
-        self._sync_events()
+        self._projector.sync()
 
 
 def _finish(future: asyncio.Future[None], error: BaseException | None) -> None:
