@@ -94,7 +94,9 @@ class Postrider(Peer):
 
     def configure(self) -> None:
         signing = (
-            f'[[dkim]]\ndomain = "{DOMAIN}"\nselector = "{SELECTOR}"\nkey = "{key_file()}"\n' if self.signs else ""
+            f'[[dkim]]\ndomain = "{DOMAIN}"\nselector = "{SELECTOR}"\nkey = "{key_file()}"\n[signing]\nthreads = 0\n'
+            if self.signs
+            else ""
         )
         (self.folder / "postrider.toml").write_text(
             f"""[node]
@@ -131,7 +133,7 @@ class PostriderOne(Postrider):
 class PostriderSigned(Postrider):
     name = "postrider-signed"
     signs = True
-    settings = ("as postrider", "rsa-sha256 2048, relaxed/relaxed, signing.threads = 2 (one for each worker)")
+    settings = ("as postrider", "rsa-sha256 2048, relaxed/relaxed, signing.threads = 0 (each worker by itself)")
 
 
 #: What makes Postfix relay faster here than as installed: no flow control, connections kept, 20 at a time as the

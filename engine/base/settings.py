@@ -141,7 +141,7 @@ class Dkim(_Table, frozen=True):
 
 
 class Signing(_Table, frozen=True):
-    threads: int = 2  #: for RSA, all workers together; as many as cores (three on two signed no more than two)
+    threads: int = 2  #: for RSA, all workers together; as many as cores, or 0 with a worker for each: no threads
     queue: int = 1000  #: messages waiting for a thread; further ones wait before they are prepared
     expire_after: Duration = Duration(0)  #: x= of signatures; 0: none. Receivers that queue mail check late
 

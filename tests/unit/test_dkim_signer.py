@@ -201,6 +201,15 @@ def test_reload_with_a_mistake_changes_nothing(settings, open_signer, tmp_path):
     assert sign(signer, PLAIN).count(b"DKIM-Signature") == 2
 
 
+def test_without_threads_the_loop_signs_all_but_large_contents(settings, open_signer):
+    signer = open_signer(msgspec.structs.replace(settings, signing=Signing(threads=0)))
+    assert accepted_by_dkimpy(received(sign(signer, PLAIN), PLAIN), KEYS) == [True, True]
+    assert signer._threads._threads == []
+    large = MESSAGES["200 KiB"]
+    assert accepted_by_dkimpy(received(sign(signer, large), large), KEYS) == [True, True]
+    assert signer._threads._count == 1
+
+
 @pytest.mark.parametrize("threads", [1, 3])
 def test_the_number_of_threads_follows_the_settings(threads, settings, open_signer):
     signer = open_signer(settings)
