@@ -273,6 +273,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Dkim, "selector"): _domain,
     (Dkim, "key"): _readable,
     (Dkim, "identity"): _domain_or_none,
+    (Signing, "threads"): _or_zero,
     (Signing, "expire_after"): _or_zero,
     (RetryClass, "schedule"): _schedule,
     (Retry, "schedule"): _schedule,

@@ -53,6 +53,9 @@ class Sweeper:
                 log.error("%s: delivery to %s had no owner; queued again", delivery.message.id, delivery.destination)
                 delivery.due_at = now + ORPHAN_WAIT_S
                 self._spool.when_settled(delivery, self._manager.wait)
+        # Whose senders are to hear that they wait are told below, as rows.
+        told_at = now - self._courier.delay_notice
+        self._manager.put_down([d for d in self._spool.in_hand if _waits_since(d, told_at)])
         orphans += await self._sweep_rows(now)
         self.orphans, self.counts = orphans, self._manager.counts()
         self.oldest_at = await oldest_arrival(self._spool)
@@ -94,9 +97,10 @@ class Sweeper:
         return orphans
 
     def _tell_delays(self, number: int, now: float) -> None:
-        """Rows of a slab whose senders are to hear that they wait, though nothing was tried: their site is closed.
+        """Rows of a slab whose senders are to hear that they wait, though nothing was tried.
 
-        A row that is noted is not looked at again; after a restart once more, by its record.
+        Their site is closed, or slow. A row that is noted is not looked at again; after a restart once more, by its
+        record.
         """
         slab = self._table.slabs[number]
         newest = int((now - self._courier.delay_notice) * 1000) << 12
@@ -136,3 +140,9 @@ class Sweeper:
 
     def _give_up(self, delivery: Delivery) -> None:
         self._courier.give_up(delivery, *self._site_of(delivery))
+
+
+def _waits_since(delivery: Delivery, at: float) -> bool:
+    """Whether it waits for its turn since then, and its sender has not heard of it."""
+    ready = delivery.state is State.READY and not delivery.unsettled
+    return ready and not delivery.notices and delivery.message.received_at <= at

@@ -14,7 +14,7 @@ import random
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -350,12 +350,13 @@ class MemoryEvents(EventJournal):
             if len(file.data) > (whole := bytes(file.data).rfind(b"\n") + 1):
                 file.change(whole, None)
                 file.synced(len(file.pending))
+        # Of the newest file: one that was left in the middle of a write may know more, and not be on disk.
+        newest = next((bytes(file.data) for file in reversed(files.disk.events) if b"\n" in file.data), b"")
         self.last_id = (0, -1)
-        for line in self.lines(files.disk):
-            try:
-                self.last_id = max(self.last_id, event_id(line))
-            except ValueError:
-                continue
+        for line in reversed(newest.splitlines(keepends=True)):
+            with suppress(ValueError):
+                self.last_id = event_id(line)
+                break
 
     def distrust(self, safe: int) -> None:
         file = next((file for file in reversed(self._files.disk.events) if file.data), None)

@@ -82,15 +82,12 @@ async def tell(s: Stage, message: Letter, reason: str = "its site is closed: 421
 
 @pytest.mark.parametrize("state", [State.READY, State.HELD, State.DUE])
 def test_a_delay_without_an_attempt_is_told_once_and_changes_nothing_else(tmp_path: Path, state: State) -> None:
-    """What is in hand is told by whoever has it, what lies on disk by the sweep."""
+    """By the sweep, in whatever state it waits."""
 
     async def look(s: Stage, message: Letter) -> None:
-        if state is State.READY:
-            await tell(s, message)
-        else:
-            s.courier.delay_notice = s.settlement.delay_notice
-            await s.sweeper.sweep()
-            await s.rest()
+        s.courier.delay_notice = s.settlement.delay_notice
+        await s.sweeper.sweep()
+        await s.rest()
 
     async def story(s: Stage) -> None:
         if state is State.DUE:

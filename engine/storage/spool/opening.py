@@ -71,6 +71,7 @@ class Opening:
         loaded: told the recipients of each segment; fewer than none, where a copy turned out to be one.
         """
         loop, problems, unindexed = asyncio.get_running_loop(), list[str](), list[Segment]()
+        await loop.run_in_executor(thread, self._clear_away)
         journaled = Journaled(found, self._texts)
         for segments in find_segments(self._directory, self._files, problems):
             copies = Copies()
@@ -89,6 +90,18 @@ class Opening:
                 self._release(row)
         tell(problems)
         return unindexed
+
+    def _clear_away(self) -> None:
+        """What a crash in the middle of dropping a segment left: its index or its side file."""
+        mail = self._directory / "mail"
+        for folder in self._files.names(mail):
+            names = self._files.names(mail / folder)
+            segments = {name[:-4] for name in names if name.endswith(".seg")}
+            for name in names:
+                if name.endswith((".sta", ".idx")) and name[:-4] not in segments:
+                    self._files.unlink(mail / folder / name)
+                    log.info("spool: %s is of a segment that was dropped, and goes, too", mail / folder / name)
+            self._files.remove_directory(mail / folder)
 
     async def _enter_slowly(self, columns: Mapping[str, Column]) -> None:
         """A slab's worth at a time; then the loop serves others."""

@@ -70,7 +70,7 @@ class Projector:
 
     def write(self) -> None:
         """Append what was told; what a full disk refuses is tried again with the next batch."""
-        if not self._unwritten:
+        if not self._unwritten and self.failure is None:
             return
         data = b"".join(self._unwritten)
         try:
