@@ -131,7 +131,7 @@ def test_intake_is_refused_while_the_disk_fails_and_goes_on_by_itself() -> None:
         await begin(player)
         await player.accept(1)
         player.files.faults = [Fault("sync", player.files.calls["sync"] + 1, "No space left on device", count=1 << 30)]
-        await player.accept(1)
+        await player.accept(1, sizes=(100,))  # a large one would fail in a file of its own, and alone
         assert player.spool.refusal() == "452 4.3.0 Storage failure, try again later"
         assert "No space left" in (player.spool.failure or "")
         assert len(player.hands) > 0 and not player.alive() - set(player.hands)
