@@ -33,6 +33,10 @@ class CountingFiles(DiskFiles):
         super().write(descriptor, pieces)
         self.counts[self._suffixes[descriptor]] += sum(map(len, pieces))
 
+    def append(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
+        super().append(descriptor, pieces)
+        self.counts[self._suffixes[descriptor]] += sum(map(len, pieces))
+
     def _note(self, descriptor: int, path: Path) -> int:
         self._suffixes[descriptor] = path.suffix
         return descriptor

@@ -21,6 +21,8 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import Executor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -161,17 +163,14 @@ class Journal:
         self._work.put(task)
         return future
 
-    def unlink(self, segment: Segment) -> asyncio.Future[None]:
-        """Remove a file whose messages are all final, the events of its frames being safe."""
+    async def unlink(self, segment: Segment, thread: Executor) -> None:
+        """Remove a file whose messages are all final, the events of its frames being safe. Raises StorageError.
 
-        def work() -> None:
-            self._projector.sync()
-            self._files.unlink(segment.path)
-            del self.segments[segment.number]
-            del self._registry[segment.number]
-            self._void = [(number, offset) for number, offset in self._void if number != segment.number]
-
-        return self.run(work)
+        thread: where. A disk takes its time for it, and here every 250 would wait.
+        """
+        await self.run(self._projector.sync)
+        await self._loop.run_in_executor(thread, self._files.unlink, segment.path)
+        await self.run(partial(self._forget, segment))
 
     def sync_events(self) -> asyncio.Future[None]:
         """Make the event journal durable."""
@@ -297,6 +296,11 @@ class Journal:
         # Without a record, after a failure, it is only a try.
         last = batch[-1].number if batch else self._projector.told
         self._projector.tell([record.events for record in batch if record.events], last, len(batch))
+
+    def _forget(self, segment: Segment) -> None:
+        del self.segments[segment.number]
+        del self._registry[segment.number]
+        self._void = [(number, offset) for number, offset in self._void if number != segment.number]
 
     def _begin_file(self) -> None:
         self._close_file()

@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: A chunk ends at so many deliveries or bytes: what the loop does between two takes a few milliseconds.
-_CHUNK_ITEMS, _CHUNK_BYTES = 500, 1 << 20
+_CHUNK_ITEMS, _CHUNK_BYTES = 64, 1 << 20
 #: A segment is emptied when less than this fraction of it lives.
 _MOSTLY_DEAD = 0.25
 #: Smaller segments are not worth emptying: they go when their last message does.
@@ -137,7 +137,7 @@ class Mover:
                     return  # of what is in an attempt just now, or cannot be read
             await self._write_deaths()
             await journal.flush()
-            await journal.unlink(oldest)
+            await journal.unlink(oldest, self._thread)
 
     async def _compact(self) -> None:
         for segment in [s for s in self._all_segments() if s.sealed and not s.is_journal]:
