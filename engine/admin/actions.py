@@ -64,20 +64,21 @@ async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 
 async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
-    """End a hold; of everything: all holds."""
+    """End a hold; of everything: all holds. held: deliveries of it that another hold keeps."""
     scope, manager, spool = await _parsed(parts, target), parts.manager, parts.spool
     names = parts.state.holds() if target == ALL else [str(scope)]
     known = [name for name in names if parts.state.resume(name)]
     if not known and target != ALL:
         raise EngineError(f"{target} is not held")
     manager.standing.holds_changed()
-    done = 0
+    done = held = 0
     for rows in scope.rows(spool, state=State.HELD):
         free = rows[~manager.standing.held(rows)]
         done += len(free)
+        held += len(rows) - len(free)
         manager.release(free, now=False)
         await asyncio.sleep(0)
-    yield {"deliveries": done, "in_attempt": 0}
+    yield {"deliveries": done, "in_attempt": 0, "held": held}
 
 
 async def bounce(parts: Parts, target: str, reason: str = "") -> AsyncIterator[Row]:

@@ -120,7 +120,8 @@ def _act(args: argparse.Namespace) -> int:
             print_json([row])
         else:
             left = f"; {row['in_attempt']} are in an attempt, and have their turn after it" if row["in_attempt"] else ""
-            print(f"{args.command}: {row['deliveries']} deliveries{left}")
+            held = f"; {row['held']} are kept by another hold" if row.get("held") else ""
+            print(f"{args.command}: {row['deliveries']} deliveries{left}{held}")
     return 0
 
 

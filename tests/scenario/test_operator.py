@@ -227,7 +227,7 @@ def test_hold_keeps_what_is_there_and_what_comes_and_survives_a_restart(stage: t
     assert states == {waiting: "held", held: "held", later: "held"}
     assert engine.fates(free) == {"a@free.test": ["received", "delivered"]}
 
-    assert row(engine, "resume", "fine.test") == {"deliveries": 2, "in_attempt": 0}
+    assert row(engine, "resume", "fine.test") == {"deliveries": 2, "in_attempt": 0, "held": 0}
     engine.until(delivered=3)
     assert row(engine, "resume", waiting)["deliveries"] == 1
     engine.books(queued=1)

@@ -92,7 +92,7 @@ def test_hold_and_resume(house: House, scope: str) -> None:
         assert f"held by an operator ({scope})" in house.row("why", later)["limit"]
         assert house.engine.stop() == 0
         house.engine.start()
-    assert house.row("resume", scope) == {"deliveries": 5, "in_attempt": 0}
+    assert house.row("resume", scope) == {"deliveries": 5, "in_attempt": 0, "held": 0}
     assert "held" not in house.states().values()
 
 

@@ -166,7 +166,7 @@ def test_a_held_delivery_goes_nowhere_until_it_is_released(tmp_path: Path, where
         await s.jump(2 * HOUR)
         assert [await s.next(agent) for agent in s.courier.agents] == [None] * len(s.courier.agents)
         assert message.state is State.HELD
-        assert await s.do("resume", message.id) == {"deliveries": 1, "in_attempt": 0}
+        assert await s.do("resume", message.id) == {"deliveries": 1, "in_attempt": 0, "held": 0}
         taken = [await s.next(agent) for agent in s.courier.agents]
         assert [delivery for delivery in taken if delivery] == [message.delivery]
         with pytest.raises(EngineError, match="is not held"):
@@ -184,7 +184,7 @@ def test_a_hold_of_a_destination_is_for_what_comes_later_too_and_survives_a_rest
         assert message.state is State.HELD
         assert [agent.queue.plan.site for agent in s.courier.agents] == ["mx.two.test"]
         assert [d.state for d in await s.deliveries() if d.destination == "one.test"] == [State.HELD] * 2
-        assert await s.do("resume", "one.test") == {"deliveries": 2, "in_attempt": 0}
+        assert await s.do("resume", "one.test") == {"deliveries": 2, "in_attempt": 0, "held": 0}
         assert await s.take_all("one.test") == ["m000001", "m000002"]
 
     play(tmp_path, story)
