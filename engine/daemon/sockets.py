@@ -1,11 +1,10 @@
-"""The SMTP sockets of a node with several workers: one for each worker and address, all on the same port.
+"""The SMTP sockets of a node with several workers: one for each address, which all workers accept from.
 
-The kernel spreads the clients over them (SO_REUSEPORT). The supervisor binds them and keeps them, so that a worker that
-is started again takes its own back, and clients that come meanwhile wait in its backlog. Sockets reach a worker over a
-socket pair of their own, each with its address, before the message on the channel that needs them.
+The supervisor binds them and keeps them, so that clients find somebody there whichever worker is being started again.
+They reach a worker over a socket pair of their own, each with its address, before the message on the channel that
+needs them.
 """
 
-import contextlib
 import os
 import socket
 from collections.abc import Iterable, Sequence
@@ -13,6 +12,8 @@ from typing import Any
 
 from engine.base.errors import NetworkError
 from engine.base.hostport import parse_host_port
+from engine.intake.acceptor import BACKLOG
+from engine.net.port import shared
 
 #: Addresses are short; a socket is one descriptor.
 _MAX_ADDRESS_BYTES = 512
@@ -23,59 +24,47 @@ _TIMEOUT_S = 10.0
 Sockets = dict[str, list[socket.socket]]
 
 
-def bind(address: str, count: int, handed_over: bool = False) -> list[list[socket.socket]]:
-    """`count` sets of sockets bound to this address, not listening yet. Raises NetworkError: it cannot be had.
+def bind(address: str, leaving: Iterable[int] = ()) -> list[socket.socket]:
+    """Sockets bound to this address, not listening yet. Raises NetworkError: it cannot be had.
 
-    handed_over: sockets of ours that are about to be closed have the port.
+    leaving: descriptors of sockets of ours that are about to be closed and may have the port. Then these listen, too,
+    as the kernel looks for others at the port again when a socket begins to.
     """
-    sets: list[list[socket.socket]] = [[] for _ in range(count)]
+    found: list[socket.socket] = []
     host, port = parse_host_port(address)
+    handed_over = list(leaving)
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        for family, _, _, _, place in dict.fromkeys(found):
-            for number, own in enumerate(sets):
-                # Port 0 is whatever the first one got.
-                own.append(
-                    _bound(
-                        family, sets[0][-1].getsockname() if number else place, alone=number == 0 and not handed_over
-                    )
-                )
+        places = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        with shared(handed_over):
+            for family, _, _, _, place in dict.fromkeys(places):
+                found.append(_bound(family, place, bool(handed_over)))
     except OSError as exc:
-        close(sets)
+        close(found)
         reason = os.strerror(exc.errno) if exc.errno and not isinstance(exc, socket.gaierror) else exc.strerror
         raise NetworkError(f"cannot listen on {address}: {reason}") from exc
-    return sets
+    return found
 
 
-def _bound(family: int, place: Any, alone: bool) -> socket.socket:
-    """The first is bound alone, without sharing, so that a port some other program shares or has is an error."""
+def _bound(family: int, place: Any, handed_over: bool) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        if not alone:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, handed_over)
         sock.bind(place)
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if handed_over:
+            sock.listen(BACKLOG)  # while it may
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 0)
     except BaseException:
         sock.close()
         raise
     return sock
 
 
-def close(sets: Iterable[Iterable[socket.socket]]) -> None:
-    for own in sets:
-        for sock in own:
-            sock.close()
-
-
-def pause(sockets: Sockets) -> None:
-    """Listen no more on these until a worker does again: nobody serves them, and others share the port."""
-    for own in sockets.values():
-        for sock in own:
-            with contextlib.suppress(OSError):  # not listening
-                sock.shutdown(socket.SHUT_RDWR)
+def close(sockets: Iterable[socket.socket]) -> None:
+    for sock in sockets:
+        sock.close()
 
 
 def send(pair: socket.socket, sockets: Sockets) -> int:
@@ -120,4 +109,4 @@ class HeldSockets:
 
     def drop(self, addresses: Iterable[str]) -> None:
         for address in list(addresses):
-            close([self._sockets.pop(address, [])])
+            close(self._sockets.pop(address, []))

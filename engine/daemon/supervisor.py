@@ -69,7 +69,7 @@ class Supervisor:
         self._children = {
             number: Child(number, number >= count, lock, self._take_note) for number in (*range(count), *self._left)
         }
-        self._sockets: dict[int, shared.Sockets] = {number: {} for number in range(count)}
+        self._sockets: shared.Sockets = {}
         self._sums = Sums(self._fetch)
         self._registry = CollectorRegistry()
         self._registry.register(self._sums)
@@ -97,7 +97,7 @@ class Supervisor:
         async with self._moving:
             opened = await self._open_new(settings)
             try:
-                await self._pages.open_new(_only(settings, "http", but=self._addresses()))
+                await self._pages.open_new(_only(settings, "http", but=self._sockets))
                 await self._reload_workers(settings, opened)
             except EngineError:
                 self._close_sockets(opened)
@@ -105,7 +105,7 @@ class Supervisor:
                 raise
             self.settings = settings
             logging.getLogger().setLevel(settings.log.level.upper())
-            self._close_sockets(self._addresses() - {row.address for row in _rows(settings, "smtp")})
+            self._close_sockets(self._sockets.keys() - {row.address for row in _rows(settings, "smtp")})
             await self._pages.follow(_only(settings, "http"))
 
     async def stop(self) -> None:
@@ -113,7 +113,7 @@ class Supervisor:
         for chore in self._chores:
             chore.cancel()
         # The workers have the last descriptors now: clients are refused as soon as they close them.
-        self._close_sockets(self._addresses())
+        self._close_sockets(list(self._sockets))
         running = [child for child in self._children.values() if child.serves]
         try:
             async with asyncio.timeout(_STOP_S):
@@ -139,7 +139,7 @@ class Supervisor:
         tables = self._data_dir / "tables.db"
         QueueState(tables).close()
         Credentials(tables).close()
-        for number in self._sockets:
+        for number in range(self.settings.node.workers):
             spools.take_over(self._data_dir, number)
         for number in self._left:
             log.info("spool %d has no worker of its own any more; one that takes nothing new empties it", number)
@@ -154,7 +154,7 @@ class Supervisor:
 
     async def _start_one(self, child: Child) -> None:
         try:
-            await child.start(self._for(child, self.settings), self._sockets.get(child.number, {}))
+            await child.start(self._for(child, self.settings), self._for_listening(child, self._sockets))
         except EngineError as exc:
             raise EngineError(f"worker {child.number}: {exc}") from exc
         except OSError as exc:
@@ -175,22 +175,22 @@ class Supervisor:
 
     # Inside: sockets.
 
-    def _addresses(self) -> set[str]:
-        return {address for sockets in self._sockets.values() for address in sockets}
+    def _for_listening(self, child: Child, addresses: Iterable[str]) -> shared.Sockets:
+        """The sockets at these addresses, for a worker that listens."""
+        return {} if child.drains else {address: self._sockets[address] for address in addresses}
 
     async def _open_new(self, settings: Settings) -> list[str]:
         """Bind what these settings listen on and nobody has yet; the addresses. Raises NetworkError, and none is."""
         staying = {row.address for row in _rows(settings, "smtp")}
-        wanted = [row.address for row in _rows(settings, "smtp") if row.address not in self._addresses()]
+        wanted = [row.address for row in _rows(settings, "smtp") if row.address not in self._sockets]
         # Where the pages were and mail is to be, they go first; whoever fails to reload puts them back.
         await self._pages.close([door for door in self._pages.doors if door[0] in wanted])
         opened: list[str] = []
         try:
             for address in wanted:
-                handed_over = any(overlap(old, address) for old in self._addresses() - staying)
-                sets = shared.bind(address, len(self._sockets), handed_over)
-                for sockets, own in zip(self._sockets.values(), sets, strict=True):
-                    sockets[address] = own
+                leaving = [old for old in self._sockets if old not in staying and overlap(old, address)]
+                taken = [sock.fileno() for old in leaving for sock in self._sockets[old]]
+                self._sockets[address] = shared.bind(address, taken)
                 opened.append(address)
         except EngineError:
             self._close_sockets(opened)
@@ -199,8 +199,8 @@ class Supervisor:
         return opened
 
     def _close_sockets(self, addresses: Iterable[str]) -> None:
-        for address in list(addresses):
-            shared.close(sockets.pop(address) for sockets in self._sockets.values())
+        for address in addresses:
+            shared.close(self._sockets.pop(address))
 
     # Inside: reload.
 
@@ -213,9 +213,8 @@ class Supervisor:
     async def _reload_workers(self, settings: Settings, opened: list[str]) -> None:
         done: list[Child] = []
         for child in [child for child in self._children.values() if child.serves]:
-            own = self._sockets.get(child.number, {})
             try:
-                await child.reload(self._for(child, settings), {address: own[address] for address in opened if own})
+                await child.reload(self._for(child, settings), self._for_listening(child, opened))
                 done.append(child)
             except NetworkError as exc:
                 if child.serves:
@@ -229,9 +228,8 @@ class Supervisor:
     async def _take_back(self, done: Iterable[Child]) -> None:
         """Another worker could not use the new settings: these have the old ones again."""
         for child in done:
-            own = self._sockets.get(child.number, {})
             try:
-                await child.reload(self._for(child, self.settings), own)
+                await child.reload(self._for(child, self.settings), self._for_listening(child, self._sockets))
             except EngineError as exc:
                 log.error("worker %d cannot go back to its old settings: %s; it is started again", child.number, exc)
                 child.kill()
@@ -251,8 +249,6 @@ class Supervisor:
             lived = self._loop.time() - began
             pause = 0.0 if lived >= _STEADY_S else min(2 * pause or _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
             log.error("worker %d has ended (%s); it is started again in %.0f s", child.number, _reason(status), pause)
-            if pause > _FIRST_PAUSE_S:
-                shared.pause(self._sockets.get(child.number, {}))
             await asyncio.sleep(pause)
             async with self._moving:
                 began = self._loop.time()

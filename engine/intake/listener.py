@@ -20,6 +20,7 @@ from engine.base.errors import ConfigError, NetworkError
 from engine.base.hostport import parse_host_port
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings, TlsFiles
+from engine.intake.acceptor import BACKLOG, Acceptor
 from engine.intake.admission import Admission
 from engine.intake.client import Client
 from engine.intake.connection import Connection
@@ -28,8 +29,6 @@ from engine.intake.policy import Address, Policy
 from engine.intake.reverse import ReverseNames
 from engine.intake.smtp import SmtpServer
 from engine.net.outbox import Outbox
-
-_BACKLOG = 1024
 
 
 class SmtpListener:
@@ -65,7 +64,7 @@ class SmtpListener:
         self._empty: asyncio.Event = asyncio.Event()
         self._empty.set()
         self._address = parse_host_port(listener.address)
-        self._servers: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server | Acceptor] = []
         self._model: SmtpServer | None = None
 
     @property
@@ -83,7 +82,7 @@ class SmtpListener:
         return [sock.fileno() for server in self._servers for sock in server.sockets]
 
     async def start(self, sockets: Sequence[socket.socket] = (), *, reuse_port: bool = False) -> None:
-        """Listen. sockets: bound ones to use instead, ours from now on. reuse_port: as net.port wants it.
+        """Listen. sockets: bound ones that others accept from, too; ours from now on. reuse_port: as net.port wants it.
 
         Raises NetworkError.
         """
@@ -94,12 +93,12 @@ class SmtpListener:
         self._model = SmtpServer(self, self._hooks, loop)
         try:
             for sock in sockets:
-                self._servers.append(await loop.create_server(self._connection, sock=sock, backlog=_BACKLOG))
+                self._servers.append(Acceptor(self._connection, sock))
             if not sockets:
                 host, port = self._address
                 self._servers.append(
                     await loop.create_server(
-                        self._connection, host, port, backlog=_BACKLOG, reuse_address=True, reuse_port=reuse_port
+                        self._connection, host, port, backlog=BACKLOG, reuse_address=True, reuse_port=reuse_port
                     )
                 )
         except OSError as exc:

@@ -35,7 +35,7 @@ def runs(pid: int) -> bool:
 
 
 def spread(engine: Daemon, count: int, domain: str = "one.test") -> dict[str, list[str]]:
-    """Submit until each of two workers has taken so many; ids by worker. The kernel decides who gets a client."""
+    """Submit until each of two workers has taken so many; ids by worker. Who comes first gets a client."""
     ids: dict[str, list[str]] = {}
     while sum(len(taken) >= count for taken in ids.values()) < 2:
         message_id = submit(engine.port, "ada@home.test", f"bob@{domain}", letter())
@@ -76,7 +76,7 @@ def test_both_take_mail_and_the_books_are_those_of_both(tmp_path: Path) -> None:
 def test_a_killed_worker_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
     """kill -9 of one worker under load: no client is refused, all that was accepted is delivered."""
     with sink(tmp_path / "mx", save=False) as mx, daemon(tmp_path / "engine", route(mx.address), workers=2) as engine:
-        with Load(engine.port, tmp_path / "accepted", "-n", "4000", "--size", "1KiB") as under_way:
+        with Load(engine.port, tmp_path / "accepted", "-n", "4000", "--size", "1KiB", "--rate", "500/s") as under_way:
             for _ in range(2):
                 under_way.more(300)
                 old = workers_of(engine)
@@ -99,7 +99,7 @@ def test_a_killed_worker_comes_back_and_nothing_is_lost(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_is_gone_is_seen(tmp_path: Path) -> None:
-    """While one is not there: /health says so, status names it; its clients wait for it, nobody is refused."""
+    """While one is not there: /health says so, status names it; its clients are the others', nobody is refused."""
     with daemon(tmp_path, workers=2) as engine:
         for _ in range(2):  # the second time there is a pause
             old = workers_of(engine)

@@ -10,49 +10,10 @@ from engine.daemon import sockets as shared
 
 
 @pytest.fixture
-def pair() -> Iterator[list[socket.socket]]:
-    """Two sets of one socket, on the same port."""
-    sets = shared.bind("127.0.0.1:0", 2)
-    yield [own[0] for own in sets]
-    shared.close(sets)
-
-
-def reaches(sock: socket.socket) -> int:
-    """Connections that wait here; they are taken."""
-    sock.setblocking(False)
-    count = 0
-    while True:
-        try:
-            sock.accept()[0].close()
-        except BlockingIOError:
-            return count
-        count += 1
-
-
-def connect(sock: socket.socket, times: int) -> None:
-    for _ in range(times):
-        socket.create_connection(sock.getsockname()).close()
-
-
-def test_clients_are_spread_over_the_sockets(pair: list[socket.socket]) -> None:
-    for sock in pair:
-        sock.listen(200)
-    connect(pair[0], 100)
-    counts = [reaches(sock) for sock in pair]
-    assert sum(counts) == 100
-    assert min(counts) > 10
-
-
-def test_a_socket_at_rest_gets_nobody_until_it_listens_again(pair: list[socket.socket]) -> None:
-    for sock in pair:
-        sock.listen(200)
-    with socket.socket() as not_listening:
-        shared.pause({"x": [pair[1]], "y": [not_listening]})
-    connect(pair[0], 20)
-    assert reaches(pair[0]) == 20
-    pair[1].listen(200)
-    connect(pair[0], 100)
-    assert reaches(pair[1]) > 10
+def bound() -> Iterator[list[socket.socket]]:
+    sockets = shared.bind("127.0.0.1:0")
+    yield sockets
+    shared.close(sockets)
 
 
 @pytest.mark.parametrize("shares", [False, True], ids=["", "which would share it"])
@@ -63,25 +24,37 @@ def test_the_port_of_another_program_is_an_error(shares: bool) -> None:
         other.listen()
         address = f"127.0.0.1:{other.getsockname()[1]}"
         with pytest.raises(NetworkError) as refused:
-            shared.bind(address, 2)
+            shared.bind(address)
         assert str(refused.value) == f"cannot listen on {address}: Address already in use"
 
 
 def test_an_address_of_another_machine_is_an_error() -> None:
     with pytest.raises(NetworkError, match=r"cannot listen on 192.0.2.1:2525: Cannot assign"):
-        shared.bind("192.0.2.1:2525", 2)
+        shared.bind("192.0.2.1:2525")
     with pytest.raises(NetworkError, match=r"cannot listen on nowhere.invalid:2525: "):
-        shared.bind("nowhere.invalid:2525", 2)
+        shared.bind("nowhere.invalid:2525")
 
 
-def test_they_reach_another_process_with_their_addresses(pair: list[socket.socket]) -> None:
+def test_a_port_is_handed_over_and_then_nobodys_again(bound: list[socket.socket]) -> None:
+    bound[0].listen()
+    port = bound[0].getsockname()[1]
+    with pytest.raises(NetworkError, match="in use"):
+        shared.bind(f"0.0.0.0:{port}")
+    taken_over = shared.bind(f"0.0.0.0:{port}", [bound[0].fileno()])
+    shared.close(bound)
+    with taken_over[0], pytest.raises(OSError, match="in use"):
+        socket.create_server(("127.0.0.1", port))
+
+
+def test_they_reach_another_process_with_their_addresses(bound: list[socket.socket]) -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with ours, theirs:
-        assert shared.send(ours, {"127.0.0.1:1": [pair[0]], "localhost:2": pair}) == 3
+        assert shared.send(ours, {"127.0.0.1:1": bound, "localhost:2": [*bound, *bound]}) == 3
         received = shared.receive(theirs, 3)
     assert {address: len(own) for address, own in received.items()} == {"127.0.0.1:1": 1, "localhost:2": 2}
-    assert received["127.0.0.1:1"][0].getsockname() == pair[0].getsockname()
-    shared.close(received.values())
+    assert received["127.0.0.1:1"][0].getsockname() == bound[0].getsockname()
+    for own in received.values():
+        shared.close(own)
 
 
 def test_a_worker_keeps_what_its_listeners_still_use() -> None:
