@@ -22,7 +22,7 @@ Row = dict[str, Any]
 _PIECE_BYTES = 1 << 20
 _SCOPE = "a domain, a message id, tenant:LOGIN, batch:NAME, class:transactional, class:bulk; all without it"
 _FOLDER_COLUMNS = ("folder", "deliveries", "recipients", "files", "bytes", "side_bytes", "dead")
-_STREAM = "a file; - for standard input or output"
+_READ, _WRITTEN = "a file; - for standard input", "a file; - for standard output"
 
 
 def register(commands: Commands) -> None:
@@ -36,11 +36,11 @@ def register(commands: Commands) -> None:
     )
     export = _action(actions, "export", "write what is queued as a stream that another node's import takes", _export)
     export.add_argument("--scope", default="*", metavar="SCOPE", help=_SCOPE)
-    export.add_argument("file", metavar="FILE", help=f"{_STREAM}; never overwritten")
+    export.add_argument("file", metavar="FILE", help=f"{_WRITTEN}; never overwritten")
     taking = _action(actions, "import", "take in a stream of another node; what is queued already is left out", _import)
-    taking.add_argument("file", metavar="FILE", help=_STREAM)
+    taking.add_argument("file", metavar="FILE", help=_READ)
     gone = _action(actions, "purge", "remove exactly what an export has, once another node took it", _purge)
-    gone.add_argument("file", metavar="FILE", help=_STREAM)
+    gone.add_argument("file", metavar="FILE", help=_READ)
     _action(actions, "compact", "move and compact now what is worth it", _compact)
 
 

@@ -150,6 +150,24 @@ def test_deliveries_stop_where_their_outcomes_cannot_be_recorded(engine: Daemon,
         assert mx.status()["duplicates"] == 0
 
 
+def test_what_is_queued_on_a_full_disk_can_be_purged(tmp_path: Path) -> None:
+    """A reserve makes the first room; it is made again when there is enough."""
+    route = ROUTE.format(port=free_port(), connections=4)
+    spool = 'min_free = 0.05\nsegment_bytes = "1MiB"\njournal_files = 1000'
+    with small_disk(tmp_path / "data", "16m"), daemon(tmp_path, route, spool=spool) as engine:
+        reserve = engine.data / "spool" / "0" / "reserve"
+        assert reserve.stat().st_size == 1 << 20
+        load(engine.port, tmp_path / "accepted", "-n", "1000", "--sessions", "5")
+        ballast = fill(engine.data)
+        wait_until(lambda: "reserve is given up" in engine.log_text(), "the reserve to be given up")
+        assert engine.ask("purge", target="*")[0]["deliveries"] > 0
+        engine.empty()
+        assert engine.books()["removed"] == 1000
+        ballast.unlink()
+        wait_until(lambda: reserve.exists() and engine.status()["accepting"], "room, and a reserve again")
+        load(engine.port, tmp_path / "accepted", "-n", "10")
+
+
 @pytest.mark.parametrize("end", [Daemon.kill, Daemon.stop])
 def test_the_end_on_a_full_disk(engine: Daemon, tmp_path: Path, end: Callable[[Daemon], int | None]) -> None:
     """S4: what was refused stays refused, what was accepted is there at the next start."""

@@ -1,6 +1,7 @@
 """The guards: below which free space, inodes or memory nothing more is accepted.
 
-Measured now and then; what is refused is refused with 452, and taken again by itself once there is room.
+Measured now and then; what is refused is refused with 452, and taken again by itself once there is room. With a guard
+of the disk goes a reserve on it (reserve.py).
 """
 
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 from engine.base.errors import StorageError
 from engine.base.settings import SpoolSettings
 from engine.storage.spool.files import Files
+from engine.storage.spool.reserve import Reserve
 
 _STATUS = Path("/proc/self/statm")
 _PAGE_BYTES = 4096
@@ -21,6 +23,7 @@ class Guards:
     def __init__(self, directory: Path, files: Files) -> None:
         self._directory = directory
         self._files = files
+        self._reserve = Reserve(directory, files)
         self.failure: str | None = None
 
     @property
@@ -28,8 +31,8 @@ class Guards:
         """The reply to who wants to hand in a message now; None: it can be taken."""
         return None if self.failure is None else f"452 4.3.1 {self.failure}"
 
-    def measure(self, settings: SpoolSettings) -> None:
-        """Look again. Blocks for a moment. Raises StorageError."""
+    def measure(self, settings: SpoolSettings, failing: bool = False) -> None:
+        """Look again. failing: the journal cannot be written. Blocks for a moment. Raises StorageError."""
         space, inodes = self._files.free(self._directory)
         if space < settings.min_free:
             self.failure = f"Insufficient system storage ({space:.0%} of the disk is free)"
@@ -39,6 +42,10 @@ class Guards:
             self.failure = f"Insufficient system storage ({used >> 20} MiB of {limit >> 20} MiB of memory are in use)"
         else:
             self.failure = None
+        if failing or not space:
+            self._reserve.give_up()
+        elif self.failure is None and settings.min_free:
+            self._reserve.keep(settings.segment_bytes)
 
 
 def memory_limit() -> int:

@@ -6,6 +6,7 @@
     mail/<folder>/<number>.<salt>.idx          what a start must know of that .seg, without reading it
     shared/<number>.<salt>.con                 contents that go to several destinations, each once
     large/<number>.<salt>.dat                  one large content but its head (large.py)
+    reserve                                    zeros, for a full disk (reserve.py)
 
 Numbers grow over all files of a worker; no two segments share one. Salts: see frame.py.
 """

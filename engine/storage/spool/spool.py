@@ -260,7 +260,8 @@ class Spool:
 
     def measure(self) -> asyncio.Future[None]:
         """Measure free space and memory again, in the journal's thread; `refusal` follows."""
-        return self._journal.run(lambda: self._guards.measure(self._settings))
+        failing = self._journal.failure is not None
+        return self._journal.run(lambda: self._guards.measure(self._settings, failing))
 
     def sync_events(self) -> asyncio.Future[None]:
         """Make the event journal durable, in the journal's thread."""
