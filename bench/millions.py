@@ -162,7 +162,7 @@ def _bars(count: int, figures: dict[str, float]) -> list[Bar]:
     if count >= 1_000_000:  # below, the interpreter itself is most of it
         bars.append(Bar("bytes a delivery", figures["bytes_a_delivery"], 100.0, at_most=True))
     if millions <= 1:
-        bars.append(Bar("start, one million: loaded after", figures["loaded_s"], 5.0, "s", at_most=True))
+        bars.append(Bar("start, up to one million: loaded after", figures["loaded_s"], 5.0, "s", at_most=True))
     elif millions <= 10:
         bars.append(Bar("start, ten million: loaded after", figures["loaded_s"], 60.0, "s", at_most=True))
         bars.append(Bar("resident, ten million", figures["resident_mib"] / 1024, 1.2, "GiB", at_most=True))

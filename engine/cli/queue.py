@@ -121,7 +121,8 @@ def _act(args: argparse.Namespace) -> int:
         else:
             left = f"; {row['in_attempt']} are in an attempt, and have their turn after it" if row["in_attempt"] else ""
             held = f"; {row['held']} are kept by another hold" if row.get("held") else ""
-            print(f"{args.command}: {row['deliveries']} deliveries{left}{held}")
+            going_on = " are under way" if row["deliveries"] and args.command in ("bounce", "purge") else ""
+            print(f"{args.command}: {row['deliveries']} deliveries{going_on}{left}{held}")
     return 0
 
 

@@ -83,7 +83,8 @@ def _verify(args: argparse.Namespace) -> int:
     for note in found.notes:
         print(f"note: {note}")
     print(", ".join(f"{name} {count}" for name, count in sorted(found.counts.items())))
-    print(f"{len(found.faults)} faults" if found.faults else "whole")
+    count = len(found.faults)
+    print(f"{count} fault{'s' * (count > 1)}" if count else "whole")
     return 1 if found.faults else 0
 
 

@@ -226,6 +226,7 @@ class Worker:
         """The old generation, and then what an operator ordered before the stop."""
         await self._try(self._manager.load_backlog)
         self._orders.start()
+        await self._try(self._spool.work)  # a worker that is often started again has files to let go of, too
 
     async def _keep_up(self) -> None:
         while True:

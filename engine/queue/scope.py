@@ -48,7 +48,9 @@ class Scope:
         if text == ALL:
             return cls("all")
         for kind in ("tenant", "batch"):
-            if text.startswith(f"{kind}:") and len(text) > len(kind) + 1:
+            if text.startswith(f"{kind}:"):
+                if len(text) == len(kind) + 1:
+                    raise EngineError(f"{text} needs a name behind it")
                 return cls(kind, text[len(kind) + 1 :])
         if text.startswith("class:"):
             if text[6:] not in _CLASSES:

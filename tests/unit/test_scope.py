@@ -61,7 +61,7 @@ def test_what_an_operator_types_is_parsed(tmp_path: Path) -> None:
         assert Scope.parse("tenant:ada@home.test", spool) == Scope("tenant", "ada@home.test")
         for text, reason in {
             "class:urgent": "a class is transactional or bulk", "": "no domain name", "a b": "no domain name",
-            "tenant:": "no domain name", "batch:": "no domain name",
+            "tenant:": "needs a name", "batch:": "needs a name",
         }.items():  # fmt: skip
             with pytest.raises(EngineError, match=reason):
                 Scope.parse(text, spool)

@@ -127,6 +127,8 @@ class StreamReader:
 
     def end(self) -> None:
         """There are no more bytes. Raises StreamError: there should be."""
+        if not self._next:
+            raise StreamError("this is no export of a spool: it is too short to be one")
         if not self.whole or self._have:
             what = "follows its end" if self.whole else f"is missing: it was cut short after {self.count} deliveries"
             raise self._error(what)

@@ -100,7 +100,9 @@ def delivery_of(row: int, read: Read, table: Table, texts: Texts, segments: Segm
     for name in ("length", "state_place", "content_file", "frame", "notices"):
         setattr(delivery, name, table.get(row, name))
     delivery.via = texts["via"].text(table.get(row, "via"))
-    delivery.due_at = min(delivery.due_at, table.get(row, "due_at"))
+    due_at = table.get(row, "due_at")
+    if seconds(delivery.due_at) != due_at:
+        delivery.due_at = due_at  # it was put off, or is to go at once; else the record has the fraction of the second
     delivery.state = State(table.get(row, "state"))
     return delivery
 
