@@ -168,7 +168,7 @@ class Journal:
 
         thread: where. A disk takes its time for it, and here every 250 would wait.
         """
-        await self.run(self._projector.sync)
+        await self.run(partial(self._succeed, segment))
         await self._loop.run_in_executor(thread, self._files.unlink, segment.path)
         await self.run(partial(self._forget, segment))
 
@@ -296,6 +296,12 @@ class Journal:
         # Without a record, after a failure, it is only a try.
         last = batch[-1].number if batch else self._projector.told
         self._projector.tell([record.events for record in batch if record.events], last, len(batch))
+
+    def _succeed(self, segment: Segment) -> None:
+        """The events of a file's frames are safe; and what it alone says of the highest id, a new one says."""
+        self._projector.sync()
+        if self._segment is None and segment.number == max(self.segments):
+            self._begin_file()
 
     def _forget(self, segment: Segment) -> None:
         del self.segments[segment.number]
