@@ -350,7 +350,8 @@ def test_no_other_file_gets_the_number_of_a_large_content(tmp_path, lost, aged):
             await age(spool)
         await spool.close()
         (file,) = large_files(tmp_path / "spool")
-        assert max(path.name for path in (tmp_path / "spool").rglob("0*")) == file.name, "the newest of all files"
+        newest = max(path.name for path in (tmp_path / "spool").rglob("0*") if path.suffix != ".log" or not aged)
+        assert newest == file.name, "the newest of all files, but for a journal that says nothing of it"
         if lost:
             file.unlink()
         return int(file.name[:12])
