@@ -345,8 +345,12 @@ class ReadyQueue:
             self.restock()
 
     def drain(self) -> list[Delivery]:
-        """Take everything out of memory; the caller finds it another place."""
-        deliveries = [d for queue in self._classes for d in queue if d.state is State.READY and d.owner is self]
+        """Take everything out of memory; the caller finds it another place.
+
+        What an operator sent elsewhere and back again is listed twice.
+        """
+        mine = (d for queue in self._classes for d in queue if d.state is State.READY and d.owner is self)
+        deliveries = list(dict.fromkeys(mine))
         for queue in self._classes:
             queue.clear()
         return deliveries

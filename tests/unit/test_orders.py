@@ -267,6 +267,25 @@ def sites(s: Stage) -> list[str]:
     return sorted({agent.queue.plan.site for agent in s.courier.agents})
 
 
+def test_what_was_moved_and_back_again_is_in_its_queue_once(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        letter = await s.put("a@one.test", name="m0")
+        await s.do("move", "*", RELAY)
+        await s.do("move", "*", "")
+        assert letter.rows == []
+        closed(s, "one.test")
+        for agent in list(s.courier.agents):
+            agent.leave()
+        assert len(letter.rows) == 1, "put down, as its site is closed"
+        s.throttle("one.test").reopen()
+        s.manager.sites.reopen(s.routes.plan("one.test"))
+        await s.rest()
+        assert await s.take_all("one.test") == ["m0"]
+        assert s.tally() == {"accepted": 1, "delivered": 1, "balanced": True}
+
+    play(tmp_path, story)
+
+
 @pytest.mark.parametrize("where", ["memory", "disk", "waiting", "held"])
 def test_what_is_moved_goes_by_the_relay_and_back(tmp_path: Path, where: str) -> None:
     async def story(s: Stage) -> None:
