@@ -4,6 +4,7 @@ S5  what is named and not there is told, and what needs it waits for an operator
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.base.errors import StorageError
 from engine.storage.spool.files import Files
 from engine.storage.spool.index import Texts
 from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
@@ -92,16 +94,22 @@ class Opening:
         return unindexed
 
     def _clear_away(self) -> None:
-        """What a crash in the middle of dropping a segment left: its index or its side file."""
+        """What a crash in the middle of dropping a segment left: its side file, which goes last.
+
+        S5: an index without its segment is no such thing; it is told, and left.
+        """
         mail = self._directory / "mail"
         for folder in self._files.names(mail):
             names = self._files.names(mail / folder)
             segments = {name[:-4] for name in names if name.endswith(".seg")}
-            for name in names:
-                if name.endswith((".sta", ".idx")) and name[:-4] not in segments:
-                    self._files.unlink(mail / folder / name)
-                    log.info("spool: %s is of a segment that was dropped, and goes, too", mail / folder / name)
-            self._files.remove_directory(mail / folder)
+            lost = {name[:-4] for name in names if name.endswith(".idx")} - segments
+            tell([f"{mail / folder / name}.idx is there, and its segment is gone" for name in sorted(lost)])
+            with contextlib.suppress(StorageError):  # there is another start
+                for name in names:
+                    if name.endswith(".sta") and name[:-4] not in segments | lost:
+                        self._files.unlink(mail / folder / name)
+                        log.info("spool: %s is of a segment that was dropped, and goes, too", mail / folder / name)
+                self._files.remove_directory(mail / folder)
 
     async def _enter_slowly(self, columns: Mapping[str, Column]) -> None:
         """A slab's worth at a time; then the loop serves others."""
