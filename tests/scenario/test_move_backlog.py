@@ -60,7 +60,7 @@ def wide_and_narrow(tmp_path: Path) -> Iterator[tuple[Daemon, Daemon]]:
 
 
 def fill_both(node: Daemon, most_of_one: int = 12) -> list[str]:
-    """Held messages with two deliveries each, until each of two workers has some; the kernel decides who gets which."""
+    """Held messages with two deliveries each, until each of two workers has some; who comes first gets a client."""
     run(node, "hold", "--all")
     ids: list[str] = []
     while len({message_id[MAKER] for message_id in ids}) < 2 or len(ids) < most_of_one:
@@ -71,7 +71,7 @@ def fill_both(node: Daemon, most_of_one: int = 12) -> list[str]:
 
 def queued(node: Daemon) -> list[tuple[str, str]]:
     """Message and destination of each delivery."""
-    return sorted((row["id"], row["destination"]) for row in node.ask("list"))
+    return sorted((row["id"], row["destination"]) for row in node.ask("list", limit=100_000))
 
 
 def both(ids: list[str]) -> list[tuple[str, str]]:
