@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.client import Client, letter, submit
@@ -35,11 +36,13 @@ def runs(pid: int) -> bool:
 
 
 def spread(engine: Daemon, count: int, domain: str = "one.test") -> dict[str, list[str]]:
-    """Submit until each of two workers has taken so many; ids by worker. Who comes first gets a client."""
+    """Submit until each of two workers has taken so many; ids by worker. Clients that come at once are divided."""
     ids: dict[str, list[str]] = {}
-    while sum(len(taken) >= count for taken in ids.values()) < 2:
-        message_id = submit(engine.port, "ada@home.test", f"bob@{domain}", letter())
-        ids.setdefault(message_id[MAKER], []).append(message_id)
+    with ThreadPoolExecutor(4) as clients:
+        while sum(len(taken) >= count for taken in ids.values()) < 2:
+            sent = [clients.submit(submit, engine.port, "ada@home.test", f"bob@{domain}", letter()) for _ in range(4)]
+            for message_id in (one.result() for one in sent):
+                ids.setdefault(message_id[MAKER], []).append(message_id)
     return ids
 
 
@@ -130,7 +133,7 @@ def test_metrics_do_not_fall_when_a_worker_is_started_again(tmp_path: Path) -> N
 def test_a_killed_supervisor_takes_its_workers_along(tmp_path: Path) -> None:
     """They never outlive it; a new one starts at once on the same data, which they held until their end."""
     with relayed(tmp_path, "--delay", "end-of-data=50ms", workers=2) as (engine, receiver):
-        with Load(engine.port, tmp_path / "accepted", "-n", "1000") as under_way:
+        with Load(engine.port, tmp_path / "accepted", "-n", "4000", "--rate", "500/s") as under_way:
             for _ in range(3):
                 under_way.more(100)
                 old = workers_of(engine)
@@ -195,7 +198,7 @@ def test_operators_reach_both(tmp_path: Path) -> None:
         count = sum(map(len, ids.values()))
         (queue,) = engine.ask("queues")
         assert (queue["destination"], queue["queued"], queue["held"]) == ("one.test", count, count)
-        listed = [row["id"] for row in engine.ask("list")]
+        listed = [row["id"] for row in engine.ask("list", limit=100_000)]
         assert sorted(listed) == sorted(message for taken in ids.values() for message in taken)
         assert len(engine.ask("list", limit=3)) == 3
         for message in (one, other):
