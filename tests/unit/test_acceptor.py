@@ -71,15 +71,20 @@ class Poor(socket.socket):
         return super().accept()
 
 
+def poor_socket() -> Poor:
+    (sock,) = shared.bind("127.0.0.1:0")
+    poor = Poor(fileno=sock.detach())
+    poor.asked = asyncio.Event()
+    return poor
+
+
 def test_without_descriptors_it_waits_and_goes_on(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(acceptor, "_PAUSE_S", 0.01)
 
     async def story() -> None:
-        (sock,) = shared.bind("127.0.0.1:0")
-        poor = Poor(fileno=sock.detach())
-        poor.asked = asyncio.Event()
+        poor = poor_socket()
         serving = Acceptor(greeter("a"), poor)
         assert await visit(poor.getsockname()[1]) == "a"
         serving.close()
@@ -92,9 +97,7 @@ def test_it_may_be_closed_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(Poor, "short_of", 1)
 
     async def story() -> None:
-        (sock,) = shared.bind("127.0.0.1:0")
-        poor = Poor(fileno=sock.detach())
-        poor.asked = asyncio.Event()
+        poor = poor_socket()
         serving = Acceptor(greeter("a"), poor)
         with socket.create_connection(poor.getsockname()):
             async with asyncio.timeout(60):

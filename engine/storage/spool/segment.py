@@ -121,7 +121,7 @@ class Segments(dict[int, Segment]):
 
     def refer_many(self, columns: Mapping[str, NDArray[Any]]) -> None:
         """`refer`, of many rows of the table."""
-        files = columns["place"] >> np.uint64(_OFFSET_BITS)
+        files = files_of(columns["place"])
         for number in np.unique(files):
             here = files == number
             self[int(number)].refs += int(here.sum())
