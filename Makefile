@@ -1,7 +1,9 @@
 # Postrider. `make demo` for the ten-minute tour, `make test` for everything that must hold.
 # Every target but `clean` sets .venv up first; that costs nothing when it is up to date.
 
-PYTHON ?= python3
+# The system's Python where it can be used: it is built for speed, and lies where a service can reach it.
+PYTHON ?= $(shell /usr/bin/python3 -c 'import ensurepip, sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+	&& echo /usr/bin/python3 || echo python3)
 PREFIX ?= /usr/local
 DESTDIR ?=
 

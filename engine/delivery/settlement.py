@@ -24,7 +24,7 @@ from engine.delivery import trouble
 from engine.message.address import destination_of
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
-from engine.message.outcome import Outcome, Status
+from engine.message.outcome import NOT_FINAL, Outcome, Status
 from engine.protocol.dsn import Action
 from engine.queue.manager import Manager
 from engine.storage.spool.entry import Delivery, State
@@ -184,7 +184,7 @@ class Settlement:
         self, delivery: Delivery, envelope: Envelope, outcomes: Sequence[Outcome], now: float
     ) -> Sequence[Outcome]:
         """Outcomes with what is not final made due again, or final because its time is over."""
-        if all(outcome.status.final for outcome in outcomes):
+        if not any([outcome.status in NOT_FINAL for outcome in outcomes]):
             return outcomes
         unknown = [outcome.index for outcome in outcomes if outcome.status is _UNKNOWN]
         if unknown:

@@ -162,8 +162,8 @@ class Reader(asyncio.StreamReader):
         while (end := buffer.find(b"\n", self._scanned)) >= 0:
             if end >= self._line_limit or owner.held_back:
                 return True
-            line = bytes(memoryview(buffer)[: end + 1])
-            served = owner.express(line, end + 1 == len(buffer))
+            last = end + 1 == len(buffer)
+            served = owner.express(bytes(buffer) if last else bytes(memoryview(buffer)[: end + 1]), last)
             if served is _NO:
                 return True
             self._scanned = 0

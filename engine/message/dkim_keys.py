@@ -133,6 +133,8 @@ class KeyRing:
     def find(self, domain: str) -> tuple[SigningKey, ...]:
         """The keys of the domain, else of its nearest parent, else of "*"; empty: the message leaves unsigned."""
         by_domain = self._by_domain
+        if not by_domain:
+            return self._fallback
         name = domain
         if not name.isascii() or name.endswith("."):
             try:

@@ -137,7 +137,6 @@ class TcpStream(asyncio.Protocol):
             waiter.set_exception(self._fault)
             return waiter
         self._total = self._loop.time() + total_s
-        self._extend()
         self._outbox.add(self)
         return waiter
 
@@ -146,13 +145,13 @@ class TcpStream(asyncio.Protocol):
         self._outbox.add(self)
 
     def send(self) -> None:
-        """The outbox's turn: write what the exchange has to say now."""
+        """The outbox's turn: write what the exchange has to say now, and wait for what comes next."""
         if self._fault is not None:
             return
-        wrote = self._pump()
+        self._pump()
         if self._machine.done:
             self._finish()
-        elif wrote:
+        else:
             self._extend()
 
     def _finish(self) -> bool:
@@ -164,16 +163,11 @@ class TcpStream(asyncio.Protocol):
         waiter.set_result(None)
         return True
 
-    def _pump(self) -> bool:
-        """Write what the machine has, as long as the transport takes it; whether there was anything."""
-        transport, wrote = self._transport, False
-        while transport is not None and not self._paused:
-            piece = self._machine.next_piece()
-            if piece is None:
-                break
+    def _pump(self) -> None:
+        """Write what the machine has, as long as the transport takes it."""
+        transport = self._transport
+        while transport is not None and not self._paused and (piece := self._machine.next_piece()) is not None:
             transport.write(piece)
-            wrote = True
-        return wrote
 
     # ---- asyncio.Protocol
 
@@ -193,9 +187,8 @@ class TcpStream(asyncio.Protocol):
             if not self._finish():
                 self._tell_watcher()
             return
-        self._outbox.add(self)
         if not machine.mid_reply:
-            self._extend()
+            self._outbox.add(self)
 
     def pause_writing(self) -> None:
         self._paused = True
@@ -255,8 +248,7 @@ class TcpStream(asyncio.Protocol):
 
     def _extend(self) -> None:
         """A step has begun: give it the machine's patience, within the total."""
-        deadline = self._loop.time() + self._machine.patience_s
-        self._expect(deadline if deadline < self._total else self._total)
+        self._expect(min(self._loop.time() + self._machine.patience_s, self._total))
 
     def _expect(self, deadline: float) -> None:
         """Something must happen by then. The timer is moved only to wake earlier."""

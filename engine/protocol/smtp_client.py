@@ -99,7 +99,9 @@ class SmtpClient:
     @property
     def usable(self) -> bool:
         """A next exchange may be started."""
-        return not (self.broken or self.closing) and self.done and self._parser.idle
+        # `done`, without the call: this is asked several times for every message.
+        busy = self._pending or self._out or self._sending or self._unsent or self.broken or self.closing
+        return not busy and self._parser.idle
 
     @property
     def mid_reply(self) -> bool:

@@ -19,6 +19,8 @@ MAX_LINE_BYTES = 4096
 MAX_REPLY_BYTES = 64 << 10
 
 _CODES = {b"%d" % code: code for code in range(200, 600)}
+_LAST_LINE = {b"%d " % code: code for code in range(200, 600)}
+_CR = 13
 _ENHANCED = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?=[ \t]|$)")
 
 
@@ -110,6 +112,11 @@ class ReplyParser:
         while True:
             start = self._start
             end = buffer.find(b"\n", start)
+            number = _LAST_LINE.get(buffer[start : start + 4])
+            if number is not None and start < end <= start + MAX_LINE_BYTES and not self._lines:
+                # What nearly all replies are, without another look.
+                self._start = end + 1
+                return Reply(number, (buffer[start + 4 : end - 1 if buffer[end - 1] == _CR else end],))
             if (end if end >= 0 else len(buffer)) - start > MAX_LINE_BYTES:
                 raise self._failed(f"a reply line of more than {MAX_LINE_BYTES} bytes")
             if end < 0:
@@ -118,13 +125,11 @@ class ReplyParser:
                 return None
             self._start = end + 1
             code = buffer[start : start + 3]
-            stop = end - 1 if end > start and buffer[end - 1] == 13 else end
+            stop = end - 1 if end > start and buffer[end - 1] == _CR else end
             separator = buffer[start + 3 : start + 4] if stop > start + 3 else b""
             number = _CODES.get(code)
             if number is None or separator not in (b" ", b"-", b""):
                 raise self._failed(f"not a reply: {_excerpt(buffer[start:stop])}")
-            if separator != b"-" and not self._lines:
-                return Reply(number, (buffer[start + 4 : stop],))
             self._continue(code, buffer[start + 4 : stop])
             if separator != b"-":
                 reply = Reply(number, tuple(self._lines))

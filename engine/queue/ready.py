@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import Protocol
 
 from engine.base.clock import Clock
-from engine.message.envelope import MessageClass
 from engine.queue.budget import Budget, Lease
 from engine.queue.stock import Destination
 from engine.queue.throttle import Throttle
@@ -107,7 +106,7 @@ class ReadyQueue:
         self._budget = budget
         self._courier = courier
         self._clock = clock
-        self._classes: tuple[deque[Delivery], ...] = tuple(deque() for _ in MessageClass)
+        self._classes: tuple[deque[Delivery], deque[Delivery]] = (deque(), deque())  #: by MessageClass
         self._idle: list[asyncio.Future[bool]] = []  #: agents with an open connection and nothing to do
         self._offered = ""  #: the key their leases are offered under
         self._coming = 0  #: agents that were woken or started and have not asked for a delivery yet
@@ -124,7 +123,7 @@ class ReadyQueue:
 
     def __len__(self) -> int:
         """Entries, those included that an operator has taken away since."""
-        return sum(map(len, self._classes))
+        return len(self._classes[0]) + len(self._classes[1])
 
     @property
     def unused(self) -> bool:
@@ -139,7 +138,8 @@ class ReadyQueue:
     @property
     def takes_more(self) -> bool:
         """A delivery that is in memory may stay there: nothing stands before it on disk, and there is room."""
-        return not self.feeders and len(self) < READ_AHEAD and self.throttle.closed_until <= self._clock.time()
+        closed_until = self.throttle.closed_until
+        return not self.feeders and len(self) < READ_AHEAD and (not closed_until or closed_until <= self._clock.time())
 
     def feed(self, destination: Destination) -> None:
         """The destination has stock for this queue."""

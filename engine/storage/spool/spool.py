@@ -22,7 +22,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
 from engine.message.content import Content, LargeContent, file_of_large, head_of
 from engine.message.envelope import Envelope
-from engine.message.outcome import Outcome
+from engine.message.outcome import NOT_FINAL, Outcome
 from engine.storage.events.event import outcome_lines, received_lines
 from engine.storage.events.journal import EventJournal
 from engine.storage.spool.backlog import Backlog
@@ -214,7 +214,7 @@ class Spool:
         Recipients with a final outcome leave `delivery.indexes`; without any left the delivery is FINAL and leaves
         the spool once this is durable (S2). The future never fails: an outcome is written to the next good file.
         """
-        final = {outcome.index for outcome in outcomes if outcome.status.final}
+        final = {outcome.index for outcome in outcomes if outcome.status not in NOT_FINAL}
         if final:
             delivery.indexes = tuple(index for index in delivery.indexes if index not in final)
         number = self._journal.next_number()
