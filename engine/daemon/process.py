@@ -1,4 +1,4 @@
-"""What every process of the daemon that carries mail sets up for itself: how it is scheduled, its threads, its memory."""
+"""What every process of the daemon that carries mail sets up for itself: scheduling, threads, memory."""
 
 import contextlib
 import gc
@@ -12,8 +12,8 @@ _SWITCH_INTERVAL_S = 0.0005
 
 def tune() -> None:
     """Once, when everything is imported."""
-    # Whoever sends us something finishes its own turn before we wake: fewer and larger turns of the loop, an eighth more
-    # messages where all cores are busy. An operator's own choice stays; a sandbox that forbids it leaves it to the unit.
+    # Whoever sends us something finishes its own turn before we wake: fewer and larger turns of the loop, an eighth
+    # more messages where all cores are busy. An operator's choice stays; where a sandbox forbids it, the unit says it.
     if os.sched_getscheduler(0) == os.SCHED_OTHER:
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
