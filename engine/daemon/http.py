@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 #: Prometheus gives a scrape ten seconds by default; a request takes milliseconds.
 _REQUEST_S = 10.0
 _MAX_THREADS = 16
+_ROOM_S = 0.25  #: for a thread whose connection was cut off to end
 
 _INDEX = b"postrider\n\n/metrics  for Prometheus\n/health   ok while the daemon serves\n"
 
@@ -189,10 +190,13 @@ class _Server(ThreadingMixIn, WSGIServer):
         return any(address in network for network in self._networks)
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        if self._slots.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
+        if not self._slots.acquire(blocking=False):
+            # A scrape takes milliseconds: who is there longest says nothing, and makes room.
+            self._cut_off_oldest()
+            if not self._slots.acquire(timeout=_ROOM_S):
+                self.shutdown_request(request)
+                return
+        super().process_request(request, client_address)
 
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         try:
@@ -221,9 +225,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         with self._open_lock:
             for connection, since in self._open.items():
                 if since <= limit:
-                    with contextlib.suppress(OSError):
-                        # Below TLS: its object belongs to the other thread.
-                        socket.socket.shutdown(connection, socket.SHUT_RDWR)
+                    _cut_off(connection)
+
+    def _cut_off_oldest(self) -> None:
+        with self._open_lock:
+            if self._open:
+                _cut_off(next(iter(self._open)))
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         log.debug("http: %s: request failed", client_address[0], exc_info=True)
@@ -237,6 +244,12 @@ class _Server(ThreadingMixIn, WSGIServer):
         finally:
             with self._open_lock:
                 del self._open[connection]
+
+
+def _cut_off(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        # Below TLS: its object belongs to the other thread.
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)
 
 
 def _tls_context(files: TlsFiles) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import stat
 import time
 from pathlib import Path
 
@@ -14,11 +15,13 @@ _ENDING_S, _LOOK_S = 10.0, 0.02
 def lock_data_dir(data_dir: Path) -> int:
     """Make the directory (mode 0700) and lock it for this process; the descriptor holds the lock until it is closed.
 
-    Raises StorageError: another daemon has it, or it cannot be used.
+    Raises StorageError: another daemon has it, it cannot be used, or others can write to it, and so put links into it.
     """
     path = data_dir / "lock"
     try:
         data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if data_dir.stat().st_mode & stat.S_IWOTH:
+            raise StorageError(f"everybody can write to the data directory {data_dir}: chmod 700 it")
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as exc:
         raise StorageError(f"cannot use the data directory {data_dir}: {exc.strerror}") from exc

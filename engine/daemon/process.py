@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import resource
 import sys
 
 #: How long a thread may keep the interpreter while another wants it. The default of 5 ms is what every signature and
@@ -17,6 +18,9 @@ def tune() -> None:
     if os.sched_getscheduler(0) == os.SCHED_OTHER:
         with contextlib.suppress(PermissionError):
             os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
+    # The soft limit is for programs that use select(2).
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # Objects of start-up live for ever, those of a message die young and without cycles: look at them seldom.
     gc.collect()

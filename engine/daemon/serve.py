@@ -24,6 +24,7 @@ from engine.daemon.spools import leftover
 from engine.daemon.supervisor import Supervisor
 from engine.daemon.systemd import Notifier
 from engine.daemon.worker import Worker
+from engine.intake.listener import client_limit
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +37,7 @@ def serve(path: Path) -> int:
     handler = setup(settings.log.level)
     lines = LineLog(handler)
     tune()
+    _warn_of_few_files(settings)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Daemon(path, settings, lines, lock).run())
@@ -43,6 +45,12 @@ def serve(path: Path) -> int:
         lines.close()
         os.close(lock)
     return 0
+
+
+def _warn_of_few_files(settings: Settings) -> None:
+    limit, wanted = client_limit(), settings.intake.max_connections
+    if limit < wanted:
+        log.warning("the limit of open files leaves %d for clients, of [intake] max_connections = %d", limit, wanted)
 
 
 class _Daemon:

@@ -11,6 +11,7 @@ import asyncio
 import logging
 import math
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
@@ -49,6 +50,9 @@ _WORDS = {
 # Asked for every recipient: names of the module are quicker than members of a class, and int is than IntFlag.
 _DELIVERED, _FAILED, _EXPIRED, _UNKNOWN = Status.DELIVERED, Status.FAILED, Status.EXPIRED, Status.UNKNOWN
 _SUCCESS = int(Notify.SUCCESS)
+
+#: The status that a delivery remembers of an outcome that was not final, see `_remembered`.
+_STATUS = re.compile(r"(?:[0-9]{3} )?(4\.[0-9]{1,3}\.[0-9]{1,3}) ")
 
 #: By MessageClass, as labels have it.
 _CLASSES = tuple(message_class.name.lower() for message_class in MessageClass)
@@ -140,7 +144,7 @@ class Settlement:
             delivery.attempts += 1
         outcomes = self._decide(delivery, envelope, outcomes, now)
         self._notify(delivery, envelope, content, outcomes, now, relays_dsn)
-        delivery.last = outcomes[-1].reply
+        delivery.last = _remembered(outcomes[-1])
         stored = self._spool.settle(delivery, envelope, now, provider, outcomes)
         self._tell(delivery, envelope, outcomes, provider, timing, now)
         if not more:
@@ -167,7 +171,9 @@ class Settlement:
         if delivery.state in (State.ATTEMPT, State.FINAL) or now < self.notice_at(delivery):
             return None
         delivery.notices = 1
-        outcomes = trouble.waiting(delivery.indexes, delivery.last or reason)
+        why = delivery.last or reason
+        status = _STATUS.match(why)
+        outcomes = trouble.waiting(delivery.indexes, why, *status.groups() if status else ())
         if not self._report(envelope, content, outcomes, "delayed"):
             return None
         # A record without an outcome: only the state that goes with it is news.
@@ -279,6 +285,11 @@ class Settlement:
                     outcome.reply,
                 )
             )
+
+
+def _remembered(outcome: Outcome) -> str:
+    """What a delivery keeps of it: its words, and its status before them where they do not say it."""
+    return outcome.reply if outcome.status_code in outcome.reply[:12] else f"{outcome.status_code} {outcome.reply}"
 
 
 def _asked(envelope: Envelope, outcome: Outcome) -> bool:

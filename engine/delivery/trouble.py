@@ -337,9 +337,9 @@ def expired(indexes: Sequence[int], last_reply: str = "") -> list[Outcome]:
     return everyone(indexes, Status.EXPIRED, Scope.MESSAGE, "4.4.7", words[:MAX_WORDS])
 
 
-def waiting(indexes: Sequence[int], why: str) -> list[Outcome]:
+def waiting(indexes: Sequence[int], why: str, status_code: str = "4.4.0") -> list[Outcome]:
     """Not attempted for a long time: its site is closed, its destination held back, its name not to be resolved."""
-    return everyone(indexes, Status.DEFERRED, Scope.SITE, "4.4.0", why[:MAX_WORDS])
+    return everyone(indexes, Status.DEFERRED, Scope.SITE, status_code, why[:MAX_WORDS])
 
 
 def purged(indexes: Sequence[int]) -> list[Outcome]:

@@ -26,7 +26,7 @@ from engine.base.metrics import Metrics
 from engine.intake.admission import Admission, Submission
 from engine.intake.client import UNKNOWN, Client
 from engine.intake.policy import Address, Policy, parse_address
-from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader
+from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader, Writer
 from engine.intake.standins import Commands, Deaf, Session, Spared, Unlimited
 from engine.net.outbox import Outbox
 
@@ -51,7 +51,7 @@ class Gate(Protocol):
     def draining(self) -> bool:
         """The listener is going away: sessions end as soon as they are idle."""
 
-    def enter(self, connection: "Connection", address: Address, counted: bool) -> bool:
+    def enter(self, connection: "Connection", descriptor: int, address: Address, counted: bool) -> bool:
         """Let a connection in, or not. counted: it takes one of the places of its address."""
 
     def count(self, connection: "Connection", address: Address) -> bool:
@@ -150,7 +150,8 @@ class Connection(SMTP):
         self.in_tls = transport.get_extra_info("sslcontext") is not None
         proxy = self.policy.speaks_proxy(self.peer)
         self.client = Client(self.peer)
-        if not self.gate.enter(self, self.peer, counted=not proxy):
+        descriptor = transport.get_extra_info("socket").fileno()
+        if not self.gate.enter(self, descriptor, self.peer, counted=not proxy):
             self._turn_away(transport, b"421 4.7.0 %b Too many connections\r\n" % self.hostname.encode())
             return
         if proxy:
@@ -171,6 +172,9 @@ class Connection(SMTP):
         if reply:
             transport.write(reply)
         transport.close()
+
+    def _cb_client_connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        super()._cb_client_connected(reader, Writer(writer.transport, self, reader, self.loop))
 
     def data_received(self, data: bytes) -> None:
         self._reader.feed_data(data)
@@ -322,7 +326,7 @@ class Connection(SMTP):
     def _close(self) -> None:
         self._lingering = False
         self._reader.stop()
-        if self.transport is not None:
+        if self.transport is not None and not self.transport.is_closing():
             self.transport.close()
         # A client that does not read would keep a closed connection for ever.
         self._arm(self.loop.time() + self.policy.intake.linger_timeout)
@@ -369,7 +373,7 @@ class Connection(SMTP):
         elif self._deadline > now:
             self._arm(self._deadline)
         else:
-            self.end(b"421 4.4.2 %b Timeout exceeded" % self.hostname.encode(), linger=False)
+            self.end(b"421 4.4.2 %b Timeout exceeded" % self.hostname.encode())
 
     # Errors.
 

@@ -10,6 +10,7 @@ to their message), and what is left at the deadline is cut off.
 import asyncio
 import logging
 import os
+import resource
 import socket
 import ssl
 from collections import Counter
@@ -150,9 +151,11 @@ class SmtpListener:
     def draining(self) -> bool:
         return self._draining
 
-    def enter(self, connection: Connection, address: Address, counted: bool) -> bool:
+    def enter(self, connection: Connection, descriptor: int, address: Address, counted: bool) -> bool:
         intake = self.policy.intake
-        full = len(self._connections) >= intake.max_connections
+        full = (
+            len(self._connections) >= intake.max_connections or descriptor >= client_limit()
+        )  # the lowest that was free
         if full or self._draining or (counted and self._per_address[address] >= intake.max_connections_per_address):
             self._refused.inc()
             return False
@@ -190,6 +193,14 @@ class SmtpListener:
             self._per_address[address] -= 1
             if self._per_address[address] <= 0:
                 del self._per_address[address]
+
+
+def client_limit() -> int:
+    """How many files this process may have open, clients included, before it takes no more clients.
+
+    The rest is for spool and delivery.
+    """
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
 def _tls_context(files: TlsFiles) -> ssl.SSLContext:

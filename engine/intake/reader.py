@@ -375,3 +375,11 @@ class Reader(asyncio.StreamReader):
             self._begun = False
             del self._buffer[: self._end + 5]
             self._scanned = 0
+
+
+class Writer(asyncio.StreamWriter):
+    """aiosmtpd's. Closes once: the second time, asyncio's TLS (Python 3.11.2) forgets what it would have to abort."""
+
+    def close(self) -> None:
+        if not self.transport.is_closing():
+            super().close()

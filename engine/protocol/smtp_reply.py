@@ -36,11 +36,11 @@ class Reply:
     @property
     def enhanced(self) -> str:
         """The enhanced code (RFC 2034), as "5.1.1"; "" where there is none or its class contradicts the code."""
-        line = self.lines[0]
-        match = _ENHANCED.match(line)
-        if match is None or line[0] - 48 != self.code // 100:
-            return ""
-        return match[0].decode("ascii")
+        for line in self.lines:  # each should have it, but some servers say it on the last alone
+            match = _ENHANCED.match(line)
+            if match is not None and line[0] - 48 == self.code // 100:
+                return match[0].decode("ascii")
+        return ""
 
     @property
     def text(self) -> str:

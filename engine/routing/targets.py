@@ -40,7 +40,8 @@ def refusal(address: str, allow_private: bool) -> str:
         embedded = _embedded(ip)
         if embedded is not None:
             reason = refusal(str(embedded), allow_private)
-            if reason or ip in _NAT64:
+            # Pythons differ about 6to4: what is inside decides.
+            if reason or ip in _NAT64 or ip.sixtofour is not None:
                 return f"{reason} inside" if reason else ""
     if allow_private:
         return ""

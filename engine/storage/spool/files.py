@@ -5,6 +5,7 @@ Everything the spool does to a disk goes through `Files`; OSError becomes Storag
 
 import contextlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -158,8 +159,10 @@ class DiskFiles:
 
     def make_directory(self, path: Path) -> None:
         try:
-            if not path.is_dir():
+            with contextlib.suppress(FileExistsError):
                 path.mkdir(mode=0o700)
+            if not stat.S_ISDIR(path.lstat().st_mode):
+                raise StorageError(f"cannot make {path}: something else is there")
             # Also of one that is there: whoever made it may have been killed before this.
             sync_directory(path.parent)
         except OSError as exc:
@@ -176,11 +179,11 @@ class DiskFiles:
 
     def free(self, path: Path) -> tuple[float, float]:
         try:
-            stat = os.statvfs(path)
+            disk = os.statvfs(path)
         except OSError as exc:
             raise StorageError(f"cannot look at the disk of {path}: {exc.strerror}") from exc
-        inodes = stat.f_favail / stat.f_files if stat.f_files else 1.0
-        return stat.f_bavail / max(stat.f_blocks, 1), inodes
+        inodes = disk.f_favail / disk.f_files if disk.f_files else 1.0
+        return disk.f_bavail / max(disk.f_blocks, 1), inodes
 
 
 def sync_directory(path: Path) -> None:

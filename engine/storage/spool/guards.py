@@ -60,7 +60,11 @@ def memory_limit() -> int:
 
 
 def _memory_used() -> int:
-    return int(_text(_STATUS).split()[1]) * _PAGE_BYTES
+    """Raises StorageError: there is no way to tell just now, as without a free descriptor."""
+    fields = _text(_STATUS).split()
+    if len(fields) < 2:
+        raise StorageError(f"cannot read {_STATUS}")
+    return int(fields[1]) * _PAGE_BYTES
 
 
 def _text(path: Path) -> str:
