@@ -288,8 +288,8 @@ class Settlement:
 
 
 def _remembered(outcome: Outcome) -> str:
-    """What a delivery keeps of it: its words, and its status before them where they do not say it."""
-    return outcome.reply if outcome.status_code in outcome.reply[:12] else f"{outcome.status_code} {outcome.reply}"
+    """What a delivery keeps of it: a server's reply, or our words with the status before them."""
+    return outcome.reply if outcome.reply[:3].isdecimal() else f"{outcome.status_code} {outcome.reply}"
 
 
 def _asked(envelope: Envelope, outcome: Outcome) -> bool:

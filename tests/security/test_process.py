@@ -1,19 +1,22 @@
 """The process: umask and modes, symbolic links, the operator's door, and what never gets into the log."""
 
 import base64
+import contextlib
 import errno
 import os
 import re
+import resource
 import socket
 import stat
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from tests.support.client import Client, Refused, letter, submit
 from tests.support.dkim import rsa_key, write_key
-from tests.support.engine import POSTRIDER, Daemon, daemon, sink
+from tests.support.engine import POSTRIDER, Daemon, daemon, sink, wait_until
 from tests.support.relay import relayed, route
 
 PASSWORD = "correct-horse-battery"
@@ -67,6 +70,41 @@ def test_a_data_directory_made_by_the_daemon_is_closed_to_others(tmp_path: Path)
             assert stat.S_IMODE(engine.data.stat().st_mode) == 0o700
     finally:
         os.umask(before)
+
+
+def test_a_data_directory_that_everybody_can_write_to_is_refused(tmp_path: Path) -> None:
+    engine = Daemon(tmp_path)
+    engine.data.mkdir()
+    engine.data.chmod(0o777)
+    refused = engine.run("serve", check=False)
+    assert (refused.returncode, "everybody can write to the data directory" in refused.stderr) == (1, True)
+    assert list(engine.data.iterdir()) == []
+
+
+def test_clients_leave_files_for_the_spool_and_for_delivery(tmp_path: Path) -> None:
+    """A client too many is told so, while a message on its way is delivered; and the next client is served."""
+    with sink(tmp_path / "mx") as mx, daemon(tmp_path, route(mx.address)) as engine, contextlib.ExitStack() as stack:
+        resource.prlimit(engine.process.pid, resource.RLIMIT_NOFILE, (100, 100))
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", engine.port))) for _ in range(49)]
+        greetings = Counter(client.recv(100)[:4] for client in clients)
+        assert set(greetings) == {b"220 ", b"421 "} and greetings[b"220 "] > 10
+        first = clients[0].makefile("rwb")
+        for line in (b"EHLO home.test", b"MAIL FROM:<ada@home.test>", b"RCPT TO:<b@away.test>", b"DATA"):
+            first.write(line + b"\r\n")
+            first.flush()
+            while first.readline()[3:4] == b"-":
+                pass
+        first.write(letter() + b".\r\n")
+        first.flush()
+        assert first.readline().startswith(b"250 ")
+        mx.has(messages=1)
+        stack.close()
+        wait_until(lambda: accepted(engine), "a place for a client")
+
+
+def accepted(engine: Daemon) -> bool:
+    with socket.create_connection(("127.0.0.1", engine.port)) as client:
+        return client.recv(100).startswith(b"220 ")
 
 
 @pytest.mark.parametrize("where", ["spool/0/journal", "events/0", ".", "lock"])

@@ -27,11 +27,13 @@ class Reports(Bouncer):
     def __init__(self, settings: Settings, clock: Clock) -> None:
         super().__init__(settings, IdSource("out.test", 0, clock), clock)
         self.made: list[tuple[str, list[str]]] = []
+        self.statuses: list[str] = []
 
     def compose(self, envelope: Envelope, content: bytes, outcomes: Any, action: Any) -> Any:
         report = super().compose(envelope, content, outcomes, action)
         if report is not None:
             self.made.append((action, [envelope.recipients[o.index].address for o in outcomes]))
+            self.statuses += [o.status_code for o in outcomes]
         return report
 
 

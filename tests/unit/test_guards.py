@@ -81,3 +81,12 @@ def test_without_a_setting_the_control_group_or_the_machine_says_how_much(
 def test_a_disk_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="cannot look at the disk"):
         Guards(tmp_path / "gone", DiskFiles()).measure(SpoolSettings())
+
+
+def test_memory_that_cannot_be_read_is_an_error_and_no_answer(tmp_path: Path, machine: Path) -> None:
+    """As without a free descriptor: what was known stays."""
+    guards = Guards(tmp_path, Disk())
+    (machine / "statm").unlink()
+    with pytest.raises(StorageError, match="statm"):
+        guards.measure(SpoolSettings(memory_guard=0.5))
+    assert guards.failure is None

@@ -108,7 +108,7 @@ def test_clients_outside_the_networks_are_closed_without_a_word(metrics: Metrics
 
 
 def test_slow_clients_are_cut_off_and_cannot_take_all_threads(metrics: Metrics) -> None:
-    """Twice as many silent clients as there are threads: the surplus is closed at once, the others in time."""
+    """Twice as many silent clients as there are threads: the first make room at once, the others end in time."""
     server = MetricsServer(listener(), metrics.registry, request_s=0.2)
     server.start()
     before = threading.active_count()
@@ -124,6 +124,18 @@ def test_slow_clients_are_cut_off_and_cannot_take_all_threads(metrics: Metrics) 
         while threading.active_count() > before:
             threading.Event().wait(0.001)
         assert get(server, "/health")[0] == 200
+    finally:
+        server.close()
+
+
+def test_silent_clients_keep_nobody_from_the_metrics(metrics: Metrics) -> None:
+    server = MetricsServer(listener(), metrics.registry, request_s=60)
+    server.start()
+    try:
+        with contextlib.ExitStack() as stack:
+            silent = [stack.enter_context(connect(server)) for _ in range(40)]
+            assert get(server, "/health")[0] == 200
+            assert silent[0].recv(100) == b"", "the one that was there longest"
     finally:
         server.close()
 

@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from engine.base.settings import Dsn, Retry, Settings
 from engine.base.units import Duration
@@ -130,6 +131,27 @@ def test_the_notice_of_a_delay_is_in_the_journal_before_the_word_that_it_was_mad
         report = next(name for name in await s.queued() if name != "m")
         assert records(s) == [("message", "m"), ("message", report), ("", "m")]
         assert [kind for kind, who in s.told() if who == "a@one.test"] == ["received"], "no event: nothing was tried"
+
+    story_with_reports(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "status"),
+    [
+        ("TLS is required, but was not offered", "4.7.4", "4.7.4"),
+        ("451 4.7.1 greylisted", "4.7.1", "4.7.1"),
+        ("451 later", "4.3.0", "4.4.0"),
+    ],
+)
+def test_the_notice_of_a_delay_has_the_status_of_the_last_attempt(
+    tmp_path: Path, words: str, code: str, status: str
+) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", notify=int(Notify.DELAY))
+        await attempt(s, message, replace(outcome(0, LATER, words), status_code=code))
+        s.clock.now += 4 * HOUR
+        await tell(s, message)
+        assert s.notifier.statuses == [status]
 
     story_with_reports(tmp_path, story)
 

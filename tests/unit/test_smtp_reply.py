@@ -27,6 +27,7 @@ def replies(*chunks: bytes) -> list[Reply]:
         (b"354 go ahead\r\n", "354 go ahead", ""),
         (b"550-5.1.1 no such\r\n550-5.1.1 user\r\n550 5.1.1 here\r\n", "550 5.1.1 no such user here", "5.1.1"),
         (b"550-5.1.1 no such\r\n550 user\r\n", "550 5.1.1 no such user", "5.1.1"),
+        (b"550-see our policy\r\n550 5.7.1 refused\r\n", "550 see our policy 5.7.1 refused", "5.7.1"),
         (b"550-\r\n550 \r\n", "550", ""),
         (b"450 5.1.1 contradicts its code\r\n", "450 5.1.1 contradicts its code", ""),
         (b"550 5.1.1234 none\r\n", "550 5.1.1234 none", ""),

@@ -49,3 +49,14 @@ def test_a_file_created_in_vain_leaves_neither_name_nor_descriptor(tmp_path: Pat
 
 def test_a_directory_that_is_gone_is_removed(tmp_path: Path) -> None:
     DiskFiles().remove_directory(tmp_path / "gone")
+
+
+@pytest.mark.parametrize("there", ["link", "file"])
+def test_a_directory_is_no_link_and_no_file(tmp_path: Path, there: str) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    if there == "link":
+        (tmp_path / "new").symlink_to(tmp_path / "elsewhere")
+    else:
+        (tmp_path / "new").touch()
+    with pytest.raises(StorageError, match="something else is there"):
+        DiskFiles().make_directory(tmp_path / "new")
