@@ -64,9 +64,10 @@ async def spool_import(parts: Parts, body: asyncio.StreamReader, others: Sequenc
         raise EngineError("another import is under way")
 
     def count(exported: Exported) -> None:
-        provider = parts.router.provider_of(exported.snapshot[0])
         name = MessageClass(exported.envelope.message_class).name.lower()
-        parts.metrics.accepted_recipients.labels(provider, name).inc(len(exported.snapshot[1]))
+        for destination, indexes, *_ in exported.deliveries.values():
+            provider = parts.router.provider_of(destination)
+            parts.metrics.accepted_recipients.labels(provider, name).inc(len(indexes))
 
     async def queued_there(wanted: Set[Key]) -> Set[Key]:
         return await _queued_at(Path(parts.settings.node.data_dir), others, wanted)
@@ -110,7 +111,7 @@ async def spool_purge(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator
     reader, owner, done, left = StreamReader(), spool_owner(parts.settings.node.name), 0, 0
     try:
         async for piece in _pieces(body):
-            wanted = {(exported.envelope.id, exported.number) for exported in reader.feed(piece)}
+            wanted = set[Key]().union(*(exported.keys for exported in reader.feed(piece)))
             if reader.owner not in ("", owner):
                 raise EngineError(f"this is an export of {reader.owner}, and here is {owner}: nothing was removed")
             if wanted:

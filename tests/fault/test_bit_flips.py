@@ -16,7 +16,7 @@ import pytest
 from engine.base.errors import StorageError
 from engine.message.content import whole
 from engine.storage.spool.frame import Frame, FrameType, scan
-from engine.storage.spool.records import decode_envelope
+from engine.storage.spool.records import decode_envelope, is_message
 from tests.support.clock import FakeClock
 from tests.support.disk import Disk, File, MemoryFiles
 from tests.support.seed import rounds, seeded
@@ -50,6 +50,8 @@ def touched(disk: Disk, name: str, offset: int) -> set[Key]:
     match frame.type:
         case FrameType.MESSAGE:
             return {(decode_envelope(frame.header[1]).id, n) for n in range(len(frame.header[2]))}
+        case FrameType.TAKEN_IN:
+            return {(decode_envelope(frame.header[1]).id, n) for n, _ in frame.header[2]}
         case FrameType.OUTCOME:
             return {(frame.header[1], frame.header[2])}
         case FrameType.STORED:
@@ -83,9 +85,8 @@ def _needing(disk: Disk, large: str) -> Iterator[Key]:
             for frame in frames(disk, other):
                 if frame.type == FrameType.STORED and frame.header[4] and frame.header[4][0] == large:
                     yield _key(frame)
-                elif frame.type == FrameType.MESSAGE and frame.header[3] and frame.header[3][0] == large:
-                    message_id = decode_envelope(frame.header[1]).id
-                    yield from ((message_id, number) for number in range(len(frame.header[2])))
+                elif is_message(frame) and frame.type != FrameType.STORED and (frame.header[3] or [""])[0] == large:
+                    yield from touched(disk, other, frame.offset)
 
 
 async def living(disk: Disk, ledger: Ledger) -> dict[Key, Saved]:

@@ -47,6 +47,7 @@ RIGHT: dict[FrameType, list[Any]] = {
     FrameType.DEAD: [1, [60]],
     FrameType.CONTENT: [1],
     FrameType.INDEX: [1, 1, 100, 0, [], [], [], [], []],
+    FrameType.TAKEN_IN: [1, ENVELOPE, [[0, SNAPSHOT], [7, SNAPSHOT]], None],
 }
 
 

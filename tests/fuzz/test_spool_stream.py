@@ -1,14 +1,15 @@
-"""Any bytes that are imported give deliveries or an EngineError, nothing else (P1), however they are cut (P2)."""
+"""Any bytes that are imported give messages or an EngineError, nothing else (P1), however they are cut (P2)."""
 
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from engine.base.errors import EngineError
 from engine.message.envelope import Envelope, Recipient
-from engine.storage.spool.export import SALT, Exported, StreamReader, StreamWriter
+from engine.storage.spool.export import SALT, STREAM_VERSION, Exported, StreamReader, StreamWriter
 from engine.storage.spool.frame import FrameType, encode
 from engine.storage.spool.records import encode_envelope
 
@@ -16,19 +17,19 @@ CONTENT = b"Subject: x\r\n\r\nbody\r\n"
 ENVELOPE = Envelope(
     "00000000node01", "ada@home.test", (Recipient("a@d.test"), Recipient("b@d.test")), 1.0, 2.0, len(CONTENT)
 )
-SNAPSHOT = ["d.test", [0, 1], 1.0, 0, [], 0, ""]
+SNAPSHOTS = {0: ["d.test", [0], 1.0, 0, [], 0, ""], 2: ["e.test", [1], 1.5, 3, [1], 1, "said"]}
 
 
 def whole() -> bytes:
     writer = StreamWriter()
     pieces = [writer.begin("old.test/0", 1.0, "*")]
-    for number in range(3):
-        pieces += writer.add(ENVELOPE, number, SNAPSHOT, CONTENT)
+    for numbers in ((0, 2), (0,), (2,)):
+        pieces += writer.add(Exported(ENVELOPE, {number: SNAPSHOTS[number] for number in numbers}, CONTENT))
     return b"".join([*pieces, writer.end()])
 
 
 def read(data: bytes, sizes: Sequence[int]) -> list[Exported] | str:
-    """The deliveries, or what the error says. sizes: of the first chunks."""
+    """The messages, or what the error says. sizes: of the first chunks."""
     reader, found, start = StreamReader(), list[Exported](), 0
     try:
         for size in [*sizes, len(data)]:
@@ -68,15 +69,18 @@ _VALUES = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
     max_leaves=8,
 )
-#: What a delivery consists of, each part true or anything.
+#: What a message and its deliveries consist of, each part true or anything.
 _ENVELOPES = st.just(encode_envelope(ENVELOPE)) | st.binary(max_size=40) | _VALUES
-_SNAPSHOTS = st.just(SNAPSHOT) | st.tuples(*(st.just(part) | _VALUES for part in SNAPSHOT)).map(list) | _VALUES
+_SNAPSHOT = st.sampled_from(list(SNAPSHOTS.values())) | _VALUES
+_SNAPSHOT |= st.tuples(*(st.just(part) | _VALUES for part in SNAPSHOTS[2])).map(list)
+_PAIRS = st.tuples(st.sampled_from([0, 1, 0xFFFF]) | _VALUES, _SNAPSHOT).map(list) | _VALUES
+_DELIVERIES = st.lists(_PAIRS, max_size=3) | _VALUES
 
 
 @hypothesis_settings(max_examples=1000, deadline=None)
 @given(
-    kind=st.sampled_from([FrameType.DELIVERY, FrameType.END, FrameType.STREAM, FrameType.MESSAGE]),
-    header=st.tuples(st.just(1) | _VALUES, _ENVELOPES, st.just(0) | _VALUES, _SNAPSHOTS).map(list)
+    kind=st.sampled_from([FrameType.EXPORTED, FrameType.END, FrameType.STREAM, FrameType.MESSAGE]),
+    header=st.tuples(st.just(STREAM_VERSION) | _VALUES, _ENVELOPES, _DELIVERIES).map(list)
     | st.lists(_VALUES, max_size=5),
     body=st.just(CONTENT) | st.binary(max_size=30),
     number=st.integers(0, 2),
@@ -88,3 +92,33 @@ def test_frames_that_are_whole_and_say_anything(
     answer = read(begin + encode(SALT, kind, number, header, body) + body, ())
     assert isinstance(answer, str)
     assert answer
+
+
+def of_recipients(indexes: list[int]) -> list[object]:
+    """A snapshot."""
+    return ["d.test", indexes, 1.0, 0, [], 0, ""]
+
+
+@hypothesis_settings(max_examples=1000, deadline=None)
+@given(
+    blanks=st.sets(st.integers(0, 2), max_size=1),
+    deliveries=st.lists(
+        st.tuples(st.integers(-1, 3), st.lists(st.integers(-1, 3), max_size=2).map(of_recipients)).map(list), max_size=3
+    ),
+)
+def test_what_is_let_in_is_what_the_queue_can_take(blanks: set[int], deliveries: list[list[object]]) -> None:
+    """Each delivery once, each recipient at one of them."""
+    recipients = tuple(Recipient("" if n in blanks else f"{n}@d.test") for n in range(3))
+    header = [STREAM_VERSION, encode_envelope(msgspec.structs.replace(ENVELOPE, recipients=recipients)), deliveries]
+    begin = StreamWriter().begin("old.test/0", 1.0, "*")
+    reader = StreamReader()
+    try:
+        found = list(reader.feed(begin + encode(SALT, FrameType.EXPORTED, 1, header, CONTENT) + CONTENT))
+    except EngineError:
+        return
+    [message] = found
+    assert list(message.deliveries) == [number for number, _ in deliveries]
+    indexes = [index for snapshot in message.deliveries.values() for index in snapshot[1]]
+    assert len(indexes) == len(set(indexes)) == len(message.recipients) > 0
+    assert set(indexes) <= {0, 1, 2} - blanks
+    assert all(snapshot[1] for snapshot in message.deliveries.values())

@@ -16,7 +16,10 @@ from engine.message.outcome import Outcome, Scope, Status
 from engine.queue import scope as scopes
 from engine.storage.events.journal import EventJournal
 from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.export import Exported, StreamReader
 from engine.storage.spool.extract import Extract
+from engine.storage.spool.importer import Importer
+from engine.storage.spool.keys import Key
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.verify import Verification
@@ -128,6 +131,27 @@ def exported(directory: Path, scope: str = "*") -> bytes:
         stream = b"".join(extract.pieces("old.test/0", 3000.0, scope))
     assert extract.problems == []
     return stream
+
+
+def messages(stream: bytes) -> list[Exported]:
+    """What is in a whole stream."""
+    reader = StreamReader()
+    found = list(reader.feed(stream))
+    reader.end()
+    return found
+
+
+def names(stream: bytes) -> list[Key]:
+    """The deliveries of a whole stream, sorted."""
+    return sorted(own for one in messages(stream) for own in one.keys)
+
+
+async def take_in(spool: Bench, stream: bytes) -> tuple[int, int]:
+    """How many deliveries of a whole stream are taken in, and how many left out."""
+    importer = Importer(spool.spool)
+    await importer.feed(stream)
+    await importer.end()
+    return importer.taken, importer.left_out
 
 
 async def both_generations(spool: Bench) -> None:

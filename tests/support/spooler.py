@@ -233,6 +233,7 @@ class Player:
         self.chance = chance
         self.clock = clock
         self.ids = IdSource("test", 0, clock)
+        self.others = IdSource("elsewhere", 0, clock)
         self.hands: dict[Key, Delivery] = {}
         self.rows: dict[Key, int] = {}
         self.troubles: list[str] = []
@@ -298,7 +299,8 @@ class Player:
 
     async def _accept(self, sizes: Sequence[int], shares: bool) -> None:
         chance = self.chance
-        name = self.ids.next()
+        taken_in = chance.random() < 0.2  #: it comes from another spool, with deliveries that are not final there
+        name = (self.others if taken_in else self.ids).next()
         names = chance.sample(DESTINATIONS, chance.choice((1, 1, 1, 2, 4)) if shares else 1)
         recipients: list[Recipient] = []
         splits: list[tuple[str, tuple[int, ...]]] = []
@@ -317,7 +319,12 @@ class Player:
             events = tuple(("received", f"{recipients[index].address}") for index in indexes)
             self.ledger.steps[name, number] = [Step((indexes, 0, now, ""), self._now(), None, 0, events)]
         try:
-            await self.spool.accept(envelope, await self._written(content), splits)
+            written = await self._written(content)
+            if taken_in:
+                states = {n: [where, indexes, now, 0, (), 0, ""] for n, (where, indexes) in enumerate(splits)}
+                await self.spool.take_in(envelope, written, states)
+            else:
+                await self.spool.accept(envelope, written, splits)
         except StorageError:
             sent.refused_at = self._now()
             assert not any(key[0] == name for key in self.hands), "S1: refused and delivered"

@@ -8,6 +8,7 @@ import pytest
 
 from engine.base.errors import EngineError, StorageError
 from engine.base.units import Size
+from engine.message.content import head_of
 from engine.message.outcome import Status
 from engine.queue.scope import Scope
 from engine.storage.spool import mover
@@ -17,7 +18,7 @@ from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.view import SpoolView
 from tests.support.large import HEAD, REST, large_files, written
-from tests.support.spool_tools import Bench, bench, exported, killed, name_of, verified
+from tests.support.spool_tools import CONTENT, Bench, bench, exported, killed, name_of, take_in, verified
 
 LARGE = HEAD + REST
 DELIVERED = Status.DELIVERED, Status.DELIVERED
@@ -197,13 +198,6 @@ def test_verify_finds_a_large_content_that_is_gone_or_damaged(
 # To another spool.
 
 
-async def take_in(spool: Bench, stream: bytes) -> tuple[int, int]:
-    importer = Importer(spool.spool)
-    await importer.feed(stream)
-    await importer.end()
-    return importer.taken, importer.left_out
-
-
 async def a_stream(path: Path) -> bytes:
     """Of large contents in both generations, and of small ones."""
     async with bench(path) as old:
@@ -234,8 +228,8 @@ def test_large_contents_come_whole_to_another_spool_and_lie_there_as_if_they_had
         await new.spool.load_backlog()
         assert await take_in(new, stream) == (6, 0)
         assert await take_in(new, stream) == (0, 6)
-        count = 3 if large_bytes < len(LARGE) else 0
-        assert len(large_files(new.directory)) == count
+        large = {name_of(1), name_of(3)} if large_bytes < len(LARGE) else set()
+        assert len(large_files(new.directory)) == len(large)
         assert await new.live() == live
         await killed(new)
         async with bench(tmp_path / "new", journal_files=10, **limits) as new:
@@ -248,11 +242,11 @@ def test_large_contents_come_whole_to_another_spool_and_lie_there_as_if_they_had
             assert verified(new.directory).faults == []
         async with bench(tmp_path / "new", **limits) as new:
             assert await new.live() == live
-            for key in [(name_of(1), 1), (name_of(3), 0), (name_of(1), 0)]:
-                assert len(large_files(new.directory)) == count
-                await new.settle(*key, *DELIVERED)
+            for name, number, gone in [(name_of(1), 1, False), (name_of(3), 0, True), (name_of(1), 0, True)]:
+                assert len(large_files(new.directory)) == len(large)
+                await new.settle(name, number, *DELIVERED)
                 await new.age()
-                count = max(0, count - 1)
+                large -= {name} if gone else set()
             assert large_files(new.directory) == []
 
     asyncio.run(story())
@@ -280,7 +274,7 @@ def test_an_import_that_cannot_store_a_large_content_stops_there_and_says_so(
                 taken = len(await new.live())
                 assert importer.taken == taken < 6
             assert await take_in(new, stream) == (6 - taken, taken)
-        assert len(large_files(new.directory)) == 3
+        assert len(large_files(new.directory)) == 2
 
     asyncio.run(story())
 
@@ -316,5 +310,37 @@ def test_an_export_leaves_out_what_it_cannot_read_and_tells(tmp_path: Path, gone
         async with bench(tmp_path / "new") as new:
             assert await take_in(new, stream) == (2, 0)
             assert set(await contents(new)) == {(name_of(2), 0), (name_of(3), 0)}
+
+    asyncio.run(story())
+
+
+# Their files.
+
+
+def test_a_header_without_a_body_needs_no_file_however_long(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path, large_bytes=Size(10)) as spool:
+            for content in (b"Subject: a long one\r\n", b"Subject: a long one\r\n\r\n"):
+                assert await spool.spool.apart(content) == content
+            assert list((spool.directory / "large").iterdir()) == []
+            bodies = [await spool.spool.apart(b"\r\n" + CONTENT), await spool.spool.apart(CONTENT)]
+            assert [head_of(body) for body in bodies] == [b"\r\n", b"Subject: x\r\n\r\n"]
+
+    asyncio.run(story())
+
+
+def test_after_a_restart_no_file_has_the_number_of_a_large_one(tmp_path: Path) -> None:
+    """The newest file of all may be a large content's."""
+
+    async def story() -> None:
+        async with bench(tmp_path, large_bytes=Size(1000)) as spool:
+            await spool.put(name_of(1), "one.test")
+            await spool.put(name_of(2), "one.test", content=await spool.spool.apart(LARGE))
+            before = {int(file.name[:12]) for file in spool.directory.rglob("*.*.*")}
+        async with bench(tmp_path) as spool:
+            await spool.put(name_of(3), "one.test")
+            files = [int(file.name[:12]) for file in spool.directory.rglob("*.*.*")]
+            assert sorted(files) == sorted(set(files))
+            assert max(files) > max(before)
 
     asyncio.run(story())

@@ -14,15 +14,18 @@ from engine.storage.spool.frame import VERSION, Frame, FrameType, decode, encode
 from engine.storage.spool.index import TEXTS, decode_index, encode_index
 from engine.storage.spool.names import Names
 from engine.storage.spool.records import (
+    addressed,
     check_version,
     decode_envelope,
     encode_envelope,
     message_header,
     outcome_header,
     outcomes_in,
+    recipients_at,
     state_in,
     stored_header,
     stored_in,
+    taken_in_header,
     trimmed,
 )  # fmt: skip
 from engine.storage.spool.segment import (
@@ -86,12 +89,44 @@ def test_a_message_of_the_old_generation_comes_back(envelope, state, ref, conten
     assert (bytes(stored.content), stored.content_ref) == (content, ref)
 
 
+@given(
+    envelopes, st.dictionaries(st.integers(0, 0xFFFF), snapshots, min_size=1, max_size=3), references, st.binary(),
+    st.integers(0, 1 << 60),
+)  # fmt: skip
+def test_deliveries_that_were_taken_in_come_back(envelope, states, ref, content, number) -> None:
+    frame = through_the_disk(
+        FrameType.TAKEN_IN, number, taken_in_header(encode_envelope(envelope), states, ref), content
+    )
+    for index, state in states.items():
+        stored = stored_in(frame, index)
+        assert decode_envelope(stored.envelope) == envelope
+        assert (stored.snapshot, stored.frame, stored.siblings) == (state, number, len(states))
+        assert (bytes(stored.content), stored.content_ref) == (content, ref)
+    with pytest.raises(StorageError, match="not what it should be"):
+        stored_in(frame, next(n for n in range(9) if n not in states))
+
+
 @given(envelopes, snapshots, st.lists(outcomes, max_size=4))
 def test_an_outcome_comes_back(envelope, state, fates) -> None:
     header = outcome_header(envelope.id, 3, 1.5, "gmail", state, fates, encode_envelope(envelope))
     frame = through_the_disk(FrameType.OUTCOME, 9, header)
     assert (state_in(frame), outcomes_in(frame)) == (state, fates)
     assert decode_envelope(frame.header[7]) == envelope
+
+
+@given(envelopes, st.lists(st.sampled_from([0, 1, None]), min_size=3, max_size=5))
+def test_envelopes_of_one_message_join_to_one(envelope, owners) -> None:
+    """Each knows some of the recipients; whom nobody has any more is a blank."""
+    owners = owners[: len(envelope.recipients)] + [None] * (len(envelope.recipients) - len(owners))
+    recipients: dict[int, Recipient] = {}
+    for part in (0, 1):
+        own = {index for index, owner in enumerate(owners) if owner == part}
+        one = decode_envelope(trimmed(encode_envelope(envelope), ["d", sorted(own), 1.0, 0, [], 0, ""]))
+        recipients |= recipients_at(one, own | {70_000})
+    whole = addressed(one, recipients)
+    for index, recipient in enumerate(envelope.recipients):
+        assert whole.recipients[index] == (Recipient("") if owners[index] is None else recipient)
+    assert (whole.id, whole.sender, whole.batch) == (envelope.id, envelope.sender, envelope.batch)
 
 
 @given(envelopes, snapshots)

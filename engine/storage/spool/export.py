@@ -4,18 +4,19 @@ Frames as in frame.py, all with the salt "PsEx"; their numbers count from 0 up. 
 version of the stream.
 
     STREAM     [version, owner of the node's first spool, unix seconds, scope]
-    DELIVERY   [version, envelope, delivery number, snapshot]                   body: the whole content
+    EXPORTED   [version, envelope, [[delivery number, snapshot]]]               body: the whole content
     END        [version, how many deliveries, SHA-256 of every byte before this frame]
 
-One DELIVERY frame for each delivery of all the node's spools, as `STORED` in records.py has it: recipients of others
-are blanks in its envelope, and positions stay. Message id and delivery number together name it, on whichever node it
-is. A stream without its END was cut short.
+One EXPORTED frame for each message of each of the node's spools, with all its deliveries there that are in the scope:
+they share its content, as they do in a spool. Recipients of others are blanks in its envelope, and positions stay.
+Message id and delivery number together name a delivery, on whichever node it is. A stream without its END was cut
+short. In version 1 each delivery had a frame, and its content, of its own.
 
-P1  any bytes give deliveries or a StreamError, nothing else.   P2  how they are cut into chunks does not matter.
+P1  any bytes give messages or a StreamError, nothing else.   P2  how they are cut into chunks does not matter.
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import msgspec
@@ -27,9 +28,10 @@ from engine.message.headers import is_framed
 from engine.message.ids import is_id
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.frame import PREFIX_BYTES, Frame, FrameType, decode, encode, frame_bytes
-from engine.storage.spool.records import decode_envelope, encode_envelope, trimmed
+from engine.storage.spool.keys import Key
+from engine.storage.spool.records import decode_envelope, encode_envelope, recipients_of
 
-STREAM_VERSION = 1
+STREAM_VERSION = 2
 SALT = int.from_bytes(b"PsEx", "little")
 #: Far above what any setting of a node allows for a message; a stream that says more is no stream of ours.
 _MAX_FRAME_BYTES = 1 << 30
@@ -45,33 +47,48 @@ class StreamError(EngineError):
 
 
 class Exported(NamedTuple):
-    """One delivery of a stream."""
+    """One message of a stream. deliveries: by number. Recipients of others are blanks in its envelope."""
 
     envelope: Envelope
-    number: int
-    snapshot: Snapshot
+    deliveries: Mapping[int, Snapshot]
     content: bytes
+
+    @property
+    def keys(self) -> set[Key]:
+        """The names of its deliveries."""
+        return {(self.envelope.id, number) for number in self.deliveries}
+
+    @property
+    def recipients(self) -> set[int]:
+        """Of all its deliveries, as positions in the envelope."""
+        return recipients_of(self.deliveries)
 
 
 class StreamWriter:
-    """Makes a stream: `begin`, `add` for each delivery, `end`. Each gives bytes to be written in this order."""
+    """Makes a stream: `begin`, `add` for each message, `end`. Each gives bytes to be written in this order.
+
+    count: deliveries so far.
+    """
 
     def __init__(self) -> None:
         self._digest = hashlib.sha256()
+        self._next = 1
         self.count = 0
 
     def begin(self, owner: str, at: float, scope: str) -> bytes:
         return self._counted(encode(SALT, FrameType.STREAM, 0, [STREAM_VERSION, owner, at, scope]))
 
-    def add(self, envelope: Envelope, number: int, snapshot: Snapshot, content: bytes) -> tuple[bytes, bytes]:
-        self.count += 1
-        header = [STREAM_VERSION, trimmed(encode_envelope(envelope), snapshot), number, snapshot]
-        head = self._counted(encode(SALT, FrameType.DELIVERY, self.count, header, content))
+    def add(self, message: Exported) -> tuple[bytes, bytes]:
+        envelope, deliveries, content = message
+        header = [STREAM_VERSION, encode_envelope(envelope), list(deliveries.items())]
+        head = self._counted(encode(SALT, FrameType.EXPORTED, self._next, header, content))
+        self._next += 1
+        self.count += len(deliveries)
         return head, self._counted(content)
 
     def end(self) -> bytes:
         header = [STREAM_VERSION, self.count, self._digest.digest()]
-        return encode(SALT, FrameType.END, self.count + 1, header)
+        return encode(SALT, FrameType.END, self._next, header)
 
     def _counted(self, data: bytes) -> bytes:
         self._digest.update(data)
@@ -97,7 +114,7 @@ class StreamReader:
         self.whole = False
 
     def feed(self, data: bytes) -> Iterator[Exported]:
-        """The deliveries that are whole with these bytes. Raises StreamError."""
+        """The messages that are whole with these bytes. Raises StreamError."""
         self._pieces.append(data)
         self._have += len(data)
         if self._have < self._need:
@@ -143,9 +160,9 @@ class StreamReader:
         try:
             if frame.type == FrameType.STREAM:
                 self.owner, self.at, self.scope = msgspec.convert(header[1:], tuple[str, float, str])
-            elif frame.type == FrameType.DELIVERY:
-                exported = _delivery(header, bytes(frame.body))
-                self.count += 1
+            elif frame.type == FrameType.EXPORTED:
+                exported = _message(header, bytes(frame.body))
+                self.count += len(exported.deliveries)
                 return exported
             elif frame.type == FrameType.END:
                 if header[1:] != [self.count, self._digest.digest()]:
@@ -163,27 +180,41 @@ class StreamReader:
         return StreamError(f"the stream: what is at byte {self._at_byte} {what}")
 
 
-def _delivery(header: list[Any], content: bytes) -> Exported:
-    """A delivery that the queue can take without a second look. Raises ValueError and others: it is none."""
-    _, packed, number, raw = header
+def _message(header: list[Any], content: bytes) -> Exported:
+    """A message whose deliveries the queue can take without a second look. Raises ValueError and others: it is none."""
+    _, packed, raw = header
     envelope = decode_envelope(packed)
-    snapshot = msgspec.convert(raw, _Checked)
-    destination, indexes, due_at, attempts, unknowns, notices, _ = snapshot
-    rules = {
-        "its number": type(number) is int and 0 <= number <= _LAST_NUMBER,
+    pairs = msgspec.convert(raw, tuple[tuple[int, _Checked], ...])
+    for number, snapshot in pairs:
+        _check_delivery(envelope, number, snapshot)
+    message = Exported(envelope, {number: list(snapshot) for number, snapshot in pairs}, content)
+    _check(envelope.id, {
         "its id": is_id(envelope.id),
-        "its destination": bool(destination) and not has_controls(destination),
         "its class": envelope.message_class in MessageClass.__members__.values(),
-        "its times": all(0 <= at < _LAST_SECOND for at in (due_at, envelope.received_at, envelope.expires_at)),
+        "its times": all(0 <= at < _LAST_SECOND for at in (envelope.received_at, envelope.expires_at)),
+        "its addresses": _is_plain(envelope),
+        "its deliveries": 0 < len(pairs) == len(message.deliveries),
+        "its recipients": len(message.recipients) == sum(len(snapshot[1]) for _, snapshot in pairs),
+        "its content": envelope.content_bytes == len(content) and is_framed(content),
+    })  # fmt: skip
+    return message
+
+
+def _check_delivery(envelope: Envelope, number: int, snapshot: _Checked) -> None:
+    destination, indexes, due_at, attempts, unknowns, notices, _ = snapshot
+    _check(envelope.id, {
+        "its number": 0 <= number <= _LAST_NUMBER,
+        "its destination": bool(destination) and not has_controls(destination),
+        "its times": 0 <= due_at < _LAST_SECOND,
         "its counts": 0 <= attempts < 1 << 31 and 0 <= notices <= 0xFF,
         "its recipients": _are_recipients(envelope, indexes) and set(unknowns) <= set(indexes),
-        "its addresses": _is_plain(envelope),
-        "its content": envelope.content_bytes == len(content) and is_framed(content),
-    }
+    })  # fmt: skip
+
+
+def _check(message_id: str, rules: Mapping[str, bool]) -> None:
     for what, holds in rules.items():
         if not holds:
-            raise ValueError(f"{what} ({envelope.id})")
-    return Exported(envelope, number, list(snapshot), content)
+            raise ValueError(f"{what} ({message_id})")
 
 
 def _are_recipients(envelope: Envelope, indexes: tuple[int, ...]) -> bool:

@@ -1,19 +1,21 @@
-"""Writing the stream of export.py from views of spools, a batch of contents at a time."""
+"""Writing the stream of export.py from views of spools, a message at a time: its deliveries together, content once."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import groupby
+from operator import itemgetter
 
 import numpy as np
 
-from engine.base.errors import StorageError
-from engine.message.content import whole
+from engine.storage.spool.collect import collect
 from engine.storage.spool.entry import Spot
 from engine.storage.spool.export import StreamWriter
-from engine.storage.spool.reader import read_deliveries
-from engine.storage.spool.table import Rows
+from engine.storage.spool.rows import spots_in
+from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Rows
 from engine.storage.spool.view import Part, SpoolView
 
-#: What is read at once; contents that lie elsewhere come one by one, as their length is not known before.
-_BATCH_ROWS, _BATCH_BYTES = 256, 4 << 20
+#: What is kept of each row of a spool until all are known: 34 bytes. With what it takes to put them in order, ten
+#: million need 720 MiB.
+_KEPT = (*Spot._fields, "id", "node")
 
 
 class Extract:
@@ -39,38 +41,44 @@ class Extract:
         """The whole stream. Raises StorageError: the spool cannot be read."""
         yield self._writer.begin(owner, at, scope)
         for view in self._views:
-            for part in view.parts():
-                for rows in self._choose(part):
-                    yield from self._deliveries(view, part, rows)
+            for spots in messages_in(self._columns(view)):
+                message, problems = collect(view.files, view.segments, spots)
+                self.problems += problems
+                if message is not None:
+                    self.recipients += len(message.recipients)
+                    yield from self._writer.add(message)
             self.problems += view.lost
         yield self._writer.end()
 
-    def _deliveries(self, view: SpoolView, part: Part, rows: Rows) -> Iterator[bytes]:
-        names = ("place", "length", "state_place", "number", "content_file")
-        columns = part.table.columns(rows, names)
-        order = np.argsort(columns["place"], kind="stable")
-        kept = (columns[name][order].tolist() for name in names)
-        batch: list[Spot] = []
-        size = 0
-        for *where, content_file in zip(*kept, strict=True):
-            spot = Spot(*where)
-            if batch and (content_file or len(batch) >= _BATCH_ROWS or size + spot.length > _BATCH_BYTES):
-                yield from self._read(view, batch)
-                batch, size = [], 0
-            batch.append(spot)
-            size += _BATCH_BYTES if content_file else spot.length
-        if batch:
-            yield from self._read(view, batch)
+    def _columns(self, view: SpoolView) -> dict[str, Column]:
+        """Of all rows that are wanted, wherever they lie."""
+        parts = [part.table.columns(rows, _KEPT) for part in view.parts() for rows in self._choose(part)]
+        # Column by column, so that nearly nothing is there twice.
+        return {
+            name: np.concatenate([np.zeros(0, dtype=COLUMNS[name]), *(part.pop(name) for part in parts)])
+            for name in _KEPT
+        }
 
-    def _read(self, view: SpoolView, batch: list[Spot]) -> Iterator[bytes]:
-        for spot, answer in zip(batch, read_deliveries(view.files, view.segments, batch), strict=True):
-            if isinstance(answer, StorageError):
-                self.problems.append(str(answer))
-                continue
-            try:
-                content = whole(answer.content)
-            except StorageError as exc:
-                self.problems.append(str(exc))
-                continue
-            yield from self._writer.add(answer.envelope, spot.number, answer.snapshot, content)
-            self.recipients += len(answer.snapshot[1])
+
+def messages_in(columns: Mapping[str, Column]) -> Iterator[list[Spot]]:
+    """The deliveries of each message together, whatever their number.
+
+    Messages come in the order of the first place of each: what lies side by side is read one after the other.
+    """
+    order = np.lexsort((columns["place"], columns["node"], columns["id"]))
+    begins = np.ones(len(order), dtype=bool)
+    begins[1:] = np.logical_or.reduce(
+        [columns[name][order][1:] != columns[name][order][:-1] for name in ("id", "node")]
+    )
+    first = columns["place"][order[begins]][np.cumsum(begins) - 1]
+    again = np.argsort(first, kind="stable")
+    order, first = order[again], first[again]
+
+    def rows() -> Iterator[tuple[int, Spot]]:
+        for start in range(0, len(order), SLAB_ROWS):
+            some = order[start : start + SLAB_ROWS]
+            spots = spots_in({name: columns[name][some] for name in Spot._fields})
+            yield from zip(first[start : start + SLAB_ROWS].tolist(), spots, strict=True)
+
+    for _, group in groupby(rows(), itemgetter(0)):
+        yield [spot for _, spot in group]

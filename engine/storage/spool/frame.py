@@ -38,14 +38,15 @@ class FrameType(enum.IntEnum):
     SEGMENT = 1  #: first frame of a file: whose, which tails of older ones were abandoned (S4), which events are safe
     MESSAGE = 2  #: a message with its deliveries and their states; a later one of the same id replaces it
     OUTCOME = 3  #: what happened to recipients of one delivery, and when it is due again
-    STORED = 4  #: a message for one destination, in the segment of that destination; in the journal: one taken in
+    STORED = 4  #: a message for one destination, in the segment of that destination
     STATE = 5  #: a newer state of a STORED message, in the side file
     DEAD = 6  #: STORED messages that are final, in the side file
     CONTENT = 7  #: a content that several STORED messages share
     INDEX = 8  #: what a start must know of a segment
+    TAKEN_IN = 9  #: deliveries of one message that came from another spool, in the journal
     # Of a stream to another node (export.py), which is in no file of the spool:
     STREAM = 32  #: its first frame
-    DELIVERY = 33  #: a delivery with its whole content
+    EXPORTED = 33  #: a message with its whole content and those of its deliveries that are exported
     END = 34  #: its last frame
 
 

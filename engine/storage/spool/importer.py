@@ -1,5 +1,6 @@
 """Taking in deliveries of another spool: each once, durable before anyone is told.
 
+Those of one message come together and are stored together, their content once (`Spool.take_in`).
 One at a time per node, or two could take in the same. A node with several spools takes in at one of them, and leaves
 out what is queued at any.
 """
@@ -16,7 +17,7 @@ from engine.storage.spool.export import Exported, StreamReader
 from engine.storage.spool.keys import Key
 from engine.storage.spool.spool import Spool
 
-#: What is stored by one group commit, and then noted as taken.
+#: What is stored by one group commit, and then noted as taken; the last message in it may be more.
 _SLICE_DELIVERIES, _SLICE_BYTES = 2000, 8 << 20
 
 #: Which of these deliveries are queued. Raises EngineError: that cannot be said now.
@@ -31,8 +32,8 @@ async def nowhere_else(wanted: Set[Key]) -> Set[Key]:
 class Importer:
     """Feed it the bytes of a stream, then `end`. taken, left_out: deliveries; the latter were queued already.
 
-    noted: called with each delivery that is durable. elsewhere: asked of the node's other spools. Errors say how many
-    are taken.
+    noted: called with each message that is durable, and those of its deliveries that were taken. elsewhere: asked of
+    the node's other spools. Errors say how many are taken.
     """
 
     def __init__(
@@ -46,7 +47,7 @@ class Importer:
         self._elsewhere = elsewhere
         self._reader = StreamReader()
         self._slice: list[Exported] = []
-        self._slice_bytes = 0
+        self._slice_deliveries = self._slice_bytes = 0
         self.taken = 0
         self.left_out = 0
 
@@ -60,8 +61,9 @@ class Importer:
         try:
             for exported in self._reader.feed(data):
                 self._slice.append(exported)
+                self._slice_deliveries += len(exported.deliveries)
                 self._slice_bytes += len(exported.content)
-                if len(self._slice) >= _SLICE_DELIVERIES or self._slice_bytes >= _SLICE_BYTES:
+                if self._slice_deliveries >= _SLICE_DELIVERIES or self._slice_bytes >= _SLICE_BYTES:
                     await self._store()
         except EngineError as exc:
             raise self._stopped(exc) from exc
@@ -75,22 +77,26 @@ class Importer:
             raise self._stopped(exc) from exc
 
     async def _store(self) -> None:
-        taken, self._slice, self._slice_bytes = self._slice, [], 0
-        if not taken:
+        told, self._slice = self._slice, []
+        self._slice_deliveries = self._slice_bytes = 0
+        if not told:
             return
         await self._spool.all_there()
         if (refusal := self._spool.refusal()) is not None:
             raise StorageError(f"nothing is accepted now: {refusal}")
-        wanted = {(one.envelope.id, one.number) for one in taken}
-        queued = set(await self._elsewhere(wanted))
-        queued |= {own for own, _ in find_queued(self._spool, wanted)}
-        new: dict[Key, Exported] = {}
-        for exported in taken:
-            own = exported.envelope.id, exported.number
-            if own not in queued:
-                new.setdefault(own, exported)
-        self.left_out += len(taken) - len(new)
-        await self._take_in(new.values())
+        wanted = set[Key]().union(*(exported.keys for exported in told))
+        known = set(await self._elsewhere(wanted))
+        known |= {own for own, _ in find_queued(self._spool, wanted)}
+        new: list[Exported] = []
+        for exported in told:
+            deliveries = {
+                n: snapshot for n, snapshot in exported.deliveries.items() if (exported.envelope.id, n) not in known
+            }
+            known |= exported.keys
+            self.left_out += len(exported.deliveries) - len(deliveries)
+            if deliveries:
+                new.append(exported._replace(deliveries=deliveries))
+        await self._take_in(new)
 
     async def _take_in(self, new: Iterable[Exported]) -> None:
         """Raises StorageError, when all that could be stored is."""
@@ -102,12 +108,11 @@ class Importer:
             except StorageError as exc:
                 failure = exc
                 break
-            stored = self._spool.take_in(exported.envelope, content, exported.number, exported.snapshot)
-            futures.append((exported, stored))
+            futures.append((exported, self._spool.take_in(exported.envelope, content, exported.deliveries)))
         for exported, future in futures:
             try:
                 await future
-                self.taken += 1
+                self.taken += len(exported.deliveries)
                 self._noted(exported)
             except StorageError as exc:
                 failure = exc

@@ -16,7 +16,7 @@ from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Frame
 from engine.storage.spool.hands import Hands
 from engine.storage.spool.index import Texts
-from engine.storage.spool.records import content_file, decode_envelope, state_in, stored_in
+from engine.storage.spool.records import Elsewhere, content_file, decode_envelope, state_in, stored_in
 from engine.storage.spool.rows import delivery_of, spots_in, unread
 from engine.storage.spool.segment import Segments, place_of
 from engine.storage.spool.table import Column, Rows, Table
@@ -137,13 +137,20 @@ def read_deliveries(files: Files, segments: Segments, spots: Sequence[Spot]) -> 
 def _delivery(files: Files, segments: Segments, spot: Spot, frame: Frame, state: Frame | None) -> Read:
     stored = stored_in(frame, spot.number)
     snapshot = stored.snapshot if state is None else state_in(state)
-    content: Content = bytes(stored.content)
-    ref = stored.content_ref
+    content = content_of(files, segments, stored.content, stored.content_ref)
+    return Read(decode_envelope(stored.envelope), content, snapshot)
+
+
+def content_of(files: Files, segments: Segments, body: memoryview, ref: Elsewhere | None) -> Content:
+    """The content of a message, from the body of its frame or from where it refers to. Blocks. Raises StorageError.
+
+    A large one is not read yet.
+    """
+    if ref is None:
+        return bytes(body)
     if isinstance(ref, LargeFile):
         # By its name, not by the number's segment: of a file that is gone, that is another, or stands for none.
         spool = segments.find(content_file(ref)).path.parents[1]
-        content = LargeContent(bytes(stored.content), ref, partial(files.read, spool / "large" / ref.name))
-    elif ref is not None:
-        number, offset, length = ref
-        content = bytes(read_frame(files, segments.find(number), place_of(number, offset), length).body)
-    return Read(decode_envelope(stored.envelope), content, snapshot)
+        return LargeContent(bytes(body), ref, partial(files.read, spool / "large" / ref.name))
+    number, offset, length = ref
+    return bytes(read_frame(files, segments.find(number), place_of(number, offset), length).body)

@@ -6,15 +6,17 @@
     STATE     [version, offset of the STORED message, snapshot]                frame number: of the record of that state
     DEAD      [version, [offsets of STORED messages]]
     CONTENT   [version]                                                                 body: the content
+    TAKEN_IN  [version, envelope, [[delivery number, snapshot]], content reference]     body: the content
 
 A content reference is nil (the content is the body), [file, offset, length] of a CONTENT frame, or [name, length, CRC]
-of a file of its own, of which the body is the head. An OUTCOME carries
-the envelope of a message that is not in the journal, so that its events can always be made from the journal alone.
+of a file of its own, of which the body is the head. An OUTCOME carries the envelope of a message that is not in the
+journal, so that its events can always be made from the journal alone. A STORED frame in a journal is a delivery that
+was taken in before there was TAKEN_IN.
 """
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
@@ -59,6 +61,7 @@ _SHAPES: dict[int, Any] = {
     FrameType.STATE: tuple[int, _Offset, _Snapshot],
     FrameType.DEAD: tuple[int, tuple[_Offset, ...]],
     FrameType.INDEX: tuple[int, _U32, _Offset, _U32, list[str], list[str], list[str], list[str], list[str]],
+    FrameType.TAKEN_IN: tuple[int, bytes, tuple[tuple[_U16, _Snapshot], ...], _Ref | None],
 }  # fmt: skip
 
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {
@@ -69,8 +72,19 @@ _ID = re.compile("[0-9A-Za-z]{14}")
 _pack = msgspec.msgpack.Encoder().encode
 
 
+class Written(NamedTuple):
+    """A message as a frame has it. envelope: packed. deliveries: by number; frame: of their states. content: of a large
+    one, the head."""
+
+    envelope: bytes
+    deliveries: dict[int, Snapshot]
+    frame: int
+    content: memoryview
+    content_ref: Elsewhere | None
+
+
 class Stored(NamedTuple):
-    """One delivery as a MESSAGE or STORED frame has it. envelope: packed. content: of a large one, the head."""
+    """One delivery of it."""
 
     snapshot: Snapshot
     frame: int
@@ -82,6 +96,10 @@ class Stored(NamedTuple):
 
 def message_header(envelope: bytes, snapshots: Sequence[Snapshot], content_ref: Elsewhere | None) -> list[Any]:
     return [VERSION, envelope, snapshots, content_ref]
+
+
+def taken_in_header(envelope: bytes, deliveries: Mapping[int, Snapshot], content_ref: Elsewhere | None) -> list[Any]:
+    return [VERSION, envelope, list(deliveries.items()), content_ref]
 
 
 def content_file(content_ref: Sequence[Any] | None) -> int:
@@ -126,6 +144,8 @@ def is_sound(frame: Frame) -> bool:
         header = decoder.decode(_pack(frame.header))
         if frame.type == FrameType.MESSAGE:
             return _is_envelope(header[1]) and all(map(_is_snapshot, header[2]))
+        if frame.type == FrameType.TAKEN_IN:
+            return _is_envelope(header[1]) and all(_is_snapshot(snapshot) for _, snapshot in header[2])
         if frame.type == FrameType.OUTCOME:
             is_id = _ID.fullmatch(header[1]) is not None
             return is_id and _is_snapshot(header[5]) and (header[7] is None or _is_envelope(header[7]))
@@ -150,24 +170,42 @@ def _is_snapshot(snapshot: _Snapshot) -> bool:
     return math.isfinite(snapshot[2])
 
 
-def stored_in(frame: Frame, number: int) -> Stored:
-    """Delivery `number` of the message in a MESSAGE or STORED frame. Raises StorageError: it is neither, or unsound."""
-    if not is_sound(frame) or (frame.type == FrameType.MESSAGE and number >= len(frame.header[2])):
-        raise StorageError(f"a frame of type {frame.type} that is not what it should be")
-    if frame.type == FrameType.MESSAGE:
-        _, envelope, snapshots, content_ref = frame.header
-        ref = _content_ref(content_ref)
-        return Stored(snapshots[number], frame.number, envelope, frame.body, ref, len(snapshots))
+def is_message(frame: Frame) -> bool:
+    """Whether it is of a kind that has a message."""
+    return frame.type in (FrameType.MESSAGE, FrameType.STORED, FrameType.TAKEN_IN)
+
+
+def message_of(frame: Frame) -> Written:
+    """The message in a sound frame that `is_message`."""
     if frame.type == FrameType.STORED:
-        _, state, _, snapshot, content_ref, envelope = frame.header
-        return Stored(snapshot, state, envelope, frame.body, _content_ref(content_ref), 1)
-    raise StorageError(f"a frame of type {frame.type} where a message was expected")
+        _, state, number, snapshot, content_ref, envelope = frame.header
+        return Written(envelope, {number: snapshot}, state, frame.body, _content_ref(content_ref))
+    _, envelope, told, content_ref = frame.header
+    deliveries: dict[int, Snapshot] = dict(enumerate(told) if frame.type == FrameType.MESSAGE else told)
+    return Written(envelope, deliveries, frame.number, frame.body, _content_ref(content_ref))
+
+
+def message_in(frame: Frame) -> Written:
+    """`message_of`, of any frame. Raises StorageError: it has no message, or is unsound."""
+    if not is_sound(frame):
+        raise _unsound(frame)
+    if not is_message(frame):
+        raise StorageError(f"a frame of type {frame.type} where a message was expected")
+    return message_of(frame)
+
+
+def stored_in(frame: Frame, number: int) -> Stored:
+    """Delivery `number` of the message in a frame. Raises StorageError: it is not there, or the frame is unsound."""
+    envelope, deliveries, state, content, content_ref = message_in(frame)
+    if number not in deliveries:
+        raise _unsound(frame)
+    return Stored(deliveries[number], state, envelope, content, content_ref, len(deliveries))
 
 
 def state_in(frame: Frame) -> Snapshot:
     """The state in an OUTCOME or STATE frame. Raises StorageError: it is neither, or unsound."""
     if not is_sound(frame):
-        raise StorageError(f"a frame of type {frame.type} that is not what it should be")
+        raise _unsound(frame)
     if frame.type == FrameType.OUTCOME:
         snapshot: Snapshot = frame.header[5]
     elif frame.type == FrameType.STATE:
@@ -177,19 +215,42 @@ def state_in(frame: Frame) -> Snapshot:
     return snapshot
 
 
+def recipients_of(deliveries: Mapping[int, Snapshot]) -> set[int]:
+    """The positions of all that are not final."""
+    return {index for snapshot in deliveries.values() for index in snapshot[1]}
+
+
+def recipients_at(envelope: Envelope, indexes: Set[int]) -> dict[int, Recipient]:
+    """Those at these positions, by position; there are none behind its last."""
+    return {index: envelope.recipients[index] for index in indexes if index < len(envelope.recipients)}
+
+
+def addressed(envelope: Envelope, recipients: Mapping[int, Recipient]) -> Envelope:
+    """The envelope with these recipients, by position: all others are blanks, and positions stay."""
+    places = range(len(envelope.recipients))
+    return msgspec.structs.replace(envelope, recipients=tuple(recipients.get(place, _NOBODY) for place in places))
+
+
+def only(envelope: Envelope, indexes: Set[int]) -> Envelope:
+    """The envelope with its own recipients at these positions and no others."""
+    own = recipients_at(envelope, indexes)
+    return envelope if len(own) == len(envelope.recipients) else addressed(envelope, own)
+
+
 def trimmed(envelope: bytes, snapshot: Snapshot) -> bytes:
     """The envelope for a delivery that is stored by itself: other recipients are blanks, and positions stay."""
     whole = decode_envelope(envelope)
-    own = set(snapshot[1])
-    if len(own) == len(whole.recipients):
-        return envelope
-    recipients = tuple(r if index in own else _NOBODY for index, r in enumerate(whole.recipients))
-    return encode_envelope(msgspec.structs.replace(whole, recipients=recipients))
+    own = only(whole, set(snapshot[1]))
+    return envelope if own is whole else encode_envelope(own)
 
 
 def outcomes_in(frame: Frame) -> list[Outcome]:
     """The outcomes that an OUTCOME frame records."""
     return [_outcome(row) for row in frame.header[6]]
+
+
+def _unsound(frame: Frame) -> StorageError:
+    return StorageError(f"a frame of type {frame.type} that is not what it should be")
 
 
 def _content_ref(value: Any) -> Elsewhere | None:

@@ -22,6 +22,7 @@ from engine.storage.spool.records import (
     content_file,
     decode_envelope,
     is_sound,
+    message_of,
     outcomes_in,
     state_in,
 )  # fmt: skip
@@ -38,7 +39,7 @@ _BESIDE, _ASIDE = (".sta", ".idx"), "damaged"
 class Young:
     """A message in the journal. states: of each delivery, as (snapshot, frame, place of the state); None: final.
 
-    first: the number of the first of these deliveries; of one that was taken in (STORED) there is no other.
+    first: the number of the first of these deliveries; of one that was taken in there is no other.
     """
 
     __slots__ = ("content_file", "envelope", "first", "length", "place", "states")
@@ -49,7 +50,7 @@ class Young:
         self.envelope = envelope
         self.place = place_of(segment.number, frame.offset)
         self.length = frame.end - frame.offset
-        self.content_file = content_file(frame.header[3 if frame.type == FrameType.MESSAGE else 4])
+        self.content_file = content_file(frame.header[4 if frame.type == FrameType.STORED else 3])
         self.first = first
         self.states: list[tuple[Snapshot, int, int] | None] = [(snapshot, frame.number, 0) for snapshot in snapshots]
 
@@ -197,7 +198,7 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
         if new_event:
             splits = [(state[0][0], state[0][1]) for state in message.states if state is not None]
             found.events.append(received_lines(frame.number, envelope, splits))
-    elif frame.type == FrameType.STORED:
+    elif frame.type in (FrameType.TAKEN_IN, FrameType.STORED):
         _take_in(found, frame, segment, new_event)
     elif frame.type == FrameType.OUTCOME:
         _, message_id, number, at, provider, snapshot, rows, packed = frame.header
@@ -220,16 +221,18 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
 
 
 def _take_in(found: Recovered, frame: Frame, segment: Segment, new_event: bool) -> None:
-    """A delivery that came from another spool; it may have been here before, and then this is what counts."""
-    _, _, number, snapshot, _, packed = frame.header
-    envelope = decode_envelope(packed)
+    """Deliveries that came from another spool; they may have been here before, and then this is what counts."""
+    message = message_of(frame)
+    envelope = decode_envelope(message.envelope)
     before = found.messages.get(envelope.id)
-    if before is not None and number < len(before.states):
-        before.states[number] = None
-    found.outcomes.pop((envelope.id, number), None)
-    found.taken_in[envelope.id, number] = Young(frame, envelope, segment, [snapshot], number)
+    for number, snapshot in message.deliveries.items():
+        if before is not None and number < len(before.states):
+            before.states[number] = None
+        found.outcomes.pop((envelope.id, number), None)
+        found.taken_in[envelope.id, number] = Young(frame, envelope, segment, [snapshot], number)
     if new_event:
-        found.events.append(received_lines(frame.number, envelope, [(snapshot[0], snapshot[1])]))
+        splits = [(snapshot[0], snapshot[1]) for snapshot in message.deliveries.values()]
+        found.events.append(received_lines(frame.number, envelope, splits))
 
 
 def _read_first_frames(found: Recovered, files: Files) -> None:

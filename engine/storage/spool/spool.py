@@ -13,7 +13,7 @@ the segments of its destination (mover.py). The old generation is read after a s
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -38,7 +38,14 @@ from engine.storage.spool.mover import Mover
 from engine.storage.spool.names import Names
 from engine.storage.spool.opening import Opening
 from engine.storage.spool.reader import Reader
-from engine.storage.spool.records import encode_envelope, message_header, outcome_header, stored_header
+from engine.storage.spool.records import (
+    encode_envelope,
+    message_header,
+    only,
+    outcome_header,
+    recipients_of,
+    taken_in_header,
+)
 from engine.storage.spool.recovery import Recovered
 from engine.storage.spool.rows import id_of, row_of
 from engine.storage.spool.segment import Numbers, Segments, file_of, is_side, place_of
@@ -191,20 +198,23 @@ class Spool:
         """A content that is all in memory, as it should be stored: a large one in a file. Raises StorageError."""
         return await self._large.store(content, self._settings.large_bytes)
 
-    def take_in(self, envelope: Envelope, content: Content, number: int, snapshot: Snapshot) -> asyncio.Future[None]:
-        """Store a delivery that comes from another spool, as it was there. Done when durable; fails as `accept` does.
+    def take_in(self, envelope: Envelope, content: Content, snapshots: Mapping[int, Snapshot]) -> asyncio.Future[None]:
+        """Store deliveries of a message that come from another spool, as they were there, in one frame.
 
-        It must not be queued here: message id and number name it.
+        Done when durable; fails as `accept` does. snapshots: by delivery number, which names a delivery together with
+        the message id; none of them may be queued here. Of the envelope their recipients are kept, and no others.
         """
+        envelope = only(envelope, recipients_of(snapshots))
         message = Message(envelope)
         message.hot = (envelope, content)
-        delivery = Delivery(message, number, snapshot[0], ())
-        delivery.restore(snapshot)
+        deliveries = [Delivery(message, number, snapshot[0], ()) for number, snapshot in snapshots.items()]
+        for delivery in deliveries:
+            delivery.restore(snapshots[delivery.number])
         frame = self._journal.next_number()
-        header = stored_header(frame, number, snapshot, file_of_large(content), encode_envelope(envelope))
-        events = received_lines(frame, envelope, [(delivery.destination, delivery.indexes)])
-        record = self._journal.append(frame, FrameType.STORED, header, head_of(content), events)
-        return self._storing(record, [delivery], content)
+        header = taken_in_header(encode_envelope(envelope), snapshots, file_of_large(content))
+        events = received_lines(frame, envelope, [(one.destination, one.indexes) for one in deliveries])
+        record = self._journal.append(frame, FrameType.TAKEN_IN, header, head_of(content), events)
+        return self._storing(record, deliveries, content)
 
     def settle(
         self, delivery: Delivery, envelope: Envelope, at: float, provider: str, outcomes: Sequence[Outcome]

@@ -18,7 +18,14 @@ from engine.message.ids import join_id, split_id
 from engine.storage.spool.frame import Damage, Frame, FrameType, frame_bytes, scan
 from engine.storage.spool.index import decode_index
 from engine.storage.spool.keys import KEY_COLUMNS, LiveKeys
-from engine.storage.spool.records import Elsewhere, check_version, content_file, decode_envelope, stored_in
+from engine.storage.spool.records import (
+    Elsewhere,
+    check_version,
+    content_file,
+    decode_envelope,
+    is_message,
+    message_in,
+)
 from engine.storage.spool.segment import Segment, files_of, offset_of
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.table import Column
@@ -97,14 +104,12 @@ class Verification:
         found: _Frames = {}
         void = dict(self._view.found.void).get(segment.number)
         for frame in self._scan(segment.path):
-            if frame.type not in (FrameType.MESSAGE, FrameType.STORED) or (void is not None and frame.offset >= void):
+            if not is_message(frame) or (void is not None and frame.offset >= void):
                 continue
-            young = frame.type == FrameType.MESSAGE
-            for number in range(len(frame.header[2])) if young else (frame.header[2],):
-                stored = stored_in(frame, number)
-                message_id = decode_envelope(stored.envelope).id
-                length = frame.end - frame.offset
-                found[frame.offset, number] = _Stored(message_id, number, length, stored.content_ref)
+            message, length = message_in(frame), frame.end - frame.offset
+            message_id = decode_envelope(message.envelope).id
+            for number in message.deliveries:
+                found[frame.offset, number] = _Stored(message_id, number, length, message.content_ref)
         return found
 
     # ---- what refers to what
