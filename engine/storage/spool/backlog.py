@@ -27,7 +27,6 @@ from engine.storage.spool.frame import VERSION, Frame, FrameType, encode
 from engine.storage.spool.names import folder_name
 from engine.storage.spool.records import (
     ContentRef,
-    Elsewhere,
     Stored,
     content_file,
     state_in,
@@ -101,10 +100,15 @@ class Backlog:
             try:
                 stored = self._stored(spot, message)
                 snapshot, frame = self._state(stored, state)
-                ref, content = self._placed(spot, stored, emptied)
+                original, shared = self._to_share(spot, stored, emptied)
             except StorageError as exc:
                 answers.append(exc)
                 continue
+            ref, content = stored.content_ref, stored.content
+            if original:
+                if shared is not None:
+                    self._contents[original] = self._share(shared)
+                ref, content = self._contents[original], memoryview(b"")
             envelope = stored.envelope if stored.siblings == 1 else trimmed(stored.envelope, snapshot)
             header = stored_header(frame, spot.number, snapshot, ref, envelope)
             head = encode(segment.salt, FrameType.STORED, frame, header, content)
@@ -196,19 +200,18 @@ class Backlog:
             raise state
         return (stored.snapshot, stored.frame) if state is None else (state_in(state), state.number)
 
-    def _placed(self, spot: Spot, stored: Stored, emptied: int) -> tuple[Elsewhere | None, memoryview | bytes]:
-        """Where its content lies, if not with it; and what goes with it."""
+    def _to_share(self, spot: Spot, stored: Stored, emptied: int) -> tuple[int, memoryview | None]:
+        """The place from which its content goes to a file of shared ones, and the content if it did not go already.
+
+        0: it does not; it is in a file that stays, or goes with its message.
+        """
         ref = stored.content_ref
-        if isinstance(ref, LargeFile) or (ref is None and stored.siblings == 1):
-            return ref, stored.content
-        if ref is not None and ref[0] != emptied:
-            return ref, b""
+        if isinstance(ref, LargeFile) or (ref is None and stored.siblings == 1) or (ref and ref[0] != emptied):
+            return 0, None
         place, length = (place_of(ref[0], ref[1]), ref[2]) if ref else (spot.place, spot.length)
-        known = self._contents.get(place)
-        if known is None:
-            whole = read_frame(self._files, self._segments.find(file_of(place)), place, length)
-            known = self._contents[place] = self._share(whole.body)
-        return known, b""
+        if place in self._contents:
+            return place, None
+        return place, read_frame(self._files, self._segments.find(file_of(place)), place, length).body
 
     def _share(self, content: memoryview) -> ContentRef:
         segment = self._opened(self._shared, ".con")
