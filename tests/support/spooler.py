@@ -412,10 +412,10 @@ class Player:
             one.state = State.READY
             self.hands[key] = one
 
-    async def work(self) -> None:
+    async def work(self, at_once: bool = False) -> None:
         """The mover's round."""
         try:
-            await self.spool.work()
+            await self.spool.work(at_once)
         except StorageError as exc:
             self.troubles.append(str(exc))
 
@@ -444,7 +444,7 @@ class Player:
             case "e":
                 return self.sync_events()
             case _:
-                return self.work()
+                return self.work(at_once=chance.random() < 0.3)
 
     async def sync_events(self) -> None:
         """As the upkeep does."""

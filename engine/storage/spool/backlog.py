@@ -23,7 +23,7 @@ from engine.message.content import LargeFile
 from engine.storage.spool.entry import Snapshot, Spot
 from engine.storage.spool.fetch import HEAD_BYTES, read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
-from engine.storage.spool.frame import VERSION, Frame, FrameType, encode
+from engine.storage.spool.frame import PREFIX_BYTES, VERSION, Frame, FrameType, encode, frame_bytes
 from engine.storage.spool.names import folder_name
 from engine.storage.spool.records import (
     ContentRef,
@@ -78,6 +78,7 @@ class Backlog:
         self._contents: dict[int, ContentRef] = {}  #: by place of the original, while a file is emptied
         self.open: dict[Path, Segment] = {}  #: by directory
         self.unsound: dict[int, Segment] = {}
+        self.written = 0  #: bytes so far, of messages and contents
 
     def directory_for(self, destination: str, count: int) -> Path:
         """Where so many deliveries of a destination go."""
@@ -122,6 +123,16 @@ class Backlog:
     def forget_contents(self) -> None:
         """The file is empty: contents in the next one are others."""
         self._contents.clear()
+
+    def contents_in(self, segment: Segment) -> int:
+        """How many contents a file of them has, up to the first that is damaged; only where each begins is read."""
+        frames = offset = 0
+        while offset + PREFIX_BYTES <= segment.bytes:
+            length = frame_bytes(memoryview(self._files.read(segment.path, offset, PREFIX_BYTES)), segment.salt)
+            if length is None:
+                break
+            frames, offset = frames + 1, offset + length
+        return max(0, frames - 1)
 
     def note(self, segment: Segment, dead: Sequence[int], states: Iterable[tuple[int, int]]) -> list[int]:
         """Write to the side file what became of messages of a segment; durable when this returns.
@@ -250,7 +261,9 @@ class Backlog:
         if pieces:
             with self._trusted(segment):
                 self._write(self._files.open(segment.path), pieces)
-            segment.bytes += sum(map(len, pieces))
+            size = sum(map(len, pieces))
+            segment.bytes += size
+            self.written += size
 
     def _write(self, descriptor: int, pieces: Sequence[bytes | memoryview]) -> None:
         """Append, sync, close."""

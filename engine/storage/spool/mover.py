@@ -4,6 +4,11 @@ A journal file goes when it is the oldest and nothing refers to it, and not befo
 outcomes of its messages. When more than `journal_files` stand there, what lives in the oldest is moved to the segments
 of its destinations; so is what lives in a segment that is mostly dead, or unsound (S4).
 
+A file of shared contents is mostly dead when few of them are needed. Its contents are written anew, each once, and so
+is whatever refers to them, in its own folder. How many are needed only a look at all rows tells: the mover takes it
+when half of the file's deliveries have gone since it looked last, or saw the file first; if somebody waits, when it
+never looked, or any has gone.
+
 The order that makes a crash harmless at any point:
     copies, states and deaths are durable in the old generation -> what was appended to the journal meanwhile is
     durable -> the file is removed, durably -> the next one
@@ -23,6 +28,7 @@ import numpy as np
 
 from engine.base.errors import StorageError
 from engine.base.settings import SpoolSettings
+from engine.message.ids import split_id
 from engine.storage.spool.backlog import Backlog, Moved
 from engine.storage.spool.entry import Delivery, Spot, State
 from engine.storage.spool.index import Texts, encode_index
@@ -74,6 +80,8 @@ class Mover:
         self._soon: asyncio.Task[None] | None = None
         self._rate = 0  #: bytes a second, of the work that is being done
         self._stuck: set[int] = set()  #: files with records that cannot be read; they stay until those are final
+        self._first_seen: dict[int, int] = {}  #: how many deliveries needed a file of shared contents then
+        self._looked_at: dict[int, int] = {}  #: and when it was last seen how many contents they need
 
     def work_soon(self) -> None:
         """Begin now what upkeep would do later; a fault is upkeep's to meet again."""
@@ -96,11 +104,10 @@ class Mover:
         async with self._at_work:
             self._rate = 0 if at_once else self.settings.move_rate
             for segment in list(self._backlog.unsound.values()):
-                await self._empty(segment)
-                await self._drop_if_dead(segment)
+                await self._clear(segment)
             if not self._backlog.unsound:
                 await self._retire_journal()
-            await self._compact()
+            await self._compact(at_once)
 
     async def index(self, segments: Iterable[Segment]) -> None:
         """Write the indexes of segments that a crash left without."""
@@ -139,24 +146,60 @@ class Mover:
             await journal.flush()
             await journal.unlink(oldest, self._thread)
 
-    async def _compact(self) -> None:
+    async def _compact(self, at_once: bool) -> None:
         for segment in [s for s in self._all_segments() if s.sealed and not s.is_journal]:
-            size = segment.bytes + segment.side_bytes
             if not segment.refs:
                 await self._drop_if_dead(segment)
-            elif (
-                segment.path.suffix == ".seg"
-                and size > _WORTH_EMPTYING
-                and segment.live_bytes < size * _MOSTLY_DEAD
-                and segment.number not in self._stuck
-            ):
-                await self._empty(segment)
-                await self._drop_if_dead(segment)
+            elif segment.number not in self._stuck and await self._is_mostly_dead(segment, at_once):
+                await self._clear(segment)
+
+    async def _is_mostly_dead(self, segment: Segment, at_once: bool) -> bool:
+        size = segment.bytes + segment.side_bytes
+        if size <= _WORTH_EMPTYING:
+            return False
+        if segment.path.suffix == ".con":
+            return await self._are_contents_dead(segment, at_once)
+        return segment.path.suffix == ".seg" and segment.live_bytes < size * _MOSTLY_DEAD
+
+    async def _are_contents_dead(self, segment: Segment, at_once: bool) -> bool:
+        """Most of a file's contents, by number: how long those are that are needed, their rows do not tell."""
+        number, refs = segment.number, segment.refs
+        last = self._looked_at.get(number)
+        if last is None and not at_once:
+            last = self._first_seen.setdefault(number, refs)
+        if last is not None and refs > (last - 1 if at_once else last // 2):
+            return False
+        try:
+            written = await self._run(self._backlog.contents_in, segment)
+        except StorageError as exc:
+            log.error("spool: %s; the contents in it are not compacted", exc)
+            self._stuck.add(number)
+            return False
+        if self._messages_of(segment) < written * _MOSTLY_DEAD:
+            return True
+        self._looked_at[number] = refs
+        return False
+
+    def _messages_of(self, segment: Segment) -> int:
+        """How many messages need a file of shared contents; each needs one content."""
+        rows = self._table.columns(self._rows_in(segment), ("id",))["id"]
+        in_hand = {split_id(d.message.id)[0] for d in self._in_hand if d.content_file == segment.number}
+        return len(np.union1d(rows, np.array(list(in_hand), dtype="u8")))
+
+    async def _clear(self, segment: Segment) -> None:
+        """Empty a file of the old generation, and let go of it."""
+        await self._empty(segment)
+        if segment.path.suffix == ".con":
+            # Or after a crash there would be the records that named it, and it would be missed.
+            await self._write_deaths()
+        await self._drop_if_dead(segment)
 
     async def _drop_if_dead(self, segment: Segment) -> None:
         if not segment.refs and segment.number in self._segments:
             await self._run(self._backlog.drop, segment)
             del self._segments[segment.number]
+            for seen in (self._first_seen, self._looked_at):
+                seen.pop(segment.number, None)
 
     async def _write_deaths(self) -> None:
         """Before a journal file goes, the old generation knows whose outcomes it held.
@@ -253,6 +296,7 @@ class Mover:
 
     async def _move(self, directory: Path, tasks: list[_Task], source: Segment) -> None:
         spots = [task.spot for task in tasks]
+        before = self._backlog.written
         answers = await self._run(self._backlog.move, directory, spots, source.number)
         for task, answer in zip(tasks, answers, strict=True):
             if isinstance(answer, StorageError):
@@ -262,7 +306,7 @@ class Mover:
             else:
                 self._take_note(task, answer)
         if self._rate:
-            await asyncio.sleep(sum(spot.length for spot in spots) / self._rate)
+            await asyncio.sleep((self._backlog.written - before) / self._rate)
         segment = next((a.segment for a in answers if isinstance(a, Moved)), None)
         if segment is not None and not segment.sealed and segment.bytes >= self._backlog.segment_bytes:
             await self._seal(segment)
