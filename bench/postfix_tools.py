@@ -28,9 +28,9 @@ class SmtpSink:
     def count(self) -> int:
         """Messages so far."""
         size = os.fstat(self._counter.fileno()).st_size
-        tail = os.pread(self._counter.fileno(), 256, max(0, size - 256)).split()
-        counts = [field for field in tail if field.startswith(b"mesg=")]
-        return int(counts[-1][5:]) if counts else 0
+        tail = os.pread(self._counter.fileno(), 256, max(0, size - 256))
+        whole = tail[: tail.rfind(b"\r") + 1]  # the last line may be half written
+        return int(whole.rpartition(b"mesg=")[2] or 0)
 
     def wait_for(self, wanted: int, stall_s: float, limit_s: float) -> tuple[int, float]:
         """Until so many have come, none came for `stall_s`, or the limit: how many came, when the last (monotonic)."""
