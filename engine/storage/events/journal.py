@@ -19,6 +19,7 @@ from pathlib import Path
 
 from engine.base.clock import Clock, SystemClock
 from engine.base.errors import StorageError
+from engine.storage.directories import sync_directory
 from engine.storage.events.event import event_id
 
 log = logging.getLogger(__name__)
@@ -222,19 +223,11 @@ def _open_directory(directory: Path) -> int:
     """A descriptor of the directory, made if it is not there. Raises OSError: a symbolic link, or not ours."""
     for path in (directory.parent, directory):
         path.mkdir(mode=0o700, parents=path is not directory, exist_ok=True)
-        _sync(path.parent)
+        sync_directory(path.parent)
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     if stat.S_IMODE(os.fstat(fd).st_mode) & 0o077:
         os.fchmod(fd, 0o700)
     return fd
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def trusted_bytes(data: bytes, safe: int) -> int:

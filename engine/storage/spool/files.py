@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from engine.base.errors import StorageError
+from engine.storage.directories import sync_directory
 
 #: IOV_MAX of Linux: more pieces than that go in several calls.
 _MAX_PIECES = 1024
@@ -184,15 +185,6 @@ class DiskFiles:
             raise StorageError(f"cannot look at the disk of {path}: {exc.strerror}") from exc
         inodes = disk.f_favail / disk.f_files if disk.f_files else 1.0
         return disk.f_bavail / max(disk.f_blocks, 1), inodes
-
-
-def sync_directory(path: Path) -> None:
-    """Make the entries of a directory durable. Raises OSError."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_all(descriptor: int, pieces: Sequence[bytes | memoryview], flags: int) -> None:
