@@ -13,11 +13,6 @@ _SWITCH_INTERVAL_S = 0.0005
 
 def tune() -> None:
     """Once, when everything is imported."""
-    # Whoever sends us something finishes its own turn before we wake: fewer and larger turns of the loop, an eighth
-    # more messages where all cores are busy. An operator's choice stays; where a sandbox forbids it, the unit says it.
-    if os.sched_getscheduler(0) == os.SCHED_OTHER:
-        with contextlib.suppress(PermissionError):
-            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     # The soft limit is for programs that use select(2).
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
@@ -26,3 +21,14 @@ def tune() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+def schedule_in_batches() -> None:
+    """The loop's thread, once the others run: it waits for them, and they must not wait.
+
+    Whoever sends us something finishes its own turn before the loop wakes: fewer and larger turns, an eighth more
+    messages where all cores are busy. An operator's choice stays, and that of a sandbox.
+    """
+    if os.sched_getscheduler(0) == os.SCHED_OTHER:
+        with contextlib.suppress(PermissionError):
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))

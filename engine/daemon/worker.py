@@ -21,6 +21,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners
+from engine.daemon.process import schedule_in_batches
 from engine.daemon.samples import Family, samples_of
 from engine.daemon.sockets import HeldSockets
 from engine.delivery.agent import Kit
@@ -153,6 +154,7 @@ class Worker:
         await self._listeners.open(self.settings, self.settings.listener)
         for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
             self._upkeep.append(asyncio.get_running_loop().create_task(work))
+        schedule_in_batches()
 
     async def reload(self, settings: Settings) -> None:
         """Work by new settings. Raises EngineError: they cannot be used, and the old ones hold."""
