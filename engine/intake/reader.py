@@ -195,7 +195,8 @@ class Reader(asyncio.StreamReader):
         buffer = self._buffer
         dot = _LEADING_DOT(buffer, self._scanned)
         if dot is not None:
-            end = start = dot.start()
+            # Whoever is woken looks again, from here.
+            end = start = self._scanned = dot.start()
             if not buffer.startswith(_END_OF_DATA, start):
                 self._dots = True
                 end = buffer.find(_END_OF_DATA, start)
