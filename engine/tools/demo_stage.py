@@ -1,5 +1,7 @@
 """The stage of the demo: a folder with settings and a key, the engine and two test MX as processes on loopback."""
 
+import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -19,6 +21,9 @@ import engine
 from engine.base.errors import EngineError
 
 _PREFIX = "postrider-demo-"
+_MARK = "made-by-postrider-demo"  #: a file that says so of its folder
+#: What the next demo in the same folder removes; the rest it writes anew.
+_LEFT = ("data", "good", "poor", "good.json", "poor.json", "good.log", "poor.log", "engine.log")
 _KEPT = 3  #: folders of earlier demos that stay
 _POLL_S = 0.05
 _STOP_S = 35.0  #: the engine may take 30 s to finish what is in flight
@@ -71,10 +76,11 @@ class Stage:
     """Processes are started in order and ended in reverse, by their ids, whatever happens between."""
 
     def __init__(self, folder: Path | None = None) -> None:
+        """folder: a new or empty one, or that of an earlier demo. Raises DemoFailed: it is another, and as it was."""
         if folder is None:
             _forget_old()
             folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
-        folder.mkdir(parents=True, exist_ok=True)
+        _take(folder)
         self.folder = folder
         self.settings = folder / "postrider.toml"
         self.ports = dict(zip(("smtp", "http", "good", "poor"), _free_ports(4), strict=True))
@@ -187,6 +193,34 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def _take(folder: Path) -> None:
+    """Make the folder ready for a demo. Raises DemoFailed."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()) and not (folder / _MARK).is_file():
+            raise DemoFailed(f"{folder} is not empty, and no demo made it; name a new folder")
+        if _in_use(folder):
+            raise DemoFailed(f"an engine runs in {folder}; stop it, or name a new folder")
+        for path in (folder / name for name in _LEFT):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        (folder / _MARK).touch()
+    except OSError as exc:
+        raise DemoFailed(f"cannot use {folder}: {exc.strerror}") from exc
+
+
+def _in_use(folder: Path) -> bool:
+    """An engine has the lock of its data directory."""
+    with contextlib.suppress(FileNotFoundError), open(folder / "data/lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _forget_old() -> None:
