@@ -52,10 +52,12 @@ def test_memory_is_counted_against_the_setting(tmp_path: Path, machine: Path) ->
     guards.measure(SpoolSettings(max_memory=Size(used * 2), memory_guard=0.5))
     assert guards.refusal is None
     guards.measure(SpoolSettings(max_memory=Size(used * 2 - 4), memory_guard=0.5))
-    assert guards.refusal is not None and "of memory are in use" in guards.refusal
+    assert guards.refusal is not None and guards.refusal.startswith("452 4.3.1 Insufficient system memory (0 MiB")
     (machine / "statm").write_text("5000 90 30 1 0 200 0\n")
     guards.measure(SpoolSettings(max_memory=Size(used * 2 - 4), memory_guard=0.5))
     assert guards.refusal is None
+    guards.measure(SpoolSettings(max_memory=Size(1), memory_guard=0.0))
+    assert guards.refusal is None, "0 turns it off"
 
 
 @pytest.mark.parametrize(

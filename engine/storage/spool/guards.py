@@ -38,14 +38,19 @@ class Guards:
             self.failure = f"Insufficient system storage ({space:.0%} of the disk is free)"
         elif inodes < settings.min_free:
             self.failure = f"Insufficient system storage ({inodes:.0%} of the inodes are free)"
-        elif (used := _memory_used()) > (limit := settings.max_memory or memory_limit()) * settings.memory_guard:
-            self.failure = f"Insufficient system storage ({used >> 20} MiB of {limit >> 20} MiB of memory are in use)"
         else:
-            self.failure = None
+            self.failure = _short_of_memory(settings) if settings.memory_guard else None
         if failing or not space:
             self._reserve.give_up()
         elif self.failure is None and settings.min_free:
             self._reserve.keep(settings.segment_bytes)
+
+
+def _short_of_memory(settings: SpoolSettings) -> str | None:
+    used, limit = _memory_used(), settings.max_memory or memory_limit()
+    if used <= limit * settings.memory_guard:
+        return None
+    return f"Insufficient system memory ({used >> 20} MiB of {limit >> 20} MiB are in use)"
 
 
 def memory_limit() -> int:
