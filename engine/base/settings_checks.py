@@ -23,7 +23,7 @@ from engine.base.settings import (
 )
 
 Report = Callable[[str, str], None]
-Rows = Sequence[tuple[int, Any]]  #: (number in the file from 1, struct)
+Rows = Sequence[tuple[int, Any]]  #: (number in the file from 1, struct with None in place of a bad required field)
 
 
 def check_table(table: Any, good: Collection[str], prefix: str, report: Report) -> None:
@@ -127,9 +127,8 @@ def check_rows(tables: Mapping[str, Rows], report: Report) -> None:
     for number, name in _repeated((number, row.name) for number, row in tables["source"]):
         report(f"[[source]] {number} name", f'"{name}" is there already')
     check_providers(tables["provider"], report)
-    for number, name in _repeated(
-        (number, f"{row.selector}._domainkey.{row.domain}") for number, row in tables["dkim"]
-    ):
+    keys = [(number, row) for number, row in tables["dkim"] if row.selector and row.domain]
+    for number, name in _repeated((number, f"{row.selector}._domainkey.{row.domain}") for number, row in keys):
         report(f"[[dkim]] {number} selector", f"{name} is there already")
     sources = {row.name for _, row in tables["source"]}
     for number, row in tables["route"]:
@@ -147,6 +146,8 @@ def _check_listeners(rows: Rows, report: Report) -> None:
     """Two listeners on one address and port, or one of them on all addresses: the second could not start."""
     seen: list[tuple[str, int]] = []
     for number, listener in rows:
+        if listener.address is None:
+            continue
         host, port = parse_host_port(listener.address)
         if any(port == other_port != 0 and _overlap(host, other) for other, other_port in seen):
             report(f"[[listener]] {number} address", f'"{listener.address}" is taken by another listener')
@@ -164,10 +165,12 @@ def _overlap(one: str, two: str) -> bool:
     return first == second or first.is_unspecified or second.is_unspecified
 
 
-def _repeated(names: Iterable[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _repeated(names: Iterable[tuple[int, str | None]]) -> Iterator[tuple[int, str]]:
     """Those whose name came before."""
-    seen = set()
+    seen: set[str] = set()
     for number, name in names:
+        if name is None:
+            continue
         if name in seen:
             yield number, name
         seen.add(name)

@@ -72,7 +72,7 @@ def load_providers(path: Path, problems: list[str]) -> tuple[Provider, ...]:
         problems.append(f"{path.name}: [{key}]: unknown table; this file holds [[provider]] only")
     rows = reader.tables(Provider, raw.get("provider", []), "provider")
     settings_checks.check_providers(rows, reader.problem)
-    return tuple(row for _, row in rows)
+    return _whole(rows)
 
 
 def _providers_path(raw: dict[str, Any], settings: Settings, path: Path, problems: list[str]) -> Path | None:
@@ -126,19 +126,18 @@ class _Reader:
             struct = _struct_in(kind)
             if typing.get_origin(kind) is tuple:
                 rows[name] = self.tables(struct, raw.get(name, []), name)
-                values[name] = tuple(row for _, row in rows[name])
+                values[name] = _whole(rows[name])
             else:
                 values[name] = self._single(struct, raw.get(name, {}), name)
         settings_checks.check_rows(rows, self.problem)
         return Settings(**values)
 
     def tables(self, struct: type, raw: Any, name: str) -> list[tuple[int, Any]]:
-        """The usable rows of `[[name]]`, each with its number in the file, from 1."""
+        """The rows of `[[name]]`, each with its number in the file, from 1; see `_table`."""
         if not isinstance(raw, list) or not all(isinstance(row, dict) for row in raw):
             self.problem(f"[{name}]", f"write [[{name}]]: there may be several")
             return []
-        rows = [(number, self._table(struct, row, f"[[{name}]] {number}", " ")) for number, row in enumerate(raw, 1)]
-        return [(number, row) for number, row in rows if row is not None]
+        return [(number, self._table(struct, row, f"[[{name}]] {number}", " ")) for number, row in enumerate(raw, 1)]
 
     def _single(self, struct: type, raw: Any, name: str) -> Any:
         if isinstance(raw, dict):
@@ -156,7 +155,7 @@ class _Reader:
             self.problem(key, "a key outside any table; put it under one, such as [node]")
 
     def _table(self, struct: type, raw: dict[str, Any], label: str, joint: str) -> Any:
-        """One struct; None when a required field is missing or bad. `joint` stands between label and key."""
+        """One struct, with None where a required field is missing or bad. `joint` stands between label and key."""
         fields = msgspec.structs.fields(struct)
         names = [field.name for field in fields]
         for key in raw:
@@ -176,14 +175,14 @@ class _Reader:
         lacking = [field.name for field in fields if field.required and field.name not in values]
         table = struct(**dict.fromkeys(lacking), **values)
         settings_checks.check_table(table, values.keys(), f"{label}{joint}", self.problem)
-        return None if lacking else table
+        return table
 
     def _field(self, struct: type, field: Any, value: Any, where: str, values: dict[str, Any]) -> None:
         nested = _struct_in(field.type)
         if nested is not None:
             if not isinstance(value, dict):
                 self.problem(where, f"{_shown(value)} is not a table, such as {{ key = value }}")
-            elif (table := self._nested(nested, value, where)) is not None:
+            elif _is_whole(table := self._nested(nested, value, where)):
                 values[field.name] = table
             return
         try:
@@ -234,6 +233,16 @@ def _explain(value: Any, kind: Any, error: str) -> str:
 
 def _is_pairs(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(pair, list) and len(pair) == 2 for pair in value)
+
+
+def _is_whole(table: Any) -> bool:
+    """Every required field is there."""
+    return all(getattr(table, field.name) is not None for field in msgspec.structs.fields(table) if field.required)
+
+
+def _whole(rows: list[tuple[int, Any]]) -> tuple[Any, ...]:
+    """Those that can be used."""
+    return tuple(row for _, row in rows if _is_whole(row))
 
 
 def _is_struct(kind: Any) -> bool:

@@ -129,6 +129,7 @@ def test_every_mistake_is_reported_in_one_run(folder: Path) -> None:
         '[[route]] 2 relay: "mx.example.org" is not an address with a port, such as "127.0.0.1:2525" or "[::1]:2525"',
         '[site] rate: "fast" is not a rate, such as "20/s"',
         '[retry.transactional] schedule: "1m*, 2m": only the last step can repeat, not "1m*"',
+        '[[route]] 2 source: "one" is not the name of a [[source]]',
     ]
 
 
@@ -282,6 +283,13 @@ def test_a_bad_field_does_not_hide_the_ones_around_it(folder: Path) -> None:
     assert [line.split(":")[0] for line in problems(folder, text)] == [
         "[[listener]] 1 address",
         "[[listener]] 1 networks",
+    ]
+    text = LISTENER + LISTENER.replace("smtp", "mail") + DKIM + DKIM.replace("x.pem", "none.pem")
+    assert [line.split(":")[0] for line in problems(folder, text)] == [
+        "[[listener]] 2 kind",
+        "[[dkim]] 2 key",
+        "[[listener]] 2 address",
+        "[[dkim]] 2 selector",
     ]
 
 
