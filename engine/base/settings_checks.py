@@ -187,11 +187,7 @@ def warnings_of(settings: Settings) -> list[str]:
         idle = _only_for_smtp(listener) if listener.kind == "http" else ""
         if idle:
             found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "http"')
-    star = next((n for n, route in enumerate(settings.route, 1) if route.domain == "*"), None)
-    if star is not None and star < len(settings.route):
-        found.append(f'[[route]] {star + 1}: never reached, [[route]] {star} takes "*"')
-    for number, domain in _repeated((n, route.domain) for n, route in enumerate(settings.route, 1)):
-        found.append(f'[[route]] {number}: never reached, "{domain}" is matched above')
+    found += _never_reached([route.domain for route in settings.route])
     if not settings.dkim:
         found.append("no [[dkim]]: mail leaves unsigned, and large receivers refuse unsigned bulk mail")
     cores = len(os.sched_getaffinity(0))
@@ -200,6 +196,22 @@ def warnings_of(settings: Settings) -> list[str]:
     if settings.node.name == "localhost":
         found.append('[node] name: other servers distrust a greeting of "localhost"; give this host\'s public name')
     return found
+
+
+def _never_reached(domains: Sequence[str]) -> Iterator[str]:
+    """Routes, by their domains, that another one takes everything from."""
+    first: dict[str, int] = {}
+    for number, domain in enumerate(domains, 1):
+        above = min((first[pattern] for pattern in _patterns_for(domain) if pattern in first), default=0)
+        if above:
+            yield f'[[route]] {number}: never reached, [[route]] {above} takes "{domains[above - 1]}"'
+        first.setdefault(domain, number)
+
+
+def _patterns_for(domain: str) -> Iterator[str]:
+    """The domains of routes that match whatever a route with this one does."""
+    yield from ("*", domain)
+    yield from (domain[at:] for at, char in enumerate(domain) if char == ".")
 
 
 def _only_for_smtp(listener: Listener) -> str:

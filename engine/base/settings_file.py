@@ -34,7 +34,11 @@ SHIPPED_PROVIDERS = (
 )
 
 _PARSERS = {Duration: parse_duration, Size: parse_size, Rate: parse_rate}
-_EXAMPLES = {Duration: 'a duration, such as "90s"', Size: 'a size, such as "25MiB"', Rate: 'a rate, such as "20/s"'}
+_EXAMPLES = {
+    Duration: 'a duration, such as "90s"',
+    Size: 'a size in bytes, KiB, MiB or GiB, such as "25MiB"',
+    Rate: 'a rate, such as "20/s"',
+}
 _WORDS = {str: "a text in quotes", int: "a whole number", float: "a number", bool: "true or false"}
 
 

@@ -36,7 +36,7 @@ def parse_size(text: str) -> Size:
     """Bytes of a written size. Raises ValueError."""
     match = _SIZE.fullmatch(text)
     if not match:
-        raise ValueError(f'"{text}" is not a size, such as "25MiB"')
+        raise ValueError(f'"{text}" is not a size in bytes, KiB, MiB or GiB, such as "25MiB"')
     return Size(int(match[1]) * _BYTES[match[2]])
 
 

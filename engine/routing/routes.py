@@ -3,6 +3,7 @@
 Loaded once, with the passwords they name; every mistake of one load is reported together.
 """
 
+import ipaddress
 import os
 import stat
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from dataclasses import dataclass
 import msgspec
 
 from engine.base.errors import ConfigError
-from engine.base.hostport import format_host_port, parse_host_port
+from engine.base.hostport import format_host_port, is_ip_address, parse_host_port
 from engine.base.settings import Route, Settings, Source
 from engine.routing.plan import Limits
 
@@ -156,9 +157,25 @@ def password_problems(settings: Settings) -> list[str]:
 
 def own_relays(settings: Settings) -> list[str]:
     """Routes whose relay is a listener of this node: mail would go round until its Received fields are counted."""
-    ours = {listener.address for listener in settings.listener if listener.kind == "smtp"}
+    ours = [listener.address for listener in settings.listener if listener.kind == "smtp"]
     return [
         f'[[route]] {number} relay: "{row.relay}" is a listener of this node: its mail would come back'
         for number, row in enumerate(settings.route, 1)
-        if row.relay in ours
+        if row.relay and any(_leads_to(row.relay, address, settings.node.name) for address in ours)
     ]
+
+
+def _leads_to(relay: str, address: str, node: str) -> bool:
+    """Whether a relay is what listens at an address of this host, as far as the settings tell."""
+    (host, port), (own, own_port) = _host_port(relay), _host_port(address)
+    if port != own_port:
+        return False
+    if host == own:
+        return True
+    everywhere = is_ip_address(own) and ipaddress.ip_address(own).is_unspecified
+    return everywhere and (host == node or (is_ip_address(host) and ipaddress.ip_address(host).is_loopback))
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, port = parse_host_port(text.lower())
+    return "127.0.0.1" if host == "localhost" else host, port

@@ -7,6 +7,7 @@ import pytest
 from engine.base.errors import ConfigError
 from engine.base.settings import (
     Listener,
+    Node,
     Route,
     Routing,
     Settings,
@@ -177,9 +178,20 @@ def test_all_mistakes_of_the_routes_are_told_at_once() -> None:
 
 
 def test_a_relay_that_is_our_own_listener_is_told() -> None:
-    settings = Settings(
-        listener=(Listener(kind="smtp", address="127.0.0.1:2525"), Listener(kind="http", address="127.0.0.1:9125")),
-        route=(Route(domain="a.test", relay="127.0.0.1:2525"), Route(domain="b.test", relay="127.0.0.1:9125")),
+    def told(address: str, *relays: str) -> list[str]:
+        settings = Settings(
+            node=Node(name="mx.test"),
+            listener=(Listener(kind="smtp", address=address), Listener(kind="http", address="127.0.0.1:9125")),
+            route=tuple(Route(domain=f"r{number}.test", relay=relay) for number, relay in enumerate(relays)),
+        )
+        found = [problem.split('"') for problem in own_relays(settings)]
+        assert all(start.startswith("[[route]] ") for start, *_ in found)
+        return [relay for _, relay, _ in found]
+
+    ours, others = (
+        ["127.0.0.1:25", "LOCALHOST:25"],
+        ["127.0.0.2:25", "mx.test:25", "127.0.0.1:26", "127.0.0.1:9125", ""],
     )
-    (problem,) = own_relays(settings)
-    assert problem.startswith("[[route]] 1 relay")
+    assert told("127.0.0.1:25", *ours, *others) == ours
+    ours, others = ["127.0.0.2:25", "localhost:25", "mx.test:25"], ["192.0.2.1:25", "mx.test:26", "other.test:25"]
+    assert told("0.0.0.0:25", *ours, *others) == ours

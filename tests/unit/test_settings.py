@@ -157,8 +157,8 @@ MISTAKES = {
     "[retry]\nexpire_after = 72": '[retry] expire_after: 72 is not a duration, such as "90s"',
     "[retry]\nexpire_after = []": '[retry] expire_after: [] is not a duration, such as "90s"',
     "[site]\nrate = 20": '[site] rate: 20 is not a rate, such as "20/s"',
-    '[spool]\nhot_bytes = "1MB"': '[spool] hot_bytes: "1MB" is not a size, such as "25MiB"',
-    "[spool]\nhot_bytes = -1": '[spool] hot_bytes: -1 is not a size, such as "25MiB"',
+    '[spool]\nhot_bytes = "1MB"': '[spool] hot_bytes: "1MB" is not a size in bytes, KiB, MiB or GiB, such as "25MiB"',
+    "[spool]\nhot_bytes = -1": '[spool] hot_bytes: -1 is not a size in bytes, KiB, MiB or GiB, such as "25MiB"',
     '[log]\nlevel = "loud"': '[log] level: "loud" is not one of "debug", "info", "warning", "error"',
     f'{ROUTE}tls = "on"': '[[route]] 1 tls: "on" is not one of "none", "opportunistic", "encrypt", "verify"',
     f'{ROUTE}rate = "0/s"': '[[route]] 1 rate: "0/s" is not a rate, such as "20/s"',
@@ -337,6 +337,13 @@ def test_warnings(folder: Path) -> None:
         "[[route]] 3",
         "no [[dkim]]",
         "[node] name",
+    ]
+    routes = "".join(
+        ROUTE.replace("example.org", domain) for domain in (".a.net", "a.net", "b.a.net", ".c.a.net", "ba.net")
+    )
+    assert [line for line in warnings_of(load(folder, LISTENER + DKIM + routes)) if "never" in line] == [
+        '[[route]] 3: never reached, [[route]] 1 takes ".a.net"',
+        '[[route]] 4: never reached, [[route]] 1 takes ".a.net"',
     ]
     good = '[node]\nname = "mx.example.org"\n' + LISTENER + DKIM
     assert warnings_of(load(folder, good)) == []
