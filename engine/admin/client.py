@@ -28,7 +28,7 @@ def ask(
         try:
             connection.connect(str(path))
         except OSError as exc:
-            raise NotRunning(f"the daemon does not answer at {path}: {exc.strerror}") from exc
+            raise NotRunning(f"the daemon does not answer at {path}: {exc.strerror or exc}") from exc
         connection.sendall(json.dumps({"command": command, "arguments": arguments}).encode() + b"\n")
         # It may refuse in the middle of a body; its answer says why.
         if body is not None:

@@ -71,7 +71,7 @@ class AdminServer:
             self._server = await asyncio.start_unix_server(self._serve, self._path, limit=_MAX_REQUEST_BYTES)
             os.chmod(self._path, 0o600)
         except OSError as exc:
-            raise StorageError(f"cannot listen on {self._path}: {exc.strerror}") from exc
+            raise StorageError(f"cannot listen on {self._path}: {exc.strerror or exc}") from exc
 
     async def close(self) -> None:
         if self._server is not None:

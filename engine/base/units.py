@@ -1,4 +1,4 @@
-"""Durations, sizes and rates as people write them in settings."""
+"""Durations, sizes and rates as people write them in settings; counts as they read them."""
 
 import re
 
@@ -66,3 +66,9 @@ def format_rate(rate: float) -> str:
         if rate * _SECONDS[unit] > 0.9999:
             return f"{rate * _SECONDS[unit]:.4g}/{unit}"
     return f"{rate * _SECONDS['d']:.4g}/d"
+
+
+def counted(number: int, noun: str) -> str:
+    """A number of things: `1 delivery`, `2 deliveries`, `0 mistakes`."""
+    many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
+    return f"{number} {noun if number == 1 else many}"

@@ -4,10 +4,12 @@ import argparse
 import contextlib
 from pathlib import Path
 
+from engine.admin.door import too_long
 from engine.base.errors import ConfigError, StorageError
 from engine.base.settings import Settings
 from engine.base.settings_checks import warnings_of
 from engine.base.settings_file import load_providers, read_settings
+from engine.base.units import counted
 from engine.cli.common import Commands, add_config, add_json, print_json
 
 
@@ -28,6 +30,8 @@ def run(args: argparse.Namespace) -> int:
     name = args.config.name
     settings, problems = read_settings(args.config)
     problems += _provider_problems(settings, name)
+    if long := too_long(Path(settings.node.data_dir), settings.node.workers):
+        problems.append(f"{name}: [node] data_dir: {long}")
     problems += [f"{name}: {text}" for text in password_problems(settings)]
     warnings = warnings_of(settings) + own_relays(settings)
     with contextlib.suppress(StorageError):  # not ours to look into; the daemon's user can
@@ -47,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         for row in rows:
             print(row["text"] if row["severity"] == "error" else f"warning: {row['text']}")
-        print(f"{name}: {_count(len(problems), 'mistake')}" if problems else f"{name}: ok")
+        print(f"{name}: {counted(len(problems), 'mistake')}" if problems else f"{name}: ok")
     return 2 if problems else 0
 
 
@@ -62,7 +66,3 @@ def _provider_problems(settings: Settings, name: str) -> list[str]:
         *(f"{name}: {text}" for text in provider_problems(own)),
         *(f"{file.name}: {text}" for text in provider_problems(shipped)),
     ]
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

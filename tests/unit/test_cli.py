@@ -1,6 +1,7 @@
 """The program itself: finding commands, exit statuses, what goes where; and `postrider check`."""
 
 import argparse
+import asyncio
 import json
 import os
 import subprocess
@@ -10,7 +11,9 @@ from pathlib import Path
 import pytest
 
 from engine import __version__
-from engine.base.errors import ConfigError, EngineError
+from engine.admin.door import SOCKET_NAME
+from engine.admin.server import AdminServer
+from engine.base.errors import ConfigError, EngineError, StorageError
 from engine.cli import common, main
 
 GOOD = '[node]\nname = "mx.example.org"\n[[listener]]\nkind = "smtp"\naddress = "127.0.0.1:2525"\nnetworks = ["::1"]\n'
@@ -129,6 +132,26 @@ def test_check_says_which_spools_have_lost_their_worker(config: Path, capsys: py
     assert run("check", "-c", config) == 0
     (said,) = [line for line in capsys.readouterr().out.splitlines() if "spool" in line]
     assert said.endswith("[node] workers: spool 1 has none any more; one that takes nothing new will empty it")
+
+
+def test_a_data_dir_that_is_too_long_for_a_socket(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Everybody says why: `check`, who asks, and who is to answer."""
+    for workers, room in ((1, len("/admin.sock")), (64, len("/admin.63.sock"))):
+        for over in (0, 1):
+            data = "/tmp/".ljust(107 - room + over, "x")
+            config.write_text(GOOD.replace("[node]", f'[node]\nworkers = {workers}\ndata_dir = "{data}"'))
+            assert run("check", "-c", config) == 2 * over
+            said = capsys.readouterr().out
+            assert (f"[node] data_dir: {data} is 1 byte too long for the sockets in it" in said) == bool(over)
+    assert run("status", "-c", config) == 1
+    assert capsys.readouterr().err.endswith("No such file or directory\n")
+    long = config.parent / ("x" * 107)
+    config.write_text(GOOD.replace("[node]", f'[node]\ndata_dir = "{long}"'))
+    assert run("status", "-c", config) == 1
+    assert capsys.readouterr().err.endswith("AF_UNIX path too long\n")
+    long.mkdir()
+    with pytest.raises(StorageError, match="AF_UNIX path too long"):
+        asyncio.run(AdminServer({}, long / SOCKET_NAME).start())
 
 
 def test_check_reads_passwords(config: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from engine.base.hostport import format_host_port, is_host_name, is_ip_address, parse_host_port
 from engine.base.schedule import Schedule, parse_schedule
-from engine.base.units import format_duration, format_rate, parse_duration, parse_rate, parse_size
+from engine.base.units import counted, format_duration, format_rate, parse_duration, parse_rate, parse_size
 
 
 @pytest.mark.parametrize(
@@ -126,3 +126,8 @@ def test_a_schedule_repeats_its_last_step_or_ends() -> None:
 def test_what_is_no_schedule(text: str) -> None:
     with pytest.raises(ValueError, match=r"schedule|duration|step"):
         parse_schedule(text)
+
+
+def test_things_are_counted_in_english() -> None:
+    assert [counted(n, "delivery") for n in (0, 1, 2)] == ["0 deliveries", "1 delivery", "2 deliveries"]
+    assert [counted(n, "byte") for n in (1, 2)] == ["1 byte", "2 bytes"]
