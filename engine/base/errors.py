@@ -13,6 +13,10 @@ class ConfigError(EngineError):
         self.problems = problems
 
 
+class UsageError(ConfigError):
+    """What a command was told on its line cannot be used."""
+
+
 class ProtocolError(EngineError):
     """A peer broke its protocol; the connection is not used again (D2)."""
 

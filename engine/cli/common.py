@@ -28,6 +28,13 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
 
 
+def how_many(text: str) -> int:
+    """A number of rows, for argparse."""
+    if not (text.isascii() and text.isdecimal()):
+        raise argparse.ArgumentTypeError(f"{text} is not a number of rows")
+    return int(text)
+
+
 def settings_of(args: argparse.Namespace) -> Settings:
     """The settings `-c` names. Raises ConfigError, which main prints; exit status 2."""
     return load_settings(args.config)

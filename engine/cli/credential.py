@@ -86,6 +86,8 @@ def _open(args: argparse.Namespace) -> "Credentials":
 
 def _asked_twice() -> str:
     """The password, typed unseen and twice. Raises EngineError."""
+    if not sys.stdin.isatty():
+        raise EngineError("no terminal to ask for the password at; --password-stdin reads it from standard input")
     try:
         password = getpass.getpass("Password: ")
         again = getpass.getpass("Again: ")

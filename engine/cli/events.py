@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.base.log import escape
-from engine.cli.common import Commands, add_config, add_json, settings_of
+from engine.cli.common import Commands, add_config, add_json, how_many, settings_of
 from engine.storage.events.merged import MergedReader
 
 _FOLLOW_S = 0.25
@@ -19,7 +19,7 @@ def register(commands: Commands) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
 
     tail = actions.add_parser("tail", help="the newest events, and with -f those to come")
-    tail.add_argument("-n", type=_count, default=10, metavar="N", dest="count", help="how many (10)")
+    tail.add_argument("-n", type=how_many, default=10, metavar="N", dest="count", help="how many (10)")
     tail.add_argument("-f", "--follow", action="store_true", help="wait for more; end with Ctrl-C")
     tail.set_defaults(run=_tail)
 
@@ -107,10 +107,3 @@ def _end(reader: MergedReader) -> int:
     if reader.damaged:
         print(f"postrider: {reader.damaged} damaged lines passed over", file=sys.stderr)
     return 0
-
-
-def _count(text: str) -> int:
-    number = int(text)
-    if number < 0:
-        raise ValueError(text)
-    return number

@@ -12,7 +12,7 @@ import sys
 
 import engine.cli
 from engine import __version__
-from engine.base.errors import ConfigError, EngineError
+from engine.base.errors import ConfigError, EngineError, UsageError
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -21,6 +21,9 @@ def main(argv: list[str] | None = None) -> int:
     try:
         status = int(args.run(args))
         sys.stdout.flush()
+    except UsageError as error:
+        print("\n".join(f"postrider: {problem}" for problem in error.problems), file=sys.stderr)
+        return 2
     except ConfigError as error:
         print("\n".join(error.problems), file=sys.stderr)
         return 2

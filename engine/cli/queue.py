@@ -12,7 +12,7 @@ from typing import Any
 
 from engine.admin.client import ask
 from engine.base.units import format_duration
-from engine.cli.common import Commands, add_config, add_json, print_json, print_rows, settings_of
+from engine.cli.common import Commands, add_config, add_json, how_many, print_json, print_rows, settings_of
 from engine.storage.tables.queue_state import ALL
 
 _TARGET = "a message id, a domain, or tenant:LOGIN, batch:NAME, class:transactional, class:bulk"
@@ -26,7 +26,7 @@ def register(commands: Commands) -> None:
     _view(commands, "queues", "one line a destination", _queues)
     parser = _view(commands, "list", "one line a queued delivery", _list)
     parser.add_argument("target", nargs="?", metavar="TARGET", help=_TARGET)
-    parser.add_argument("-n", "--limit", type=int, default=100, help="at most that many (100)")
+    parser.add_argument("-n", "--limit", type=how_many, default=100, help="at most that many (100)")
     parser = _view(commands, "show", "one message: envelope, deliveries, header", _show)
     parser.add_argument("id", metavar="ID")
     parser = _view(commands, "why", "why a message, or the mail for an address, is not out yet", _why)

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 from engine.admin.client import NotRunning, ask
 from engine.base.errors import EngineError
 from engine.base.settings import Settings
-from engine.cli.common import Commands, add_config, add_json, print_json, print_rows, settings_of
+from engine.cli.common import Commands, add_config, add_json, how_many, print_json, print_rows, settings_of
 
 Row = dict[str, Any]
 
@@ -30,7 +30,7 @@ def register(commands: Commands) -> None:
     parser = commands.add_parser("spool", help="the queue's files: look, check, move elsewhere", description=__doc__)
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     status = _action(actions, "status", "what is in the files, and what they take", _status)
-    status.add_argument("-n", "--limit", type=int, default=10, help="destination folders to show (10)")
+    status.add_argument("-n", "--limit", type=how_many, default=10, help="destination folders to show (10)")
     _action(
         actions, "verify", "read every record and follow every reference; exit status 1 if there is a fault", _verify
     )

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 
 import uvloop
 
-from engine.base.errors import ConfigError
+from engine.base.errors import UsageError
 from engine.base.hostport import parse_host_port
 from engine.base.units import parse_rate, parse_size
 from engine.tools.certificate import trusting_context
@@ -15,7 +15,7 @@ from engine.tools.load_options import LoadOptions
 
 
 def run_load(args: argparse.Namespace) -> int:
-    """The whole command; `args` as `engine.cli.load` declares them. Raises ConfigError."""
+    """The whole command; `args` as `engine.cli.load` declares them. Raises UsageError."""
     options = _options(args)
     with ExitStack() as stack:
         accepted = stack.enter_context(open(args.accepted, "a", encoding="ascii")) if args.accepted else None
@@ -39,9 +39,9 @@ def _options(args: argparse.Namespace) -> LoadOptions:
         size = parse_size(args.size)
         rate = parse_rate(args.rate) if args.rate else 0.0
     except ValueError as error:
-        raise ConfigError([*problems, str(error)]) from error
+        raise UsageError([*problems, str(error)]) from error
     if problems:
-        raise ConfigError(problems)
+        raise UsageError(problems)
     return LoadOptions(
         host=host,
         port=port,

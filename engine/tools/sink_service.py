@@ -13,7 +13,7 @@ from typing import Any
 
 import uvloop
 
-from engine.base.errors import ConfigError
+from engine.base.errors import ConfigError, UsageError
 from engine.base.hostport import format_host_port, parse_host_port
 from engine.base.units import parse_size
 from engine.tools.certificate import server_context
@@ -26,7 +26,7 @@ _STATUS_INTERVAL_S = 0.2
 
 
 def run_sink(args: argparse.Namespace) -> int:
-    """The whole command; `args` as `engine.cli.sink` declares them. Raises ConfigError."""
+    """The whole command; `args` as `engine.cli.sink` declares them. Raises UsageError."""
     options = _options(args)
     with ExitStack() as stack:
         ids = stack.enter_context(open(args.ids, "a", encoding="utf-8")) if args.ids else None
@@ -35,7 +35,7 @@ def run_sink(args: argparse.Namespace) -> int:
 
 
 def _options(args: argparse.Namespace) -> SinkOptions:
-    """All mistakes at once, as ConfigError."""
+    """All mistakes at once, as UsageError."""
     problems: list[str] = []
 
     def parsed(parse: Callable[[str], Any], texts: list[str]) -> list[Any]:
@@ -56,7 +56,7 @@ def _options(args: argparse.Namespace) -> SinkOptions:
     sizes = parsed(parse_size, [args.max_size])
     args.listen = parsed(parse_host_port, args.listen or ["127.0.0.1:2600"])
     if problems:
-        raise ConfigError(problems)
+        raise UsageError(problems)
     return SinkOptions(
         name=args.name,
         script=Script(rules, delays),

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engine.base.errors import ConfigError, NetworkError
+from engine.base.errors import NetworkError, UsageError
 from engine.base.hostport import parse_host_port
 
 _TIMEOUT_S = 60.0
@@ -62,8 +62,8 @@ def submit(
                 result.reply = _reply(error.smtp_code, error.smtp_error)
             except smtplib.SMTPNotSupportedError as error:
                 raise NetworkError(f"{server.host}:{server.port} cannot take this message: {error}") from error
-    except (OSError, smtplib.SMTPException) as error:
-        raise NetworkError(f"{server.host}:{server.port}: {error}") from error
+    except OSError as error:  # smtplib's own are
+        raise NetworkError(f"{server.host}:{server.port}: {error.strerror or error}") from error
     return result
 
 
@@ -167,10 +167,14 @@ def run_send(args: argparse.Namespace) -> int:
         content = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
         password = args.password_file.read_text("utf-8").splitlines()[0] if args.password_file else ""
         host, port = parse_host_port(args.server)
-    except (OSError, ValueError, IndexError) as error:
+    except OSError as error:
+        problems.append(f"{error.filename}: {error.strerror}")
+    except IndexError:
+        problems.append(f"{args.password_file}: there is no password in it")
+    except ValueError as error:
         problems.append(str(error))
     if problems:
-        raise ConfigError(problems)
+        raise UsageError(problems)
     server = Server(host=host, port=port, tls=args.tls, login=args.login or "", password=password)
     result = submit(server, sender, args.to, content, notify, args.envid or "")
     _print(result, args.to, args.json)

@@ -13,7 +13,7 @@ import pytest
 from engine import __version__
 from engine.admin.door import SOCKET_NAME
 from engine.admin.server import AdminServer
-from engine.base.errors import ConfigError, EngineError, StorageError
+from engine.base.errors import ConfigError, EngineError, StorageError, UsageError
 from engine.cli import common, main
 
 GOOD = '[node]\nname = "mx.example.org"\n[[listener]]\nkind = "smtp"\naddress = "127.0.0.1:2525"\nnetworks = ["::1"]\n'
@@ -38,7 +38,13 @@ def test_version_and_help_exit_with_0(capsys: pytest.CaptureFixture[str]) -> Non
     assert f"postrider {__version__}" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("argv", [[], ["chekc"], ["check", "--jsn"]])
+@pytest.mark.parametrize(
+    "argv",
+    [
+        [], ["chekc"], ["check", "--jsn"], ["list", "-n", "-1"], ["list", "-n", "many"], ["events", "tail", "-n", "-1"],
+        ["spool", "status", "-n", "-1"],
+    ],
+)  # fmt: skip
 def test_wrong_usage_exits_with_2(argv: list[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
         run(*argv)
@@ -48,6 +54,7 @@ def test_wrong_usage_exits_with_2(argv: list[str]) -> None:
     ("error", "status", "said"),
     [
         (ConfigError(["one", "two"]), 2, "one\ntwo\n"),
+        (UsageError(["one", "two"]), 2, "postrider: one\npostrider: two\n"),
         (EngineError("no daemon answers"), 1, "postrider: no daemon answers\n"),
         (KeyboardInterrupt(), 130, ""),
     ],

@@ -141,6 +141,12 @@ def test_command_adds_lists_and_removes(
     assert "no such login" in capsys.readouterr().err
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+
+@pytest.mark.usefixtures("terminal")
 def test_command_asks_for_the_password_twice(
     config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -159,6 +165,15 @@ def test_command_refuses_a_missing_password_on_stdin(
     assert "no password on stdin" in capsys.readouterr().err
 
 
+def test_command_does_not_ask_without_a_terminal(
+    config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", io.StringIO("secret\n"))
+    assert main(["credential", "add", "ada", "-c", config]) == 1
+    assert "--password-stdin reads it" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("terminal")
 @pytest.mark.parametrize("typed", [[], ["one"], ["", ""]])
 def test_command_refuses_the_end_of_input_at_the_prompt(
     typed: list[str], config: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -136,9 +136,20 @@ def test_over_tls_and_with_a_login(tmp_path: Path, message: Callable[..., str], 
 def test_all_mistakes_at_once(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["send", "/nowhere", "--from", "a@x", "--to", "b <c@x>", "--server", "x", "--notify", "sometimes"]
     assert main(command) == 2
-    assert len(capsys.readouterr().err.splitlines()) == 3
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 3 and all(line.startswith("postrider: ") for line in said)
+    assert said[-1] == "postrider: /nowhere: No such file or directory"
+
+
+def test_a_password_file_without_a_password(
+    tmp_path: Path, message: Callable[..., str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "none").touch()
+    command = ["send", message(), "--from", "a@x", "--to", "b@x", "--server", "127.0.0.1:1"]
+    assert main([*command, "--login", "ada", "--password-file", str(tmp_path / "none")]) == 2
+    assert capsys.readouterr().err == f"postrider: {tmp_path}/none: there is no password in it\n"
 
 
 def test_nobody_listens(message: Callable[..., str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["send", message(), "--from", "a@x", "--to", "b@x", "--server", "127.0.0.1:1"]) == 1
-    assert "127.0.0.1:1: " in capsys.readouterr().err
+    assert capsys.readouterr().err == "postrider: 127.0.0.1:1: Connection refused\n"
