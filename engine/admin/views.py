@@ -1,6 +1,7 @@
 """What an operator can see: status, queues, lists, one message, and why it has not gone out."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -25,6 +26,8 @@ Row = dict[str, Any]
 _READY = (State.READY, State.RESOLVING, State.DUE, State.LOADING)
 #: The part of it that they need not tell from what is in memory.
 _ON_DISK = (State.DUE, State.LOADING)
+#: A line of a header that goes on the one before begins so; it is shown with one space.
+_CONTINUED = re.compile(r"^[ \t]+", re.MULTILINE)
 #: Messages that `why ADDRESS` reads, oldest first.
 _LOOK_INTO = 1000
 
@@ -110,7 +113,7 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
             }
             for delivery, (own, _) in zip(deliveries, found, strict=True)
         ],
-        "header": header.decode(errors="replace").replace("\r\n", "\n"),
+        "header": _CONTINUED.sub(" ", header.decode(errors="replace").replace("\r\n", "\n")),
     }
 
 

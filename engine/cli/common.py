@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from engine.base.log import escape
 from engine.base.settings import Settings
 from engine.base.settings_file import load_settings
 
@@ -58,8 +59,9 @@ def print_rows(rows: Iterable[Mapping[str, Any]], as_json: bool, columns: tuple[
 
 
 def _cell(value: object) -> str:
-    """A value on a terminal: control characters escaped, floats short, nothing for None."""
+    """A value on a terminal: floats short, lists with commas, nothing for None."""
     if value is None:
         return "-"
-    text = f"{value:.1f}" if isinstance(value, float) else str(value)
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value)) or "-"
+    return escape(f"{value:.1f}" if isinstance(value, float) else str(value))

@@ -5,12 +5,12 @@ All of them ask the running daemon over the Unix socket in its data directory.
 """
 
 import argparse
-import json
 import time
 from pathlib import Path
 from typing import Any
 
 from engine.admin.client import ask
+from engine.base.log import escape
 from engine.base.units import format_duration
 from engine.cli.common import Commands, add_config, add_json, how_many, print_json, print_rows, settings_of
 from engine.storage.tables.queue_state import ALL
@@ -92,7 +92,7 @@ def _show(args: argparse.Namespace) -> int:
         _print_fields(row)
         print()
         print_rows(deliveries, False, ("destination", "state", "attempts", "next_s", "recipients", "last"))
-        print("\n" + "\n".join(json.dumps(line, ensure_ascii=False)[1:-1] for line in header.splitlines()))
+        print("\n" + "\n".join(escape(line.replace("\t", " ")) for line in header.strip("\n").split("\n")))
     return 0
 
 

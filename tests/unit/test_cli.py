@@ -196,6 +196,21 @@ def test_the_settings_file_may_come_from_the_environment(
 def test_rows_are_aligned_and_escape_what_could_move_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [{"id": "a", "size": 12.345, "reply": "550 \x1b[2Jno\n"}, {"id": "bbbb", "size": None, "reply": "é"}]
     common.print_rows(rows, False, ("id", "size", "reply"))
-    assert capsys.readouterr().out == "id    size  reply\na     12.3  550 \\x1b[2Jno\\x0a\nbbbb  -     é\n"
+    assert capsys.readouterr().out == "id    size  reply\na     12.3  550 \\x1b[2Jno\\n\nbbbb  -     é\n"
     common.print_rows(rows, True, ("id",))
     assert [json.loads(line) for line in capsys.readouterr().out.splitlines()] == rows
+
+
+def test_a_message_is_shown_as_people_read_it(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    header = 'Subject: "a\tb" \x1b[2J\u2028\n c\n'
+    delivery = {"destination": "b.test", "state": "held", "attempts": 0, "recipients": ["a@b.test", "c@b.test"]}
+    row = {"id": "x", "received_at": 0, "expires_at": 0, "deliveries": [delivery], "header": header}
+    monkeypatch.setattr("engine.cli.queue.ask", lambda *_, **__: [dict(row)])
+    assert run("show", "x", "-c", config) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-2:] == ['Subject: "a b" \\x1b[2J\\u2028', " c"]
+    assert "b.test       held   0         -       a@b.test, c@b.test  -" in said
+    assert run("show", "x", "--json", "-c", config) == 0
+    assert json.loads(capsys.readouterr().out) == row

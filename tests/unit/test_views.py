@@ -95,3 +95,12 @@ def test_a_spool_that_was_not_read_to_its_end_is_told_to_everyone_who_asks(
         assert [s.named(row["id"]) for row in await s.view(views.listing)] == ["m0"]
 
     play(tmp_path, story)
+
+
+def test_a_field_of_several_lines_is_shown_with_a_space_before_each(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        letter = await s.put("a@one.test", content=b"Subject: a\r\n\tb\r\n \t c\td\r\nTo: x\r\n\r\n\tbody\r\n")
+        [row] = await s.view(views.show, letter.id)
+        assert row["header"] == "Subject: a\n b\n c\td\nTo: x\n"
+
+    play(tmp_path, story)
