@@ -23,7 +23,7 @@ Row = dict[str, Any]
 
 
 async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
-    """Try now what waits, by routes looked up anew; sites that were closed are opened."""
+    """Try now what waits, by routes looked up anew; sites that were closed are opened. held: deliveries that stay."""
     scope, manager, spool = await _known(parts, target), parts.manager, parts.spool
     in_hand = scope.in_hand(spool)
     done = sum(delivery.state in (State.READY, State.RESOLVING) for delivery in in_hand)
@@ -39,7 +39,8 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
         manager.release(rows, now=True)
         await asyncio.sleep(0)
     await manager.reroute()
-    yield {"deliveries": done, "in_attempt": left}
+    held = sum(len(rows) for rows in scope.rows(spool, state=State.HELD))
+    yield {"deliveries": done, "in_attempt": left, "held": held}
 
 
 async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:

@@ -10,10 +10,11 @@ import numpy as np
 from engine.admin.figures import gather
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
-from engine.base.units import format_duration, format_rate
+from engine.base.units import counted, format_duration, format_rate
 from engine.message.address import destination_of
 from engine.message.content import head_of
 from engine.message.envelope import MessageClass
+from engine.message.ids import is_id
 from engine.queue.ready import ReadyQueue
 from engine.queue.scope import Scope
 from engine.queue.stock import oldest_arrival
@@ -26,6 +27,8 @@ Row = dict[str, Any]
 _READY = (State.READY, State.RESOLVING, State.DUE, State.LOADING)
 #: The part of it that they need not tell from what is in memory.
 _ON_DISK = (State.DUE, State.LOADING)
+_NOT_QUEUED = "{0} is not queued; what became of it: `postrider events list --message {0}`"
+_NO_TARGET = "{}: neither the id of a message nor an address"
 #: A line of a header that goes on the one before begins so; it is shown with one space.
 _CONTINUED = re.compile(r"^[ \t]+", re.MULTILINE)
 #: Messages that `why ADDRESS` reads, oldest first.
@@ -90,7 +93,7 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
     """One message: envelope, deliveries that are not final, header of the content."""
     deliveries = await _deliveries(parts, Scope("message", message_id), _LOOK_INTO)
     if not deliveries:
-        raise EngineError(f"{message_id} is not queued; what became of it: `postrider events list`")
+        raise EngineError(_NOT_QUEUED.format(message_id))
     # What is stored by itself knows its own recipients only.
     found = [await parts.spool.reader.load(delivery) for delivery in deliveries]
     envelope, content = found[0]
@@ -125,7 +128,7 @@ async def why(parts: Parts, what: str) -> AsyncIterator[Row]:
             yield _why_row(parts, delivery)
         return
     if "@" not in what:
-        raise EngineError(f"{what}: neither the id of a queued message nor an address; see `postrider events list`")
+        raise EngineError((_NOT_QUEUED if is_id(what) else _NO_TARGET).format(what))
     for delivery in await _deliveries(parts, Scope("destination", destination_of(what)), _LOOK_INTO):
         try:
             envelope, _ = await parts.spool.reader.load(delivery)
@@ -170,7 +173,7 @@ def _explain(parts: Parts, delivery: Delivery) -> str:
             hold = parts.manager.standing.held_by(delivery)
             return f"held by an operator ({'this message' if hold is None or hold.kind == 'message' else hold})"
         case State.WAITING:
-            return f"the retry schedule, after {delivery.attempts} attempts"
+            return f"the retry schedule, after {counted(delivery.attempts, 'attempt')}"
         case State.RESOLVING:
             return "the MX lookup is not answered yet"
         case State.ATTEMPT:

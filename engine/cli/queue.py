@@ -11,11 +11,14 @@ from typing import Any
 
 from engine.admin.client import ask
 from engine.base.log import escape
-from engine.base.units import format_duration
+from engine.base.units import counted, format_duration
 from engine.cli.common import Commands, add_config, add_json, how_many, print_json, print_rows, settings_of
 from engine.storage.tables.queue_state import ALL
 
 _TARGET = "a message id, a domain, or tenant:LOGIN, batch:NAME, class:transactional, class:bulk"
+#: What goes on in the background when the answer is there.
+_GOING_ON = {"bounce": "being returned", "purge": "being removed"}
+_HELD = {"resume": "kept by another hold", "retry": "held until `resume`"}
 _QUEUE_COLUMNS = ("destination", "queued", "ready", "attempt", "waiting", "held", "oldest_s", "next_s", "limit")
 _LIST_COLUMNS = ("id", "destination", "class", "state", "recipients", "attempts", "age_s", "next_s", "last")
 
@@ -119,11 +122,20 @@ def _act(args: argparse.Namespace) -> int:
         if args.json:
             print_json([row])
         else:
-            left = f"; {row['in_attempt']} are in an attempt, and have their turn after it" if row["in_attempt"] else ""
-            held = f"; {row['held']} are kept by another hold" if row.get("held") else ""
-            going_on = " are under way" if row["deliveries"] and args.command in ("bounce", "purge") else ""
-            print(f"{args.command}: {row['deliveries']} deliveries{going_on}{left}{held}")
+            print(f"{args.command}: {_done(args.command, row)}")
     return 0
+
+
+def _done(command: str, row: dict[str, Any]) -> str:
+    """What an action did, in words."""
+    told = counted(row["deliveries"], "delivery")
+    if row["deliveries"] and command in _GOING_ON:
+        told += f" {_GOING_ON[command]}"
+    if row["in_attempt"]:
+        told += f"; {row['in_attempt']} in an attempt, to be dealt with after it"
+    if row.get("held"):
+        told += f"; {row['held']} {_HELD[command]}"
+    return told
 
 
 def _print_fields(row: dict[str, Any]) -> None:

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 from engine.admin.client import NotRunning, ask
 from engine.base.errors import EngineError
 from engine.base.settings import Settings
+from engine.base.units import counted
 from engine.cli.common import Commands, add_config, add_json, how_many, print_json, print_rows, settings_of
 
 Row = dict[str, Any]
@@ -83,8 +84,7 @@ def _verify(args: argparse.Namespace) -> int:
     for note in found.notes:
         print(f"note: {note}")
     print(", ".join(f"{name} {count}" for name, count in sorted(found.counts.items())))
-    count = len(found.faults)
-    print(f"{count} fault{'s' * (count > 1)}" if count else "whole")
+    print(counted(len(found.faults), "fault") if found.faults else "whole")
     return 1 if found.faults else 0
 
 
@@ -106,7 +106,7 @@ def _export(args: argparse.Namespace) -> int:
         print_json([row])
     else:
         told = sys.stderr if args.file == "-" else sys.stdout
-        print(f"export: {extract.count} deliveries, {extract.recipients} recipients", file=told)
+        print(f"export: {counted(extract.count, 'delivery')}, {counted(extract.recipients, 'recipient')}", file=told)
     return 1 if extract.problems else 0
 
 
@@ -120,7 +120,7 @@ def _import(args: argparse.Namespace) -> int:
     if args.json:
         print_json([row])
     else:
-        print(f"import: {row['taken']} deliveries from {row['owner']}; {row['left_out']} were queued already")
+        print(f"import: {counted(row['taken'], 'delivery')} from {row['owner']}; {row['left_out']} queued already")
     return 0
 
 
@@ -131,8 +131,8 @@ def _purge(args: argparse.Namespace) -> int:
     if args.json:
         print_json([row])
     else:
-        left = f"; {row['in_attempt']} are in an attempt just now: say it again" if row["in_attempt"] else ""
-        print(f"purge: {row['deliveries']} deliveries{left}")
+        left = f"; {row['in_attempt']} in an attempt just now: say it again" if row["in_attempt"] else ""
+        print(f"purge: {counted(row['deliveries'], 'delivery')}{left}")
     return 0
 
 

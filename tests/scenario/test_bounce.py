@@ -223,9 +223,9 @@ def test_an_operator_returns_what_waits(stage: Stage) -> None:
     """`postrider bounce`, with words of their own; the sender is told, and `purge` tells nobody."""
     held = [submit(stage.engine.port, "ada@home.test", f"held@{domain}.test", letter()) for domain in ("b", "p")]
     stage.engine.until(deferred=2)
-    assert "1 deliveries" in stage.engine.run("hold", held[0]).stdout
-    assert "1 deliveries" in stage.engine.run("bounce", held[0], "--reason", "no longer wanted").stdout
-    assert "1 deliveries" in stage.engine.run("purge", "p.test").stdout
+    assert "1 delivery" in stage.engine.run("hold", held[0]).stdout
+    assert "1 delivery" in stage.engine.run("bounce", held[0], "--reason", "no longer wanted").stdout
+    assert "1 delivery" in stage.engine.run("purge", "p.test").stdout
     stage.engine.books()
     report = stage.report(held[0])
     (about,) = report.recipients

@@ -104,7 +104,7 @@ def test_why_waiting_says_when_and_the_last_reply(stage: tuple[Daemon, Sink]) ->
     engine.until(deferred=1)
     why = row(engine, "why", message_id)
     assert (why["queue"], why["state"], why["attempts"]) == ("later.test", "waiting", 1)
-    assert (why["last_reply"], why["limit"]) == ("451 4.2.1 busy", "the retry schedule, after 1 attempts")
+    assert (why["last_reply"], why["limit"]) == ("451 4.2.1 busy", "the retry schedule, after 1 attempt")
     assert 0 < why["next_attempt_s"] <= 66
     assert [by_address["id"] for by_address in rows(engine, "why", "bob@LATER.test")] == [message_id]
     said = engine.run("why", message_id).stdout
@@ -207,7 +207,7 @@ def test_retry_tries_what_waits_at_once(stage: tuple[Daemon, Sink]) -> None:
     message_id = send(engine, "a@later.test")
     engine.until(deferred=1)
     for attempts, target in enumerate((message_id, "LATER.test", "--all"), 2):
-        assert row(engine, "retry", target) == {"deliveries": 1, "in_attempt": 0}
+        assert row(engine, "retry", target) == {"deliveries": 1, "in_attempt": 0, "held": 0}
         engine.until(deferred=attempts)
 
 
@@ -269,7 +269,7 @@ def test_what_is_in_an_attempt_has_its_turn_after_it_which_is_said(stage: tuple[
     reaches(engine, message_id, "attempt")
     assert row(engine, "purge", message_id) == {"deliveries": 0, "in_attempt": 1}
     told = engine.run("purge", "silent.test").stdout
-    assert told == "purge: 0 deliveries; 1 are in an attempt, and have their turn after it\n"
+    assert told == "purge: 0 deliveries; 1 in an attempt, to be dealt with after it\n"
     assert row(engine, "status")["orders"] == 2
 
 

@@ -124,7 +124,7 @@ def test_a_block_halves_and_clean_mail_gives_back(tmp_path: Path) -> None:
         assert engine.events("deferred")[0]["scope"] == "site"
         slow = "slowed down to 500/s: 451 4.7.1 too much from you, slow down"
         assert engine.ask("queues")[0]["limit"] == slow
-        assert limit_of(engine, blocked) == "the retry schedule, after 1 attempts"
+        assert limit_of(engine, blocked) == "the retry schedule, after 1 attempt"
         assert engine.stop() == 0
         engine.start()
         submit(engine.port, "ada@home.test", "carl@one.test", letter())

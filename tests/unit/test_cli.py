@@ -214,3 +214,23 @@ def test_a_message_is_shown_as_people_read_it(
     assert "b.test       held   0         -       a@b.test, c@b.test  -" in said
     assert run("show", "x", "--json", "-c", config) == 0
     assert json.loads(capsys.readouterr().out) == row
+
+
+@pytest.mark.parametrize(
+    ("command", "row", "said"),
+    [
+        ("purge", {"deliveries": 4, "in_attempt": 0}, "4 deliveries being removed"),
+        ("bounce", {"deliveries": 1, "in_attempt": 0}, "1 delivery being returned"),
+        ("purge", {"deliveries": 0, "in_attempt": 2}, "0 deliveries; 2 in an attempt, to be dealt with after it"),
+        ("purge", {"deliveries": 0, "in_attempt": 0}, "0 deliveries"),
+        ("retry", {"deliveries": 0, "in_attempt": 0, "held": 3}, "0 deliveries; 3 held until `resume`"),
+        ("resume", {"deliveries": 1, "in_attempt": 0, "held": 2}, "1 delivery; 2 kept by another hold"),
+    ],
+)
+def test_what_an_action_did(
+    command: str, row: dict[str, int], said: str, config: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("engine.cli.queue.ask", lambda *_, **__: [row])
+    assert run(command, "one.test", "-c", config) == 0
+    assert capsys.readouterr().out == f"{command}: {said}\n"

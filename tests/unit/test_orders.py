@@ -431,7 +431,7 @@ def test_retry_counts_what_it_wakes_wherever_that_is_by_then(tmp_path: Path) -> 
         closed(s, "one.test")
         for _ in range(20):
             await s.put("a@one.test")
-        assert await s.do("retry", "one.test") == {"deliveries": 21, "in_attempt": 0}
+        assert await s.do("retry", "one.test") == {"deliveries": 21, "in_attempt": 0, "held": 0}
         assert waiting.state is State.READY, "it is read and waits for a connection"
         assert len(await s.take_all("one.test")) == 21
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from engine.admin import actions, views
-from engine.base.errors import StorageError
+from engine.base.errors import EngineError, StorageError
 from engine.storage.spool.entry import State
 from tests.support.queue import Stage, breathe, play
 
@@ -102,5 +102,28 @@ def test_a_field_of_several_lines_is_shown_with_a_space_before_each(tmp_path: Pa
         letter = await s.put("a@one.test", content=b"Subject: a\r\n\tb\r\n \t c\td\r\nTo: x\r\n\r\n\tbody\r\n")
         [row] = await s.view(views.show, letter.id)
         assert row["header"] == "Subject: a\n b\n c\td\nTo: x\n"
+
+    play(tmp_path, story)
+
+
+def test_retry_says_what_stays_held(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        await s.do("hold", "one.test")
+        letter = await s.put("a@one.test")
+        for target in ("one.test", letter.id, "*"):
+            assert await s.do("retry", target) == {"deliveries": 0, "in_attempt": 0, "held": 1}
+
+    play(tmp_path, story)
+
+
+def test_a_message_that_is_settled_is_not_queued_and_a_word_is_no_message(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        letter = await s.put("a@one.test")
+        await s.do("purge", letter.id)
+        for view in (views.show, views.why):
+            with pytest.raises(EngineError, match=f"^{letter.id} is not queued; what became of it: "):
+                await s.view(view, letter.id)
+        with pytest.raises(EngineError, match=r"^bob: neither the id of a message nor an address$"):
+            await s.view(views.why, "bob")
 
     play(tmp_path, story)
