@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from engine.message.ids import is_id
 from engine.queue.ready import ReadyQueue
 from engine.queue.scope import Scope
 from engine.queue.stock import oldest_arrival
-from engine.routing.plan import Plan
+from engine.routing.plan import NoRoute, Plan
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.tables.queue_state import ALL
 
@@ -78,7 +78,7 @@ async def queues(parts: Parts) -> AsyncIterator[Row]:
             "oldest_s": round(now - figures.oldest, 1),
             "next_s": None if figures.due is None else round(max(figures.due - now, 0.0), 1),
             "site": plan.site if isinstance(plan, Plan) else None,
-            "limit": _site_limit(parts, plan) if isinstance(plan, Plan) else None,
+            "limit": _queue_limit(parts, counts, plan),
         }
 
 
@@ -189,6 +189,13 @@ def _explain(parts: Parts, delivery: Delivery) -> str:
     return "none"
 
 
+def _queue_limit(parts: Parts, counts: Mapping[int, int], plan: Plan | NoRoute | None) -> str | None:
+    """What keeps that which could go; of a queue with nothing of that kind and held mail, the hold."""
+    if counts.get(State.HELD) and not any(counts.get(state) for state in _READY):
+        return "held by an operator"
+    return _site_limit(parts, plan) if isinstance(plan, Plan) else None
+
+
 def _site_limit(parts: Parts, plan: Plan) -> str | None:
     """The limit that binds a site at this moment; None when there is none."""
     throttle, now = parts.manager.sites.throttle(plan), parts.clock.time()
@@ -206,10 +213,16 @@ def _site_limit(parts: Parts, plan: Plan) -> str | None:
     if parts.budget.connections >= parts.budget.max_connections:
         return f"all {parts.budget.max_connections} connections of the node are in use"
     if used >= limits.connections:
-        return f"{used} of {limits.connections} connections to {limits.key} in use"
+        return f"{used} of {limits.connections} connections to {_in_words(limits.key)} in use"
     if throttle.in_use >= throttle.window(now):
         return f"window of {throttle.window(now)} connections in use" + (f": {throttle.reason}" * bool(throttle.reason))
     return None
+
+
+def _in_words(key: str) -> str:
+    """Whose limits these are, by their key: a site, a relay, a provider; behind it may be a route's figures."""
+    kind, colon, name = key.partition(" ")[0].partition(":")
+    return f"the {kind} {name}" if colon and kind in ("relay", "provider") else kind + colon + name
 
 
 async def _deliveries(parts: Parts, scope: Scope, most: int) -> list[Delivery]:

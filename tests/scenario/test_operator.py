@@ -141,7 +141,7 @@ def test_why_an_attempt_is_under_way_and_who_waits_for_its_connection(stage: tup
     reaches(engine, first, "attempt")
     assert row(engine, "why", first)["limit"] == "none: an attempt is under way"
     why = row(engine, "why", second)
-    assert (why["state"], why["limit"].startswith("1 of 1 connections to relay:127.0.0.1:")) == ("ready", True)
+    assert (why["state"], why["limit"].startswith("1 of 1 connections to the relay 127.0.0.1:")) == ("ready", True)
 
 
 def test_why_the_rate(stage: tuple[Daemon, Sink]) -> None:

@@ -127,3 +127,34 @@ def test_a_message_that_is_settled_is_not_queued_and_a_word_is_no_message(tmp_pa
             await s.view(views.why, "bob")
 
     play(tmp_path, story)
+
+
+def test_the_limit_of_a_queue_that_is_held_is_the_hold(tmp_path: Path) -> None:
+    """Whatever its site says; while something of it could go, that counts."""
+
+    async def story(s: Stage) -> None:
+        s.connections["mx.one.test"] = 1
+        for _ in range(2):
+            await s.put("a@one.test")
+        assert s.agent("one.test").take()
+        [row] = await s.view(views.queues)
+        assert row["limit"] == "1 of 1 connections to mx.one.test in use"
+        await s.do("hold", "one.test")
+        [row] = await s.view(views.queues)
+        assert (row["held"], row["attempt"], row["limit"]) == (1, 1, "held by an operator")
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("relay:127.0.0.1:5600 2/1000/20", "the relay 127.0.0.1:5600"),
+        ("relay:ada@[::1]:25", "the relay ada@[::1]:25"),
+        ("provider:big", "the provider big"),
+        ("mx1.one.test,mx2.one.test 5/100/-", "mx1.one.test,mx2.one.test"),
+        ("IPv6:2001:db8::1", "IPv6:2001:db8::1"),
+    ],
+)
+def test_limits_are_those_of_something_people_know(key: str, words: str) -> None:
+    assert views._in_words(key) == words
