@@ -35,7 +35,23 @@ def _texts(values: Sequence[Any]) -> Any:
     return "; ".join(dict.fromkeys(values))
 
 
-_STATUS: Mapping[str, Join] = {"loading": any, "uptime_s": max, "oldest_s": max, "trouble": _texts}
+def _union(values: Sequence[Any]) -> Any:
+    """What any of the lists has, once."""
+    found: list[Any] = []
+    for value in (value for values_of_one in values for value in values_of_one):
+        if value not in found:
+            found.append(value)
+    return found
+
+
+_STATUS: Mapping[str, Join] = {
+    "loading": any,
+    "uptime_s": max,
+    "oldest_s": max,
+    "trouble": _texts,
+    "holds": _union,
+    "moves": _union,
+}
 _QUEUES: Mapping[str, Join] = {"oldest_s": max, "next_s": min}
 _SPOOL: Mapping[str, Join] = {
     "loading": any,

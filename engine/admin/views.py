@@ -54,6 +54,7 @@ async def status(parts: Parts) -> AsyncIterator[Row]:
         "connections": parts.courier.connections(),
         "orphans": parts.sweeper.orphans,
         "orders": len(parts.state.orders),
+        **manager.standing.in_force(),
         "spool_bytes": spool.size,
         "journal_files": journal_files,
         "backlog_files": backlog_files,

@@ -13,11 +13,13 @@ from engine.admin.client import ask
 from engine.base.log import escape
 from engine.base.units import counted, format_duration
 from engine.cli.common import Commands, add_config, add_json, how_many, print_json, print_rows, settings_of
+from engine.message.ids import is_id
 from engine.storage.tables.queue_state import ALL
 
 _TARGET = "a message id, a domain, or tenant:LOGIN, batch:NAME, class:transactional, class:bulk"
 #: What goes on in the background when the answer is there.
 _GOING_ON = {"bounce": "being returned", "purge": "being removed"}
+_STAYS = "; what comes is held, too, until `resume`"
 _HELD = {"resume": "kept by another hold", "retry": "held until `resume`"}
 _QUEUE_COLUMNS = ("destination", "queued", "ready", "attempt", "waiting", "held", "oldest_s", "next_s", "limit")
 _LIST_COLUMNS = ("id", "destination", "class", "state", "recipients", "attempts", "age_s", "next_s", "last")
@@ -69,9 +71,15 @@ def _status(args: argparse.Namespace) -> int:
     for row in _rows(args, "status"):
         if args.json:
             print_json([row])
-        else:
-            _print_fields(row)
+            continue
+        row["holds"] = [_scope(name) for name in row["holds"]]
+        row["moves"] = [f"{_scope(move['scope'])} by {move['relay'] or 'its route'}" for move in row["moves"]]
+        _print_fields(row)
     return 0
+
+
+def _scope(name: str) -> str:
+    return "everything" if name == ALL else name
 
 
 def _queues(args: argparse.Namespace) -> int:
@@ -122,7 +130,8 @@ def _act(args: argparse.Namespace) -> int:
         if args.json:
             print_json([row])
         else:
-            print(f"{args.command}: {_done(args.command, row)}")
+            stays = args.command == "hold" and (args.all or not is_id(args.target))
+            print(f"{args.command}: {_done(args.command, row)}{_STAYS * stays}")
     return 0
 
 

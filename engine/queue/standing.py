@@ -1,6 +1,7 @@
 """Standing words of operators: what is held, and what goes by another relay, also of what comes to wait later."""
 
 import logging
+from typing import Any
 
 import numpy as np
 
@@ -34,6 +35,14 @@ class Standing:
         """The orders to send something by another relay are others."""
         moves = [order for order in self._state.orders if order.action == "move"]
         self._moves = [(Scope.stored(order.scope), order.newest, order.argument) for order in moves]
+
+    def in_force(self) -> dict[str, list[Any]]:
+        """What operators have said of more than a message, for people: holds, and moves with their relays."""
+        moves = [(str(scope), relay) for scope, _, relay in self._moves if scope.kind != "message"]
+        return {
+            "holds": [str(scope) for scope in self.holds if scope.kind != "message"],
+            "moves": [{"scope": scope, "relay": relay} for scope, relay in dict.fromkeys(moves)],
+        }
 
     def held_by(self, delivery: Delivery) -> Scope | None:
         """The hold that a delivery is under; None: none."""

@@ -224,6 +224,7 @@ def test_a_message_is_shown_as_people_read_it(
         ("purge", {"deliveries": 0, "in_attempt": 2}, "0 deliveries; 2 in an attempt, to be dealt with after it"),
         ("purge", {"deliveries": 0, "in_attempt": 0}, "0 deliveries"),
         ("retry", {"deliveries": 0, "in_attempt": 0, "held": 3}, "0 deliveries; 3 held until `resume`"),
+        ("hold", {"deliveries": 0, "in_attempt": 0}, "0 deliveries; what comes is held, too, until `resume`"),
         ("resume", {"deliveries": 1, "in_attempt": 0, "held": 2}, "1 delivery; 2 kept by another hold"),
     ],
 )
@@ -234,3 +235,23 @@ def test_what_an_action_did(
     monkeypatch.setattr("engine.cli.queue.ask", lambda *_, **__: [row])
     assert run(command, "one.test", "-c", config) == 0
     assert capsys.readouterr().out == f"{command}: {said}\n"
+
+
+def test_a_hold_of_one_message_is_about_nothing_that_comes(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engine.cli.queue.ask", lambda *_, **__: [{"deliveries": 1, "in_attempt": 0}])
+    assert run("hold", "0Hs7kQpf3Za2Wq", "-c", config) == 0
+    assert capsys.readouterr().out == "hold: 1 delivery\n"
+
+
+def test_status_names_holds_and_moves(
+    config: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moves = [{"scope": "a.test", "relay": "r.test:25"}, {"scope": "*", "relay": ""}]
+    monkeypatch.setattr("engine.cli.queue.ask", lambda *_, **__: [{"holds": ["*", "b.test"], "moves": moves}])
+    assert run("status", "-c", config) == 0
+    assert [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[1:]] == [
+        ["holds", "everything, b.test"],
+        ["moves", "a.test by r.test:25, everything by its route"],
+    ]

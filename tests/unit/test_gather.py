@@ -47,6 +47,12 @@ def test_status_is_summed_and_balanced_only_if_all_are() -> None:
     assert merge("status", [[one], [one]], {})[0]["oldest_s"] is None
 
 
+def test_holds_and_moves_of_all_are_told_once() -> None:
+    moves = [{"scope": "a.test", "relay": "r:25"}, {"scope": "*", "relay": "r:25"}]
+    rows: list[list[Row]] = [[{"holds": ["*", "a.test"], "moves": moves[:1]}], [{"holds": ["a.test"], "moves": moves}]]
+    assert merge("status", rows, {}) == [{"holds": ["*", "a.test"], "moves": moves}]
+
+
 def test_queues_of_one_destination_are_one() -> None:
     row: Row = {
         "destination": "a.test",

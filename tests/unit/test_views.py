@@ -158,3 +158,21 @@ def test_the_limit_of_a_queue_that_is_held_is_the_hold(tmp_path: Path) -> None:
 )
 def test_limits_are_those_of_something_people_know(key: str, words: str) -> None:
     assert views._in_words(key) == words
+
+
+def test_status_names_what_operators_have_said_of_more_than_a_message(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        for target in ("quiet.example", "class:transactional", "*"):
+            await s.do("hold", target)
+        letter = await s.put("a@one.test")
+        await s.do("hold", letter.id)
+        await s.do("move", letter.id, "127.0.0.1:2500")
+        assert (await s.status())["moves"] == []
+        await s.do("move", "one.test", "127.0.0.1:2501")
+        status = await s.status()
+        assert status["holds"] == ["*", "class:transactional", "quiet.example"]
+        assert status["moves"] == [{"scope": "one.test", "relay": "127.0.0.1:2501"}]
+        await s.do("resume", "*")
+        assert (await s.status())["holds"] == []
+
+    play(tmp_path, story)
