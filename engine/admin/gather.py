@@ -21,9 +21,13 @@ _Stream = tuple[asyncio.StreamWriter, asyncio.Future[list[Row]]]
 _PIECE_BYTES = 256 << 10
 
 
-def commands_of_all(data_dir: Path, workers: Callable[[], Iterable[int]]) -> dict[str, Command]:
-    """The commands, on all workers. workers: the numbers of those there should be."""
+def commands_of_all(
+    data_dir: Path, workers: Callable[[], Iterable[int]], ended: Sequence[Row] = ()
+) -> dict[str, Command]:
+    """The commands, on all workers. workers: the numbers of those there should be. ended: what `status` counts of
+    those that have done their work."""
     commands: dict[str, Command] = {name: partial(_ask_all, data_dir, workers, name) for name in RULES}
+    commands["status"] = partial(_ask_all, data_dir, workers, "status", ended=ended)
     for name in WITH_BODY:
         commands[name] = partial(_pass_on, data_dir, workers, name)
     return commands
@@ -95,9 +99,9 @@ def _why(faults: Mapping[int, EngineError], asked: int, done: int) -> str:
 
 
 async def _ask_all(
-    data_dir: Path, workers: Callable[[], Iterable[int]], command: str, **arguments: Any
+    data_dir: Path, workers: Callable[[], Iterable[int]], command: str, *, ended: Sequence[Row] = (), **arguments: Any
 ) -> AsyncIterator[Row]:
-    numbers = list(workers())
+    numbers, past = list(workers()), list(ended)
     answers = await asyncio.gather(
         *(ask_worker(data_dir, number, command, **arguments) for number in numbers), return_exceptions=True
     )
@@ -106,7 +110,7 @@ async def _ask_all(
     faults = [answer for answer in answers if isinstance(answer, BaseException) and not isinstance(answer, Unknown)]
     if unknown and not told and not faults:
         raise unknown[0]
-    rows = merge(command, told, arguments)
+    rows = merge(command, [*told, past] if told else [], arguments)
     if faults and command == "status" and rows:
         rows[0]["trouble"] = "; ".join(map(str, filter(None, (rows[0].get("trouble"), *faults))))
         faults = []

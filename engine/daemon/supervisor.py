@@ -12,6 +12,7 @@ stop    all workers at once, each within its own 30 s
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import time
 from collections.abc import Container, Iterable
@@ -37,6 +38,7 @@ from engine.delivery.keyring import load_keys
 from engine.intake.listener import SmtpListener
 from engine.net.port import overlap
 from engine.queue.ledger import Ledger, Report
+from engine.queue.tally import Tally
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
 
@@ -53,6 +55,8 @@ _STEADY_S, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 1.0, 60.0
 _DRAIN_LOOK_S, _DRAIN_LOOKS = 1.0, 0.01
 #: How often the ledger drops keys nobody uses.
 _FORGET_S = 5.0
+#: What a worker's status has of its books.
+_BOOKS = tuple(field.name for field in dataclasses.fields(Tally))
 _SCRAPE_S = 8.0  #: Prometheus waits ten
 
 
@@ -74,8 +78,9 @@ class Supervisor:
         self._registry = CollectorRegistry()
         self._registry.register(self._sums)
         self._pages = Listeners(_no_smtp, self._make_http, 0.0)
+        self._ended: list[dict[str, int]] = []  #: the books of workers whose spool is empty
         self._admin = AdminServer(
-            commands_of_all(self._data_dir, lambda: list(self._children)), self._data_dir / SOCKET_NAME
+            commands_of_all(self._data_dir, lambda: list(self._children), self._ended), self._data_dir / SOCKET_NAME
         )
         self._loop = asyncio.get_running_loop()
         self._moving = asyncio.Lock()  #: held while settings or processes change
@@ -284,14 +289,16 @@ class Supervisor:
                 try:
                     (row,) = await ask_worker(self._data_dir, child.number, "status")
                     if row["deliveries"] == 0 and not row["loading"]:
-                        await self._retire(child)
+                        await self._retire(child, {name: row[name] for name in _BOOKS})
                 except EngineError as exc:
                     log.warning("spool %d: %s", child.number, exc)
             took = self._loop.time() - began
 
-    async def _retire(self, child: Child) -> None:
+    async def _retire(self, child: Child, books: dict[str, int]) -> None:
+        """books: its last; nothing comes to it, so they stay what they are."""
         async with self._moving:
             del self._children[child.number]
+            self._ended.append(books)
             await child.stop()
             spools.mark_drained(self._data_dir, child.number)
             log.info("spool %d is empty; its worker has stopped", child.number)

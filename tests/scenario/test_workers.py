@@ -223,6 +223,7 @@ def test_a_hold_outlives_the_worker_that_took_it(tmp_path: Path) -> None:
             serves_again(engine, old)
         ids = spread(engine, 1)
         assert {row["state"] for row in engine.ask("list")} == {"held"}
+        assert engine.status()["holds"] == ["one.test"]
         assert len(ids) == 2
         engine.run("purge", "--all")
 
@@ -245,6 +246,8 @@ def test_fewer_workers_lose_nothing(tmp_path: Path) -> None:
         engine.empty()
         wait_until(lambda: "spool 1 is empty; its worker has stopped" in engine.log_text(), "its end")
         assert health(engine) == 200
+        status = engine.status()
+        assert (status["recovered"], status["delivered"], status["balanced"]) == (count, count + 10, True)
         assert mx.has(messages=count + 10)["duplicates"] == 0
         assert engine.stop() == 0
         engine.start()

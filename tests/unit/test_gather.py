@@ -114,7 +114,9 @@ def test_an_action_says_how_many_it_touched_everywhere() -> None:
     assert merge("purge", answers, {}) == [{"deliveries": 7, "in_attempt": 1}]
 
 
-async def ask(data_dir: Path, workers: Sequence[object], command: str, **arguments: Any) -> list[Row]:
+async def ask(
+    data_dir: Path, workers: Sequence[object], command: str, *, ended: Sequence[Row] = (), **arguments: Any
+) -> list[Row]:
     """What the supervisor says when the workers say this: rows, or an error; None is one that does not run."""
 
     def said(answer: object) -> Any:
@@ -133,7 +135,7 @@ async def ask(data_dir: Path, workers: Sequence[object], command: str, **argumen
             servers.append(AdminServer({command: said(answer)}, data_dir / worker_socket_name(number)))
             await servers[-1].start()
     try:
-        commands = commands_of_all(data_dir, lambda: range(len(workers)))
+        commands = commands_of_all(data_dir, lambda: range(len(workers)), ended)
         return [row async for row in commands[command](**arguments)]
     finally:
         for server in servers:
@@ -160,6 +162,14 @@ def test_a_fault_of_one_worker_is_told_when_the_others_have_done_it(tmp_path: Pa
 def test_status_shows_who_does_not_answer(tmp_path: Path) -> None:
     (row,) = asyncio.run(ask(tmp_path, [[{"accepted": 1, "trouble": None}], None], "status"))
     assert row == {"accepted": 1, "trouble": "worker 1 does not answer"}
+
+
+def test_status_counts_what_workers_did_that_have_ended(tmp_path: Path) -> None:
+    ended = [{"accepted": 2}, {"accepted": 3}]
+    (row,) = asyncio.run(ask(tmp_path, [[{"accepted": 1, "balanced": True}]], "status", ended=ended))
+    assert row == {"accepted": 6, "balanced": True}
+    with pytest.raises(EngineError, match="worker 0 does not answer"):
+        asyncio.run(ask(tmp_path, [None], "status", ended=ended))
 
 
 # Commands with a body.
