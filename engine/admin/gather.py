@@ -27,7 +27,7 @@ def commands_of_all(
     """The commands, on all workers. workers: the numbers of those there should be. ended: what `status` counts of
     those that have done their work."""
     commands: dict[str, Command] = {name: partial(_ask_all, data_dir, workers, name) for name in RULES}
-    commands["status"] = partial(_ask_all, data_dir, workers, "status", ended=ended)
+    commands["status"] = partial(_ask_all, data_dir, workers, "status", ended=ended, names=True)
     for name in WITH_BODY:
         commands[name] = partial(_pass_on, data_dir, workers, name)
     return commands

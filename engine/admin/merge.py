@@ -44,11 +44,19 @@ def _union(values: Sequence[Any]) -> Any:
     return found
 
 
+def _distinct(values: Sequence[Any]) -> Any:
+    """How many there are in lists of names; where there were too many to name, the sum."""
+    if all(isinstance(value, list) for value in values):
+        return len(set[str]().union(*values))
+    return sum(len(value) if isinstance(value, list) else value for value in values)
+
+
 _STATUS: Mapping[str, Join] = {
     "loading": any,
     "uptime_s": max,
     "oldest_s": max,
     "trouble": _texts,
+    "destinations": _distinct,
     "holds": _union,
     "moves": _union,
 }

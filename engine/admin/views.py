@@ -27,6 +27,8 @@ Row = dict[str, Any]
 _READY = (State.READY, State.RESOLVING, State.DUE, State.LOADING)
 #: The part of it that they need not tell from what is in memory.
 _ON_DISK = (State.DUE, State.LOADING)
+#: Destinations that `status` names to a supervisor: the longest fit into a row, and all take 0.1 s.
+_MOST_NAMES = 250_000
 _NOT_QUEUED = "{0} is not queued; what became of it: `postrider events list --message {0}`"
 _NO_TARGET = "{}: neither the id of a message nor an address"
 #: A line of a header that goes on the one before begins so; it is shown with one space.
@@ -35,12 +37,16 @@ _CONTINUED = re.compile(r"^[ \t]+", re.MULTILINE)
 _LOOK_INTO = 1000
 
 
-async def status(parts: Parts) -> AsyncIterator[Row]:
-    """One row: what was accepted since the start, what became of it, and what is queued (Q2)."""
+async def status(parts: Parts, names: bool = False) -> AsyncIterator[Row]:
+    """One row: what was accepted since the start, what became of it, and what is queued (Q2).
+
+    names: those of the destinations in place of their number, for who has several workers, unless there are too many.
+    """
     manager, spool = parts.manager, parts.spool
     now = parts.clock.time()
     oldest = await oldest_arrival(spool)
     journal_files, backlog_files = spool.files
+    live = [destination for destination in manager.destinations.values() if destination.live > 0]
     yield {
         "node": parts.settings.node.name,
         "uptime_s": round(now - parts.started_at, 1),
@@ -49,7 +55,7 @@ async def status(parts: Parts) -> AsyncIterator[Row]:
         "loading": spool.loading,
         **manager.tally.as_row(manager.queued()),
         "deliveries": sum(manager.counts()),
-        "destinations": sum(destination.live > 0 for destination in manager.destinations.values()),
+        "destinations": list(map(str, live)) if names and len(live) <= _MOST_NAMES else len(live),
         "oldest_s": None if oldest is None else round(now - oldest, 1),
         "connections": parts.courier.connections(),
         "orphans": parts.sweeper.orphans,

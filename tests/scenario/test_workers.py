@@ -223,7 +223,8 @@ def test_a_hold_outlives_the_worker_that_took_it(tmp_path: Path) -> None:
             serves_again(engine, old)
         ids = spread(engine, 1)
         assert {row["state"] for row in engine.ask("list")} == {"held"}
-        assert engine.status()["holds"] == ["one.test"]
+        status = engine.status()
+        assert (status["holds"], status["destinations"]) == (["one.test"], 1)
         assert len(ids) == 2
         engine.run("purge", "--all")
 

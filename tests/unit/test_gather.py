@@ -47,6 +47,12 @@ def test_status_is_summed_and_balanced_only_if_all_are() -> None:
     assert merge("status", [[one], [one]], {})[0]["oldest_s"] is None
 
 
+def test_a_destination_of_several_workers_is_one() -> None:
+    one, other = ["a.test", "b.test"], ["b.test", "b.test via r:25"]
+    assert merge("status", [[{"destinations": one}], [{"destinations": other}]], {}) == [{"destinations": 3}]
+    assert merge("status", [[{"destinations": one}], [{"destinations": 300_000}]], {}) == [{"destinations": 300_002}]
+
+
 def test_holds_and_moves_of_all_are_told_once() -> None:
     moves = [{"scope": "a.test", "relay": "r:25"}, {"scope": "*", "relay": "r:25"}]
     rows: list[list[Row]] = [[{"holds": ["*", "a.test"], "moves": moves[:1]}], [{"holds": ["a.test"], "moves": moves}]]

@@ -176,3 +176,16 @@ def test_status_names_what_operators_have_said_of_more_than_a_message(tmp_path: 
         assert (await s.status())["holds"] == []
 
     play(tmp_path, story)
+
+
+def test_status_names_destinations_to_who_has_several_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(s: Stage) -> None:
+        await s.put("a@one.test", "b@two.test")
+        assert (await s.status())["destinations"] == 2
+        [row] = await s.view(views.status, True)
+        assert sorted(row["destinations"]) == ["one.test", "two.test"]
+        monkeypatch.setattr(views, "_MOST_NAMES", 1)
+        [row] = await s.view(views.status, True)
+        assert row["destinations"] == 2
+
+    play(tmp_path, story)
