@@ -3,6 +3,7 @@
 A field that no table names is summed if it is a number, true if it is true everywhere, and else the first there is.
 """
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -38,7 +39,7 @@ def _texts(values: Sequence[Any]) -> Any:
 def _union(values: Sequence[Any]) -> Any:
     """What any of the lists has, once."""
     found: list[Any] = []
-    for value in (value for values_of_one in values for value in values_of_one):
+    for value in itertools.chain(*values):
         if value not in found:
             found.append(value)
     return found
