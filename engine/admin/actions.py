@@ -103,7 +103,7 @@ async def move(parts: Parts, target: str, relay: str) -> AsyncIterator[Row]:
 
 
 async def _ordered(parts: Parts, action: str, target: str, argument: str) -> Row:
-    done, left = parts.orders.give(action, await _known(parts, target), argument)
+    done, left = await parts.orders.give(action, await _known(parts, target), argument)
     return {"deliveries": done, "in_attempt": left}
 
 

@@ -13,6 +13,7 @@ from engine.admin.colleagues import ask_worker
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, NetworkError
 from engine.message.envelope import MessageClass
+from engine.queue.orders import check_import
 from engine.storage.spool.entry import State
 from engine.storage.spool.export import Exported, StreamReader
 from engine.storage.spool.importer import Importer, find_queued
@@ -58,7 +59,8 @@ async def spool_compact(parts: Parts) -> AsyncIterator[Row]:
 async def spool_import(parts: Parts, body: asyncio.StreamReader, others: Sequence[int] = ()) -> AsyncIterator[Row]:
     """Take in a stream (storage/spool/export.py); the row comes when all of it is durable.
 
-    others: the node's other workers. What is queued at one of them is left out; one that cannot say ends it.
+    others: the node's other workers. What is queued at one of them is left out; one that cannot say ends it. So does
+    an order that removes or returns mail and is not done, here, or where something of the stream is queued.
     """
     if parts.importing.locked():
         raise EngineError("another import is under way")
@@ -73,7 +75,7 @@ async def spool_import(parts: Parts, body: asyncio.StreamReader, others: Sequenc
         return await _queued_at(Path(parts.settings.node.data_dir), others, wanted)
 
     async with parts.importing:
-        importer = Importer(parts.spool, count, queued_there)
+        importer = Importer(parts.spool, count, queued_there, parts.orders.taking_in)
         try:
             async for piece in _pieces(body):
                 await importer.feed(piece)
@@ -84,11 +86,17 @@ async def spool_import(parts: Parts, body: asyncio.StreamReader, others: Sequenc
 
 
 async def spool_queued(parts: Parts, body: asyncio.StreamReader) -> AsyncIterator[Row]:
-    """Those that are queued here of the deliveries that the body names: [[message id, number], ...]."""
+    """Those that are queued here of the deliveries that the body names: [[message id, number], ...].
+
+    Raises EngineError: there are some, and an order may be about to remove them.
+    """
     await parts.spool.all_there()
     names = json.loads(b"".join([piece async for piece in _pieces(body)]))
     wanted = {(message_id, number) for message_id, number in names}
-    for message_id, number in {own for own, _ in find_queued(parts.spool, wanted)} if wanted else ():
+    queued = {own for own, _ in find_queued(parts.spool, wanted)} if wanted else set()
+    if queued:
+        check_import(parts.state.orders)
+    for message_id, number in queued:
         yield {"id": message_id, "number": number}
 
 

@@ -19,6 +19,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.daemon.lock import lock_data_dir
 from engine.daemon.spools import all_spools
+from engine.queue.orders import check_import
 from engine.queue.scope import Scope
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import Delivery, State
@@ -31,6 +32,7 @@ from engine.storage.spool.spool import Spool
 from engine.storage.spool.survey import NEEDED, Survey
 from engine.storage.spool.verify import Verification
 from engine.storage.spool.view import SpoolView
+from engine.storage.tables.queue_state import Order, QueueState
 
 T = TypeVar("T")
 Row = dict[str, Any]
@@ -101,7 +103,8 @@ def exporting(settings: Settings, scope_text: str) -> Iterator[tuple[Extract, It
 def take_in(settings: Settings, pieces: Iterable[bytes]) -> Row:
     """Take in a stream, at the first spool, without what is queued at any.
 
-    Raises EngineError: a daemon runs, or there is a fault in it; what came before is taken.
+    Raises EngineError: a daemon runs, or there is a fault in it; what came before is taken. Or one that ran has not
+    carried out an order there, or where something of the stream is queued.
     """
 
     async def work(spool: Spool) -> Row:
@@ -115,11 +118,15 @@ def take_in(settings: Settings, pieces: Iterable[bytes]) -> Row:
         return {"owner": importer.owner, "taken": importer.taken, "left_out": importer.left_out}
 
     async def queued_elsewhere(wanted: Set[Key]) -> Set[Key]:
-        return set[Key]().union(*(keys.among(wanted) for keys in others))
+        queued = {number: keys.among(wanted) for number, keys in others.items()}
+        for number in (number for number, theirs in queued.items() if theirs):
+            check_import(_orders(settings, number))
+        return set[Key]().union(*queued.values())
 
     with _alone(settings):
+        check_import(_orders(settings, _TAKING))
         found = all_spools(Path(settings.node.data_dir))
-        others = [_live_keys(settings, number) for number in found if number != _TAKING]
+        others = {number: _live_keys(settings, number) for number in found if number != _TAKING}
         return asyncio.run(_work(settings, _TAKING, work))
 
 
@@ -153,6 +160,18 @@ def _live_keys(settings: Settings, number: int) -> LiveKeys:
     directory = spool_directory(Path(settings.node.data_dir), number)
     with SnapshotFiles(directory) as files:
         return LiveKeys.of(SpoolView(directory, files))
+
+
+def _orders(settings: Settings, number: int) -> list[Order]:
+    """What the worker of a spool has yet to carry out."""
+    path = Path(settings.node.data_dir) / "tables.db"
+    if not path.exists():
+        return []
+    state = QueueState(path, number)
+    try:
+        return state.orders
+    finally:
+        state.close()
 
 
 async def _work(settings: Settings, number: int, work: Callable[[Spool], Awaitable[T]]) -> T:

@@ -9,22 +9,26 @@ after a restart from where it was. What is in an attempt just then is caught whe
 
 A move lasts as long as something of it lives: a record on disk does not say where it was moved to, the order does. Of
 several about the same delivery the last one holds.
+
+What another node's backlog brings has ids of old, as what an order is about: nothing is taken in while mail is being
+removed or returned, and an order waits for the slice of an import that is on its way to the disk.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager
 
 import numpy as np
 
-from engine.base.errors import StorageError
+from engine.base.errors import EngineError, StorageError
 from engine.message.ids import split_id
 from engine.queue.manager import Manager
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows
-from engine.storage.tables.queue_state import Order, QueueState
+from engine.storage.tables.queue_state import ALL, Order, QueueState
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +51,7 @@ class Orders:
         self._state = state
         self._settle = settle
         self._begun: set[int] = set()
+        self._giving = asyncio.Lock()  #: by who gives an order, and while a slice of an import is stored
 
     def start(self) -> None:
         """Go on with what a stop interrupted. To be called when the whole spool is loaded."""
@@ -54,13 +59,21 @@ class Orders:
             if order.number not in self._begun:
                 self._begin(order)
 
-    def give(self, action: str, scope: Scope, argument: str = "") -> tuple[int, int]:
+    async def give(self, action: str, scope: Scope, argument: str = "") -> tuple[int, int]:
         """Write an order down and begin: deliveries it is about, and how many more are in an attempt just now."""
-        if action == "move":
-            for old in [old for old in self._state.orders if old.action == "move" and _covers(scope, old)]:
-                self._state.carried_out(old)
-        order = self._state.give(action, str(scope), argument, self._newest())
-        return self._begin(order)
+        async with self._giving:
+            if action == "move":
+                for old in [old for old in self._state.orders if old.action == "move" and _covers(scope, old)]:
+                    self._state.carried_out(old)
+            order = self._state.give(action, str(scope), argument, self._newest())
+            return self._begin(order)
+
+    @asynccontextmanager
+    async def taking_in(self) -> AsyncIterator[None]:
+        """While deliveries of another spool are stored: no order is given. Raises EngineError as `check_import`."""
+        async with self._giving:
+            check_import(self._state.orders)
+            yield
 
     def _begin(self, order: Order) -> tuple[int, int]:
         self._begun.add(order.number)
@@ -170,6 +183,14 @@ class Orders:
             if live.any():
                 newest = max(newest, int(np.max(slab["id"][live])))
         return newest
+
+
+def check_import(orders: Iterable[Order]) -> None:
+    """Raises EngineError: one of these could take what is imported for what it is about, and remove it."""
+    for order in orders:
+        if order.action != "move":
+            scope = "everything" if order.scope == ALL else order.scope
+            raise EngineError(f"an order is being carried out: {order.action} {scope}; import again once that is done")
 
 
 def _covers(scope: Scope, old: Order) -> bool:

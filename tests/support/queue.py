@@ -109,6 +109,9 @@ class Routes:
             return await asyncio.shield(self.unknown[destination])
         return self.plan(destination, via)
 
+    def provider_of(self, destination: str) -> str:
+        return "other"
+
     def forget(self, destination: str, via: str = "") -> None:
         """Nothing changes here unless the test says so."""
 

@@ -373,8 +373,8 @@ def test_giving_an_order_reads_no_message(tmp_path: Path, monkeypatch: pytest.Mo
         await s.do("hold", "one.test")
         await s.do("resume", "one.test")
         monkeypatch.setattr(s.manager.errands, "run", lambda work, **_: work.close())
-        moved, _ = s.orders.give("move", Scope("destination", "one.test"), RELAY)
-        purged, _ = s.orders.give("purge", Scope("all"))
+        moved, _ = await s.orders.give("move", Scope("destination", "one.test"), RELAY)
+        purged, _ = await s.orders.give("purge", Scope("all"))
         assert (moved, purged, reads) == (20, 20, [])
 
     play(tmp_path, story)

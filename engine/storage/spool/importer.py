@@ -7,6 +7,7 @@ out what is queued at any.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 import numpy as np
 
@@ -22,6 +23,8 @@ _SLICE_DELIVERIES, _SLICE_BYTES = 2000, 8 << 20
 
 #: Which of these deliveries are queued. Raises EngineError: that cannot be said now.
 Elsewhere = Callable[[Set[Key]], Awaitable[Set[Key]]]
+#: Entered while a slice is stored. Raises EngineError: nothing can be taken in now.
+TakingIn = Callable[[], AbstractAsyncContextManager[None]]
 
 
 async def nowhere_else(wanted: Set[Key]) -> Set[Key]:
@@ -33,7 +36,7 @@ class Importer:
     """Feed it the bytes of a stream, then `end`. taken, left_out: deliveries; the latter were queued already.
 
     noted: called with each message that is durable, and those of its deliveries that were taken. elsewhere: asked of
-    the node's other spools. Errors say how many are taken.
+    the node's other spools. taking_in: entered for each slice. Errors say how many are taken.
     """
 
     def __init__(
@@ -41,10 +44,12 @@ class Importer:
         spool: Spool,
         noted: Callable[[Exported], None] = lambda exported: None,
         elsewhere: Elsewhere = nowhere_else,
+        taking_in: TakingIn = nullcontext,
     ) -> None:
         self._spool = spool
         self._noted = noted
         self._elsewhere = elsewhere
+        self._taking_in = taking_in
         self._reader = StreamReader()
         self._slice: list[Exported] = []
         self._slice_deliveries = self._slice_bytes = 0
@@ -86,7 +91,12 @@ class Importer:
             raise StorageError(f"nothing is accepted now: {refusal}")
         wanted = set[Key]().union(*(exported.keys for exported in told))
         known = set(await self._elsewhere(wanted))
-        known |= {own for own, _ in find_queued(self._spool, wanted)}
+        async with self._taking_in():  # for what is left out, too: it must not be about to be removed
+            known |= {own for own, _ in find_queued(self._spool, wanted)}
+            await self._take_in(self._without(known, told))
+
+    def _without(self, known: set[Key], told: Iterable[Exported]) -> list[Exported]:
+        """What of this is new; the rest is counted."""
         new: list[Exported] = []
         for exported in told:
             deliveries = {
@@ -96,7 +106,7 @@ class Importer:
             self.left_out += len(exported.deliveries) - len(deliveries)
             if deliveries:
                 new.append(exported._replace(deliveries=deliveries))
-        await self._take_in(new)
+        return new
 
     async def _take_in(self, new: Iterable[Exported]) -> None:
         """Raises StorageError, when all that could be stored is."""
