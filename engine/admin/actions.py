@@ -103,7 +103,13 @@ async def move(parts: Parts, target: str, relay: str) -> AsyncIterator[Row]:
 
 
 async def _ordered(parts: Parts, action: str, target: str, argument: str) -> Row:
-    done, left = await parts.orders.give(action, await _known(parts, target), argument)
+    """An order given while the spool is being read is kept at once, and answered when all of it is read."""
+    scope = await _parsed(parts, target)
+    if not parts.spool.loading:
+        _check(parts, scope, target)
+    done, left = await parts.orders.give(action, scope, argument)
+    if not done + left:
+        _check(parts, scope, target)
     return {"deliveries": done, "in_attempt": left}
 
 
@@ -121,12 +127,16 @@ async def _parsed(parts: Parts, target: str) -> Scope:
 async def _known(parts: Parts, target: str) -> Scope:
     """A scope with something in it. Raises EngineError when there is nothing."""
     scope = await _parsed(parts, target)
-    if scope.kind == "all" or _holds_something(parts, scope):
-        return scope
-    await parts.spool.all_there()
-    if _holds_something(parts, scope):
-        return scope
-    raise EngineError((_UNKNOWN if scope.kind in ("destination", "message") else _NOTHING).format(target))
+    if scope.kind != "all" and not _holds_something(parts, scope):
+        await parts.spool.all_there()
+        _check(parts, scope, target)
+    return scope
+
+
+def _check(parts: Parts, scope: Scope, target: str) -> None:
+    """Raises EngineError: there is nothing in a scope."""
+    if scope.kind != "all" and not _holds_something(parts, scope):
+        raise EngineError((_UNKNOWN if scope.kind in ("destination", "message") else _NOTHING).format(target))
 
 
 def _holds_something(parts: Parts, scope: Scope) -> bool:

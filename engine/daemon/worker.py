@@ -123,7 +123,7 @@ class Worker:
         self._courier = courier = Courier(self._kit)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
         self._orders = Orders(
-            self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}
+            self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}, clock
         )
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
         self._reverse = ReverseNames(self._resolver)

@@ -58,6 +58,11 @@ def id_time(packed: int) -> float:
     return (packed >> 12) / 1000
 
 
+def least_id_at(at: float) -> int:
+    """The lowest packed id of a message that is accepted at a time, in unix seconds."""
+    return int(at * 1000) << 12
+
+
 class IdSource:
     """Makes ids. `last`: the highest id ever given out by this spool, from recovery, or ""."""
 

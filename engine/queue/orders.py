@@ -5,7 +5,8 @@
 
 Giving one takes the time of a comparison over the table, whatever it is about: from then on nothing of it is sent.
 The work itself, an outcome and an event for every recipient, goes on in slices beside everybody else's deliveries, and
-after a restart from where it was. What is in an attempt just then is caught when the attempt is over.
+after a restart from where it was. What is in an attempt just then is caught when the attempt is over. While the old
+generation is loaded, an order is about what is not there yet, too, and takes it as it comes.
 
 A move lasts as long as something of it lives: a record on disk does not say where it was moved to, the order does. Of
 several about the same delivery the last one holds.
@@ -21,8 +22,9 @@ from contextlib import asynccontextmanager
 
 import numpy as np
 
+from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
-from engine.message.ids import split_id
+from engine.message.ids import least_id_at, split_id
 from engine.queue.manager import Manager
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import Delivery, State
@@ -42,31 +44,63 @@ _LOOK_AGAIN_S, _LOOK_FOR_LEFT_S = 5.0, 60.0
 Settle = Callable[[Delivery, str], None]
 
 
+class _Work:
+    """An order that is being carried out. taken: deliveries; in_attempt: seen at the last look.
+
+    rows: SEIZED for it, to be visited; others that are, are somebody else's.
+    """
+
+    __slots__ = ("in_attempt", "order", "rows", "scope", "taken")
+
+    def __init__(self, order: Order) -> None:
+        self.order = order
+        self.scope = Scope.stored(order.scope)
+        self.taken = self.in_attempt = 0
+        self.rows: list[Rows] = []
+
+
 class Orders:
     """See above. settle: how bounce and purge are done, by name."""
 
-    def __init__(self, spool: Spool, manager: Manager, state: QueueState, settle: dict[str, Settle]) -> None:
+    def __init__(
+        self, spool: Spool, manager: Manager, state: QueueState, settle: dict[str, Settle], clock: Clock
+    ) -> None:
         self._spool = spool
         self._manager = manager
         self._state = state
         self._settle = settle
-        self._begun: set[int] = set()
+        self._clock = clock
+        self._works: list[_Work] = []
         self._giving = asyncio.Lock()  #: by who gives an order, and while a slice of an import is stored
 
     def start(self) -> None:
-        """Go on with what a stop interrupted. To be called when the whole spool is loaded."""
-        for order in self._state.orders:
-            if order.number not in self._begun:
+        """Go on with what a stop interrupted, and with what was ordered since. To be called when the whole spool is
+        loaded.
+        """
+        begun = {work.order: work for work in self._works}
+        for order in list(self._state.orders):  # oldest first: of several moves the last one holds
+            if order in begun:
+                self._look(begun[order])
+            else:
                 self._begin(order)
 
     async def give(self, action: str, scope: Scope, argument: str = "") -> tuple[int, int]:
-        """Write an order down and begin: deliveries it is about, and how many more are in an attempt just now."""
+        """Write an order down and begin. Once the whole spool is loaded: deliveries it is about, and how many more are
+        in an attempt just now. Raises StorageError: it was not written down, or the spool cannot be loaded.
+        """
         async with self._giving:
             if action == "move":
                 for old in [old for old in self._state.orders if old.action == "move" and _covers(scope, old)]:
                     self._state.carried_out(old)
-            order = self._state.give(action, str(scope), argument, self._newest())
-            return self._begin(order)
+            work = self._begin(self._state.give(action, str(scope), argument, self._newest()))
+        if self._spool.loading:
+            try:
+                await self._spool.all_there()
+            except StorageError as exc:
+                raise StorageError(f"{exc}; then the order goes on") from exc
+            if work in self._works:
+                self._look(work)
+        return work.taken, work.in_attempt
 
     @asynccontextmanager
     async def taking_in(self) -> AsyncIterator[None]:
@@ -75,29 +109,36 @@ class Orders:
             check_import(self._state.orders)
             yield
 
-    def _begin(self, order: Order) -> tuple[int, int]:
-        self._begun.add(order.number)
+    def _begin(self, order: Order) -> _Work:
+        work = _Work(order)
+        self._works.append(work)
         self._manager.standing.moves_changed()
-        scope = Scope.stored(order.scope)
-        in_hand = [delivery for delivery in scope.in_hand(self._spool) if _packed(delivery) <= order.newest]
-        done = left = 0
-        for delivery in in_hand:
+        self._look(work)
+        if order.action == "move":
+            self._manager.errands.run(self._keep(work), seizes=False)
+        else:
+            self._manager.errands.run(self._carry_out(work))
+        return work
+
+    def _look(self, work: _Work) -> None:
+        """Take what it is about and nobody has."""
+        order = work.order
+        if order.action == "move":
+            work.taken = 0  # what was moved before is looked at again
+        work.in_attempt = 0
+        for delivery in work.scope.in_hand(self._spool):
+            if _packed(delivery) > order.newest:
+                continue
             if self._take(order, delivery):
-                done += 1
-            elif delivery.state is State.ATTEMPT:
-                left += 1
-        taken: list[Rows] = []
-        for rows in self._rows(order, scope):
-            done += len(rows)
-            self._take_rows(order, rows)
-            taken.append(rows)
+                work.taken += 1
+            elif delivery.state is State.ATTEMPT and delivery.owner not in (self._manager, self._manager.errands):
+                work.in_attempt += 1
+        for rows in self._rows(work):
+            work.taken += len(rows)
+            self._take_rows(work, rows)
         if order.action == "move":
             self._manager.count_destinations()
             self._manager.look_for_due()
-            self._manager.errands.run(self._keep(order, scope), seizes=False)
-        else:
-            self._manager.errands.run(self._carry_out(order, scope, taken))
-        return done, left
 
     def _take(self, order: Order, delivery: Delivery) -> bool:
         """A delivery in hand. False: it is in an attempt just now, or gone."""
@@ -108,41 +149,41 @@ class Orders:
         self._settle[order.action](delivery, order.argument)
         return True
 
-    def _take_rows(self, order: Order, rows: Rows) -> None:
+    def _take_rows(self, work: _Work, rows: Rows) -> None:
         table = self._spool.table
-        if order.action != "move":
+        if work.order.action != "move":
             table.move_many(rows, State.SEIZED)
+            work.rows.append(rows)
             return
-        number = self._spool.texts["via"].number(order.argument)
-        for row in rows.tolist():
+        number = self._spool.texts["via"].number(work.order.argument)
+        columns = table.columns(rows, ("via", "state"))
+        others = columns["via"] != number
+        for row in rows[others].tolist():
             table.set(row, "via", number)
         # What was due is in the stock of its old queue, where it is no longer found.
-        states = table.columns(rows)["state"]
-        table.move_many(rows[states == State.DUE], State.WAITING)
+        table.move_many(rows[others & (columns["state"] == State.DUE)], State.WAITING)
 
-    async def _carry_out(self, order: Order, scope: Scope, taken: list[Rows]) -> None:
-        """taken: rows that are SEIZED for it; others that are, are somebody else's."""
+    async def _carry_out(self, work: _Work) -> None:
+        order = work.order
         settle = self._settle[order.action]
         while True:
-            for rows in taken:
+            while work.rows:
+                rows = work.rows.pop(0)
                 await self._manager.errands.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
-            if not self._spool.loading and not self._is_left(order, scope):
+            if not self._spool.loading and not self._is_left(work):
                 break
             await asyncio.sleep(_LOOK_AGAIN_S)
-            for delivery in scope.in_hand(self._spool):
-                if _packed(delivery) <= order.newest:
-                    self._take(order, delivery)
-            taken = list(self._rows(order, scope))
-            for rows in taken:
-                self._take_rows(order, rows)
+            self._look(work)
+        self._works.remove(work)
         self._done(order)
 
-    async def _keep(self, order: Order, scope: Scope) -> None:
+    async def _keep(self, work: _Work) -> None:
         """A move, as long as it lasts: the manager looks at it when an attempt is over."""
-        while self._spool.loading or self._is_left(order, scope):  # noqa: ASYNC110  # no one event ends it
+        while self._spool.loading or self._is_left(work):  # noqa: ASYNC110  # no one event ends it
             await asyncio.sleep(_LOOK_FOR_LEFT_S)
-        if order in self._state.orders:  # else a later one took its place
-            self._done(order)
+        self._works.remove(work)
+        if work.order in self._state.orders:  # else a later one took its place
+            self._done(work.order)
             self._manager.standing.moves_changed()
 
     def _done(self, order: Order) -> None:
@@ -151,22 +192,18 @@ class Orders:
         except StorageError as exc:
             log.error("order %d: %s", order.number, exc)  # it is given again at the next start, and finds nothing
 
-    def _rows(self, order: Order, scope: Scope) -> Iterator[Rows]:
-        """The rows it is about and has not taken yet. A move is about what is being read, too."""
-        states = _ALL if order.action == "move" else _TAKEN
-        table = self._spool.table
-        via = self._spool.texts["via"].number(order.argument) if order.action == "move" else None
+    def _rows(self, work: _Work) -> Iterator[Rows]:
+        """The rows it is about and has not taken yet. A move is about what is being read or was moved before, too."""
+        states = _ALL if work.order.action == "move" else _TAKEN
         for state in states:
-            for rows in scope.rows(self._spool, state=state):
-                columns = table.columns(rows)
-                wanted = columns["id"] <= order.newest
-                if via is not None:
-                    wanted &= columns["via"] != via
+            for rows in work.scope.rows(self._spool, state=state):
+                wanted = self._spool.table.columns(rows, ("id",))["id"] <= work.order.newest
                 if wanted.any():
                     yield rows[wanted]
 
-    def _is_left(self, order: Order, scope: Scope) -> bool:
-        """Whether something it is about lives still; order is not the one that a later one replaced."""
+    def _is_left(self, work: _Work) -> bool:
+        """Whether something it is about lives still; the order is not one that a later one replaced."""
+        order, scope = work.order, work.scope
         if order not in self._state.orders:
             return False
         for delivery in scope.in_hand(self._spool):
@@ -176,12 +213,16 @@ class Orders:
         return any((table.columns(rows, ("id",))["id"] <= order.newest).any() for rows in scope.rows(self._spool))
 
     def _newest(self) -> int:
-        """The packed id of the last message that is queued."""
+        """The packed id of the last message that is queued, or a bound if that may not be loaded yet."""
         newest = max((_packed(delivery) for delivery in self._spool.in_hand), default=0)
         for slab in self._spool.table.slabs:
             live = slab["state"] != State.STORING
             if live.any():
                 newest = max(newest, int(np.max(slab["id"][live])))
+        if self._spool.loading:
+            # Our own ids go on from the last one, also if the clock was set back; those of other nodes go by the clock.
+            last = self._spool.last_id
+            newest = max(newest, split_id(last)[0] if last else 0, least_id_at(self._clock.time()) - 1)
         return newest
 
 

@@ -334,7 +334,7 @@ class Stage:
             random.Random(1),
         )  # fmt: skip
         settle = {"bounce": self.courier.bounce, "purge": self.courier.purge}
-        self.orders = Orders(self.spool, self.manager, self.state, settle)
+        self.orders = Orders(self.spool, self.manager, self.state, settle, self.clock)
         self.sweeper = Sweeper(self.spool, self.manager, router, self.courier, self.clock)
         courier: Any = self.courier
         self.parts = Parts(

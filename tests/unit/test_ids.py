@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.message.ids import IdSource, id_time, join_id, split_id
+from engine.message.ids import IdSource, id_time, join_id, least_id_at, split_id
 from tests.support.clock import FakeClock
 
 heads = st.integers(0, 62**8 - 1)
@@ -34,6 +34,7 @@ def test_what_a_source_makes_is_packed_and_back() -> None:
     assert made == sorted(set(made))
     assert [join_id(*split_id(message_id)) for message_id in made] == made
     assert id_time(split_id(made[0])[0]) == clock.now
+    assert least_id_at(clock.now) == split_id(made[0])[0]
     assert clock.now <= id_time(split_id(made[-1])[0]) <= clock.now + 0.002, "a burst borrows the next millisecond"
 
 

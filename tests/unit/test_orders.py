@@ -168,23 +168,6 @@ def test_an_order_goes_on_after_a_restart_in_the_middle(tmp_path: Path, monkeypa
     play(tmp_path, story)
 
 
-def test_an_order_that_is_given_while_the_spool_is_loaded_is_about_what_is_not_loaded_yet(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        closed(s, "one.test")
-        await s.put("a@one.test", name="young")
-        s.spool.loading = True
-        await s.do("purge", "one.test")
-        assert await s.queued() == []
-        await s.jump(LOOK)
-        assert len(s.state.orders) == 1
-        s.spool.loading = False
-        s.orders.start()
-        await s.jump(LOOK)
-        assert s.state.orders == []
-
-    play(tmp_path, story)
-
-
 def test_two_orders_about_the_same_do_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each delivery is settled once; a row that is used again by then is somebody else's."""
     monkeypatch.setattr(errands, "SLICE_ROWS", 1)
