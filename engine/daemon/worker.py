@@ -104,6 +104,7 @@ class Worker:
         self._manager = Manager(self._spool, self._router, self._budget, self._state, clock)
         self._signer = Signer(settings, metrics, clock)
         self._bouncer = Bouncer(settings, ids, clock)
+        self._spool.tells_of_delay = self._bouncer.tells_of_delay
         self._settlement = Settlement(
             settings, self._spool, self._manager, self._bouncer, metrics, clock, log_line, rng
         )

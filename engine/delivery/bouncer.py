@@ -47,10 +47,11 @@ class Bouncer:
         """Whether the sender is told of this outcome. Cheap: to be asked before the content is loaded."""
         if not envelope.sender or outcome.status not in _REPORTED[action]:
             return False
-        notify = envelope.recipients[outcome.index].notify
-        if notify == Notify.UNSET:
-            return action == "failed" or (action == "delayed" and self._settings.dsn.delay_by_default)
-        return bool(notify & _ASKED.get(action, Notify.SUCCESS)) and not notify & Notify.NEVER
+        return self._is_asked(envelope.recipients[outcome.index], action)
+
+    def tells_of_delay(self, envelope: Envelope, indexes: Sequence[int]) -> bool:
+        """Whether its sender is to hear if one of these recipients has to wait."""
+        return bool(envelope.sender) and any(self._is_asked(envelope.recipients[n], "delayed") for n in indexes)
 
     def compose(
         self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
@@ -93,6 +94,13 @@ class Bouncer:
             header_from=self._from_domain,
         )
         return notification, built.content
+
+    def _is_asked(self, recipient: Recipient, action: Action) -> bool:
+        """For a report of this kind, by the client or by the settings."""
+        notify = recipient.notify
+        if notify == Notify.UNSET:
+            return action == "failed" or (action == "delayed" and self._settings.dsn.delay_by_default)
+        return bool(notify & _ASKED.get(action, Notify.SUCCESS)) and not notify & Notify.NEVER
 
     def _returns_content(self, envelope: Envelope, content: Content, action: Action) -> bool:
         """RFC 3461 4.3: RET is about failures, other reports carry headers only; and ours bounds what it sends back.

@@ -156,7 +156,7 @@ class Settlement:
         self._manager.settled(delivery)
 
     def notice_at(self, delivery: Delivery) -> float:
-        """When its sender is to be told of the delay, if that was asked for (unix time); inf: it was looked into."""
+        """When its sender is to be told of the delay (unix time); inf: he was, or does not want to be."""
         return math.inf if delivery.notices else delivery.message.received_at + self.delay_notice
 
     def tell_delay(
@@ -205,7 +205,7 @@ class Settlement:
         # A last try at the very end, and never later: the sender is told in time. One when a notice of the delay
         # is due, too, for those who asked for it.
         due_at = max(now + wait * jitter, asked)
-        notice_at = envelope.received_at + self.delay_notice
+        notice_at = self.notice_at(delivery)
         if now < notice_at < due_at and any(self._notifier.wants(envelope, o, "delayed") for o in outcomes):
             due_at = notice_at
         delivery.due_at = min(due_at, max(expires_at, now + 1.0))

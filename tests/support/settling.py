@@ -41,6 +41,7 @@ def story_with_reports(path: Path, story: Any, settings: Settings = STEADY) -> N
     with stage(path, settings) as s:
         s.notifier = Reports(settings, s.clock)
         s.settlement._notifier = s.notifier
+        s.spool.tells_of_delay = s.notifier.tells_of_delay
         s.run(story(s))
 
 

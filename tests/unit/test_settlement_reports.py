@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -9,9 +10,10 @@ from msgspec.structs import replace
 from engine.base.settings import Dsn, Retry, Settings
 from engine.base.units import Duration
 from engine.delivery.settlement import Timing
-from engine.message.envelope import Notify
+from engine.message.envelope import Envelope, Notify, Recipient
 from engine.message.outcome import Status
 from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.table import Rows
 from tests.support.queue import Letter, Stage, outcome
 from tests.support.settling import HOUR, LATER, attempt, records, story_with_reports
 
@@ -70,6 +72,19 @@ def test_a_delay_is_told_once(tmp_path: Path) -> None:
         assert (await message.read()).notices == 1
 
     story_with_reports(tmp_path, story, settings)
+
+
+def watch_reads(s: Stage) -> list[list[int]]:
+    """The rows that are read from now on."""
+    reads: list[list[int]] = []
+    read = s.spool.reader.read
+
+    async def watched(rows: Rows, *more: Any) -> Any:
+        reads.append(rows.tolist())
+        return await read(rows, *more)
+
+    s.spool.reader.read = watched  # type: ignore[method-assign]  # watched, not changed
+    return reads
 
 
 async def tell(s: Stage, message: Letter, reason: str = "its site is closed: 421 no") -> Delivery:
@@ -171,15 +186,58 @@ def test_an_attempt_under_way_tells_of_the_delay_itself(tmp_path: Path) -> None:
     story_with_reports(tmp_path, story)
 
 
-@pytest.mark.parametrize(("sender", "notify"), [("", Notify.DELAY), ("ada@home.test", Notify.FAILURE)])
-def test_nobody_who_did_not_ask_hears_of_a_delay_and_nothing_is_written(
+@pytest.mark.parametrize(
+    ("sender", "notify"), [("", Notify.DELAY), ("ada@home.test", Notify.FAILURE), ("ada@home.test", Notify.UNSET)]
+)
+def test_a_delay_that_nobody_wants_to_hear_of_is_known_when_the_message_is_accepted(
     tmp_path: Path, sender: str, notify: Notify
 ) -> None:
+    """A backlog is not read to find that out, nor after a restart."""
+
     async def story(s: Stage) -> None:
         message = await s.put("a@one.test", name="m", sender=sender, notify=int(notify))
+        await s.do("hold", "one.test")
         s.clock.now += 4 * HOUR
-        delivery = await tell(s, message)
+        s.courier.delay_notice = s.settlement.delay_notice
+        reads = watch_reads(s)
+        await s.sweeper.sweep()
+        await s.rest()
+        assert (message.state, reads) == (State.HELD, [])
+        await s.restart()
+        assert s.settlement.notice_at(await message.read()) == math.inf
         assert records(s) == [("message", "m")]
-        assert s.settlement.notice_at(delivery) == math.inf, "nor is its message read again"
 
     story_with_reports(tmp_path, story)
+
+
+def test_a_delivery_is_told_of_if_one_of_its_recipients_asks(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        now = s.clock.time()
+        recipients = (Recipient("a@one.test"), Recipient("b@one.test", int(Notify.DELAY)), Recipient("c@two.test"))
+        envelope = Envelope(s._source.next(), "ada@home.test", recipients, now, now + 9 * HOUR, 0)
+        await s.spool.accept(envelope, b"", [("one.test", (0, 1)), ("two.test", (2,))])
+        await s.rest()
+        assert [delivery.notices for delivery in await s.deliveries()] == [0, 1]
+
+    story_with_reports(tmp_path, story)
+
+
+def test_delay_by_default_is_about_mail_that_comes_from_then_on(tmp_path: Path) -> None:
+    settings = Settings(
+        retry=Retry(schedule="9h*", jitter=0.0), dsn=Dsn(delay_notice=Duration(2 * HOUR), delay_by_default=True)
+    )
+
+    async def story(s: Stage) -> None:
+        before = await s.put("a@one.test")
+        s.notifier.reload(settings)
+        after = await s.put("b@one.test")
+        for message in (before, after):
+            await attempt(s, message)
+        due_at = [(await message.read()).due_at - message.received_at for message in (before, after)]
+        assert due_at == [9 * HOUR, 2 * HOUR], "tried early for the notice alone"
+        s.clock.now += 3 * HOUR
+        for message in (before, after):
+            await attempt(s, message)
+        assert s.notifier.made == [("delayed", ["b@one.test"])]
+
+    story_with_reports(tmp_path, story, Settings(retry=settings.retry, dsn=Dsn(delay_notice=Duration(2 * HOUR))))

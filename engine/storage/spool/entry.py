@@ -50,8 +50,9 @@ class Delivery:
     """One content for the recipients of one destination: the unit that is queued, attempted, settled.
 
     indexes: recipients (positions in the envelope) that are not final yet. due_at: unix seconds. unknowns: those for
-    whom an attempt ended without a reply to the end of data (D3). notices: 1 when the sender was told of the delay.
-    last: the last reply or trouble, for people. via: the relay an operator sent it to, instead of its route.
+    whom an attempt ended without a reply to the end of data (D3). notices: 1 when the sender was told of the delay,
+    or does not want to be. last: the last reply or trouble, for people. via: the relay an operator sent it to, instead
+    of its route.
     owner: the queue that has it now (Q4).
 
     Where it lies on disk: segment, offset and length of the frame with the message; content_file: the number of the

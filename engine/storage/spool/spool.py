@@ -105,6 +105,8 @@ class Spool:
         self._load_ended = asyncio.Event()
         self._load_failure: str | None = None
         self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
+        #: Whether the sender of a message wants to hear if these recipients of it wait.
+        self.tells_of_delay: Callable[[Envelope, Sequence[int]], bool] = lambda envelope, indexes: True
 
     def start(self) -> None:
         """Recover the journal, then begin to take messages. Blocks; call it before the loop serves anyone."""
@@ -187,6 +189,8 @@ class Spool:
         message = Message(envelope)
         message.hot = (envelope, content)
         deliveries = [Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits)]
+        for delivery in deliveries:
+            delivery.notices = int(not self.tells_of_delay(envelope, delivery.indexes))
         number = self._journal.next_number()
         snapshots = [delivery.snapshot() for delivery in deliveries]
         header = message_header(encode_envelope(envelope), snapshots, file_of_large(content))
