@@ -26,7 +26,7 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Try now what waits, by routes looked up anew; sites that were closed are opened. held: deliveries that stay."""
     scope, manager, spool = await _known(parts, target), parts.manager, parts.spool
     in_hand = scope.in_hand(spool)
-    done = sum(delivery.state in (State.READY, State.RESOLVING) for delivery in in_hand)
+    done = sum(delivery.state in (State.READY, State.RESOLVING, State.DUE) for delivery in in_hand)
     left = sum(delivery.state is State.ATTEMPT for delivery in in_hand)
     done += sum(len(rows) for state in (State.DUE, State.LOADING) for rows in scope.rows(spool, state=state))
     for name, via in _destinations(parts, scope):
@@ -40,6 +40,7 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
         await asyncio.sleep(0)
     await manager.reroute()
     held = sum(len(rows) for rows in scope.rows(spool, state=State.HELD))
+    held += sum(delivery.state is State.HELD for delivery in scope.in_hand(spool))
     yield {"deliveries": done, "in_attempt": left, "held": held}
 
 
@@ -72,7 +73,10 @@ async def resume(parts: Parts, target: str) -> AsyncIterator[Row]:
     if not known and target != ALL:
         raise EngineError(f"{target} is not held")
     manager.standing.holds_changed()
-    done = held = 0
+    # In hand are those whose senders are just being told of the delay: they go on after that.
+    in_hand = [delivery for delivery in scope.in_hand(spool) if delivery.state is State.HELD]
+    held = sum(manager.standing.held_by(delivery) is not None for delivery in in_hand)
+    done = len(in_hand) - held
     for rows in scope.rows(spool, state=State.HELD):
         free = rows[~manager.standing.held(rows)]
         done += len(free)

@@ -165,10 +165,11 @@ class Settlement:
         """Tell the sender of a delivery that waits without an attempt; nothing else about the delivery changes.
 
         reason: what it waits for. The future is done when it is on disk that the sender was told; None: there was
-        nobody to tell, or it is not for this to tell, because an attempt is under way.
+        nobody to tell, or it is not for this to tell: an attempt is under way, or somebody made it a row meanwhile.
         """
         now = self._clock.time()
-        if delivery.state in (State.ATTEMPT, State.FINAL) or now < self.notice_at(delivery):
+        gone = delivery not in self._spool.in_hand
+        if gone or delivery.state in (State.ATTEMPT, State.FINAL) or now < self.notice_at(delivery):
             return None
         delivery.notices = 1
         why = delivery.last or reason

@@ -172,10 +172,11 @@ class Manager:
     # ---- operators' actions on one delivery in hand; admin finds which
 
     def hold(self, delivery: Delivery) -> bool:
-        """Stop a delivery in hand. False: it is in an attempt just now, or gone."""
-        if delivery.state in (State.ATTEMPT, State.FINAL):
+        """Stop a delivery in hand. False: it is in an attempt just now, or gone, or held."""
+        if delivery.state in (State.ATTEMPT, State.FINAL, State.HELD):
             return False
-        self._spool.cool(delivery, State.HELD)
+        self._move(delivery, State.HELD, self)
+        self._spool.when_settled(delivery, self.wait)
         return True
 
     def seize(self, delivery: Delivery) -> bool:
@@ -190,7 +191,7 @@ class Manager:
         if not self.seize(delivery):
             return False
         self._go_via(delivery, via)
-        self._route(delivery)
+        self._spool.when_settled(delivery, self._go_on)
         return True
 
     # ---- operators' actions on rows
@@ -230,6 +231,13 @@ class Manager:
         row = self._spool.cool(delivery, State.HELD if held else State.WAITING)
         if not held:
             self._set_timer(self._table.get(row, "due_at"))
+
+    def _go_on(self, delivery: Delivery) -> None:
+        """A delivery in hand that goes another way."""
+        if self.standing.held_by(delivery) is not None:
+            self._spool.cool(delivery, State.HELD)
+        else:
+            self._route(delivery)
 
     def _follow_moves(self, delivery: Delivery) -> None:
         via = self.standing.via(delivery)

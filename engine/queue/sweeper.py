@@ -11,6 +11,7 @@ import logging
 import numpy as np
 
 from engine.base.clock import Clock
+from engine.queue.errands import SLICE_ROWS
 from engine.queue.manager import Manager
 from engine.queue.ready import Dispatcher
 from engine.queue.stock import oldest_arrival
@@ -23,6 +24,8 @@ from engine.storage.spool.table import Rows, rows_of_slab
 
 log = logging.getLogger(__name__)
 
+#: Between two slices of rows whose senders are told that they wait.
+_PAUSE_S = 0.1
 #: An orphan is the trace of a fault, which may be there still: not at once.
 ORPHAN_WAIT_S = 60.0
 
@@ -40,6 +43,8 @@ class Sweeper:
         self._router = router
         self._courier = courier
         self._clock = clock
+        self._telling: asyncio.Task[None] | None = None
+        self._told: dict[Delivery, None] = {}  #: in hand because their senders are being told of the delay
         self.counts = [0] * len(State)
         self.orphans = 0
         self.oldest_at: float | None = None
@@ -48,7 +53,7 @@ class Sweeper:
         """Q4: look at everything that lives; forget ready queues nobody uses. A slice at a time."""
         now, orphans = self._clock.time(), 0
         for delivery in list(self._spool.in_hand):
-            if not self._manager.has_owner(delivery):
+            if not self._manager.has_owner(delivery) and delivery not in self._told:
                 orphans += 1
                 log.error("%s: delivery to %s had no owner; queued again", delivery.message.id, delivery.destination)
                 delivery.due_at = now + ORPHAN_WAIT_S
@@ -91,38 +96,42 @@ class Sweeper:
                 rows = rows_of_slab(number, expired)
                 self._manager.errands.seize(rows)
                 self._manager.errands.run(self._manager.errands.visit(rows, self._give_up))
-            self._tell_delays(number, now)
             await asyncio.sleep(0)
+        if self._telling is None or self._telling.done():
+            self._telling = self._manager.errands.run(self._tell_delays(now), seizes=False)
         self._manager.look_for_due()
         return orphans
 
-    def _tell_delays(self, number: int, now: float) -> None:
-        """Rows of a slab whose senders are to hear that they wait, though nothing was tried.
+    async def _tell_delays(self, now: float) -> None:
+        """Tell senders that their rows wait, though nothing was tried: their site is closed, or slow, or held.
 
-        Their site is closed, or slow. A row that is noted is not looked at again; after a restart once more, by its
-        record.
+        A slice, a pause, the next. A row that was noted is not looked at again.
         """
-        slab = self._table.slabs[number]
-        newest = int((now - self._courier.delay_notice) * 1000) << 12
-        for state in (State.DUE, State.HELD):
-            late = np.flatnonzero((slab["state"] == state) & (slab["notices"] == 0) & (slab["id"] <= max(newest, 0)))
-            if len(late):
-                rows = rows_of_slab(number, late)
-                self._manager.errands.seize(rows)
-                self._manager.errands.run(self._tell_delay(rows, state))
+        newest = max(int((now - self._courier.delay_notice) * 1000) << 12, 0)
+        for slab_number, slab in enumerate(self._table.slabs):
+            for state in (State.DUE, State.HELD):
+                while True:
+                    late = np.flatnonzero((slab["state"] == state) & (slab["notices"] == 0) & (slab["id"] <= newest))
+                    if not len(late):
+                        break
+                    await self._tell_delay(rows_of_slab(slab_number, late[:SLICE_ROWS]), state)
+                    await asyncio.sleep(_PAUSE_S)
+            await asyncio.sleep(0)
 
     async def _tell_delay(self, rows: Rows, state: State) -> None:
-        """Tell of these, and put them back."""
-        async for part in self._manager.errands.slices(rows):
-            found = await self._spool.reader.read(part)
-            for one in found:
+        """Tell of these, and put them back. They keep their state: as rows while they are read, then in hand."""
+        try:
+            for one in await self._spool.reader.read(rows, state):
                 if isinstance(one, Delivery):
+                    self._told[one] = None
                     self._courier.tell_delay(one, *self._site_of(one))
                 else:
-                    self._manager.errands.put_off(*one)
+                    row, error = one
+                    log.error("%s: no notice of its delay: %s", self._spool.id_of(row), error)
+                    self._table.set(row, "notices", 1)
             await self._courier.catch_up()
             # An operator may have taken some meanwhile.
-            told = [one for one in found if isinstance(one, Delivery) and one.state is State.LOADING]
+            told = [one for one in self._told if one in self._spool.in_hand and one.state is state]
             for delivery in told:
                 delivery.notices = 1
                 if state is State.HELD:
@@ -131,6 +140,8 @@ class Sweeper:
                 self._manager.put_down(told)
                 for key in {(delivery.destination, delivery.via) for delivery in told}:
                     self._manager.offer(self._manager.destination(*key))
+        finally:
+            self._told.clear()
 
     def _site_of(self, delivery: Delivery) -> tuple[str, str]:
         """The provider, and why its site is closed or slow."""

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from engine.message.envelope import MessageClass
-from engine.storage.spool.entry import State
 from tests.support.queue import Stage, play
 
 HOUR = 3600.0
@@ -84,22 +83,6 @@ def test_what_is_about_to_be_read_is_no_orphan(tmp_path: Path) -> None:
         assert s.sweeper.orphans == 0
         await s.rest()
         assert len(s.spool.in_hand) == 3
-
-    play(tmp_path, story)
-
-
-def test_a_hold_that_is_lifted_while_senders_are_told_of_the_delay_holds_nothing_back(tmp_path: Path) -> None:
-    async def story(s: Stage) -> None:
-        s.throttle("one.test").close(s.clock.time() + 2 * HOUR, "gone")
-        letter = await s.put("a@one.test")
-        await s.do("hold", "one.test")
-        s.courier.delay_notice = HOUR
-        await s.jump(HOUR + 1)
-        await s.sweeper.sweep()
-        await s.do("resume", "one.test")
-        await s.rest()
-        [row] = letter.rows
-        assert [s.spool.table.get(row, name) for name in ("state", "notices")] == [State.DUE, 1]
 
     play(tmp_path, story)
 

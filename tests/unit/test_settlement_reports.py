@@ -4,6 +4,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from msgspec.structs import replace
 
@@ -89,7 +90,10 @@ def watch_reads(s: Stage) -> list[list[int]]:
 
 async def tell(s: Stage, message: Letter, reason: str = "its site is closed: 421 no") -> Delivery:
     """The queue found that a notice may be due."""
-    delivery = await message.read()
+    rows = np.array(message.rows, dtype=np.uint32)
+    s.spool.table.move_many(rows, State.LOADING)
+    [delivery] = [*message.in_hand, *(await s.spool.reader.read(rows))]
+    assert isinstance(delivery, Delivery)
     stored = s.settlement.tell_delay(delivery, *(await s.spool.reader.load(delivery)), "other", reason)
     if stored is not None:
         await stored

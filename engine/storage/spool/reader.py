@@ -47,8 +47,8 @@ class Reader:
                 raise answer
             place = spot.place  # it was moved to another place meanwhile
 
-    async def read(self, rows: Rows) -> list[Delivery | tuple[int, StorageError]]:
-        """Deliveries in place of rows that are LOADING; rows in another state by then are left out.
+    async def read(self, rows: Rows, state: State = State.LOADING) -> list[Delivery | tuple[int, StorageError]]:
+        """Deliveries in place of rows that are in this state; rows in another by then are left out.
 
         For a row that cannot be read: the row, which stays, and why.
         """
@@ -58,7 +58,7 @@ class Reader:
         again: list[int] = []
         now, same = self._spots(rows), self._names(rows) == names
         for row, spot, there, is_same, answer in zip(rows.tolist(), before, now, same.tolist(), answers, strict=True):
-            if not is_same or self._table.get(row, "state") != State.LOADING:
+            if not is_same or self._table.get(row, "state") != state:
                 continue
             if isinstance(answer, Read):
                 found.append(self._taken(row, answer))
@@ -67,7 +67,7 @@ class Reader:
             else:
                 found.append((row, answer))
         if again:
-            found += await self.read(np.array(again, dtype=np.uint32))
+            found += await self.read(np.array(again, dtype=np.uint32), state)
         return found
 
     async def peek(self, rows: Rows) -> list[Delivery]:
