@@ -52,6 +52,7 @@ async def status(parts: Parts, names: bool = False) -> AsyncIterator[Row]:
         "uptime_s": round(now - parts.started_at, 1),
         "accepting": spool.refusal() is None,
         "trouble": spool.failure,
+        "damaged": spool.damaged,
         "loading": spool.loading,
         **manager.tally.as_row(manager.queued()),
         "deliveries": sum(manager.counts()),

@@ -170,7 +170,7 @@ def flip(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (Path.unlink, "1 deliveries whose content is gone"),
+        (Path.unlink, "1 delivery whose content is gone"),
         (shorten, f"the content of {name_of(1)}: it is not there, or of another length"),
         (lengthen, f"the content of {name_of(1)}: it is not there, or of another length"),
         (flip, f"the content of {name_of(1)}: large content "),
@@ -306,7 +306,7 @@ def test_an_export_leaves_out_what_it_cannot_read_and_tells(tmp_path: Path, gone
             extract = Extract([SpoolView(spool.directory, files)], Scope.parse("*", None).rows)
             stream = b"".join(extract.pieces("old.test/0", 3000.0, "*"))
         damaged = f"large content {file.name} is damaged: its checksum is wrong"
-        assert extract.problems == ["journal: 1 deliveries whose content is gone" if gone else damaged]
+        assert extract.problems == ["journal: 1 delivery whose content is gone" if gone else damaged]
         async with bench(tmp_path / "new") as new:
             assert await take_in(new, stream) == (2, 0)
             assert set(await contents(new)) == {(name_of(2), 0), (name_of(3), 0)}

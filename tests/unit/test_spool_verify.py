@@ -9,12 +9,14 @@ import pytest
 
 from engine.base.errors import StorageError
 from engine.message.outcome import Status
+from engine.queue.scope import Scope
+from engine.storage.spool.extract import Extract
 from engine.storage.spool.importer import Importer
 from engine.storage.spool.index import encode_index
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.survey import NEEDED, Survey
 from engine.storage.spool.view import SpoolView
-from tests.support.spool_tools import CONTENT, bench, both_generations, exported, name_of, verified
+from tests.support.spool_tools import CONTENT, bench, both_generations, exported, name_of, names, verified
 
 
 async def a_spool(path: Path) -> Path:
@@ -76,6 +78,19 @@ def test_verify_finds_a_content_that_is_gone(tmp_path: Path) -> None:
     for path in directory.glob("shared/*.con"):
         path.unlink()
     assert [fault for fault in verified(directory).faults if "whose content is gone" in fault]
+
+
+def test_a_segment_that_is_gone_is_a_fault_and_an_export_tells_of_it(tmp_path: Path) -> None:
+    """Its index is there and says how many lived in it; those that ended since then are not counted."""
+    directory = asyncio.run(a_spool(tmp_path))
+    segment = next(directory.glob("mail/*/*.seg"))
+    segment.unlink()
+    told = [f"mail/=small/{segment.name} is gone; its index lists 3 deliveries"]
+    assert verified(directory).faults == told
+    with SnapshotFiles(directory) as files:
+        extract = Extract([SpoolView(directory, files)], Scope.parse("*", None).rows)
+        stream = b"".join(extract.pieces("old.test/0", 3000.0, "*"))
+    assert (extract.problems, names(stream)) == (told, [(name_of(4), 0), (name_of(5), 0)])
 
 
 def test_verify_finds_a_message_that_its_index_forgot(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A crash between the writing of a copy and the removal of its original leaves two
 - of two copies in the old generation, which are in the same folder, the later one counts (`Copies`).
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.base.errors import StorageError
+from engine.base.units import counted
 from engine.message.ids import split_id
 from engine.storage.spool.entry import State
 from engine.storage.spool.files import Files
@@ -92,6 +94,28 @@ def find_segments(directory: Path, files: Files, problems: list[str]) -> Iterato
     for name in files.names(mail):
         if segments := segments_in(mail / name, files, ".seg", problems):
             yield segments
+
+
+def lost_segments(directory: Path, files: Files) -> Iterator[Segment]:
+    """Segments that are gone, and whose index is there: no crash leaves that, an index goes before its segment."""
+    mail = directory / "mail"
+    for folder in files.names(mail):
+        names = files.names(mail / folder)
+        segments = {name[:-4] for name in names if name.endswith(".seg")}
+        for name in names:
+            if name.endswith(".idx") and name[:-4] not in segments:
+                with contextlib.suppress(ValueError):
+                    yield Segment(mail / folder / f"{name[:-4]}.seg")
+
+
+def tell_lost(segment: Segment, files: Files, texts: Texts, journaled: Journaled) -> str:
+    """A line about a lost segment: what lived in it, as far as the rest knows."""
+    try:
+        lived = len(load(segment, files, texts, journaled, read_only=True).columns["id"])
+        listed = f"its index lists {counted(lived, 'delivery')}"
+    except StorageError:
+        listed = "its index is damaged, too"
+    return f"mail/{segment.folder}/{segment.path.name} is gone; {listed}"
 
 
 def load(

@@ -6,6 +6,7 @@ S5  what is named and not there is told, and what needs it waits for an operator
 import asyncio
 import contextlib
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
@@ -13,10 +14,20 @@ from pathlib import Path
 import numpy as np
 
 from engine.base.errors import StorageError
+from engine.base.units import counted
 from engine.storage.spool.files import Files
 from engine.storage.spool.index import Texts
-from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
-from engine.storage.spool.recovery import Recovered, content_segments, recover, rows_of
+from engine.storage.spool.loading import (
+    Copies,
+    Journaled,
+    Loaded,
+    find_segments,
+    load,
+    lost_segments,
+    replaced_rows,
+    tell_lost,
+)
+from engine.storage.spool.recovery import Loss, Recovered, content_segments, keep_aside, recover, rows_of
 from engine.storage.spool.segment import Numbers, Segment, Segments, file_of, offset_of, segment_path
 from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Table
 
@@ -26,7 +37,10 @@ _CONTENTS = ("shared", "large")
 
 
 class Opening:
-    """One start. table, texts, segments: to be filled. Every call may raise StorageError."""
+    """One start. table, texts, segments: to be filled. Every call may raise StorageError.
+
+    damaged: how many records were set aside, and files found missing.
+    """
 
     def __init__(
         self, directory: Path, files: Files, table: Table, texts: Texts, segments: Segments, numbers: Numbers
@@ -37,6 +51,8 @@ class Opening:
         self._texts = texts
         self._segments = segments
         self._numbers = numbers
+        self._missing: Counter[int] = Counter()  #: files of contents, with the deliveries that need them
+        self.damaged = 0
 
     def make_directories(self) -> None:
         folders = [self._directory / name for name in ("journal", "mail", *_CONTENTS)]
@@ -46,7 +62,7 @@ class Opening:
     def recover_journal(self, trusted: Callable[[int], int]) -> Recovered:
         """What the journal tells; trusted: see recovery.py. Blocks."""
         found = recover(self._directory / "journal", self._files, trusted)
-        tell(found.problems)
+        self._tell(found.problems)
         return found
 
     def highest_number(self) -> int:
@@ -62,7 +78,7 @@ class Opening:
         problems: list[str] = []
         for segment in content_segments(self._directory, self._files, problems):
             self._segments[segment.number] = segment
-        tell(problems)
+        self._tell(problems)
         rows = rows_of(found, self._texts)
         columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
         self._enter(columns)
@@ -73,8 +89,9 @@ class Opening:
         loaded: told the recipients of each segment; fewer than none, where a copy turned out to be one.
         """
         loop, problems, unindexed = asyncio.get_running_loop(), list[str](), list[Segment]()
-        await loop.run_in_executor(thread, self._clear_away)
         journaled = Journaled(found, self._texts)
+        problems += await loop.run_in_executor(thread, self._set_lost_aside, journaled)
+        await loop.run_in_executor(thread, self._clear_away)
         for segments in find_segments(self._directory, self._files, problems):
             copies = Copies()
             for segment in segments:
@@ -90,23 +107,36 @@ class Opening:
             for row in replaced_rows(self._table, await loop.run_in_executor(thread, copies.replaced)):
                 loaded(-self._table.get(row, "recipients"))
                 self._release(row)
-        tell(problems)
+        for number, count in sorted(self._missing.items()):
+            needed = f"{counted(count, 'delivery')} can only be bounced, or purged"
+            problems.append(Loss(f"file {number} with contents of queued messages is gone: {needed}"))
+        self._tell(problems)
         return unindexed
 
-    def _clear_away(self) -> None:
-        """What a crash in the middle of dropping a segment left: its side file, which goes last.
+    def _set_lost_aside(self, journaled: Journaled) -> list[str]:
+        """What is left of segments that are gone goes to `damaged/`, where an operator finds it (S5)."""
+        problems: list[str] = []
+        for segment in list(lost_segments(self._directory, self._files)):
+            told = tell_lost(segment, self._files, self._texts, journaled)
+            try:
+                for path in (segment.side, segment.index):  # in this order: by its index a segment is found again
+                    if self._files.size(path) is not None:
+                        copy = keep_aside(self._files, path, path.name, self._files.read(path))
+                        self._files.unlink(path)
+                problems.append(Loss(f"{told}; set aside as {copy}"))
+            except StorageError as exc:  # there is another start
+                problems.append(Loss(f"{told}; not set aside: {exc}"))
+        return problems
 
-        S5: an index without its segment is no such thing; it is told, and left.
-        """
+    def _clear_away(self) -> None:
+        """What a crash in the middle of dropping a segment left: its side file, which goes last."""
         mail = self._directory / "mail"
         for folder in self._files.names(mail):
             names = self._files.names(mail / folder)
             segments = {name[:-4] for name in names if name.endswith(".seg")}
-            lost = {name[:-4] for name in names if name.endswith(".idx")} - segments
-            tell([f"{mail / folder / name}.idx is there, and its segment is gone" for name in sorted(lost)])
             with contextlib.suppress(StorageError):  # there is another start
                 for name in names:
-                    if name.endswith(".sta") and name[:-4] not in segments | lost:
+                    if name.endswith(".sta") and name[:-4] not in segments:
                         self._files.unlink(mail / folder / name)
                         log.info("spool: %s is of a segment that was dropped, and goes, too", mail / folder / name)
                 self._files.remove_directory(mail / folder)
@@ -118,9 +148,12 @@ class Opening:
             await asyncio.sleep(0)
 
     def _enter(self, columns: Mapping[str, Column]) -> None:
-        for number in np.unique(columns["content_file"]).tolist():
-            if number and number not in self._segments:
-                log.error("spool: file %d with contents of queued messages is gone", number)
+        numbers, counts = np.unique(columns["content_file"], return_counts=True)
+        for number, count in zip(numbers.tolist(), counts.tolist(), strict=True):
+            if number in self._missing:
+                self._missing[number] += count
+            elif number and number not in self._segments:
+                self._missing[number] = count
                 self._segments[number] = Segment(segment_path(self._directory / "shared", number, 0, ".con"))
                 # It may have been the newest file: another of its number would be taken for it.
                 self._numbers.pass_over(number)
@@ -134,8 +167,9 @@ class Opening:
         self._segments[file_of(place)].dead.append(offset_of(place))
         self._table.remove(row)
 
-
-def tell(problems: Sequence[str]) -> None:
-    """One line each, for the log."""
-    for problem in problems:
-        log.warning("spool: %s", problem)
+    def _tell(self, problems: Sequence[str]) -> None:
+        """One line each, for the log."""
+        for problem in problems:
+            is_loss = isinstance(problem, Loss)
+            self.damaged += is_loss
+            log.log(logging.ERROR if is_loss else logging.WARNING, "spool: %s", problem)

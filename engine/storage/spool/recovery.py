@@ -36,6 +36,12 @@ _FIRST_FRAME_BYTES = 64 << 10
 _BESIDE, _ASIDE = (".sta", ".idx"), "damaged"
 
 
+class Loss(str):
+    """A problem that `status` counts: something on the disk is gone, or is not what was written."""
+
+    __slots__ = ()
+
+
 class Young:
     """A message in the journal. states: of each delivery, as (snapshot, frame, place of the state); None: final.
 
@@ -176,16 +182,27 @@ def set_aside(files: Files, path: Path, data: bytes, damage: Damage, read_only: 
     what = f"{path.name}: {damage.end - damage.offset} bytes from {damage.offset} on are no whole record"
     if damage.torn:
         return f"{what}: the torn tail of a crash, nothing in it was acknowledged"
-    copy = path.parent / _ASIDE / f"{path.stem}.{damage.offset}"
-    if not read_only and files.size(copy) is None:
-        files.make_directory(copy.parent)
-        descriptor = files.create(copy)
-        try:
-            files.write(descriptor, [memoryview(data)[damage.offset : damage.end]])
-            files.sync(descriptor)
-        finally:
-            files.close(descriptor)
-    return what if read_only else f"{what}: set aside as {copy}"
+    if read_only:
+        return Loss(what)
+    copy = keep_aside(files, path, f"{path.stem}.{damage.offset}", memoryview(data)[damage.offset : damage.end])
+    return Loss(f"{what}: set aside as {copy}")
+
+
+def keep_aside(files: Files, path: Path, name: str, data: bytes | memoryview) -> Path:
+    """A durable copy of what a file has, under this name in `damaged/` beside it; where it lies."""
+    copy = path.parent / _ASIDE / name
+    if (size := files.size(copy)) == len(data):
+        return copy
+    files.make_directory(copy.parent)
+    if size is not None:
+        files.unlink(copy)  # a crash cut it short
+    descriptor = files.create(copy)
+    try:
+        files.write(descriptor, [data])
+        files.sync(descriptor)
+    finally:
+        files.close(descriptor)
+    return copy
 
 
 def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_event_frame: int) -> None:

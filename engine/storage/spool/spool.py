@@ -168,6 +168,11 @@ class Spool:
         """What is wrong with the disk, for operators."""
         return self._journal.failure or self._load_failure or self._guards.failure
 
+    @property
+    def damaged(self) -> int:
+        """How much this start found damaged or missing; the log has a line for each."""
+        return self._opening.damaged
+
     def large(self) -> LargeWriter:
         """For a content that is to be stored in a file of its own, from its client's first slice on."""
         return self._large.writer()

@@ -8,9 +8,19 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.base.units import counted
 from engine.storage.spool.files import Files
 from engine.storage.spool.index import TEXTS
-from engine.storage.spool.loading import Copies, Journaled, Loaded, find_segments, load, replaced_rows
+from engine.storage.spool.loading import (
+    Copies,
+    Journaled,
+    Loaded,
+    find_segments,
+    load,
+    lost_segments,
+    replaced_rows,
+    tell_lost,
+)
 from engine.storage.spool.names import Names
 from engine.storage.spool.recovery import content_segments, recover, rows_of
 from engine.storage.spool.segment import Segment, Segments
@@ -57,6 +67,8 @@ class SpoolView:
         columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
         self._enter(journal, columns)
         yield journal
+        lost = lost_segments(self.directory, self.files)
+        self.lost += [tell_lost(segment, self.files, self.texts, self._journaled) for segment in lost]
         for segments in find_segments(self.directory, self.files, self.problems):
             yield self._folder(segments)
 
@@ -77,6 +89,7 @@ class SpoolView:
     def _enter(self, part: Part, columns: dict[str, Column]) -> None:
         known = np.isin(columns["content_file"], [0, *self.segments])
         if not known.all():
-            self.lost.append(f"{part.folder or 'journal'}: {int((~known).sum())} deliveries whose content is gone")
+            gone = counted(int((~known).sum()), "delivery")
+            self.lost.append(f"{part.folder or 'journal'}: {gone} whose content is gone")
             columns = {name: column[known] for name, column in columns.items()}
         part.table.add_many(columns)
