@@ -12,7 +12,7 @@ from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 from engine.base.units import counted, format_duration, format_rate
 from engine.message.address import destination_of
-from engine.message.content import head_of
+from engine.message.content import LargeContent, head_of
 from engine.message.envelope import MessageClass
 from engine.message.ids import is_id
 from engine.queue.ready import ReadyQueue
@@ -103,9 +103,9 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
     if not deliveries:
         raise EngineError(_NOT_QUEUED.format(message_id))
     # What is stored by itself knows its own recipients only.
-    found = [await parts.spool.reader.load(delivery) for delivery in deliveries]
-    envelope, content = found[0]
-    head = head_of(content)
+    found = [await parts.spool.reader.envelope(delivery) for delivery in deliveries]
+    envelope = found[0]
+    head, error = await _head(parts, deliveries[0])
     header = head[: head.find(b"\r\n\r\n") + 2 or None][:65536]
     yield {
         "id": envelope.id,
@@ -117,15 +117,29 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
         "received_at": envelope.received_at,
         "expires_at": envelope.expires_at,
         "bytes": envelope.content_bytes,
+        "content_error": error,
         "deliveries": [
             {
                 **_delivery_row(parts, delivery),
                 "recipients": [own.recipients[index].address for index in delivery.indexes],
             }
-            for delivery, (own, _) in zip(deliveries, found, strict=True)
+            for delivery, own in zip(deliveries, found, strict=True)
         ],
         "header": _CONTINUED.sub(" ", header.decode(errors="replace").replace("\r\n", "\n")),
     }
+
+
+async def _head(parts: Parts, delivery: Delivery) -> tuple[bytes, str | None]:
+    """What begins with the header, and why the content cannot be sent, if it cannot."""
+    head = b""
+    try:
+        _, content = await parts.spool.reader.load(delivery)
+        head = head_of(content)
+        if isinstance(content, LargeContent):  # only a look at its end: it is read, and checked, when it is sent
+            await asyncio.to_thread(content.read, content.file.length - 1, 1)
+    except StorageError as exc:
+        return head, str(exc)
+    return head, None
 
 
 async def why(parts: Parts, what: str) -> AsyncIterator[Row]:
@@ -139,7 +153,7 @@ async def why(parts: Parts, what: str) -> AsyncIterator[Row]:
         raise EngineError((_NOT_QUEUED if is_id(what) else _NO_TARGET).format(what))
     for delivery in await _deliveries(parts, Scope("destination", destination_of(what)), _LOOK_INTO):
         try:
-            envelope, _ = await parts.spool.reader.load(delivery)
+            envelope = await parts.spool.reader.envelope(delivery)
         except StorageError:
             continue
         if any(envelope.recipients[index].address.lower() == what.lower() for index in delivery.indexes):

@@ -27,6 +27,7 @@ from engine.queue.budget import Lease
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import OTHER, NoRoute
 from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.reader import ContentLost, Reader
 
 log = logging.getLogger(__name__)
 
@@ -160,13 +161,10 @@ class Courier:
     async def _run(self, errand: _Errand) -> None:
         delivery, settlement = errand.delivery, self._kit.settlement
         try:
-            content: Content
-            envelope, content = await self._kit.spool.reader.load(delivery)
+            envelope, content = await readable(self._kit.spool.reader, delivery, errand.by_hand)
         except StorageError as exc:
-            if not errand.by_hand:
-                settlement.put_off(delivery, str(exc))
-                return
-            envelope, content = _unreadable(delivery), b""
+            settlement.put_off(delivery, str(exc))
+            return
         outcomes, timing = errand.verdict(delivery.indexes), Timing(self._kit.clock.time())
         await settlement.settle(
             delivery, envelope, content, outcomes, errand.provider, timing, attempted=errand.attempted
@@ -183,6 +181,20 @@ class Courier:
         stored = self._kit.settlement.tell_delay(delivery, envelope, content, provider, reason)
         if stored is not None:
             await stored
+
+
+async def readable(reader: Reader, delivery: Delivery, by_hand: bool = False) -> tuple[Envelope, Content]:
+    """Envelope and content for what is settled without an attempt: a content that is lost is empty, and by hand a
+    record that cannot be read has an envelope of nobody. Raises StorageError."""
+    try:
+        return await reader.load(delivery)
+    except ContentLost as exc:
+        log.error("%s: settled without its content: %s", delivery.message.id, exc)
+        return exc.read.envelope, b""
+    except StorageError:
+        if not by_hand:
+            raise
+        return _unreadable(delivery), b""
 
 
 def _unreadable(delivery: Delivery) -> Envelope:

@@ -98,9 +98,11 @@ class DsnMessage:
 
 
 def build_dsn(dsn: Dsn, content: bytes) -> DsnMessage:
-    """The notification about the message `content` (with CRLF line endings)."""
+    """The notification about the message `content` (with CRLF line endings). If that is empty nothing is returned."""
     header = _header_section(content)
-    parts = (_text_part(dsn), _status_part(dsn), _returned_part(dsn, header, content))
+    parts = [_text_part(dsn, bool(content)), _status_part(dsn)]
+    if content:
+        parts.append(_returned_part(dsn, header, content))
     boundary = _boundary(dsn.message_id, parts)
     wide = not all(part.isascii() for part in parts)
     top = _top(dsn, header, boundary, wide)
@@ -143,8 +145,8 @@ def _top(dsn: Dsn, header: bytes, boundary: str, wide: bool) -> bytes:
     return ("\r\n".join(fields) + "\r\n\r\n").encode()
 
 
-def _text_part(dsn: Dsn) -> bytes:
-    """For the person: what happened, to whom, who said what."""
+def _text_part(dsn: Dsn, returns: bool) -> bytes:
+    """For the person: what happened, to whom, who said what. returns: the message, or its header, is attached."""
     lines = [f"This is the mail server {_clean(dsn.reporting_mta)}.", ""]
     lines += textwrap.wrap(_OPENINGS[dsn.action], 72)
     for recipient in dsn.recipients:
@@ -155,7 +157,7 @@ def _text_part(dsn: Dsn) -> bytes:
         )
     lines += ["", f"Your message reached this server on {_date(dsn.arrived_at)}."]
     returned = "your message" if dsn.return_content else "the header of your message"
-    lines.append(f"Details for mail administrators, and {returned}, are attached.")
+    lines.append(f"Details for mail administrators{f', and {returned},' if returns else ''} are attached.")
     text = "\r\n".join(lines) + "\r\n"
     charset, encoding = ("us-ascii", "7bit") if text.isascii() else ("utf-8", "8bit")
     head = f"Content-Type: text/plain; charset={charset}\r\nContent-Transfer-Encoding: {encoding}\r\n\r\n"

@@ -8,9 +8,13 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any
 
+import numpy as np
+
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
+from engine.routing.plan import OTHER
 from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.reader import ContentLost
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows
 
@@ -25,7 +29,8 @@ PUT_OFF_S = 300.0
 class Errands:
     """See above. due_changed: something in the table may be due earlier than was known.
 
-    catch_up: returns when everything that was given to settle is on its way to the disk; set before the first visit.
+    catch_up: returns when everything that was given to settle is on its way to the disk; give_up: the courier's. Both
+    are set before the first visit.
     """
 
     def __init__(self, spool: Spool, clock: Clock, due_changed: Callable[[], None]) -> None:
@@ -35,6 +40,7 @@ class Errands:
         self._due_changed = due_changed
         self._tasks: dict[asyncio.Task[None], bool] = {}
         self.catch_up: Callable[[], Awaitable[None]]
+        self.give_up: Callable[[Delivery, str, str], None]
 
     @property
     def busy(self) -> bool:
@@ -55,15 +61,15 @@ class Errands:
     async def visit(self, rows: Rows, action: Callable[[Delivery], None], by_hand: bool = False) -> None:
         """Read seized rows, and do this with each delivery, which is in an attempt then.
 
-        by_hand: also with those whose record is damaged.
+        by_hand: also with those whose record is damaged. Those of which only the content is lost come in any case.
         """
         async for part in self.slices(rows):
             for one in await self._spool.reader.read(part):
                 if not isinstance(one, Delivery):
-                    if not by_hand:
+                    if not by_hand and not isinstance(one[1], ContentLost):
                         self.put_off(*one)
                         continue
-                    one = self._spool.reader.take_unread(one[0])
+                    one = self._spool.reader.take_unread(*one)
                 one.state, one.owner = State.ATTEMPT, self
                 action(one)
             await self.catch_up()
@@ -80,10 +86,22 @@ class Errands:
             yield part
 
     def put_off(self, row: int, error: StorageError) -> None:
-        """Nothing can be recorded of a message that the disk does not give back, so it waits for another try."""
+        """Nothing can be recorded of a message that the disk does not give back, so it waits for another try.
+
+        One of which only the content is lost waits no longer than a message may.
+        """
+        if isinstance(error, ContentLost) and self._table.get(row, "expires_at") <= self._clock.time():
+            rows = np.array([row], dtype=np.uint32)
+            self.seize(rows)
+            self.run(self.visit(rows, self._expire))
+            return
         log.error("%s: %s; tried again in %d s", self._spool.id_of(row), error, PUT_OFF_S)
         self._table.move(row, State.WAITING, int(self._clock.time() + PUT_OFF_S))
         self._due_changed()
+
+    def _expire(self, delivery: Delivery) -> None:
+        delivery.last = delivery.last or "4.3.0 its content cannot be read"
+        self.give_up(delivery, OTHER, "")
 
     def close(self) -> None:
         """What is left undone is on disk as it was."""

@@ -18,11 +18,10 @@ import numpy as np
 
 from engine.admin import actions, views
 from engine.admin.parts import Parts
-from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings, Source, SpoolSettings
 from engine.delivery import trouble
-from engine.delivery.courier import _unreadable
+from engine.delivery.courier import readable
 from engine.delivery.settlement import Settlement, Timing
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource, split_id
@@ -42,6 +41,13 @@ from engine.storage.tables.queue_state import QueueState
 from tests.support.clock import ClockLoop, FakeClock, breathe
 
 CONTENT = b"Subject: x\r\n\r\nbody\r\n"
+
+
+def flip_end(delivery: Delivery) -> None:
+    """A bit of the content on disk; what comes before it is whole."""
+    data = bytearray(delivery.segment.path.read_bytes())
+    data[delivery.offset + delivery.length - 3] ^= 1
+    delivery.segment.path.write_bytes(data)
 
 
 class AtOnce(Executor):
@@ -471,10 +477,7 @@ class Stage:
         while self.courier.by_hand:
             delivery, verdict = self.courier.by_hand.pop(0)
             self.courier.working.discard(delivery)
-            try:
-                envelope, content = await self.spool.reader.load(delivery)
-            except StorageError:
-                envelope, content = _unreadable(delivery), b""
+            envelope, content = await readable(self.spool.reader, delivery, by_hand=True)
             made, timing = verdict(delivery.indexes), Timing(self.clock.time())
             await self.settlement.settle(delivery, envelope, content, made, "other", timing, attempted=False)
 

@@ -14,7 +14,7 @@ from engine.message.envelope import Notify
 from engine.message.ids import IdSource
 from engine.storage.spool.entry import State
 from tests.support.clock import breathe
-from tests.support.queue import Stage, stage
+from tests.support.queue import Stage, flip_end, stage
 
 HOUR = 3600.0
 
@@ -22,7 +22,9 @@ HOUR = 3600.0
 def courier_of(s: Stage) -> Courier:
     """With what errands need of its kit."""
     s.settlement._notifier = Bouncer(s.settings, IdSource("out.test", 0, s.clock), s.clock)
-    kit: Any = SimpleNamespace(working=set(), spool=s.spool, settlement=s.settlement, metrics=s.metrics)
+    kit: Any = SimpleNamespace(
+        working=set(), spool=s.spool, settlement=s.settlement, metrics=s.metrics, clock=s.clock
+    )  # fmt: skip
     return Courier(kit)
 
 
@@ -76,3 +78,29 @@ def test_a_message_that_cannot_be_read_is_not_read_for_a_notice_again(
     with caplog.at_level(logging.ERROR), stage(tmp_path) as s:
         s.run(story(s))
     assert ": no notice of its delay" in caplog.text
+
+
+@pytest.mark.parametrize("by_hand", [True, False])
+def test_who_sent_a_message_whose_content_is_lost_hears_of_its_end(tmp_path: Path, by_hand: bool) -> None:
+    """The record has the envelope; the notification has nothing to return."""
+
+    async def story(s: Stage) -> None:
+        courier = courier_of(s)
+        message = await s.put("a@one.test", name="m")
+        delivery = message.delivery
+        s.spool._hands.chill(delivery.message)
+        flip_end(delivery)
+        if by_hand:
+            courier.bounce(delivery, "the disk lost it")
+        else:
+            courier.give_up(delivery, "other", "421 no")
+        await finish(courier)
+        assert "m: to=<a@one.test>" in s.lines[-1]
+        (report,) = [delivery for delivery in s.spool.in_hand if delivery.message.id != message.id]
+        envelope, content = await s.spool.reader.load(report)
+        assert envelope.recipients[0].address == "ada@home.test"
+        assert b"Final-Recipient: rfc822; a@one.test" in content
+        assert b"rfc822-headers" not in content and b"message/rfc822" not in content
+
+    with stage(tmp_path) as s:
+        s.run(story(s))

@@ -211,6 +211,13 @@ def test_or_only_its_header(content: bytes) -> None:
     assert "the header of your message" in text.get_content()
 
 
+def test_of_a_content_that_is_lost_nothing_is_returned_nor_said_to_be() -> None:
+    built = notify(content=b"")
+    assert [part.get_content_type() for part in parsed(built).iter_parts()] == ["text/plain", "message/delivery-status"]
+    assert b"Details for mail administrators are attached." in built.content
+    assert_sound(built.content)
+
+
 def test_a_header_of_a_megabyte_is_cut_at_a_line() -> None:
     content = b"X-Filler: 0123456789\r\n" * 50_000
     built = notify(content=content, return_content=False)

@@ -488,7 +488,7 @@ def test_s5_a_damaged_record_holds_its_file_back_and_nobody_else(
         there = [r for r in rows_of(spool).tolist() if spool.table.get(r, "place") >> 40 == segment.number]
         assert there == [row], "the others are moved"
         assert caplog.text.count("it holds back its file") == 1
-        delivery = spool.reader.take_unread(row)
+        delivery = spool.reader.take_unread(row, StorageError("damaged"))
         await spool.settle(
             delivery, (await spool.reader.peek(rows_of(spool, "m004")))[0].message.hot[0], 1.0, "o", [outcome(0)]
         )

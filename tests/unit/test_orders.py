@@ -18,7 +18,7 @@ from engine.queue import errands
 from engine.queue.orders import Orders
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import State
-from tests.support.queue import Letter, Stage, breathe, outcome, play
+from tests.support.queue import CONTENT, Letter, Stage, breathe, flip_end, outcome, play
 
 HOUR = 3600.0
 RELAY = "127.0.0.1:2500"
@@ -239,6 +239,40 @@ def test_a_damaged_record_can_be_purged_and_seen(tmp_path: Path, caplog: pytest.
         assert s.tally() == {"accepted": 6, "delivered": 4, "removed": 2, "balanced": True}
         await s.restart()
         assert await s.queued() == []
+
+    play(tmp_path, story)
+
+
+@pytest.mark.parametrize("order", ["bounce", "purge"])
+def test_a_message_whose_content_is_lost_is_shown_and_settled_by_its_envelope(tmp_path: Path, order: str) -> None:
+    async def story(s: Stage) -> None:
+        closed(s, "one.test")
+        letter = await s.put("a@one.test", "b@one.test", name="m0")
+        flip_end(await letter.read())
+        [shown] = await s.view(views.show, letter.id)
+        assert (shown["sender"], shown["bytes"], shown["header"]) == ("ada@home.test", len(CONTENT), "")
+        assert shown["deliveries"][0]["recipients"] == ["a@one.test", "b@one.test"]
+        assert "is damaged" in shown["content_error"]
+        [row] = await s.view(views.why, "b@one.test")
+        assert row["id"] == letter.id
+        await s.do(order, letter.id)
+        assert await s.queued() == []
+        assert [line.partition(",")[0] for line in s.lines] == ["m0: to=<a@one.test>", "m0: to=<b@one.test>"]
+
+    play(tmp_path, story)
+
+
+def test_a_message_whose_content_is_lost_waits_and_expires(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        closed(s, "one.test")
+        letter = await s.put("a@one.test", name="m0", expires_in=HOUR)
+        flip_end(await letter.read())
+        s.throttle("one.test").reopen()
+        s.manager.sites.reopen(s.routes.plan("one.test"))
+        await s.rest()
+        assert letter.state is State.WAITING and s.courier.given_up == []
+        await s.jump(HOUR + errands.PUT_OFF_S)
+        assert [s.named(delivery) for delivery in s.courier.given_up] == ["m0"]
 
     play(tmp_path, story)
 

@@ -189,6 +189,7 @@ def test_s5_content_that_went_bad_on_disk_is_an_error_and_not_a_wrong_mail(tmp_p
         [seen] = await spool.reader.peek(rows)
         assert (seen.message.id, seen.destination, seen.indexes) == (id_of("a"), "example.org", (0,))
         assert "damaged" in seen.last, "people are told why it stays"
+        assert await spool.reader.envelope(seen) == envelope("a"), "only the content is lost"
         await spool.close()
 
     asyncio.run(story())

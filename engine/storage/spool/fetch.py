@@ -28,7 +28,7 @@ def read_frame(files: Files, segment: Segment, place: int, length: int = HEAD_BY
     if frame is None and len(data) < whole <= size - offset:
         data = memoryview(files.read(path, offset, whole))
     if frame is None:
-        frame = decode(data, 0, segment.salt)
+        frame = decode(data, 0, segment.salt, head=head)
     if frame is None:
         raise StorageError(f"{path}: the record at {offset} is damaged")
     return frame

@@ -11,15 +11,23 @@ from engine.base.errors import StorageError
 from engine.message.content import Content, LargeContent, LargeFile, head_of
 from engine.message.envelope import Envelope
 from engine.storage.spool.entry import Delivery, Read, Spot, State
-from engine.storage.spool.fetch import read_frame, read_frames, read_states
+from engine.storage.spool.fetch import HEAD_BYTES, read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Frame
 from engine.storage.spool.hands import Hands
 from engine.storage.spool.index import Texts
 from engine.storage.spool.records import Elsewhere, content_file, decode_envelope, state_in, stored_in
 from engine.storage.spool.rows import delivery_of, spots_in, unread
-from engine.storage.spool.segment import Segments, place_of
+from engine.storage.spool.segment import Segments, file_of, place_of
 from engine.storage.spool.table import Column, Rows, Table
+
+
+class ContentLost(StorageError):
+    """Only the content cannot be read. read: the rest, with an empty content."""
+
+    def __init__(self, why: str, read: Read) -> None:
+        super().__init__(why)
+        self.read = read
 
 
 class Reader:
@@ -34,7 +42,8 @@ class Reader:
         self.threads = ThreadPoolExecutor(2, "reader")
 
     async def load(self, delivery: Delivery) -> tuple[Envelope, Content]:
-        """Envelope and content. Raises StorageError when the disk does not give them back unharmed."""
+        """Envelope and content. Raises StorageError when the disk does not give them back unharmed: ContentLost if it
+        is only the content."""
         if delivery.message.hot is not None:
             return delivery.message.hot
         place = -1
@@ -46,6 +55,13 @@ class Reader:
             if spot.place in (place, delivery.place):
                 raise answer
             place = spot.place  # it was moved to another place meanwhile
+
+    async def envelope(self, delivery: Delivery) -> Envelope:
+        """The envelope, whatever has become of the content. Raises StorageError."""
+        try:
+            return (await self.load(delivery))[0]
+        except ContentLost as exc:
+            return exc.read.envelope
 
     async def read(self, rows: Rows, state: State = State.LOADING) -> list[Delivery | tuple[int, StorageError]]:
         """Deliveries in place of rows that are in this state; rows in another by then are left out.
@@ -73,7 +89,7 @@ class Reader:
     async def peek(self, rows: Rows) -> list[Delivery]:
         """What these rows say, for people; the rows stay. Of a record that cannot be read, what the table says.
 
-        Left out is a row that was taken in hand meanwhile.
+        Without a content where only that cannot be read. Left out is a row that was taken in hand meanwhile.
         """
         found = []
         names = self._names(rows)
@@ -81,13 +97,16 @@ class Reader:
         same = self._names(rows) == names
         for row, is_same, answer in zip(rows.tolist(), same.tolist(), answers, strict=True):
             if is_same and self._table.holds(row):
-                read = answer if isinstance(answer, Read) else unread(row, self._table, self._texts, str(answer))
-                found.append(delivery_of(row, read, self._table, self._texts, self._segments))
+                delivery = delivery_of(row, self._readable(row, answer), self._table, self._texts, self._segments)
+                if isinstance(answer, ContentLost):
+                    delivery.message.hot = None  # who wants it is told by `load`
+                    delivery.last = str(answer)
+                found.append(delivery)
         return found
 
-    def take_unread(self, row: int) -> Delivery:
-        """A delivery in place of a row whose record is damaged, to be settled by hand."""
-        delivery = self._taken(row, unread(row, self._table, self._texts))
+    def take_unread(self, row: int, error: StorageError) -> Delivery:
+        """A delivery in place of a row that could not be read, to be settled without an attempt."""
+        delivery = self._taken(row, self._readable(row, error))
         self._hands.chill(delivery.message)
         return delivery
 
@@ -95,6 +114,12 @@ class Reader:
         self.threads.shutdown()
 
     # Inside.
+
+    def _readable(self, row: int, answer: Read | StorageError) -> Read:
+        """What can be read of a row, or what the table says of it."""
+        if isinstance(answer, ContentLost):
+            return answer.read
+        return answer if isinstance(answer, Read) else unread(row, self._table, self._texts, str(answer))
 
     def _spots(self, rows: Rows) -> list[Spot]:
         return spots_in(self._table.columns(rows, Spot._fields))
@@ -118,14 +143,13 @@ class Reader:
 
 
 def read_deliveries(files: Files, segments: Segments, spots: Sequence[Spot]) -> list[Read | StorageError]:
-    """An answer for each, in the same order; an error for what cannot be read, or is damaged. Blocks."""
+    """An answer for each, in the same order; an error for what cannot be read, or is damaged (ContentLost, if that is
+    only the content). Blocks."""
     answers: list[Read | StorageError] = []
     frames = read_frames(files, segments, [(spot.place, spot.length) for spot in spots])
     states = read_states(files, segments, [spot.state_place for spot in spots])
     for spot, frame, state in zip(spots, frames, states, strict=True):
         try:
-            if isinstance(frame, StorageError):
-                raise frame
             if isinstance(state, StorageError):
                 raise state
             answers.append(_delivery(files, segments, spot, frame, state))
@@ -134,11 +158,22 @@ def read_deliveries(files: Files, segments: Segments, spots: Sequence[Spot]) -> 
     return answers
 
 
-def _delivery(files: Files, segments: Segments, spot: Spot, frame: Frame, state: Frame | None) -> Read:
+def _delivery(
+    files: Files, segments: Segments, spot: Spot, frame: Frame | StorageError, state: Frame | None
+) -> Read:  # fmt: skip
+    fault = frame if isinstance(frame, StorageError) else None
+    if isinstance(frame, StorageError):  # its head may be whole
+        length = min(spot.length, HEAD_BYTES)
+        frame = read_frame(files, segments.find(file_of(spot.place)), spot.place, length, head=True)
     stored = stored_in(frame, spot.number)
     snapshot = stored.snapshot if state is None else state_in(state)
-    content = content_of(files, segments, stored.content, stored.content_ref)
-    return Read(decode_envelope(stored.envelope), content, snapshot)
+    read = Read(decode_envelope(stored.envelope), b"", snapshot)
+    try:
+        if fault is not None:
+            raise fault
+        return read._replace(content=content_of(files, segments, stored.content, stored.content_ref))
+    except StorageError as exc:
+        raise ContentLost(str(exc), read) from exc
 
 
 def content_of(files: Files, segments: Segments, body: memoryview, ref: Elsewhere | None) -> Content:
