@@ -171,9 +171,9 @@ def flip(path: Path) -> None:
     ("damage", "told"),
     [
         (Path.unlink, "1 delivery whose content is gone"),
-        (shorten, f"the content of {name_of(1)}: it is not there, or of another length"),
-        (lengthen, f"the content of {name_of(1)}: it is not there, or of another length"),
-        (flip, f"the content of {name_of(1)}: large content "),
+        (shorten, f"it is not there, or of another length; needed by {name_of(1)}"),
+        (lengthen, f"it is not there, or of another length; needed by {name_of(1)}"),
+        (flip, f"is damaged: its checksum is wrong; needed by {name_of(1)}"),
     ],
 )
 @pytest.mark.parametrize("aged", [False, True])

@@ -80,6 +80,23 @@ def test_verify_finds_a_content_that_is_gone(tmp_path: Path) -> None:
     assert [fault for fault in verified(directory).faults if "whose content is gone" in fault]
 
 
+def test_a_shared_content_that_is_damaged_is_told_once(tmp_path: Path) -> None:
+    async def story() -> Path:
+        async with bench(tmp_path) as spool:
+            await spool.put(name_of(1), *(f"d{number}.test" for number in range(9)))
+            await spool.put(name_of(2), "one.test", "two.test")
+            await spool.age()
+        return spool.directory
+
+    directory = asyncio.run(story())
+    [path] = directory.glob("shared/*.con")
+    data = path.read_bytes()
+    path.write_bytes(data.replace(CONTENT, CONTENT.replace(b"body", b"bodx"), 1))
+    damage, lost = verified(directory).faults
+    assert damage.endswith("are no whole record")
+    assert "there is no content at" in lost and lost.endswith(f"; needed by 9 deliveries, {name_of(1)} the first")
+
+
 def test_a_segment_that_is_gone_is_a_fault_and_an_export_tells_of_it(tmp_path: Path) -> None:
     """Its index is there and says how many lived in it; those that ended since then are not counted."""
     directory = asyncio.run(a_spool(tmp_path))
@@ -194,6 +211,7 @@ def test_verify_finds_a_large_content_that_is_gone_or_damaged(tmp_path: Path) ->
     [path] = directory.glob("large/*.dat")
     data = path.read_bytes()
     path.write_bytes(data[:-1] + b"x")
-    assert len([fault for fault in verified(directory).faults if path.name in fault]) == 2
+    [fault] = verified(directory).faults
+    assert fault.startswith(f"large/{path.name}: ") and f"; needed by 2 deliveries, {name_of(1)} the first" in fault
     path.unlink()
     assert verified(directory).faults

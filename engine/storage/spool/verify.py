@@ -13,11 +13,12 @@ from typing import NamedTuple
 import numpy as np
 
 from engine.base.errors import StorageError
+from engine.base.units import counted
 from engine.message.content import LargeContent, LargeFile
 from engine.message.ids import join_id, split_id
 from engine.storage.spool.frame import Damage, Frame, FrameType, frame_bytes, scan
 from engine.storage.spool.index import decode_index
-from engine.storage.spool.keys import KEY_COLUMNS, LiveKeys
+from engine.storage.spool.keys import KEY_COLUMNS, Key, LiveKeys
 from engine.storage.spool.records import (
     Elsewhere,
     check_version,
@@ -57,6 +58,8 @@ class Verification:
         self._files = files
         self._view = SpoolView(directory, files)
         self._contents: dict[tuple[int, int], int] = {}  #: by file and offset of a CONTENT frame: its length
+        self._lost: dict[str, set[Key]] = {}  #: by what is wrong with a content: who needs it
+        self._large: dict[LargeFile, str | None] = {}  #: what is wrong with each that was read
         self._unlisted: list[tuple[Path, _Stored]] = []  #: not in the index, and not known to be dead
         self._live: list[dict[str, Column]] = []
         self.counts["files"] = len(files.paths)
@@ -66,6 +69,7 @@ class Verification:
         for part in self._view.parts():
             self._check_part(part)
         self.faults += self._view.lost
+        self._tell_lost()
         self._check_unlisted()
         self._check_twice()
 
@@ -149,12 +153,23 @@ class Verification:
             if (length, number_of) != (stored.length, content_file(ref)) or (packed, node) != self._key(stored):
                 self.faults.append(f"{name}: what is at {offset} is not what the index says")
             elif isinstance(ref, LargeFile):
-                self._check_large(stored.id, ref)
+                if ref not in self._large:
+                    self._large[ref] = self._fault_of(ref)
+                if (fault := self._large[ref]) is not None:
+                    self._lost.setdefault(fault, set()).add((stored.id, number))
             elif ref is not None and self._contents.get((ref[0], ref[1])) != ref[2]:
-                self.faults.append(f"{name}: {stored.id}: there is no content at {ref[1]} of file {ref[0]}")
+                fault = f"{self._name(self._view.segments[ref[0]].path)}: there is no content at {ref[1]}"
+                self._lost.setdefault(fault, set()).add((stored.id, number))
 
-    def _check_large(self, message_id: str, file: LargeFile) -> None:
-        """The file of a large content is there, and what it should be."""
+    def _tell_lost(self) -> None:
+        """A line for each content, however many need it."""
+        for fault, needing in self._lost.items():
+            (message_id, _), *more = sorted(needing)
+            which = message_id if not more else f"{counted(len(needing), 'delivery')}, {message_id} the first"
+            self.faults.append(f"{fault}; needed by {which}")
+
+    def _fault_of(self, file: LargeFile) -> str | None:
+        """What is wrong with the file of a large content."""
         path = self._view.directory / "large" / file.name
         try:
             if self._files.size(path) != file.length:
@@ -162,7 +177,8 @@ class Verification:
             for _ in LargeContent(b"", file, partial(self._files.read, path)).rest():
                 pass
         except StorageError as exc:
-            self.faults.append(f"{self._name(path)}: the content of {message_id}: {exc}")
+            return f"{self._name(path)}: {exc}"
+        return None
 
     def _check_side(self, segment: Segment, frames: _Frames) -> set[int]:
         """Whatever the side file is about is in the segment. The offsets of the dead."""
