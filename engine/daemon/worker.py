@@ -226,7 +226,8 @@ class Worker:
             raise EngineError("a new number of workers needs a restart")
 
     async def _load_backlog(self) -> None:
-        """The old generation, and then what an operator ordered before the stop."""
+        """The old generation; meanwhile, and then, what an operator ordered before the stop."""
+        self._orders.start()
         await self._try(self._manager.load_backlog)
         self._orders.start()
         await self._try(self._spool.work)  # a worker that is often started again has files to let go of, too

@@ -74,8 +74,8 @@ class Orders:
         self._giving = asyncio.Lock()  #: by who gives an order, and while a slice of an import is stored
 
     def start(self) -> None:
-        """Go on with what a stop interrupted, and with what was ordered since. To be called when the whole spool is
-        loaded.
+        """Go on with what a stop interrupted. To be called when the journal is read, and again when the whole spool is
+        loaded: then what was ordered in between is looked at, too.
         """
         begun = {work.order: work for work in self._works}
         for order in list(self._state.orders):  # oldest first: of several moves the last one holds
@@ -98,7 +98,7 @@ class Orders:
                 await self._spool.all_there()
             except StorageError as exc:
                 raise StorageError(f"{exc}; then the order goes on") from exc
-            if work in self._works:
+            if work in self._works and work.order in self._state.orders:  # no later one took its place
                 self._look(work)
         return work.taken, work.in_attempt
 

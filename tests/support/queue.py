@@ -354,6 +354,7 @@ class Stage:
             orders=self.orders, sweeper=self.sweeper, metrics=self.metrics,
         )  # fmt: skip
         self.manager.start(self.courier)
+        self.orders.start()
         await self.manager.load_backlog()
         self.orders.start()
         await self.rest()
