@@ -64,7 +64,8 @@ SOAK_S ?= 600
 
 soak: setup
 	POSTRIDER_SOAK_S=$(SOAK_S) $(VENV)/bin/pytest -s tests/fault/test_power_cut.py tests/fault/test_disk_faults.py \
-		tests/fault/test_bit_flips.py tests/fault/test_spool_model.py tests/fault/test_spool_kill.py
+		tests/fault/test_bit_flips.py tests/fault/test_spool_model.py tests/fault/test_spool_kill.py \
+		tests/fault/test_kill.py tests/fuzz/test_spool_files.py
 
 demo: setup
 	@$(VENV)/bin/postrider demo

@@ -100,10 +100,9 @@ async def living(disk: Disk, ledger: Ledger) -> dict[Key, Saved]:
         for one in await spool.reader.peek(rows.astype(np.uint32)):
             key = one.message.id, one.number
             assert key not in found, f"S3: {key} is there twice"
-            assert one.message.hot is not None
             same = False
             with suppress(StorageError):
-                same = whole(one.message.hot[1]) == ledger.sent[key[0]].content
+                same = whole((await spool.reader.load(one))[1]) == ledger.sent[key[0]].content
             found[key] = (one.indexes, one.attempts, one.due_at, one.last) if same else None
     await end(spool, files)
     return found

@@ -1,20 +1,24 @@
 """The spool against a model: whatever is asked of it in whatever order, with restarts, kills and power cuts between.
 
-The model is the ledger of tests/support/spooler.py; hypothesis looks for the shortest story that breaks it.
+The model is the ledger of tests/support/spooler.py; hypothesis looks for the shortest story that breaks it. The seed is
+printed; POSTRIDER_SEED=N repeats the stories.
 """
 
 import asyncio
 import random
 
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from tests.support.clock import FakeClock
 from tests.support.disk import Disk, MemoryFiles
-from tests.support.seed import soaking
+from tests.support.seed import rounds, seeded
 from tests.support.spooler import Ledger, Player, end, examine, small_scale
 
+EXAMPLES = settings(
+    max_examples=30, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)  # fmt: skip
 small = st.integers(1, 8)
 likely = st.sampled_from([0.0, 0.5, 1.0])
 
@@ -85,8 +89,8 @@ class SpoolMachine(RuleBasedStateMachine):
         self.scale.__exit__(None, None, None)
 
 
-TestSpool = SpoolMachine.TestCase
-TestSpool.settings = settings(
-    max_examples=2000 if soaking() else 30, stateful_step_count=40, deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)  # fmt: skip
+def test_the_spool_does_what_the_model_does() -> None:
+    chance = seeded()
+    for _ in rounds(1):
+        seed(chance.randrange(1 << 32))(SpoolMachine)
+        run_state_machine_as_test(SpoolMachine, settings=EXAMPLES)

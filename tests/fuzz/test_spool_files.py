@@ -1,4 +1,7 @@
-"""P1 of the disk: any bytes in any file of the spool give records, damage or a StorageError, and a start that ends."""
+"""P1 of the disk: any bytes in any file of the spool give records, damage or a StorageError, and a start that ends.
+
+The seed is printed; POSTRIDER_SEED=N repeats the bytes.
+"""
 
 import asyncio
 import contextlib
@@ -17,6 +20,7 @@ from engine.storage.spool.index import TEXTS, decode_index
 from engine.storage.spool.names import Names
 from engine.storage.spool.segment import Segment
 from tests.support.disk import Disk, File, MemoryFiles
+from tests.support.seed import fuzzed
 from tests.support.spooler import ROOT, end, make_spool
 
 SALT = 0x1234ABCD
@@ -76,8 +80,12 @@ def frames(draw: st.DrawFn) -> bytes:
 contents = st.lists(frames() | st.binary(max_size=50), max_size=6).map(b"".join)
 
 
+def test_any_bytes_are_frames_or_damage() -> None:
+    fuzzed(frames_or_damage)
+
+
 @given(contents)
-def test_any_bytes_are_frames_or_damage(data: bytes) -> None:
+def frames_or_damage(data: bytes) -> None:
     offset = 0
     for one in scan(data, SALT):
         assert one.offset == offset
@@ -97,19 +105,25 @@ def test_any_bytes_are_frames_or_damage(data: bytes) -> None:
         assert repr(head.header) == repr(frame.header)  # a NaN is not equal to itself
 
 
+def test_any_bytes_are_an_index_or_none() -> None:
+    fuzzed(index_or_none)
+
+
 @given(contents)
-def test_any_bytes_are_an_index_or_none(data: bytes) -> None:
+def index_or_none(data: bytes) -> None:
     segment = Segment(Path(f"mail/d.test/000000000001.{SALT:08x}.seg"))
     with contextlib.suppress(StorageError):
         size, columns = decode_index(segment, data, {name: Names() for name in TEXTS})
         assert size >= 0 and len({len(column) for column in columns.values()}) == 1
 
 
+def test_a_spool_of_any_bytes_starts_or_says_why_not() -> None:
+    fuzzed(starts_or_says_why_not)
+
+
 @settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
 @given(log=contents, seg=contents, sta=contents, idx=contents, con=contents)
-def test_a_spool_of_any_bytes_starts_or_says_why_not(
-    log: bytes, seg: bytes, sta: bytes, idx: bytes, con: bytes
-) -> None:
+def starts_or_says_why_not(log: bytes, seg: bytes, sta: bytes, idx: bytes, con: bytes) -> None:
     disk = Disk()
     for directory in ("", "/journal", "/mail", "/mail/d.test", "/shared"):
         disk.directories.add(f"{ROOT}{directory}")

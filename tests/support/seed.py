@@ -1,13 +1,15 @@
 """Chance that can be repeated, and tests that take as long as they are given.
 
-POSTRIDER_SEED=N repeats a run. POSTRIDER_SOAK_S=N lets each test that asks for `rounds` go on for so many seconds
-(`make soak`); without it, it does the few rounds that `make test` has time for.
+POSTRIDER_SEED=N repeats a run. POSTRIDER_SOAK_S=N lets each test that asks for `rounds`, or is `fuzzed`, go on for so
+many seconds (`make soak`); without it, it does the few rounds that `make test` has time for.
 """
 
 import os
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import hypothesis
 
 
 def seeded() -> random.Random:
@@ -24,6 +26,13 @@ def rounds(short: int) -> Iterator[int]:
     while number < short if not long_s else time.monotonic() < end:
         yield number
         number += 1
+
+
+def fuzzed(test: Callable[[], None]) -> None:
+    """Run a test of hypothesis as often as there is time for, each time by another seed; one is printed for all."""
+    chance = seeded()
+    for _ in rounds(1):
+        hypothesis.seed(chance.randrange(1 << 32))(test)()
 
 
 def soaking() -> bool:
