@@ -126,6 +126,10 @@ class Orders:
         if order.action == "move":
             work.taken = 0  # what was moved before is looked at again
         work.in_attempt = 0
+        # Rows first: what is in hand may become one.
+        for rows in self._rows(work):
+            work.taken += len(rows)
+            self._take_rows(work, rows)
         for delivery in work.scope.in_hand(self._spool):
             if _packed(delivery) > order.newest:
                 continue
@@ -133,9 +137,6 @@ class Orders:
                 work.taken += 1
             elif delivery.state is State.ATTEMPT and delivery.owner not in (self._manager, self._manager.errands):
                 work.in_attempt += 1
-        for rows in self._rows(work):
-            work.taken += len(rows)
-            self._take_rows(work, rows)
         if order.action == "move":
             self._manager.count_destinations()
             self._manager.look_for_due()
