@@ -23,10 +23,15 @@ from typing import Any
 from bench.bars import Bar, print_bars, print_machine
 from bench.common import PROGRAM, Group, free_port, greets, wait_until
 from bench.millions_make import make, name_of
+from bench.postfix_tools import SmtpSink, SmtpSource, missing
 from bench.smtp_probe import probing
 from engine.admin.client import ask
 
 _START_S, _LOAD_S, _PURGE_S = 120.0, 600.0, 600.0
+#: A hold is looked at after this long: by then the daemon has swept over it.
+_HELD_S = 5.0
+#: What is sent to another destination while a big one is purged.
+_OTHERS, _OTHERS_S = 10_000, 60.0
 #: A made one is of use until its deliveries are due.
 _FRESH_S = 5 * 86400
 #: The destination that is purged to its end: one of this rank has some thousands of ten million.
@@ -42,11 +47,14 @@ address = "127.0.0.1:{port}"
 networks = ["127.0.0.0/8"]
 
 [[route]]
-domain = "*"
+domain = "other.example"
 relay = "127.0.0.1:{sink}"
+connections = 20
+messages_per_connection = 1000
 
-[dsn]
-delay_notice = "30d"                # what is made is a day old, and held for a moment: that is no reason to tell anyone
+[[route]]
+domain = "*"
+relay = "127.0.0.1:{nobody}"
 """
 
 
@@ -56,9 +64,9 @@ class Daemon:
     def __init__(self, folder: Path) -> None:
         self.data_dir = folder / "data"
         self.log = folder / "log"
-        self.port = free_port()
+        self.port, self.sink_port = free_port(), free_port()
         self._settings = folder / "postrider.toml"
-        self._settings.write_text(_SETTINGS.format(port=self.port, sink=free_port()))
+        self._settings.write_text(_SETTINGS.format(port=self.port, nobody=free_port(), sink=self.sink_port))
         self._group = Group(f"millions-{folder.name}")
 
     def start(self) -> float:
@@ -126,6 +134,8 @@ def measure(daemon: Daemon, count: int, base: int, moderate: int) -> dict[str, f
         with probing(daemon.port) as latencies:
             figures |= _ask_everything(daemon, moderate)
         print(f"  a 250 while operators ask: {latencies}")
+        if not missing():
+            figures |= _purge_beside_others(daemon)
         figures["resident_after_mib"], figures["peak_after_mib"] = (part / 2**20 for part in daemon.memory())
     finally:
         daemon.stop()
@@ -143,6 +153,10 @@ def _ask_everything(daemon: Daemon, moderate: int) -> dict[str, float]:
         [row], figures[f"{action}_big_destination_s"] = daemon.ask(action, target=big)
         if row["deliveries"] != queued[big]:
             raise RuntimeError(f"{action} of {big} touched {row['deliveries']} of {queued[big]}")
+        if action == "hold":
+            time.sleep(_HELD_S)
+            if (held := _queue(daemon, big)["held"]) != queued[big]:
+                raise RuntimeError(f"{held} of {queued[big]} to {big} are held")
     for target in ("tenant:tenant1", "batch:batch7", "class:bulk"):
         for action in ("hold", "resume"):
             _, figures[f"{action}_{target.partition(':')[0]}_s"] = daemon.ask(action, target=target)
@@ -154,6 +168,38 @@ def _ask_everything(daemon: Daemon, moderate: int) -> dict[str, float]:
         raise RuntimeError(f"the purge of {small} does not end; see {daemon.log}")
     figures["purge_done_s"] = time.monotonic() - began
     return figures
+
+
+def _purge_beside_others(daemon: Daemon) -> dict[str, float]:
+    """How fast mail to another destination goes in and out, alone and while the biggest one is purged."""
+    sink, big = SmtpSink(daemon.log.parent, daemon.sink_port), name_of(0)
+    try:
+        figures = {"others_a_second": _others_a_second(daemon, sink)}
+        before, began = _queue(daemon, big)["queued"], time.monotonic()
+        daemon.ask("purge", target=big)
+        figures["others_a_second_while_purging"] = _others_a_second(daemon, sink)
+        purged = before - _queue(daemon, big)["queued"]
+        figures["purged_meanwhile"] = purged
+        figures["purged_a_second_meanwhile"] = purged / (time.monotonic() - began)
+    finally:
+        sink.stop()
+    return figures
+
+
+def _others_a_second(daemon: Daemon, sink: SmtpSink) -> float:
+    """From the first message's beginning to the last at smtp-sink."""
+    wanted, began = sink.count() + _OTHERS, time.monotonic()
+    source = SmtpSource(daemon.port, _OTHERS, 20, "ada@bench.example", "bob@other.example")
+    count, last_at = sink.wait_for(wanted, _OTHERS_S, 10 * _OTHERS_S)
+    if source.end() or count < wanted:
+        raise RuntimeError(f"{wanted - count} of {_OTHERS} messages did not arrive; see {daemon.log}")
+    return _OTHERS / (last_at - began)
+
+
+def _queue(daemon: Daemon, name: str) -> dict[str, Any]:
+    """What `queues` says of a destination."""
+    rows, _ = daemon.ask("queues")
+    return next((row for row in rows if row["destination"] == name), {"queued": 0, "held": 0})
 
 
 def _bars(count: int, figures: dict[str, float]) -> list[Bar]:

@@ -100,7 +100,7 @@ def _make_segment(segment: Segment, share: _Share, made: int) -> int:
             message_id, "news@bench.example", (Recipient(f"u{order}@{share.name}"),), (packed >> 12) / 1000, expires_at,
             len(CONTENT), order & 1, user=f"tenant{tenant}", batch=f"batch{batch}",
         )  # fmt: skip
-        snapshot = [share.name, (0,), due_at, 1, (), 0, "451 4.7.1 try again later"]
+        snapshot = [share.name, (0,), due_at, 1, (), 1, "451 4.7.1 try again later"]
         header = stored_header(order, 0, snapshot, None, encode_envelope(envelope))
         pieces += (encode(segment.salt, FrameType.STORED, order, header, CONTENT), CONTENT)
         length = len(pieces[-2]) + len(CONTENT)
@@ -127,7 +127,8 @@ def _columns(
     columns["length"][:], columns["id"][:], columns["frame"][:] = lengths, ids, orders
     columns["due_at"][:], columns["message_class"][:] = due, classes
     columns["expires_at"][:] = int(expires_at) + 1
-    columns["attempts"][:] = columns["recipients"][:] = 1
+    # Notices: nobody asked for any.
+    columns["attempts"][:] = columns["recipients"][:] = columns["notices"][:] = 1
     columns["state"][:] = State.WAITING
     columns["destination"][:] = texts["destination"].number(share.name)
     columns["node"][:] = texts["node"].number(split_id(join_id(0, _NODE))[1])
