@@ -82,6 +82,7 @@ class Opening:
         rows = rows_of(found, self._texts)
         columns = {name: np.array([row[name] for row in rows], dtype=kind) for name, kind in COLUMNS.items()}
         self._enter(columns)
+        self._tell_missing()
 
     async def load_backlog(self, found: Recovered, thread: Executor, loaded: Callable[[int], None]) -> list[Segment]:
         """Read the old generation, a segment at a time. Gives the segments that have no index.
@@ -107,10 +108,8 @@ class Opening:
             for row in replaced_rows(self._table, await loop.run_in_executor(thread, copies.replaced)):
                 loaded(-self._table.get(row, "recipients"))
                 self._release(row)
-        for number, count in sorted(self._missing.items()):
-            needed = f"{counted(count, 'delivery')} can only be bounced, or purged"
-            problems.append(Loss(f"file {number} with contents of queued messages is gone: {needed}"))
         self._tell(problems)
+        self._tell_missing()
         return unindexed
 
     def _set_lost_aside(self, journaled: Journaled) -> list[str]:
@@ -166,6 +165,14 @@ class Opening:
         self._segments.refer(place, rest[0], rest[1], rest[2], -1)
         self._segments[file_of(place)].dead.append(offset_of(place))
         self._table.remove(row)
+
+    def _tell_missing(self) -> None:
+        """Of files of contents: how many of the deliveries that were entered since the last time need them."""
+        for number, count in sorted(self._missing.items()):
+            if count:
+                needed = f"{counted(count, 'delivery')} can only be bounced, or purged"
+                self._tell([Loss(f"file {number} with contents of queued messages is gone: {needed}")])
+                self._missing[number] = 0
 
     def _tell(self, problems: Sequence[str]) -> None:
         """One line each, for the log."""
