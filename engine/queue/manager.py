@@ -4,7 +4,8 @@
 
 Those that somebody has in hand are objects (`spool.in_hand`): ready, in an attempt, waiting for a route. All others
 are rows of the spool's table: waiting, held, due, being read, seized. A row that is due is in the stock of its
-destination, which feeds the ready queue of its site.
+destination, which feeds the ready queue of its site. While its sender is told of a delay, one that is held or due is in
+hand, too.
 
 Q1  a delivery is in exactly one state.
 Q4  every live delivery has an owner and a next time (sweeper.py).

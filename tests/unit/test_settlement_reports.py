@@ -245,3 +245,33 @@ def test_delay_by_default_is_about_mail_that_comes_from_then_on(tmp_path: Path) 
         assert s.notifier.made == [("delayed", ["b@one.test"])]
 
     story_with_reports(tmp_path, story, Settings(retry=settings.retry, dsn=Dsn(delay_notice=Duration(2 * HOUR))))
+
+
+def test_a_hold_that_comes_while_a_notice_goes_to_disk_waits_for_it(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", notify=int(Notify.DELAY))
+        s.clock.now += 4 * HOUR
+        delivery = message.delivery
+        stored = s.settlement.tell_delay(delivery, *(await s.spool.reader.load(delivery)), "other", "421 no")
+        assert stored is not None and not stored.done()
+        assert (await s.do("hold", "one.test"))["deliveries"] == 1
+        assert message.states == [State.HELD]
+        assert s.settlement.notice_at(await message.read()) == math.inf
+
+    story_with_reports(tmp_path, story)
+
+
+def test_no_notice_is_recorded_for_what_became_a_row_before_its_turn(tmp_path: Path) -> None:
+    """The row would not know of the record; a sweep comes by again."""
+
+    async def story(s: Stage) -> None:
+        message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
+        s.clock.now += 4 * HOUR
+        delivery = message.delivery
+        loaded = await s.spool.reader.load(delivery)
+        await s.do("hold", "one.test")
+        assert s.settlement.tell_delay(delivery, *loaded, "other", "421 no") is None
+        assert records(s) == [("message", "m")]
+        assert (await message.read()).notices == 0
+
+    story_with_reports(tmp_path, story)
