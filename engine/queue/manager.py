@@ -393,9 +393,8 @@ class Manager:
                 return key in self._lookups.pending and delivery in self._resolving.get(key, ())
             case State.ATTEMPT:
                 return delivery in self._courier.working or bool(delivery.unsettled)
-            case State.READY:
-                owner = delivery.owner
-                return isinstance(owner, ReadyQueue) and self.sites.ready.get(ready_key(owner.plan)) is owner
+            case State.READY if isinstance(owner := delivery.owner, ReadyQueue):
+                return self.sites.ready.get(ready_key(owner.plan)) is owner
             case State.LOADING:
                 return self.errands.busy
         return delivery.state is State.FINAL
