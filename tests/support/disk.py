@@ -21,6 +21,7 @@ from pathlib import Path
 from engine.base.errors import StorageError
 from engine.storage.events.event import event_id
 from engine.storage.events.journal import EventJournal, trusted_bytes
+from engine.storage.spool.files import Room
 
 #: A disk tears between these, or anywhere: both happen in what is simulated.
 _BLOCK_BYTES = 512
@@ -96,6 +97,7 @@ def _apply(data: bytearray, offset: int, written: bytes | None) -> None:
 class Disk:
     """files: by path. events: the files of the event journal, in order. making, removing: names whose creation or
     removal has not returned. fading: directories that were removed. now: grows with everything that happens.
+    size: bytes that files may have in all.
     """
 
     files: dict[str, File] = field(default_factory=dict)
@@ -105,10 +107,11 @@ class Disk:
     removing: dict[str, File] = field(default_factory=dict)
     fading: set[str] = field(default_factory=set)
     now: int = 0
+    size: int = 1 << 50
 
     def cut(self, chance: random.Random) -> "Disk":
         """The disk as it could be after a power cut at this moment."""
-        after = Disk(now=self.now)
+        after = Disk(now=self.now, size=self.size)
         after.directories = {
             name for name in self.directories if name not in self.making or chance.random() < 0.5
         } | {name for name in self.fading if chance.random() < 0.5}  # fmt: skip
@@ -118,6 +121,9 @@ class Disk:
                 after.files[name] = File(file.cut(chance))
         after.events = [File(file.cut(chance)) for file in self.events]
         return after
+
+    def free(self) -> int:
+        return max(0, self.size - sum(len(file.data) for file in (*self.files.values(), *self.events)))
 
     def lay_down(self, directory: Path) -> None:
         """Write it out, to be looked at."""
@@ -191,8 +197,10 @@ class MemoryFiles:
         data = b"".join(pieces)
         self._check(name, file, "written")
         with self._fails(file), self._operation("write", changes=True, part=lambda: self._write(file, data)) as half:
-            file.change(len(file.data), data)
+            file.change(len(file.data), data[: self.disk.free()])
             half()
+            if not file.data.endswith(data):
+                raise StorageError("write: No space left on device")
 
     def sync(self, descriptor: int) -> None:
         name, file = self._open[descriptor]
@@ -263,9 +271,9 @@ class MemoryFiles:
                 self.disk.directories.discard(str(path))
                 self.disk.fading.add(str(path))
 
-    def free(self, path: Path) -> tuple[float, float]:
-        with self._operation("free"):
-            return 1.0, 1.0
+    def room(self, path: Path) -> Room:
+        with self._operation("room"):
+            return Room(self.disk.free(), self.disk.size, 1.0)
 
     # ---- inside
 

@@ -8,15 +8,16 @@ from engine.base.errors import StorageError
 from engine.base.settings import SpoolSettings
 from engine.base.units import Size
 from engine.storage.spool import guards as guards_module
-from engine.storage.spool.files import DiskFiles
+from engine.storage.spool.files import DiskFiles, Room
 from engine.storage.spool.guards import Guards, memory_limit
 
 
 class Disk(DiskFiles):
     left = (1.0, 1.0)
+    total = 100_000_000_000
 
-    def free(self, path: Path) -> tuple[float, float]:
-        return self.left
+    def room(self, path: Path) -> Room:
+        return Room(round(self.left[0] * self.total), self.total, self.left[1])
 
 
 @pytest.fixture
@@ -92,3 +93,43 @@ def test_memory_that_cannot_be_read_is_an_error_and_no_answer(tmp_path: Path, ma
     with pytest.raises(StorageError, match="statm"):
         guards.measure(SpoolSettings(memory_guard=0.5))
     assert guards.failure is None
+
+
+def test_free_space_is_looked_at_after_a_part_of_what_is_left_was_written(tmp_path: Path) -> None:
+    """However much there is, after 4 MiB; nothing more than a sum until then."""
+    disk = Disk()
+    disk.total = 100 << 20
+    guards = Guards(tmp_path, disk)
+    disk.left = (0.5, 1.0)
+    guards.measure(SpoolSettings(min_free=0.1, memory_guard=0.0))
+    disk.left = (0.05, 1.0)
+    guards.wrote((4 << 20) - 1)
+    assert guards.failure is None
+    guards.wrote(1)
+    assert guards.failure is not None
+    with pytest.raises(StorageError, match="5% of the disk"):
+        guards.spend(1)
+    disk.left = (0.18, 1.0)
+    guards.measure(SpoolSettings(min_free=0.1, memory_guard=0.0))
+    disk.left = (0.05, 1.0)
+    guards.spend(1 << 19)
+    with pytest.raises(StorageError):
+        guards.spend(1 << 19)
+
+
+def test_without_its_reserve_nothing_is_accepted(tmp_path: Path) -> None:
+    """Or the room that it gave would go to new messages, and not to what makes more."""
+    disk, limits = Disk(), SpoolSettings(min_free=0.001, memory_guard=0.0, segment_bytes=Size(1 << 20))
+    disk.total = 100 << 20
+    guards = Guards(tmp_path, disk)
+    guards.measure(limits)
+    assert guards.failure is None and (tmp_path / "reserve").stat().st_size == 1 << 20
+    guards.measure(limits, failing=True)
+    assert not (tmp_path / "reserve").exists()
+    disk.left = (0.015, 1.0)
+    guards.measure(limits)
+    assert guards.refusal == "452 4.3.1 Insufficient system storage (no room for the reserve)"
+    assert not (tmp_path / "reserve").exists(), "it would take what is left"
+    disk.left = (0.02, 1.0)
+    guards.measure(limits)
+    assert guards.failure is None and (tmp_path / "reserve").exists()

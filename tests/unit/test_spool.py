@@ -14,7 +14,7 @@ from engine.storage.events.journal import EventJournal
 from engine.storage.events.reader import read_events
 from engine.storage.spool import journal
 from engine.storage.spool.entry import State
-from engine.storage.spool.files import DiskFiles
+from engine.storage.spool.files import DiskFiles, Room
 from engine.storage.spool.spool import Spool
 from tests.support.spool import (
     CONTENT,
@@ -272,9 +272,9 @@ def test_the_content_of_young_messages_stays_in_memory_up_to_the_bound(tmp_path)
 
 def test_intake_is_refused_while_the_disk_is_nearly_full(tmp_path):
     class Small(DiskFiles):
-        left = (0.05, 1.0)
+        left = Room(5_000_000_000, 100_000_000_000, 1.0)
 
-        def free(self, path):
+        def room(self, path):
             return self.left
 
     async def story():
@@ -290,10 +290,10 @@ def test_intake_is_refused_while_the_disk_is_nearly_full(tmp_path):
         )
         spool.start()
         assert spool.refusal() == "452 4.3.1 Insufficient system storage (5% of the disk is free)"
-        files.left = (1.0, 0.01)
+        files.left = Room(100_000_000_000, 100_000_000_000, 0.01)
         await spool.measure()
         assert spool.refusal() == "452 4.3.1 Insufficient system storage (1% of the inodes are free)"
-        files.left = (0.2, 0.2)
+        files.left = Room(20_000_000_000, 100_000_000_000, 0.2)
         await spool.measure()
         assert spool.refusal() is None
         await spool.close()

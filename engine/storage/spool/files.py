@@ -8,13 +8,21 @@ import os
 import stat
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.base.errors import StorageError
 from engine.storage.directories import sync_directory
 
 #: IOV_MAX of Linux: more pieces than that go in several calls.
 _MAX_PIECES = 1024
+
+
+class Room(NamedTuple):
+    """What is free of a disk, for an unprivileged process: bytes, of so many in all, and a fraction of its inodes."""
+
+    free: int
+    total: int
+    inodes: float
 
 
 class Files(Protocol):
@@ -57,8 +65,8 @@ class Files(Protocol):
     def remove_directory(self, path: Path) -> None:
         """An empty directory; one that is not empty stays, and there may be none."""
 
-    def free(self, path: Path) -> tuple[float, float]:
-        """Fractions of free bytes and inodes, as an unprivileged process sees them."""
+    def room(self, path: Path) -> Room:
+        """Of the disk on which this directory is."""
 
 
 class DiskFiles:
@@ -178,13 +186,13 @@ class DiskFiles:
         except OSError as exc:
             raise StorageError(f"cannot remove {path}: {exc.strerror}") from exc
 
-    def free(self, path: Path) -> tuple[float, float]:
+    def room(self, path: Path) -> Room:
         try:
             disk = os.statvfs(path)
         except OSError as exc:
             raise StorageError(f"cannot look at the disk of {path}: {exc.strerror}") from exc
         inodes = disk.f_favail / disk.f_files if disk.f_files else 1.0
-        return disk.f_bavail / max(disk.f_blocks, 1), inodes
+        return Room(disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize, inodes)
 
 
 def _write_all(descriptor: int, pieces: Sequence[bytes | memoryview], flags: int) -> None:

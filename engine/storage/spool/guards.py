@@ -1,30 +1,46 @@
 """The guards: below which free space, inodes or memory nothing more is accepted.
 
-Measured now and then; what is refused is refused with 452, and taken again by itself once there is room. With a guard
-of the disk goes a reserve on it (reserve.py).
+Measured now and then, and free space also after so many bytes were written; what is refused is refused with 452, and
+taken again by itself once there is room. With a guard of the disk goes a reserve on it (reserve.py): without it nothing
+is accepted, or the room that was made by giving it up would go to new messages.
 """
 
+import contextlib
 from pathlib import Path
 
 from engine.base.errors import StorageError
 from engine.base.settings import SpoolSettings
-from engine.storage.spool.files import Files
+from engine.storage.spool.files import Files, Room
 from engine.storage.spool.reserve import Reserve
 
 _STATUS = Path("/proc/self/statm")
 _PAGE_BYTES = 4096
+_STORAGE = "Insufficient system storage"
+#: With less than this SQLite may be unable to write down an operator's word: as good as full.
+_FULL_BYTES = 256 << 10
+#: Free space is looked at after this part of what may still be accepted was written, within these bounds.
+_LOOK_AFTER, _LEAST_UNSEEN_BYTES, _MOST_UNSEEN_BYTES = 1 / 8, 64 << 10, 4 << 20
 #: What may limit the memory of this process: control groups of version 2 and 1, then the machine.
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 class Guards:
-    """failure: what is short, for operators; None: nothing."""
+    """All but the properties in the threads that write: they only miss that another looked as well."""
 
     def __init__(self, directory: Path, files: Files) -> None:
         self._directory = directory
         self._files = files
         self._reserve = Reserve(directory, files)
-        self.failure: str | None = None
+        self._min_free = 0.0
+        self._disk: str | None = None
+        self._memory: str | None = None
+        self._unseen = 0  #: bytes written since free space was looked at
+        self._look_after = _MOST_UNSEEN_BYTES
+
+    @property
+    def failure(self) -> str | None:
+        """What is short, for operators; None: nothing."""
+        return self._disk or self._memory
 
     @property
     def refusal(self) -> str | None:
@@ -32,18 +48,45 @@ class Guards:
         return None if self.failure is None else f"452 4.3.1 {self.failure}"
 
     def measure(self, settings: SpoolSettings, failing: bool = False) -> None:
-        """Look again. failing: the journal cannot be written. Blocks for a moment. Raises StorageError."""
-        space, inodes = self._files.free(self._directory)
-        if space < settings.min_free:
-            self.failure = f"Insufficient system storage ({space:.0%} of the disk is free)"
-        elif inodes < settings.min_free:
-            self.failure = f"Insufficient system storage ({inodes:.0%} of the inodes are free)"
-        else:
-            self.failure = _short_of_memory(settings) if settings.memory_guard else None
-        if failing or not space:
+        """Look again, at all of it. failing: the journal cannot be written. Blocks a moment. Raises StorageError."""
+        self._min_free = settings.min_free
+        room = self._files.room(self._directory)
+        if failing or room.free < _FULL_BYTES:
             self._reserve.give_up()
-        elif self.failure is None and settings.min_free:
-            self._reserve.keep(settings.segment_bytes)
+        elif settings.min_free and self._short_of(room) is None:
+            self._reserve.keep(settings.segment_bytes, room)
+        self.look()
+        self._memory = _short_of_memory(settings) if settings.memory_guard else None
+
+    def look(self) -> int:
+        """Look at the disk only: bytes that are free. Raises StorageError."""
+        room = self._files.room(self._directory)
+        margin = int((room.free - self._min_free * room.total) * _LOOK_AFTER)
+        self._look_after = min(max(margin, _LEAST_UNSEEN_BYTES), _MOST_UNSEEN_BYTES)
+        self._unseen = 0
+        without_reserve = self._min_free and not self._reserve.is_there
+        self._disk = self._short_of(room) or (f"{_STORAGE} (no room for the reserve)" if without_reserve else None)
+        return room.free
+
+    def wrote(self, size: int) -> None:
+        """So many bytes more are on the disk."""
+        self._unseen += size
+        if self._unseen >= self._look_after:
+            with contextlib.suppress(StorageError):
+                self.look()
+
+    def spend(self, size: int) -> None:
+        """So many bytes of a new message are about to be written. Raises StorageError: they are too many."""
+        self.wrote(size)
+        if self._disk is not None:
+            raise StorageError(self._disk)
+
+    def _short_of(self, room: Room) -> str | None:
+        if (space := room.free / max(room.total, 1)) < self._min_free:
+            return f"{_STORAGE} ({space:.0%} of the disk is free)"
+        if room.inodes < self._min_free:
+            return f"{_STORAGE} ({room.inodes:.0%} of the inodes are free)"
+        return None
 
 
 def _short_of_memory(settings: SpoolSettings) -> str | None:

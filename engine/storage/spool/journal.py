@@ -80,8 +80,13 @@ class Journal:
         owner: str,
         new_number: Callable[[], int],
         registry: Segments,
+        wrote: Callable[[int], None] = lambda size: None,
     ) -> None:
-        """new_number: a number for a new file. registry: all segments of the spool; ours are entered there, too."""
+        """new_number: a number for a new file. registry: all segments of the spool; ours are entered there, too.
+
+        wrote: told in the thread how many bytes it wrote.
+        """
+        self._wrote = wrote
         self._new_number = new_number
         self._registry = registry
         self._directory = directory
@@ -292,6 +297,7 @@ class Journal:
             raise
         self._metrics.fsync.observe(time.perf_counter() - started)
         self._metrics.batch.observe(len(batch))
+        self._wrote(offset - segment.bytes)
         segment.bytes = offset
         # Without a record, after a failure, it is only a try.
         last = batch[-1].number if batch else self._projector.told

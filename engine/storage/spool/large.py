@@ -36,10 +36,21 @@ _MAX_WAITING = 2 * SLICE_BYTES
 
 
 class LargeFiles:
-    """The folder of large contents of one worker; methods run on the event loop. new_number: for a new file.
-    segments: of the spool."""
+    """The folder of large contents of one worker; methods run on the event loop.
 
-    def __init__(self, directory: Path, files: Files, new_number: Callable[[], int], segments: Segments) -> None:
+    new_number: for a new file. segments: of the spool. spend: told in the threads how many bytes are to be written;
+    raises StorageError where they are too many.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        files: Files,
+        new_number: Callable[[], int],
+        segments: Segments,
+        spend: Callable[[int], None],
+    ) -> None:
+        self.spend = spend
         self.directory = directory
         self._files = files
         self._new_number = new_number
@@ -205,6 +216,7 @@ class LargeWriter:
     # In a thread.
 
     def _append(self, data: bytes) -> None:
+        self._large.spend(len(data))
         if self._descriptor is None:
             self._created = True  # whatever becomes of it
             self._descriptor = self._files.create(self._path)

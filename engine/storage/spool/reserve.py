@@ -9,11 +9,12 @@ import logging
 from pathlib import Path
 
 from engine.base.errors import StorageError
-from engine.storage.spool.files import Files
+from engine.storage.spool.files import Files, Room
 
 log = logging.getLogger(__name__)
 
-_MOST_BYTES = 16 << 20
+#: As much as a file of the journal, and no more than does for a start, nor than this part of the disk.
+_MOST_BYTES, _MOST_OF_DISK = 16 << 20, 8
 _PIECE = bytes(1 << 20)
 
 
@@ -23,18 +24,21 @@ class Reserve:
     def __init__(self, directory: Path, files: Files) -> None:
         self._path = directory / "reserve"
         self._files = files
+        self.is_there = False
 
-    def keep(self, segment_bytes: int) -> None:
-        """Make it, if it is not there: as much as a file of the journal, and no more than does for a start."""
-        if self._files.size(self._path) is not None:
+    def keep(self, segment_bytes: int, room: Room) -> None:
+        """Make it, if it is not there and as much again would be left."""
+        self.is_there = self._files.size(self._path) is not None
+        left = min(segment_bytes, _MOST_BYTES, room.total // _MOST_OF_DISK)
+        if self.is_there or room.free < 2 * left:
             return
-        left = min(segment_bytes, _MOST_BYTES)
         descriptor = self._files.create(self._path)
         try:
             while left > 0:
                 self._files.write(descriptor, [_PIECE[:left]])
                 left -= len(_PIECE)
             self._files.sync(descriptor)
+            self.is_there = True
         except StorageError as exc:
             log.warning("spool: no room for a reserve: %s", exc)
             with contextlib.suppress(StorageError):
@@ -45,6 +49,7 @@ class Reserve:
 
     def give_up(self) -> None:
         """For what must be written now."""
+        self.is_there = False
         if self._files.size(self._path) is not None:
             self._files.unlink(self._path)
             log.warning("spool: the disk is full, and the reserve is given up; it is made again when there is room")

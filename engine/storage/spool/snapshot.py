@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import NoReturn, Self
 
 from engine.base.errors import StorageError
+from engine.storage.spool.files import Room
 
 #: In the order in which they are measured.
 _KINDS = (".idx", ".sta", ".log", ".seg", ".con", ".dat")
@@ -115,7 +116,7 @@ class SnapshotFiles:
     def remove_directory(self, path: Path) -> None:
         _refuse()
 
-    def free(self, path: Path) -> tuple[float, float]:
+    def room(self, path: Path) -> Room:
         _refuse()
 
     # ---- inside

@@ -81,6 +81,7 @@ class Spool:
         self._hands = Hands(settings.hot_bytes)
         self.in_hand = self._hands.deliveries
         self.reader = Reader(self._files, self._segments, self.table, self.texts, self._hands)
+        self._guards = Guards(directory, self._files)
         self._opening = Opening(directory, self._files, self.table, self.texts, self._segments, self._numbers)
         self._journal = Journal(
             directory / "journal",
@@ -91,6 +92,7 @@ class Spool:
             owner=owner,
             new_number=self._numbers.new,
             registry=self._segments,
+            wrote=self._guards.wrote,
         )
         self._backlog = Backlog(
             directory, self._files, owner, settings.segment_bytes, self._segments, self._numbers.new
@@ -98,8 +100,9 @@ class Spool:
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
         )
-        self._large = LargeFiles(directory / "large", self._files, self._numbers.new, self._segments)
-        self._guards = Guards(directory, self._files)
+        self._large = LargeFiles(
+            directory / "large", self._files, self._numbers.new, self._segments, self._guards.spend
+        )
         self._found: Recovered | None = None  #: until the old generation is loaded
         self.loading = False  #: the old generation is not all there yet
         self._load_ended = asyncio.Event()
