@@ -203,3 +203,44 @@ def test_a_large_message_that_the_disk_cannot_hold_is_refused_and_leaves_no_file
     assert engine.status()["queued"] == 2
     engine.ask("purge", target="*")
     wait_until(lambda: not list(large.iterdir()), "the files of what was purged to be removed")
+
+
+#: A dozen files of the journal and their mover behind, as far as 8 KiB messages go on a small disk.
+SMALL_FILES = 'min_free = 0.1\nsegment_bytes = "4MiB"\njournal_files = 2\nmove_rate = "512KiB"'
+
+
+def test_a_disk_that_the_spool_fills_by_itself_answers_452_in_time(tmp_path: Path) -> None:
+    """However fast mail comes: no write fails, and a purge makes room for more."""
+    route = ROUTE.format(port=free_port(), connections=4)
+    with small_disk(tmp_path / "data", "48m"), daemon(tmp_path, route, spool=SMALL_FILES) as engine:
+        with Load(engine.port, tmp_path / "accepted", "-n", "6000", "--size", "8192", "--sessions", "20") as first:
+            report = first.report()
+        assert set(report["replies"]) == {"250", "452"}, report
+        assert "No space left" not in engine.log_text()
+        engine.ask("purge", target="*")
+        engine.empty()
+        wait_until(lambda: engine.status()["accepting"], "room for more")
+        load(engine.port, tmp_path / "accepted", "-n", "10")
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_the_mover_leaves_the_last_room_to_an_operator(tmp_path: Path, restart: bool) -> None:
+    """What it would copy takes more than the reserve gives: it waits, and a purge gets through."""
+    route = ROUTE.format(port=free_port(), connections=4)
+    with small_disk(tmp_path / "data", "96m"), daemon(tmp_path, route, spool=SMALL_FILES) as engine:
+        reserve = engine.data / "spool" / "0" / "reserve"
+        load(engine.port, tmp_path / "accepted", "-n", "3500", "--size", "8192", "--sessions", "20")
+        before = len(journal_files(engine))
+        assert before > 4
+        ballast = fill(engine.data)
+        wait_until(lambda: "reserve is given up" in engine.log_text(), "the reserve to be given up")
+        wait_until(lambda: "is not emptied: the disk has no room" in engine.log_text(), "the mover to wait")
+        if restart:
+            engine.kill()
+            engine.start()
+        engine.ask("hold", target="example.org")
+        engine.ask("purge", target="*")
+        engine.empty()
+        wait_until(lambda: reserve.exists() and engine.status()["accepting"], "room, and a reserve again")
+        assert ballast.exists()
+        assert len(journal_files(engine)) < before

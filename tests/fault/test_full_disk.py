@@ -1,7 +1,8 @@
 """A disk that is nearly full, simulated: mail is refused before it is full, and what makes room can always be done."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Size, SpoolSettings
 from engine.message.content import LargeContent
+from engine.storage.spool import journal as journal_module
 from engine.storage.spool.large import LargeWriter
 from engine.storage.spool.spool import Spool
-from tests.support.disk import Disk, MemoryEvents, MemoryFiles
-from tests.support.spool import put
+from tests.support.disk import Disk, File, MemoryEvents, MemoryFiles
+from tests.support.spool import cool, live, name_of, put, settle, take
 
 ROOT = Path("/data/spool/0")
 KIB = 1 << 10
@@ -39,7 +41,8 @@ def on_disk(size: int, story: Callable[[Spool, Disk], Awaitable[None]], **settin
         spool = open_spool(disk, **settings)
         await spool.load_backlog()
         await story(spool, disk)
-        await spool.close()
+        with contextlib.suppress(StorageError):  # of a process that was ended
+            await spool.close()
 
     asyncio.run(whole())
 
@@ -91,3 +94,93 @@ def test_a_large_content_stops_where_free_space_ends_and_is_refused() -> None:
         assert isinstance(await writer.finish(b"x"), LargeContent)
 
     on_disk(8 << 20, story)
+
+
+def count(disk: Disk, suffix: str) -> int:
+    return sum(name.endswith(suffix) for name in disk.files)
+
+
+def fill(disk: Disk) -> None:
+    """Somebody else takes all that is free."""
+    disk.files["/foreign"] = File(bytes(disk.free()))
+
+
+async def give_up_reserve(spool: Spool, disk: Disk) -> None:
+    with pytest.raises(StorageError, match="No space left"):
+        await put(spool, "late", content=CONTENT)
+    await spool.measure()
+    assert str(ROOT / "reserve") not in disk.files
+    await until(lambda: spool._journal.failure is None)
+    await spool.measure()
+
+
+async def purge(spool: Spool, names: Iterable[str]) -> None:
+    for name in names:
+        await settle(spool, await take(spool, name))
+
+
+def names_in(spool: Spool, number: int) -> list[str]:
+    """Of the messages that live in a file."""
+    return [name_of(spool.id_of(int(row))) for rows in spool.table.in_file(number) for row in rows]
+
+
+def test_on_a_full_disk_the_mover_leaves_the_reserve_to_a_purge_and_all_is_well_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What lives in a file takes more than the reserve; when most of it is purged, it takes less."""
+    monkeypatch.setattr(journal_module, "RETRY_S", 0.01)
+
+    async def story(spool: Spool, disk: Disk) -> None:
+        names = [f"m{n:03}" for n in range(8 * 32)]
+        for name in names:
+            await put(spool, name, content=CONTENT)
+        cool(spool)
+        assert count(disk, ".log") == 8
+        fill(disk)
+        await give_up_reserve(spool, disk)
+        free = disk.free()
+        for _ in range(3):
+            await spool.work()
+            await spool.measure()
+        assert (count(disk, ".log"), count(disk, ".seg")) == (9, 0), "nothing is moved; one was begun after the fault"
+        assert free - 8 * KIB <= disk.free() <= 256 * KIB
+        assert refused_for_space(spool)
+        kept = names[::12]
+        await purge(spool, [name for name in names if name not in kept])
+        await spool.work()
+        await spool.measure()
+        assert count(disk, ".log") <= 2
+        assert disk.files[str(ROOT / "reserve")].data == bytes(256 * KIB)
+        assert spool.refusal() is None
+        await put(spool, "new", content=CONTENT)
+        assert sorted(await live(spool)) == [*kept, "new"]
+
+    on_disk(3 << 20, story, journal_files=2)
+
+
+def test_a_start_without_a_byte_of_room_lets_go_of_what_is_dead_first() -> None:
+    """The deaths in one segment cannot be noted; another is dead as a whole, and makes the room for them."""
+
+    async def story(spool: Spool, disk: Disk) -> None:
+        for n in range(70):
+            await put(spool, f"m{n:02}", content=CONTENT)
+        await put(spool, "last", content=CONTENT * 40)
+        cool(spool)
+        await spool.work()
+        first, second = [number for number, segment in spool.segments.items() if not segment.is_journal][:2]
+        await purge(spool, names_in(spool, first)[:5])
+        await purge(spool, names_in(spool, second))
+        left = len(await live(spool))
+        spool._files.die()  # type: ignore[attr-defined]  # of the simulated disk
+        disk.files.pop(str(ROOT / "reserve"), None)
+        fill(disk)
+        again = open_spool(disk, journal_files=0)
+        await again.load_backlog()
+        await again.measure()
+        await again.work()
+        assert first in again.segments and second not in again.segments
+        assert disk.free() > 100 * KIB
+        assert len(await live(again)) == left
+        await again.close()
+
+    on_disk(8 << 20, story, journal_files=0)

@@ -13,6 +13,9 @@ The order that makes a crash harmless at any point:
     copies, states and deaths are durable in the old generation -> what was appended to the journal meanwhile is
     durable -> the file is removed, durably -> the next one
 
+Where there is little room on the disk, a file that has much to be moved waits (headroom.py); one of which nothing lives
+goes at all times.
+
 Work is done in chunks, in a thread of its own, at `move_rate`; between two chunks the loop takes note of what moved.
 What became of a delivery while its copy was being written is seen then: a copy that came too late is dead.
 """
@@ -31,6 +34,7 @@ from engine.base.settings import SpoolSettings
 from engine.message.ids import split_id
 from engine.storage.spool.backlog import Backlog, Moved
 from engine.storage.spool.entry import Delivery, Spot, State
+from engine.storage.spool.headroom import Headroom
 from engine.storage.spool.index import Texts, encode_index
 from engine.storage.spool.journal import Journal
 from engine.storage.spool.rows import row_of, spots_in
@@ -67,6 +71,7 @@ class Mover:
         segments: Segments,
         in_hand: dict[Delivery, None],
         settings: SpoolSettings,
+        headroom: Headroom,
     ) -> None:
         self._backlog = backlog
         self._journal = journal
@@ -74,6 +79,7 @@ class Mover:
         self._texts = texts
         self._segments = segments
         self._in_hand = in_hand
+        self._headroom = headroom
         self.settings = settings
         self._thread = ThreadPoolExecutor(1, "mover")
         self._at_work = asyncio.Lock()
@@ -103,6 +109,7 @@ class Mover:
             return
         async with self._at_work:
             self._rate = 0 if at_once else self.settings.move_rate
+            await self._drop_dead()
             for segment in list(self._backlog.unsound.values()):
                 await self._clear(segment)
             if not self._backlog.unsound:
@@ -145,6 +152,10 @@ class Mover:
             await self._write_deaths()
             await journal.flush()
             await journal.unlink(oldest, self._thread)
+
+    async def _drop_dead(self) -> None:
+        for segment in [s for s in self._all_segments() if s.sealed and not s.is_journal]:
+            await self._drop_if_dead(segment)
 
     async def _compact(self, at_once: bool) -> None:
         for segment in [s for s in self._all_segments() if s.sealed and not s.is_journal]:
@@ -214,6 +225,9 @@ class Mover:
 
     async def _note_deaths(self, segment: Segment) -> None:
         dead = list(segment.dead)
+        if not await self._run(self._headroom.may_note, len(dead)):
+            # A write that fails would cost the segment (S4).
+            raise StorageError("the disk is full: what is dead cannot be noted")
         await self._run(self._backlog.note, segment, dead, ())
         del segment.dead[: len(dead)]
 
@@ -244,8 +258,11 @@ class Mover:
         """Move what lives in a file, and what only its records say of others, elsewhere."""
         try:
             async for directory, tasks in self._chunks(segment):
+                if not await self._run(self._headroom.may_empty, segment):
+                    return
                 await self._move(directory, tasks, segment)
-            await self._move_states(segment)
+            if await self._run(self._headroom.may_empty, segment):
+                await self._move_states(segment)
         finally:
             await self._run(self._backlog.forget_contents)
 

@@ -31,6 +31,7 @@ from engine.storage.spool.files import DiskFiles, Files
 from engine.storage.spool.frame import FrameType
 from engine.storage.spool.guards import Guards
 from engine.storage.spool.hands import Hands
+from engine.storage.spool.headroom import Headroom
 from engine.storage.spool.index import TEXTS
 from engine.storage.spool.journal import Journal, Record
 from engine.storage.spool.large import LargeFiles, LargeWriter
@@ -98,8 +99,9 @@ class Spool:
             directory, self._files, owner, settings.segment_bytes, self._segments, self._numbers.new
         )
         self._mover = Mover(
-            self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings
-        )
+            self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings,
+            Headroom(self._guards.look),
+        )  # fmt: skip
         self._large = LargeFiles(
             directory / "large", self._files, self._numbers.new, self._segments, self._guards.spend
         )
@@ -138,7 +140,11 @@ class Spool:
             raise
         finally:
             self._load_ended.set()
-        await self._mover.index(unindexed)
+        try:
+            await self._mover.index(unindexed)
+        except StorageError as exc:
+            # All is there; the next start takes longer.
+            log.warning("spool: %s; segments are left without an index", exc)
 
     async def all_there(self) -> None:
         """Wait until the old generation is read, too. Raises StorageError: it could not be."""
