@@ -158,8 +158,9 @@ def test_on_a_full_disk_the_mover_leaves_the_reserve_to_a_purge_and_all_is_well_
     on_disk(3 << 20, story, journal_files=2)
 
 
-def test_a_start_without_a_byte_of_room_lets_go_of_what_is_dead_first() -> None:
+def test_a_start_without_a_byte_of_room_lets_go_of_what_is_dead_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The deaths in one segment cannot be noted; another is dead as a whole, and makes the room for them."""
+    monkeypatch.setattr(Spool, "_let_files_go", lambda spool: None)  # it dies before it does anything of that
 
     async def story(spool: Spool, disk: Disk) -> None:
         for n in range(70):
@@ -167,9 +168,9 @@ def test_a_start_without_a_byte_of_room_lets_go_of_what_is_dead_first() -> None:
         await put(spool, "last", content=CONTENT * 40)
         cool(spool)
         await spool.work()
-        first, second = [number for number, segment in spool.segments.items() if not segment.is_journal][:2]
-        await purge(spool, names_in(spool, first)[:5])
-        await purge(spool, names_in(spool, second))
+        first, second = [number for number, segment in spool.segments.items() if not segment.is_journal]
+        here = names_in(spool, first)
+        await purge(spool, [*here[:5], *(name for name in await live(spool) if name not in here)])
         left = len(await live(spool))
         spool._files.die()  # type: ignore[attr-defined]  # of the simulated disk
         disk.files.pop(str(ROOT / "reserve"), None)
