@@ -159,8 +159,7 @@ class Orders:
         number = self._spool.texts["via"].number(work.order.argument)
         columns = table.columns(rows, ("via", "state"))
         others = columns["via"] != number
-        for row in rows[others].tolist():
-            table.set(row, "via", number)
+        table.set_many(rows[others], "via", number)
         # What was due is in the stock of its old queue, where it is no longer found.
         table.move_many(rows[others & (columns["state"] == State.DUE)], State.WAITING)
 

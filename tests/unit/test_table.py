@@ -158,6 +158,8 @@ def test_many_rows_lie_over_slabs_and_come_back_in_any_order() -> None:
     rows = np.concatenate(list(table.select()))[::-1]
     assert (table.columns(rows, ("id",))["id"] == np.arange(count)[::-1]).all()
     assert table.columns(rows[:0], ("id",))["id"].tolist() == []
+    table.set_many(rows[::2], "via", 3)
+    assert (table.columns(rows, ("via",))["via"] == np.tile([3, 0], count // 2)).all()
 
 
 def test_a_slab_that_is_empty_gives_its_memory_back_and_is_used_again() -> None:

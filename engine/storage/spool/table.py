@@ -153,6 +153,11 @@ class Table:
         """Any column but state and recipients, which are counted."""
         self.slabs[row >> 16].cells[name][row & 0xFFFF] = value
 
+    def set_many(self, rows: Rows, name: str, value: int) -> None:
+        """`set`, of many."""
+        for number in np.unique(rows >> 16):
+            self.slabs[int(number)][name][rows[rows >> 16 == number] & 0xFFFF] = value
+
     def columns(self, rows: Rows, names: Collection[str] = COLUMNS) -> dict[str, Column]:
         """Copies of these columns of these rows, in their order."""
         slabs, at = rows >> 16, rows & 0xFFFF
