@@ -26,6 +26,11 @@ def limit_of(engine: Daemon, message_id: str) -> str:
     return str(rows[0]["limit"]) if rows else ""
 
 
+def limited(engine: Daemon, message_id: str, limit: str) -> bool:
+    """Wait until this is in the way: as soon as all have begun that can."""
+    return bool(wait_until(lambda: limit_of(engine, message_id) == limit, limit))
+
+
 def test_a_rate_is_kept(tmp_path: Path) -> None:
     """A burst of one second, then one message after the other: at no time more than that since the start.
 
@@ -50,7 +55,7 @@ def test_a_slow_rate_has_no_burst_and_does_not_keep_the_daemon(tmp_path: Path) -
         engine.until(delivered=1)
         waiting = [i for i in ids if engine.fates(i) == {f"r{ids.index(i)}@one.test": ["received"]}]
         assert len(waiting) == 4
-        assert limit_of(engine, waiting[-1]) == "rate of 1/h"
+        assert limited(engine, waiting[-1], "rate of 1/h")
         assert "rate of 1/h" in engine.run("queues").stdout
         engine.books(queued=4)
         engine.signal(signal.SIGTERM)
@@ -64,7 +69,7 @@ def test_connections_stay_within_their_limit(tmp_path: Path) -> None:
     """The receiver takes a second for each: time enough to ask what the rest waits for."""
     with relayed(tmp_path, "--delay", "end-of-data=1s", connections=3) as (engine, receiver):
         ids = backlog(engine, 6)
-        assert limit_of(engine, ids[-1]) == f"3 of 3 connections to the relay {receiver.address} in use"
+        assert limited(engine, ids[-1], f"3 of 3 connections to the relay {receiver.address} in use")
         assert engine.books() == {"received": 6, "delivered": 6}
         counts = receiver.has(messages=6)
         assert (counts["unique"], counts["duplicates"], counts["max_open"]) == (6, 0, 3)
@@ -75,7 +80,7 @@ def test_the_limit_of_the_node(tmp_path: Path) -> None:
     more = '[delivery]\nmax_connections = 2\nidle_timeout = "1m"\n'
     with relayed(tmp_path, "--delay", "end-of-data=1s", more=more) as (engine, receiver):
         ids = backlog(engine, 3)
-        assert limit_of(engine, ids[-1]) == "all 2 connections of the node are in use"
+        assert limited(engine, ids[-1], "all 2 connections of the node are in use")
         assert engine.books() == {"received": 3, "delivered": 3}
         with sink(tmp_path / "other") as other:
             settings = more + route(other.address, "other.test") + route(receiver.address)
@@ -108,8 +113,7 @@ def test_a_new_site_begins_with_a_few_connections(tmp_path: Path) -> None:
     """Deliveries widen the window, step by step; until then `why` says that it is the window."""
     with relayed(tmp_path, "--delay", "end-of-data=100ms", connections=20) as (engine, receiver):
         ids = backlog(engine, 60)
-        said = wait_until(lambda: limit_of(engine, ids[-1]), "a limit")
-        assert said.startswith("window of ")
+        assert wait_until(lambda: limit_of(engine, ids[-1]).startswith("window of "), "the window")
         engine.books()
         assert 5 < receiver.has(messages=60)["max_open"] <= 20
 
@@ -124,7 +128,7 @@ def test_a_block_halves_and_clean_mail_gives_back(tmp_path: Path) -> None:
         assert engine.events("deferred")[0]["scope"] == "site"
         slow = "slowed down to 500/s: 451 4.7.1 too much from you, slow down"
         assert engine.ask("queues")[0]["limit"] == slow
-        assert limit_of(engine, blocked) == "the retry schedule, after 1 attempt"
+        assert limited(engine, blocked, "the retry schedule, after 1 attempt")
         assert engine.stop() == 0
         engine.start()
         submit(engine.port, "ada@home.test", "carl@one.test", letter())
