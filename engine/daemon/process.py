@@ -3,8 +3,9 @@
 import contextlib
 import gc
 import os
-import resource
 import sys
+
+from engine.base.descriptors import allow_many_files
 
 #: How long a thread may keep the interpreter while another wants it. The default of 5 ms is what every signature and
 #: every commit would wait for the loop to let go.
@@ -13,9 +14,7 @@ _SWITCH_INTERVAL_S = 0.0005
 
 def tune() -> None:
     """Once, when everything is imported."""
-    # The soft limit is for programs that use select(2).
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    allow_many_files()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # Objects of start-up live for ever, those of a message die young and without cycles: look at them seldom.
     gc.collect()

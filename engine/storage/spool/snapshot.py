@@ -11,12 +11,12 @@ before those that were written first, so that whoever is seen has his reasons se
 import contextlib
 import errno
 import os
-import resource
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn, Self
 
+from engine.base.descriptors import allow_many_files
 from engine.base.errors import StorageError
 from engine.storage.spool.files import Room
 
@@ -36,7 +36,7 @@ class SnapshotFiles:
         self._names: dict[Path, list[str]] = {}
         if not directory.is_dir():
             raise StorageError(f"there is no spool at {directory}")
-        _allow_many_files()
+        allow_many_files()
         try:
             self._take(directory)
         except BaseException:
@@ -168,12 +168,6 @@ def _listing(directory: Path) -> dict[Path, list[str]]:
         return found
     except OSError as exc:
         raise StorageError(f"cannot list {directory}: {exc.strerror}") from exc
-
-
-def _allow_many_files() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _refuse() -> NoReturn:
