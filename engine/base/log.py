@@ -100,8 +100,8 @@ class LineLog:
         self._overflow = 0
         self._failed = 0
         self._reported = 0
-        self._thread = threading.Thread(target=self._run, name="log", daemon=True)
-        self._thread.start()
+        self._writer = threading.Thread(target=self._run, name="log", daemon=True)
+        self._writer.start()
 
     @property
     def dropped(self) -> int:
@@ -138,7 +138,7 @@ class LineLog:
         self._closed = True
         self._hurry.set()
         self._wake.set()
-        self._thread.join()
+        self._writer.join()
         self.flush()
 
     def _run(self) -> None:

@@ -268,34 +268,39 @@ class Agent:
 
     async def _connect(self, endpoints: Sequence[Endpoint], tried: int) -> int:
         """Open a session with one of endpoints[tried:]; how many were tried by then. Raises the last SessionFailed."""
-        plan, settings = self._queue.plan, self._kit.settings.delivery
         failure = SessionFailed(str(endpoints[-1]), "connect", words="every host has been tried")
         for number in range(tried, len(endpoints)):
             endpoint = endpoints[number]
-            self.connecting = True
             try:
-                self._session = await SmtpSession.connect(
-                    endpoint,
-                    source_address=plan.source_address(endpoint),
-                    ehlo=plan.source.ehlo,
-                    tls=plan.tls,
-                    credentials=plan.credentials,
-                    limits=settings,
-                    contexts=self._kit.contexts,
-                    open_stream=self._kit.open_stream,
-                )
+                session = await self._open(endpoint)
             except SessionFailed as exc:
                 log.info("connect to %s: %s", endpoint, exc)
                 failure = exc
                 continue
-            finally:
-                self.connecting = False
-            if self._session.tls_note:
-                log.info("connect to %s: %s", endpoint, self._session.tls_note)
+            if session.tls_note:
+                log.info("connect to %s: %s", endpoint, session.tls_note)
+            self._session = session
             self._carried = 0
             self._kit.metrics.outgoing.inc()
             return number + 1
         raise failure
+
+    async def _open(self, endpoint: Endpoint) -> SmtpSession:
+        plan = self._queue.plan
+        self.connecting = True
+        try:
+            return await SmtpSession.connect(
+                endpoint,
+                source_address=plan.source_address(endpoint),
+                ehlo=plan.source.ehlo,
+                tls=plan.tls,
+                credentials=plan.credentials,
+                limits=self._kit.settings.delivery,
+                contexts=self._kit.contexts,
+                open_stream=self._kit.open_stream,
+            )
+        finally:
+            self.connecting = False
 
     def _unreachable(self, failure: SessionFailed, indexes: Sequence[int]) -> Sequence[Outcome]:
         outcomes = trouble.session_failed(failure, indexes)

@@ -321,8 +321,12 @@ def test_many_reloads_under_load_refuse_nobody(stage: tuple[Daemon, Sink], tmp_p
 
 
 def test_a_port_is_taken_over_under_load(stage: tuple[Daemon, Sink], tmp_path: Path) -> None:
-    """Each session of the old listener ends once, after the reply to its message; and nobody finds the port closed."""
+    """Each session of the old listener ends, after the reply to its message; and nobody finds the port closed.
+
+    One that comes back before the other worker has left the port is taken in there, and ends once more.
+    """
     engine, _ = stage
+    workers = 2 if "workers = 2" in engine.config.read_text() else 1
     port = free_port()
     add(engine, listener(port))
     with Load(port, tmp_path / "accepted", "-n", "2000", "--sessions", "10", "--size", "1KiB") as under_way:
@@ -330,7 +334,8 @@ def test_a_port_is_taken_over_under_load(stage: tuple[Daemon, Sink], tmp_path: P
         change(engine, f"127.0.0.1:{port}", f"0.0.0.0:{port}")
         assert under_way.running()
         report = under_way.report()
-    assert (report["accepted"], report["refused"], report["lost_connections"]) == (2000, 0, 10)
+    assert (report["accepted"], report["refused"]) == (2000, 0)
+    assert 10 <= report["lost_connections"] <= 10 * workers
     engine.empty()
     assert engine.books() == {"received": 2000, "delivered": 2000}
 

@@ -103,7 +103,7 @@ class Journal:
         self._segment: Segment | None = None
         self._void: list[tuple[int, int]] = []  #: (file, offset): nothing from there on counts
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._serve, name="journal", daemon=True)
+        self._writer = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._retry: asyncio.TimerHandle | None = None
         self.segments: dict[int, Segment] = {}  #: begun by us or recovered, oldest first
         self.last_id = ""  #: the highest of a message so far: told at the start of each file, or an id could come again
@@ -124,7 +124,7 @@ class Journal:
         self._registry.update(self.segments)
         self._next_frame = last_frame + 1
         self._projector.told, self._projector.safe = last_frame, events_safe
-        self._thread.start()
+        self._writer.start()
 
     def next_number(self) -> int:
         """The number for the next frame; the caller makes its events with it, then appends."""
@@ -198,12 +198,12 @@ class Journal:
         """Write what is pending, sync everything, end the thread."""
         with contextlib.suppress(StorageError):
             await self.flush()
-        if self._thread.is_alive():
+        if self._writer.is_alive():
             try:
                 await self.run(self._end)
             finally:
                 self._work.put(None)
-                self._thread.join()
+                self._writer.join()
         if self._retry:
             self._retry.cancel()
 
