@@ -18,7 +18,6 @@ from engine.queue.stock import oldest_arrival
 from engine.routing.plan import OTHER, Plan
 from engine.routing.router import Router
 from engine.storage.spool.entry import Delivery, State
-from engine.storage.spool.names import forget_unused
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows, rows_of_slab
 
@@ -64,7 +63,7 @@ class Sweeper:
         orphans += await self._sweep_rows(now)
         self.orphans, self.counts = orphans, self._manager.counts()
         self.oldest_at = await oldest_arrival(self._spool)
-        forget_unused(self._spool.texts, self._table.values)
+        self._spool.forget_unused_texts()
         self._manager.sites.forget_unused()
 
     async def _sweep_rows(self, now: float) -> int:

@@ -47,6 +47,7 @@ class Names:
                     del self._numbers[text]
                     self._texts[number] = ""
                     self._free.append(number)
+            self.kept = len(self._numbers)
 
     def _new_number(self, text: str) -> int:
         with self._changing:
@@ -60,7 +61,6 @@ class Names:
                     self._texts.append(text)
                 self._numbers[text] = number
             return number
-        self.kept = len(self._numbers)
 
 
 def forget_unused(texts: Mapping[str, Names], used: Callable[[str], Iterable[int]]) -> None:

@@ -36,7 +36,7 @@ from engine.storage.spool.index import TEXTS
 from engine.storage.spool.journal import Journal, Record
 from engine.storage.spool.large import LargeFiles, LargeWriter
 from engine.storage.spool.mover import Mover
-from engine.storage.spool.names import Names
+from engine.storage.spool.names import Names, forget_unused
 from engine.storage.spool.opening import Opening
 from engine.storage.spool.reader import Reader
 from engine.storage.spool.records import (
@@ -151,6 +151,11 @@ class Spool:
         await self._load_ended.wait()
         if self.loading:
             raise StorageError(self._load_failure or "the spool was closed before it was read")
+
+    def forget_unused_texts(self) -> None:
+        """Those that no row has. Not while rows are loaded: they have numbers before they are in the table."""
+        if not self.loading:
+            forget_unused(self.texts, self.table.values)
 
     async def close(self) -> None:
         try:
