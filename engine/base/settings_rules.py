@@ -59,10 +59,12 @@ def _or_zero(value: Any, base: Path) -> Any:
     return value
 
 
-def _at_least(least: int) -> Rule:
+def _at_least(least: int, most: int | None = None) -> Rule:
     def rule(value: Any, base: Path) -> Any:
         if value < least:
             raise ValueError(f"{value} is too small; {least} or more")
+        if most is not None and value > most:
+            raise ValueError(f"{value} is too large; {most} or less")
         return value
 
     return rule
@@ -249,7 +251,9 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Listener, "xclient_from"): _networks,
     (Intake, "max_command_bytes"): _at_least(512),  # RFC 5321 4.5.3.1.4
     (Intake, "max_auth_bytes"): _at_least(512),
-    (SpoolSettings, "segment_bytes"): _at_least(4096),
+    # A file of the spool has less than 2 GiB: segment_bytes, and what was on its way then.
+    (SpoolSettings, "segment_bytes"): _at_least(4096, 512 << 20),
+    (SpoolSettings, "large_bytes"): _at_least(1, 512 << 20),
     (SpoolSettings, "move_rate"): _or_zero,
     (SpoolSettings, "hot_bytes"): _or_zero,
     (SpoolSettings, "max_memory"): _or_zero,

@@ -21,7 +21,7 @@ from engine.storage.spool import journal as journal_module
 from engine.storage.spool import mover as mover_module
 from engine.storage.spool.backlog import FOLDER_FROM, SMALL
 from engine.storage.spool.entry import Delivery, State
-from engine.storage.spool.segment import is_side
+from engine.storage.spool.segment import file_of, is_side
 from engine.storage.spool.spool import Spool
 from tests.support.spool import (
     FaultyFiles,
@@ -478,14 +478,14 @@ def test_s5_a_damaged_record_holds_its_file_back_and_nobody_else(
         await fill(spool, 10)
         await age(spool)
         row = int(rows_of(spool, "m003")[0])
-        segment = spool._segments[spool.table.get(row, "place") >> 40]
+        segment = spool._segments[file_of(spool.table.get(row, "place"))]
         data = bytearray(segment.path.read_bytes())
         data[(spool.table.get(row, "place") & 0xFFFFFFFF) + 60] ^= 1
         segment.path.write_bytes(data)
         for _ in range(2):
             await spool.work()
         assert segment.path == files(tmp_path, "journal/*.log")[0], "the files before it are gone"
-        there = [r for r in rows_of(spool).tolist() if spool.table.get(r, "place") >> 40 == segment.number]
+        there = [r for r in rows_of(spool).tolist() if file_of(spool.table.get(r, "place")) == segment.number]
         assert there == [row], "the others are moved"
         assert caplog.text.count("it holds back its file") == 1
         delivery = spool.reader.take_unread(row, StorageError("damaged"))
@@ -593,7 +593,7 @@ def test_one_damaged_record_among_many_that_are_read_at_once_harms_no_other(tmp_
         rows = rows_of(spool)
         bad = int(rows_of(spool, "m004")[0])
         place = spool.table.get(bad, "place")
-        segment = spool._segments[place >> 40]
+        segment = spool._segments[file_of(place)]
         data = bytearray(segment.path.read_bytes())
         data[place & 0xFFFFFFFF] ^= 0xFF  # its prefix, with all lengths
         segment.path.write_bytes(data)

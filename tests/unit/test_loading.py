@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from engine.base.errors import StorageError
 from engine.base.units import Size
 from engine.storage.spool import names as names_module
 from engine.storage.spool.backlog import FOLDER_FROM
 from engine.storage.spool.names import Names
+from engine.storage.spool.segment import MAX_NUMBER, Numbers
 from engine.storage.spool.spool import Spool
 from tests.support.spool import rows_of
 from tests.support.spool_tools import Bench, bench, name_of
@@ -54,6 +56,45 @@ def test_a_text_that_is_not_in_the_table_yet_is_not_forgotten(tmp_path: Path, mo
 
     asyncio.run(first())
     asyncio.run(second())
+
+
+def test_a_file_that_only_looks_like_one_of_ours_takes_no_number(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with bench(tmp_path) as own:
+            await own.put(name_of(1), "one.test")
+        strays = [own.directory / "large" / "202611261930.tar", own.directory / "journal" / "999999999999.12345678.log"]
+        for path in strays:
+            path.touch()
+        async with bench(tmp_path) as own:
+            await own.put(name_of(2), "one.test")
+            assert max(own.spool._segments) < 10
+            assert len(own.rows()) == 2
+        assert all(path.exists() for path in strays)
+
+    asyncio.run(story())
+
+
+def test_who_needs_no_file_takes_no_number(tmp_path: Path) -> None:
+    """Or a client that gives up again and again would use them up."""
+
+    async def story() -> None:
+        async with bench(tmp_path) as own:
+            before = own.spool._numbers.new()
+            for _ in range(5):
+                writer = own.spool.large()
+                writer.feed(b"x" * 100)
+                writer.abort()
+            assert own.spool._numbers.new() == before + 1
+
+    asyncio.run(story())
+
+
+def test_numbers_end_with_an_error(tmp_path: Path) -> None:
+    numbers = Numbers()
+    numbers.pass_over(MAX_NUMBER - 1)
+    assert numbers.new() == MAX_NUMBER
+    with pytest.raises(StorageError, match="no more numbers"):
+        numbers.new()
 
 
 async def by_destination(spool: Spool) -> dict[str, int]:

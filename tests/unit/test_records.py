@@ -29,6 +29,8 @@ from engine.storage.spool.records import (
     trimmed,
 )  # fmt: skip
 from engine.storage.spool.segment import (
+    MAX_NUMBER,
+    MAX_SEGMENT_BYTES,
     Segment,
     file_of,
     is_side,
@@ -58,7 +60,7 @@ outcomes = st.builds(
     status_code=texts, reply=texts, remote=texts, phase=texts,
 )  # fmt: skip
 references = st.none() | st.tuples(
-    st.integers(1, (1 << 24) - 1), st.integers(0, (1 << 39) - 1), st.integers(1, (1 << 32) - 1)
+    st.integers(1, MAX_NUMBER), st.integers(0, MAX_SEGMENT_BYTES - 1), st.integers(1, (1 << 32) - 1)
 )  # fmt: skip
 
 
@@ -149,7 +151,7 @@ def test_a_frame_of_another_kind_is_no_message_and_no_state() -> None:
         check_version(through_the_disk(FrameType.STORED, 1, [VERSION + 1]), "here")
 
 
-@given(st.integers(1, (1 << 24) - 1), st.integers(0, (1 << 39) - 1))
+@given(st.integers(1, MAX_NUMBER), st.integers(0, MAX_SEGMENT_BYTES - 1))
 def test_a_place_is_file_and_offset(number: int, offset: int) -> None:
     for place, side in ((place_of(number, offset), False), (side_place(number, offset), True)):
         assert (file_of(place), offset_of(place), is_side(place)) == (number, offset, side)
@@ -176,7 +178,7 @@ def test_an_index_comes_back_with_the_numbers_of_the_reader(rows) -> None:
     given_columns = columns(rows)
     for name in TEXTS:
         given_columns[name] %= len(words)
-    given_columns["place"] = given_columns["place"] & np.uint64((1 << 39) - 1) | np.uint64(7 << 40)
+    given_columns["place"] = given_columns["place"] & np.uint64(MAX_SEGMENT_BYTES - 1) | np.uint64(place_of(7, 0))
     size, found = decode_index(segment, encode_index(segment, given_columns, writer), reader)
     assert size == 12345
     for name in COLUMNS:

@@ -11,6 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from engine.storage.spool import table as table_module
 from engine.storage.spool.entry import State
+from engine.storage.spool.segment import file_of, place_of
 from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Table
 
 STATES = [State.WAITING, State.DUE, State.HELD, State.LOADING, State.SEIZED]
@@ -22,7 +23,7 @@ picks = st.integers(0, 1 << 16)
 def values(seed: int, **more: int) -> dict[str, int]:
     """A row that is like no other."""
     row = {name: (seed * 31 + index) % 251 for index, name in enumerate(COLUMNS)}
-    return {**row, "id": seed, "place": seed % 7 << 40 | seed, "state_place": 0, "state": State.WAITING, **more}
+    return {**row, "id": seed, "place": place_of(seed % 7, seed), "state_place": 0, "state": State.WAITING, **more}
 
 
 def columns_of(rows: list[dict[str, int]]) -> dict[str, Any]:
@@ -126,7 +127,7 @@ class Rows(RuleBasedStateMachine):
             expected = {n for n, row in self.model.items() if all(row[k] == v for k, v in wanted.items())}
             assert sorted(self._all(self.table.select(**wanted))) == sorted(expected)
         for file in range(7):
-            expected = {n for n, row in self.model.items() if row["place"] >> 40 == file}
+            expected = {n for n, row in self.model.items() if file_of(row["place"]) == file}
             assert sorted(self._all(self.table.in_file(file))) == sorted(expected)
 
     def _picked(self, pick: int) -> int:

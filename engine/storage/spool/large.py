@@ -60,9 +60,12 @@ class LargeFiles:
         self.closed = False
 
     def writer(self) -> "LargeWriter":
-        """For a new content. Nothing is on disk before its first slice is full."""
-        path = segment_path(self.directory, self._new_number(), self._salt, ".dat")
-        return LargeWriter(self, self._files, self._pool, path)
+        """For a new content. It has no file, and no number, before its first slice is full."""
+        return LargeWriter(self, self._files, self._pool)
+
+    def new_path(self) -> Path:
+        """For a new file. In any thread. Raises StorageError."""
+        return segment_path(self.directory, self._new_number(), self._salt, ".dat")
 
     async def store(self, content: bytes, above: int) -> Content:
         """A content that is all there: in a file if it has more bytes than `above`, durably. Raises StorageError."""
@@ -122,17 +125,17 @@ class LargeWriter:
     Ends with `finish`, or with `abort`, which may come at any time and more than once.
     """
 
-    def __init__(self, large: LargeFiles, files: Files, pool: ThreadPoolExecutor, path: Path) -> None:
+    def __init__(self, large: LargeFiles, files: Files, pool: ThreadPoolExecutor) -> None:
         self._large = large
         self._files = files
         self._pool = pool
         self._loop = asyncio.get_running_loop()
-        self._path = path
         self._waiting = bytearray()  #: not pieces: a client may send them a byte long
         self._work: asyncio.Future[None] | None = None  #: what the threads do now
         self._fault: StorageError | None = None
         self._over = False  #: finished or aborted
-        self._created = False  #: there is a file; of whichever thread works, as the three below
+        self._created = False  #: there is a file; of whichever thread works, as the four below
+        self._path = Path()
         self._descriptor: int | None = None
         self._length = 0
         self._crc = 0
@@ -218,6 +221,7 @@ class LargeWriter:
     def _append(self, data: bytes) -> None:
         self._large.spend(len(data))
         if self._descriptor is None:
+            self._path = self._large.new_path()
             self._created = True  # whatever becomes of it
             self._descriptor = self._files.create(self._path)
         self._files.write(self._descriptor, [data])

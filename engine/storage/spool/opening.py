@@ -28,7 +28,7 @@ from engine.storage.spool.loading import (
     tell_lost,
 )
 from engine.storage.spool.recovery import Loss, Recovered, content_segments, keep_aside, recover, rows_of
-from engine.storage.spool.segment import Numbers, Segment, Segments, file_of, offset_of, segment_path
+from engine.storage.spool.segment import Numbers, Segment, Segments, file_of, number_in, offset_of, segment_path
 from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Table
 
 log = logging.getLogger(__name__)
@@ -66,12 +66,12 @@ class Opening:
         return found
 
     def highest_number(self) -> int:
-        """Of the files on disk, whatever they are."""
+        """Of the files on disk that are ours, those included that have lost their segment."""
         mail = self._directory / "mail"
         directories = [self._directory / name for name in ("journal", *_CONTENTS)]
         directories += [mail / name for name in self._files.names(mail)]
         names = (name for directory in directories for name in self._files.names(directory))
-        return max((int(name[:12]) for name in names if name[:12].isdecimal() and len(name) > 12), default=0)
+        return max(map(number_in, names), default=0)
 
     def enter_journal(self, found: Recovered) -> None:
         """A row for each delivery of the journal; its segments are registered."""

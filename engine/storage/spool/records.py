@@ -27,6 +27,7 @@ from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.frame import VERSION, Frame, FrameType
+from engine.storage.spool.segment import MAX_SEGMENT_BYTES
 
 encode_envelope = msgspec.msgpack.Encoder().encode
 decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
@@ -41,7 +42,7 @@ Elsewhere = ContentRef | LargeFile
 _U16 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)]
 _U32 = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 _Frame = Annotated[int, msgspec.Meta(ge=0)]
-_Offset = Annotated[int, msgspec.Meta(ge=0, lt=1 << 39)]
+_Offset = Annotated[int, msgspec.Meta(ge=0, lt=MAX_SEGMENT_BYTES)]
 _LargeName = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,12}\.[0-9a-f]{8}\.dat$")]
 _Ref = tuple[_U32 | _LargeName, _Offset, _U32]  # a ContentRef or a LargeFile
 _Status = Annotated[int, msgspec.Meta(ge=int(min(Status)), le=int(max(Status)))]

@@ -11,6 +11,7 @@
 Numbers grow over all files of a worker; no two segments share one. Salts: see frame.py.
 """
 
+import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,14 +22,19 @@ from numpy.typing import NDArray
 
 from engine.base.errors import StorageError
 
-_OFFSET_BITS = 40
+_OFFSET_BITS = 32
 _OFFSET_MASK = (1 << _OFFSET_BITS) - 1
 #: An offset in the .sta of a segment and not in the segment itself.
-_SIDE = 1 << 39
+_SIDE = 1 << 31
+#: A file has fewer bytes: the settings see to it.
+MAX_SEGMENT_BYTES = _SIDE
+#: 20 large contents a second take them in seven years.
+MAX_NUMBER = (1 << 32) - 1
+_NAME = re.compile(r"([0-9]{12})\.([0-9a-f]{8})\.(?:log|seg|sta|idx|con|dat)")
 
 
 def place_of(number: int, offset: int) -> int:
-    """File and offset as one number: 24 bits for 16 million files, 39 for half a TiB, one for the side file."""
+    """File and offset as one number: 32 bits for the file, 31 for 2 GiB of it, one for the side file."""
     return number << _OFFSET_BITS | offset
 
 
@@ -77,9 +83,10 @@ class Segment:
 
     def __init__(self, path: Path, size: int = 0) -> None:
         """path: named as above. Raises ValueError: it is not."""
-        number, salt, _ = path.name.split(".")
-        self.number = int(number)
-        self.salt = int(salt, 16)
+        self.number = number_in(path.name)
+        if not self.number:
+            raise ValueError(f"{path.name} is no file of the spool")
+        self.salt = int(path.name.split(".")[1], 16)
         self.path = path
         self.folder = path.parent.name
         self.is_journal = path.suffix == ".log"
@@ -136,7 +143,10 @@ class Segments(dict[int, Segment]):
 
 
 class Numbers:
-    """Numbers for new files, in any thread. Who needs a file is counted by its number: none is ever given out twice."""
+    """Numbers for new files, in any thread. Who needs a file is counted by its number: none is ever given out twice.
+
+    `new` raises StorageError: there are no more.
+    """
 
     def __init__(self) -> None:
         self._last = 0
@@ -144,6 +154,8 @@ class Numbers:
 
     def new(self) -> int:
         with self._giving:
+            if self._last >= MAX_NUMBER:
+                raise StorageError("the spool has no more numbers for files; drain it, and begin a new one")
             self._last += 1
             return self._last
 
@@ -151,6 +163,13 @@ class Numbers:
         """Give out only higher ones: this is taken, whether its file is there or not."""
         with self._giving:
             self._last = max(self._last, number)
+
+
+def number_in(name: str) -> int:
+    """The number in a file's name; 0: it is no name of ours."""
+    named = _NAME.fullmatch(name)
+    number = int(named[1]) if named else 0
+    return number if number <= MAX_NUMBER else 0
 
 
 def segment_path(directory: Path, number: int, salt: int, suffix: str) -> Path:
