@@ -6,6 +6,7 @@ import os
 import sys
 
 from engine.base.descriptors import allow_many_files
+from engine.base.memory import keep_little
 
 #: How long a thread may keep the interpreter while another wants it. The default of 5 ms is what every signature and
 #: every commit would wait for the loop to let go.
@@ -15,6 +16,7 @@ _SWITCH_INTERVAL_S = 0.0005
 def tune() -> None:
     """Once, when everything is imported."""
     allow_many_files()
+    keep_little()
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # Objects of start-up live for ever, those of a message die young and without cycles: look at them seldom.
     gc.collect()

@@ -89,7 +89,7 @@ def test_who_needs_no_file_takes_no_number(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_numbers_end_with_an_error(tmp_path: Path) -> None:
+def test_numbers_end_with_an_error() -> None:
     numbers = Numbers()
     numbers.pass_over(MAX_NUMBER - 1)
     assert numbers.new() == MAX_NUMBER

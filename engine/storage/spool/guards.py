@@ -9,6 +9,7 @@ import contextlib
 from pathlib import Path
 
 from engine.base.errors import StorageError
+from engine.base.memory import give_back
 from engine.base.settings import SpoolSettings
 from engine.storage.spool.files import Files, Room
 from engine.storage.spool.reserve import Reserve
@@ -56,7 +57,10 @@ class Guards:
         elif settings.min_free and self._short_of(room) is None:
             self._reserve.keep(settings.segment_bytes, room)
         self.look()
-        self._memory = _short_of_memory(settings) if settings.memory_guard else None
+        self._memory = _short_of_memory(settings)
+        if self._memory is not None:
+            give_back()
+            self._memory = _short_of_memory(settings)
 
     def look(self) -> int:
         """Look at the disk only: bytes that are free. Raises StorageError."""
@@ -90,6 +94,8 @@ class Guards:
 
 
 def _short_of_memory(settings: SpoolSettings) -> str | None:
+    if not settings.memory_guard:
+        return None
     used, limit = _memory_used(), settings.max_memory or memory_limit()
     if used <= limit * settings.memory_guard:
         return None
