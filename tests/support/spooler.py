@@ -144,6 +144,8 @@ async def examine(disk: Disk, ledger: Ledger, moment: int) -> Found:
     files = MemoryFiles(disk)
     spool, events = make_spool(files)
     spool.start()
+    assert spool._found is not None
+    assert spool._found.lost == [], "S5: a file is missed that no cut takes"
     await spool.load_backlog()
     found = Found(spool, files, events, {}, {})
     try:

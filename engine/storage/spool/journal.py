@@ -11,6 +11,9 @@ S4  after a failed write or sync the file is never written again; the next one n
 
 The events of a record are written once it is durable (projector.py), and a file is unlinked only after they are
 synced. Each file says up to which frame they were when it was begun: a crash may have taken any of those after it.
+
+Each file also says which older ones there are and how long they are, and before one of them goes a record says so: a
+file that is missing, or was cut, is noticed by the next start (S5).
 """
 
 import asyncio
@@ -105,6 +108,7 @@ class Journal:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._retry: asyncio.TimerHandle | None = None
+        self._retired: set[int] = set()  #: files that a new one does not name: they go, or went and nobody noted it
         self.segments: dict[int, Segment] = {}  #: begun by us or recovered, oldest first
         self.last_id = ""  #: the highest of a message so far: told at the start of each file, or an id could come again
         self.failure: str | None = None  #: why the disk is not trusted now
@@ -173,7 +177,7 @@ class Journal:
 
         thread: where. A disk takes its time for it, and here every 250 would wait.
         """
-        await self.run(partial(self._succeed, segment))
+        await self.run(partial(self._retire, segment))
         await self._loop.run_in_executor(thread, self._files.unlink, segment.path)
         await self.run(partial(self._forget, segment))
 
@@ -303,15 +307,27 @@ class Journal:
         last = batch[-1].number if batch else self._projector.told
         self._projector.tell([record.events for record in batch if record.events], last, len(batch))
 
-    def _succeed(self, segment: Segment) -> None:
-        """The events of a file's frames are safe; and what it alone says of the highest id, a new one says."""
+    def _retire(self, segment: Segment) -> None:
+        """The events of a file's frames are safe, and a newer file says that it goes."""
         self._projector.sync()
-        if self._segment is None and segment.number == max(self.segments):
+        if self._segment is None:
             self._begin_file()
+        newest, descriptor = self._segment, self._descriptor
+        assert newest is not None
+        assert descriptor is not None
+        self._retired.add(segment.number)
+        frame = encode(self._salt, FrameType.RETIRED, 0, [VERSION, segment.number])
+        try:
+            self._files.append(descriptor, [frame])
+        except StorageError:
+            self._abandon(newest)
+            raise
+        newest.bytes += len(frame)
 
     def _forget(self, segment: Segment) -> None:
         del self.segments[segment.number]
         del self._registry[segment.number]
+        self._retired.discard(segment.number)
         self._void = [(number, offset) for number, offset in self._void if number != segment.number]
 
     def _begin_file(self) -> None:
@@ -320,18 +336,27 @@ class Journal:
         path = segment_path(self._directory, number, self._salt, ".log")
         with contextlib.suppress(StorageError):
             self._projector.sync()
-        header = [VERSION, self._owner, number, self._void, self._projector.safe, self.last_id]
-        frame = encode(self._salt, FrameType.SEGMENT, 0, header)
+        older = [(each.number, each.bytes) for each in self.segments.values() if each.number not in self._retired]
+        frames = [
+            encode(self._salt, kind, 0, header)
+            for kind, header in (
+                (
+                    FrameType.SEGMENT,
+                    [VERSION, self._owner, number, self._void, self._projector.safe, self.last_id],
+                ),
+                (FrameType.JOURNAL, [VERSION, self._projector.told, older]),
+            )
+        ]
         descriptor = self._files.create(path)
         segment = Segment(path)
         try:
-            self._files.append(descriptor, [frame])
+            self._files.append(descriptor, frames)
         except StorageError:
             with contextlib.suppress(StorageError):
                 self._files.close(descriptor)
                 self._files.unlink(path)  # or a disk that stays full gets a file with each try
             raise
-        segment.bytes = len(frame)
+        segment.bytes = sum(map(len, frames))
         self.segments[number] = self._registry[number] = segment
         self._segment, self._descriptor = segment, descriptor
 

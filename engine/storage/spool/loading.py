@@ -22,9 +22,9 @@ from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Damage, Frame, FrameType, scan
 from engine.storage.spool.index import Texts, decode_index
 from engine.storage.spool.records import content_file, decode_envelope
-from engine.storage.spool.recovery import Recovered, is_whole, make_safe, segments_in, set_aside
+from engine.storage.spool.recovery import Loss, Recovered, is_whole, make_safe, segments_in, set_aside
 from engine.storage.spool.rows import state_values, stored_row
-from engine.storage.spool.segment import Segment, offset_of, place_of, side_place
+from engine.storage.spool.segment import Segment, offset_of, offsets_of, place_of, side_place
 from engine.storage.spool.table import COLUMNS, Column, Table, Values
 
 
@@ -137,6 +137,10 @@ def load(
         _apply_side(loaded, files, read_only)
     if journaled is not None:
         journaled.apply(loaded)
+    beyond = offsets_of(loaded.columns["place"]) + loaded.columns["length"] > segment.bytes
+    if beyond.any():
+        gone = counted(int(beyond.sum()), "delivery")
+        loaded.problems.append(Loss(f"mail/{segment.folder}/{segment.path.name} was cut: {gone} cannot be read"))
     return loaded
 
 

@@ -108,6 +108,9 @@ class Opening:
             for row in replaced_rows(self._table, await loop.run_in_executor(thread, copies.replaced)):
                 loaded(-self._table.get(row, "recipients"))
                 self._release(row)
+        if found.lost:
+            unnamed = [s for s in self._segments.values() if s.path.suffix in (".con", ".dat") and not s.refs]
+            problems += await loop.run_in_executor(thread, self._set_unnamed_aside, unnamed)
         self._tell(problems)
         self._tell_missing()
         return unindexed
@@ -120,12 +123,28 @@ class Opening:
             try:
                 for path in (segment.side, segment.index):  # in this order: by its index a segment is found again
                     if self._files.size(path) is not None:
-                        copy = keep_aside(self._files, path, path.name, self._files.read(path))
-                        self._files.unlink(path)
+                        copy = self._move_aside(path)
                 problems.append(Loss(f"{told}; set aside as {copy}"))
             except StorageError as exc:  # there is another start
                 problems.append(Loss(f"{told}; not set aside: {exc}"))
         return problems
+
+    def _set_unnamed_aside(self, unnamed: Sequence[Segment]) -> list[str]:
+        """Contents that no message names, where some of the journal is lost: the messages may have been in it."""
+        problems: list[str] = []
+        for segment in unnamed:
+            try:
+                copy = self._move_aside(segment.path)
+                problems.append(f"{segment.path.name} has contents that no message names any more; set aside as {copy}")
+            except StorageError as exc:
+                problems.append(Loss(f"{segment.path.name} has contents that no message names; not set aside: {exc}"))
+            self._segments.pop(segment.number, None)
+        return problems
+
+    def _move_aside(self, path: Path) -> Path:
+        copy = keep_aside(self._files, path, path.name, self._files.read(path))
+        self._files.unlink(path)
+        return copy
 
     def _clear_away(self) -> None:
         """What a crash in the middle of dropping a segment left: its side file, which goes last."""

@@ -63,6 +63,8 @@ _SHAPES: dict[int, Any] = {
     FrameType.DEAD: tuple[int, tuple[_Offset, ...]],
     FrameType.INDEX: tuple[int, _U32, _Offset, _U32, list[str], list[str], list[str], list[str], list[str]],
     FrameType.TAKEN_IN: tuple[int, bytes, tuple[tuple[_U16, _Snapshot], ...], _Ref | None],
+    FrameType.JOURNAL: tuple[int, _Frame, tuple[tuple[_U32, _Offset], ...]],
+    FrameType.RETIRED: tuple[int, _U32],
 }  # fmt: skip
 
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {

@@ -3,6 +3,9 @@
 S3  any prefix of the log, with any torn tail, yields a state that existed.
 S5  a damaged record is copied to `damaged/` and reported; the rest goes on.
 
+Each file names the older ones that were there when it was begun (journal.py): one that is gone, or shorter than it was,
+is told, and so is a journal that ends before its events do.
+
 Files are read oldest first. An outcome changes a delivery seen before; one of a message that is not in the journal is
 kept for the old generation (loading.py), which is read after intake has opened.
 """
@@ -70,7 +73,9 @@ class Recovered:
     """What was found. messages: in the journal, the final ones included. taken_in: deliveries that came from another
     spool, by message and number. outcomes: of messages that are not in the journal.
 
-    events: lines that a crash kept from the event journal. problems: one line each, for the log.
+    events: lines that a crash kept from the event journal. problems: one line each, for the log; lost: those of them
+    about files that are gone or cut. named: the older files that the newest one tells of, with their bytes. retired:
+    those that went since.
     """
 
     messages: dict[str, Young] = field(default_factory=dict)
@@ -83,6 +88,9 @@ class Recovered:
     last_id: str = ""
     events: list[bytes] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    lost: list[Loss] = field(default_factory=list)
+    named: dict[int, int] = field(default_factory=dict)
+    retired: set[int] = field(default_factory=set)
 
 
 def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_only: bool = False) -> Recovered:
@@ -96,20 +104,37 @@ def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_o
     found.segments = segments_in(directory, files, ".log", found.problems)
     _read_first_frames(found, files)
     last_event_frame = trusted(found.events_safe)
-    found.last_frame = max(found.events_safe, last_event_frame)
     void = dict(found.void)
     for segment in found.segments:
         if not read_only:
             make_safe(segment.path, files)
         data = files.read(segment.path)
         segment.bytes = len(data)
+        named = found.named.get(segment.number, 0)
+        if len(data) < named:
+            found.lost.append(Loss(f"{segment.path.name} was cut: {len(data)} bytes of {named} are left"))
         for frame in scan(data[: void.get(segment.number)], segment.salt):
             if isinstance(frame, Damage):
-                told = set_aside(files, segment.path, data, frame, read_only)
-                found.problems.append(told)
+                if frame.torn:
+                    segment.bytes = frame.offset
+                damage = frame._replace(torn=frame.torn and frame.offset >= named)
+                found.problems.append(set_aside(files, segment.path, data, damage, read_only))
             elif is_whole(frame, segment.path, files, data, found.problems, read_only):
                 _apply(found, frame, segment, files, last_event_frame)
+    _look_for_gaps(found, None if read_only else last_event_frame)
+    found.last_frame = max(found.last_frame, found.events_safe, last_event_frame)
     return found
+
+
+def _look_for_gaps(found: Recovered, last_event_frame: int | None) -> None:
+    """What should be there and is not (S5). last_event_frame: of the newest event; None: nobody looked."""
+    present = {segment.number for segment in found.segments}
+    for number in sorted(found.named.keys() - present - found.retired):
+        found.lost.append(Loss(f"file {number} of the journal is gone, with the messages and outcomes that were in it"))
+    if last_event_frame is not None and last_event_frame > found.last_frame:
+        missing = last_event_frame - found.last_frame
+        found.lost.append(Loss(f"the journal has lost its end: up to {missing} records whose events are known"))
+    found.problems += found.lost
 
 
 def rows_of(found: Recovered, texts: Texts) -> list[Values]:
@@ -207,6 +232,9 @@ def keep_aside(files: Files, path: Path, name: str, data: bytes | memoryview) ->
 
 def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_event_frame: int) -> None:
     found.last_frame = max(found.last_frame, frame.number)
+    if frame.type == FrameType.RETIRED:
+        found.retired.add(frame.header[1])
+        return
     new_event = frame.number >= last_event_frame
     if frame.type == FrameType.MESSAGE:
         envelope = decode_envelope(frame.header[1])
@@ -266,4 +294,8 @@ def _read_first_frames(found: Recovered, files: Files) -> None:
             tails.update((number, offset) for number, offset in first.header[3] if number in present)
             found.events_safe = max(found.events_safe, first.header[4])
             found.last_id = max(found.last_id, first.header[5])
+            second = decode(memoryview(head), first.end, segment.salt)
+            if second is not None and second.type == FrameType.JOURNAL and is_sound(second):
+                found.last_frame = max(found.last_frame, second.header[1])
+                found.named = dict(second.header[2])
     found.void = sorted(tails)

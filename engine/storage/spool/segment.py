@@ -56,6 +56,11 @@ def offset_of(place: int) -> int:
     return place & (_OFFSET_MASK ^ _SIDE)
 
 
+def offsets_of(places: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """`offset_of`, of a column."""
+    return places & np.uint64(_OFFSET_MASK ^ _SIDE)
+
+
 def is_side(place: int) -> bool:
     return bool(place & _SIDE)
 

@@ -55,7 +55,7 @@ class SpoolView:
         self.segments = Segments()
         self.found = recover(directory / "journal", files, lambda _: _NO_EVENTS, read_only=True)
         self.problems = self.found.problems
-        self.lost: list[str] = []
+        self.lost: list[str] = list(self.found.lost)
         self._journaled = Journaled(self.found, self.texts)
         contents = content_segments(directory, files, self.problems)
         self.segments.update((segment.number, segment) for segment in (*self.found.segments, *contents))
