@@ -45,10 +45,11 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 
 async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
-    """Keep what is queued, and what arrives, until `resume`. Survives a restart."""
+    """Keep what is queued, and what arrives, until `resume`. Survives a restart. A bounce or purge of it ends."""
     scope, manager, spool = await _parsed(parts, target), parts.manager, parts.spool
     if scope.kind == "destination" and "." not in scope.name and not _destinations(parts, scope):
         raise EngineError(_UNKNOWN.format(target))
+    parts.orders.call_off(scope)
     parts.state.hold(str(scope), parts.clock.time())
     manager.standing.holds_changed()
     done = left = 0

@@ -108,6 +108,8 @@ class AdminServer:
             answer = {"error": "the rest of it did not come in time"}
         except (KeyError, TypeError, ValueError) as exc:
             answer = {"error": f"not a request of ours: {exc}"}
+        except ConnectionError:
+            raise  # nobody is there to be told
         except Exception as exc:  # top of a task: the operator is told, the trace is in the log
             log.exception("an operator's command failed: %r", line[:200])
             answer = {"error": f"internal error: {exc!r}"}

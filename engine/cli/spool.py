@@ -95,8 +95,7 @@ def _export(args: argparse.Namespace) -> int:
         raise EngineError("a stream of messages does not go to a terminal; name a file")
     with exporting(settings_of(args), args.scope) as (extract, pieces):
         if args.file == "-":
-            sys.stdout.buffer.writelines(pieces)
-            sys.stdout.buffer.flush()
+            _print(pieces)
         else:
             _write_new(Path(args.file), pieces)
     for problem in extract.problems:
@@ -178,16 +177,28 @@ def _write_new(path: Path, pieces: Iterable[bytes]) -> None:
         raise
 
 
+def _print(pieces: Iterable[bytes]) -> None:
+    try:
+        sys.stdout.buffer.writelines(pieces)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as exc:
+        # Or Python would write the rest once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise EngineError(f"cannot write the stream: {exc.strerror}") from exc
+
+
 @contextlib.contextmanager
 def _opened(source: str) -> Iterator[BinaryIO]:
     if source == "-":
         yield sys.stdin.buffer
         return
     try:
-        descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC)
+        stream = open(source, "rb")  # noqa: SIM115  # it is closed below, where its own errors are not these
     except OSError as exc:
         raise EngineError(f"cannot open {source}: {exc.strerror}") from exc
-    with os.fdopen(descriptor, "rb") as stream:
+    with stream:
         yield stream
 
 

@@ -58,6 +58,12 @@ class Errands:
         """These will be settled without an attempt."""
         self._table.move_many(rows, State.SEIZED)
 
+    def let_go(self, rows: Rows) -> None:
+        """Of those that are seized still: they wait again, from now on."""
+        seized = rows[self._table.columns(rows, ("state",))["state"] == State.SEIZED]
+        self._table.move_many(seized, State.WAITING)
+        self._due_changed()
+
     async def visit(self, rows: Rows, action: Callable[[Delivery], None], by_hand: bool = False) -> None:
         """Read seized rows, and do this with each delivery, which is in an attempt then.
 

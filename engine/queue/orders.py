@@ -8,8 +8,9 @@ The work itself, an outcome and an event for every recipient, goes on in slices 
 after a restart from where it was. What is in an attempt just then is caught when the attempt is over. While the old
 generation is loaded, an order is about what is not there yet, too, and takes it as it comes.
 
-A move lasts as long as something of it lives: a record on disk does not say where it was moved to, the order does. Of
-several about the same delivery the last one holds.
+The last word holds: what a bounce or purge has not done yet is another's, or nobody's, as soon as an order or a hold
+about all of its scope is given. A move lasts as long as something of it lives: a record on disk does not say where it
+was moved to, the order does.
 
 What another node's backlog brings has ids of old, as what an order is about: nothing is taken in while mail is being
 removed or returned, and an order waits for the slice of an import that is on its way to the disk.
@@ -25,6 +26,7 @@ import numpy as np
 from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
 from engine.message.ids import least_id_at, split_id
+from engine.queue.errands import SLICE_ROWS
 from engine.queue.manager import Manager
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import Delivery, State
@@ -92,7 +94,9 @@ class Orders:
             if action == "move":
                 for old in [old for old in self._state.orders if old.action == "move" and _covers(scope, old)]:
                     self._state.carried_out(old)
-            work = self._begin(self._state.give(action, str(scope), argument, self._newest()))
+            else:
+                self.call_off(scope)
+            work = self._begin(await self._written(action, scope, argument))
         if self._spool.loading:
             try:
                 await self._spool.all_there()
@@ -101,6 +105,23 @@ class Orders:
             if work in self._works and work.order in self._state.orders:  # no later one took its place
                 self._look(work)
         return work.taken, work.in_attempt
+
+    def call_off(self, scope: Scope) -> None:
+        """Every bounce and purge within a scope ends where it is; what it has not done waits as before."""
+        for work in self._works:
+            if work.order in self._state.orders and work.order.action != "move" and _covers(scope, work.order):
+                self._state.carried_out(work.order)
+                for rows in work.rows:
+                    self._manager.errands.let_go(rows)
+                work.rows.clear()
+
+    async def _written(self, action: str, scope: Scope, argument: str) -> Order:
+        """The order, written down; on a full disk, which it may be about to empty, in the room that is kept for it."""
+        try:
+            return self._state.give(action, str(scope), argument, self._newest())
+        except StorageError:
+            await self._spool.make_room()
+            return self._state.give(action, str(scope), argument, self._newest())
 
     @asynccontextmanager
     async def taking_in(self) -> AsyncIterator[None]:
@@ -154,7 +175,7 @@ class Orders:
         table = self._spool.table
         if work.order.action != "move":
             table.move_many(rows, State.SEIZED)
-            work.rows.append(rows)
+            work.rows += (rows[start : start + SLICE_ROWS] for start in range(0, len(rows), SLICE_ROWS))
             return
         number = self._spool.texts["via"].number(work.order.argument)
         columns = table.columns(rows, ("via", "state"))
@@ -173,6 +194,8 @@ class Orders:
             if not self._spool.loading and not self._is_left(work):
                 break
             await asyncio.sleep(_LOOK_AGAIN_S)
+            if order not in self._state.orders:
+                break  # called off
             self._look(work)
         self._works.remove(work)
         self._done(order)

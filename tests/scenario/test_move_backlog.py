@@ -187,6 +187,13 @@ def test_mistakes_are_named_and_change_nothing(nodes: tuple[Daemon, Daemon, Sink
         (tmp_path / name).write_bytes(content)
         done = new.run("spool", "import", str(tmp_path / name), check=False)
         assert (done.returncode, words in done.stderr) == (1, True), done.stderr
+    done = new.run("spool", "import", str(tmp_path), check=False)
+    assert (done.returncode, "Is a directory" in done.stderr, "Traceback" in done.stderr) == (1, True, False)
+    with open("/dev/full", "wb") as full:
+        export = [*POSTRIDER, "spool", "export", "-c", str(old.config), "-"]
+        refused = subprocess.run(export, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (refused.returncode, "No space left on device" in refused.stderr) == (1, True), refused.stderr
+    assert "Traceback" not in refused.stderr
     assert new.status()["accepted"] == 0
     (tmp_path / "elsewhere").mkdir()
     config = tmp_path / "elsewhere" / "postrider.toml"

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from engine.admin import actions, views
-from engine.base.errors import EngineError
+from engine.base.errors import EngineError, StorageError
 from engine.base.settings import SpoolSettings
 from engine.base.units import Size
 from engine.message.envelope import MessageClass
 from engine.message.outcome import Status
-from engine.queue import errands
+from engine.queue import errands, orders
 from engine.queue.orders import Orders
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import State
@@ -176,9 +176,10 @@ def test_two_orders_about_the_same_do_no_harm(tmp_path: Path, monkeypatch: pytes
         closed(s, "one.test", "two.test")
         letters = await mailing(s)
         answers = [
-            await anext(aiter(orders))
-            for orders in (
-                _given(s, "bounce", "batch:spring"), _given(s, "purge", "tenant:acme"), _given(s, "purge", "*"),
+            await anext(aiter(given))
+            for given in (
+                _given(s, "bounce", "batch:spring"), _given(s, "purge", "tenant:acme"),
+                _given(s, "purge", "batch:autumn"),
             )
         ]  # fmt: skip
         assert [row["deliveries"] for row in answers] == [8, 4, 4], "what one has taken the next has not"
@@ -189,6 +190,54 @@ def test_two_orders_about_the_same_do_no_harm(tmp_path: Path, monkeypatch: pytes
         assert len(letters) == 16
 
     play(tmp_path, story)
+
+
+@pytest.mark.parametrize("word", ["hold", "purge"])
+def test_a_later_word_ends_a_bounce_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
+    """Or nobody could stop one that was given by mistake."""
+    monkeypatch.setattr(errands, "SLICE_ROWS", 2)
+    monkeypatch.setattr(orders, "SLICE_ROWS", 2)
+
+    async def story(s: Stage) -> None:
+        closed(s, "one.test", "two.test")
+        letters = await mailing(s)
+        await anext(aiter(_given(s, "bounce", "batch:spring")))
+        answer = await s.do(word, "batch:spring")
+        for _ in range(10):
+            await s.jump(LOOK)
+        failed = s.tally().get("failed", 0)
+        assert failed <= 2, "the slice that was on its way"
+        assert answer["deliveries"] == 8 - failed
+        assert s.state.orders == []
+        left = 16 - failed if word == "hold" else 8
+        assert len(await s.queued()) == left
+        if word == "hold":
+            assert [letter.state for letter in letters].count(State.HELD) == 8 - failed
+        else:
+            assert s.tally()["removed"] == 8 - failed
+
+    play(tmp_path, story)
+
+
+def test_an_order_that_a_full_disk_refuses_is_written_in_the_room_kept_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(s: Stage) -> None:
+        closed(s, "one.test")
+        await mailing(s)
+        give, tries = s.state.give, []
+
+        def full(*arguments):
+            tries.append(any(tmp_path.rglob("reserve")))
+            if tries[-1]:
+                raise StorageError("database or disk is full")
+            return give(*arguments)
+
+        monkeypatch.setattr(s.state, "give", full)
+        assert await s.do("purge", "one.test") == {"deliveries": 8, "in_attempt": 0}
+        assert tries == [True, False]
+
+    play(tmp_path, story, spool=SpoolSettings(min_free=0.0001, memory_guard=1.0))
 
 
 async def _given(s: Stage, action: str, scope: str):

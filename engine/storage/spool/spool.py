@@ -291,6 +291,10 @@ class Spool:
         self._hands.hot_bytes = settings.hot_bytes
         return self.measure()
 
+    def make_room(self) -> asyncio.Future[None]:
+        """Give up the reserve, for an operator's word that makes more; it is there again when there is room for it."""
+        return self._journal.run(lambda: self._guards.measure(self._settings, failing=True))
+
     def measure(self) -> asyncio.Future[None]:
         """Measure free space and memory again, in the journal's thread; `refusal` follows."""
         failing = self._journal.failure is not None
