@@ -1,0 +1,81 @@
+"""Ids of messages, when submit_sm_resp and the receipt write the same number differently.
+
+Some SMSCs answer 0A1B and send a receipt for 2587, or the reverse, or pad with zeros, or change the case. No setting
+is needed: an id is stored under all its forms when the response comes, and a receipt is looked up by those of its own
+that keep the base. Never by the others: two changes of base make relatives of ids that have nothing in common (10, read
+as hexadecimal, is 16 in decimal; 22, read as decimal, is 16 in hexadecimal).
+
+Should several messages answer to one receipt, `Habit` says which to believe. Pure.
+"""
+
+import enum
+from collections import Counter, deque
+from collections.abc import Collection
+
+
+class Form(enum.IntEnum):
+    """How a form differs from the id; in order of trust."""
+
+    EXACT = 0
+    FOLDED = 1  #: in lower case
+    STRIPPED = 2  #: folded, without leading zeros
+    DECIMAL = 3  #: read as hexadecimal, written as decimal
+    HEXADECIMAL = 4  #: read as decimal, written as hexadecimal
+
+
+#: message_id has at most 64 octets and a NUL. A longer one, out of a text, is taken for no number: converting it takes
+#: quadratic time, and Python refuses beyond 4,300 digits.
+_LONGEST_NUMBER = 64
+_DECIMAL_DIGITS = frozenset("0123456789")
+_HEX_DIGITS = frozenset("0123456789abcdef")
+
+
+def forms(id: str) -> tuple[tuple[Form, str], ...]:
+    """All forms of the id in a submit_sm_resp, to store it under: exact first, each text once."""
+    found = _same_base(id)
+    folded = id.lower()
+    if folded and len(folded) <= _LONGEST_NUMBER and _HEX_DIGITS.issuperset(folded):
+        found.setdefault(str(int(folded, 16)), Form.DECIMAL)
+        if _DECIMAL_DIGITS.issuperset(folded):
+            found.setdefault(f"{int(folded):x}", Form.HEXADECIMAL)
+    return tuple((form, text) for text, form in found.items())
+
+
+def lookups(id: str) -> tuple[str, ...]:
+    """The forms of the id in a receipt to look for among what `forms` gave, exact first."""
+    return tuple(_same_base(id))
+
+
+def _same_base(id: str) -> dict[str, Form]:
+    found = {id: Form.EXACT}
+    folded = id.lower()
+    found.setdefault(folded, Form.FOLDED)
+    found.setdefault(folded.lstrip("0") or folded[:1], Form.STRIPPED)
+    return found
+
+
+class Habit:
+    """Which form of the ids it answered a carrier's receipts have had lately.
+
+    guesses: how often several forms were possible and one had to be believed, for a metric.
+    """
+
+    __slots__ = ("_recent", "guesses")
+
+    def __init__(self, remember: int = 64) -> None:
+        self._recent: deque[Form] = deque(maxlen=remember)
+        self.guesses = 0
+
+    def choose(self, found: Collection[Form]) -> Form:
+        """Of the forms, one or more, by which a receipt matched messages: the one to believe.
+
+        The only one teaches the habit. Of several it is the most usual, then the most trusted one; that is a guess,
+        and teaches nothing, or the first wrong one would confirm itself.
+        """
+        seen = Counter(self._recent)
+        chosen = min(found, key=lambda form: (-seen[form], form))
+        if len(set(found)) == 1:
+            self._recent.append(chosen)
+        else:
+            self.guesses += 1
+        return chosen

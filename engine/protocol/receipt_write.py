@@ -1,0 +1,65 @@
+"""The receipt that we, as an SMSC, send to an upstream bind: text (SMPP 3.4 appendix B) and TLVs, for a deliver_sm.
+
+`parse_receipt` reads back what is written here.
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
+
+from engine.protocol.receipt import INTERMEDIATE, MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPT, RECEIPTED_MESSAGE_ID
+from engine.protocol.receipt_states import State
+
+_TEXT_CHARACTERS = 20  #: of the message, as in appendix B
+_WORD_CHARACTERS = 64  #: receipted_message_id has 65 octets with its NUL (5.3.2.12)
+_GSM_NETWORK = b"\x03"  #: the kind of network in network_error_code (5.3.2.31)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrittenReceipt:
+    """What goes into a deliver_sm with data_coding 0. tlvs: (tag, value), in the order of their tags."""
+
+    esm_class: int
+    short_message: bytes
+    tlvs: tuple[tuple[int, bytes], ...]
+
+
+def write_receipt(
+    id: str,
+    state: State,
+    *,
+    submitted_at: float,
+    done_at: float,
+    error: str = "000",
+    text: str = "",
+    zone: tzinfo = UTC,
+) -> WrittenReceipt:
+    """The receipt for the one message that was answered with `id`.
+
+    id: 1 to 64 printable ASCII characters, no space and none of ":,;|". Times in unix seconds, written to the minute in
+    `zone`. error: as the id; it is in a TLV, too, if it is a decimal number other than zero. text: the message; its
+    first 20 characters are repeated, what is not printable ASCII as "?". Raises ValueError: an id or an error that
+    could not be read again.
+    """
+    if not (_is_word(id) and _is_word(error)):
+        raise ValueError(f"not the id and error of a receipt: {id!r}, {error!r}")
+    shown = "".join(char if " " <= char <= "~" else "?" for char in text[:_TEXT_CHARACTERS])
+    short_message = (
+        f"id:{id} sub:001 dlvrd:{state is State.DELIVERED:03d} submit date:{_date(submitted_at, zone)} "
+        f"done date:{_date(done_at, zone)} stat:{state.word} err:{error} text:{shown}"
+    )
+    tlvs = [(RECEIPTED_MESSAGE_ID, id.encode("ascii") + b"\0"), (MESSAGE_STATE, bytes([state]))]
+    if error.isdecimal() and 0 < int(error) <= 0xFFFF:
+        tlvs.insert(1, (NETWORK_ERROR_CODE, _GSM_NETWORK + int(error).to_bytes(2)))
+    return WrittenReceipt(
+        esm_class=INTERMEDIATE if state.intermediate else RECEIPT,
+        short_message=short_message.encode("ascii"),
+        tlvs=tuple(tlvs),
+    )
+
+
+def _is_word(text: str) -> bool:
+    return 0 < len(text) <= _WORD_CHARACTERS and all("!" <= char <= "~" and char not in ":,;|" for char in text)
+
+
+def _date(at: float, zone: tzinfo) -> str:
+    return datetime.fromtimestamp(at, zone).strftime("%y%m%d%H%M")
