@@ -67,30 +67,46 @@ soak: setup
 		tests/fault/test_bit_flips.py tests/fault/test_spool_model.py tests/fault/test_spool_kill.py \
 		tests/fault/test_kill.py tests/fuzz/test_spool_files.py
 
+# What is installed, and measured: what every message passes through compiled (setup.py), where there is a C compiler
+# and Python's headers. COMPILE=0: plain Python, as in .venv.
+COMPILE ?= $(shell command -v cc >/dev/null && $(PYTHON) -c \
+	'import os, sysconfig; print(int(os.path.exists(sysconfig.get_path("include") + "/Python.h")))')
+WHEEL := build/wheel
+COMPILED := build/compiled/built
+BENCH = POSTRIDER_ENGINE=build/compiled $(VENV)/bin/python -m bench
+
+$(WHEEL)/built: $(STAMP) setup.py $(shell find engine -name '*.py')
+	rm -rf $(WHEEL) build/lib* build/temp.* build/bdist.*
+	POSTRIDER_COMPILE=$(COMPILE) $(VENV)/bin/pip wheel -q --no-build-isolation --no-deps -w $(WHEEL) . </dev/null
+	touch $@
+
+$(COMPILED): $(WHEEL)/built
+	rm -rf build/compiled
+	$(VENV)/bin/pip install -q --no-index --no-deps --target build/compiled $(WHEEL)/postrider-*.whl </dev/null
+	touch $@
+
 demo: setup
 	@$(VENV)/bin/postrider demo
 
-bench: packages
-	$(VENV)/bin/python -m bench.intake
-	$(VENV)/bin/python -m bench.dkim
-	$(VENV)/bin/python -m bench.large
-	$(VENV)/bin/python -m bench.relay
+bench: packages $(COMPILED)
+	$(BENCH).intake
+	$(BENCH).dkim
+	$(BENCH).large
+	$(BENCH).relay
 
 # What the spool holds and how fast, beside its bars; the second alone, with ten million deliveries, needs 5 GiB of disk.
-bench-spool: packages
-	$(VENV)/bin/python -m bench.spool $(ARGS)
+bench-spool: packages $(COMPILED)
+	$(BENCH).spool $(ARGS)
 
-bench-millions: setup
-	$(VENV)/bin/python -m bench.millions $(ARGS)
+bench-millions: setup $(COMPILED)
+	$(BENCH).millions $(ARGS)
 
 # The installed program is a copy: nothing in it points to this folder or to DESTDIR.
 ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc
 LIB = $(PREFIX)/lib/postrider
-WHEEL = build/wheel
 
-install: setup
-	rm -rf $(WHEEL) build/lib build/bdist.* "$(DESTDIR)$(LIB)/venv"
-	$(VENV)/bin/pip wheel -q --no-deps -w $(WHEEL) . </dev/null
+install: setup $(WHEEL)/built
+	rm -rf "$(DESTDIR)$(LIB)/venv"
 	install -d "$(DESTDIR)$(LIB)" "$(DESTDIR)$(PREFIX)/bin" "$(DESTDIR)$(PREFIX)/lib/systemd/system" \
 		"$(DESTDIR)$(PREFIX)/lib/sysusers.d" "$(DESTDIR)$(ETC)/postrider"
 	$(PYTHON) -m venv "$(DESTDIR)$(LIB)/venv"

@@ -17,9 +17,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 CACHE = ROOT / "bench" / ".cache"  #: what is installed or made for the benchmarks only; ignored by git
-#: This program, from this tree, whatever folder it is called in.
+#: Where the program is that is measured: as it is installed if `make` calls, else this tree, whatever the folder.
+ENGINE = Path(os.environ.get("POSTRIDER_ENGINE", ROOT)).resolve()
 PROGRAM = (sys.executable, "-P", "-m", "engine.cli.main")
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": f"{ENGINE}:{ROOT}"}
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _CPUACCT = Path("/sys/fs/cgroup/cpuacct")
@@ -43,6 +44,7 @@ def machine(folder: Path) -> dict[str, object]:
         "file_system": _file_system(folder),
         "fdatasync_ms": round(1000 * sync_cost(folder), 3),
         "load": round(os.getloadavg()[0], 2),
+        "engine": "compiled" if any(ENGINE.glob("engine/*/*.so")) else "plain Python",
     }
 
 

@@ -27,9 +27,11 @@ from engine.base.errors import ConfigError
 from engine.base.settings import Provider, Routing, Settings
 from engine.base.units import Duration, Rate, Size, parse_duration, parse_rate, parse_size
 
-#: Where the provider table that comes with the program lies: in a checkout, or installed.
+_BESIDE = Path(engine.__file__).parent.parent
+#: Where the provider table that comes with the program lies: in a checkout, in a folder, or in an environment.
 SHIPPED_PROVIDERS = (
-    Path(engine.__file__).parent.parent / "config" / "providers.toml",
+    _BESIDE / "config" / "providers.toml",
+    _BESIDE / "share" / "postrider" / "providers.toml",
     Path(sys.prefix) / "share" / "postrider" / "providers.toml",
 )
 

@@ -12,6 +12,7 @@ import sys
 
 import engine.cli
 from engine import __version__
+from engine.base import clock
 from engine.base.errors import ConfigError, EngineError, UsageError
 
 
@@ -42,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
 def build_parser() -> argparse.ArgumentParser:
     """The parser of all commands; each sets `run`, a function of the parsed arguments that gives the exit status."""
     parser = argparse.ArgumentParser(prog="postrider", description="A self-hosted delivery engine for mail and SMS.")
-    parser.add_argument("--version", action="version", version=f"postrider {__version__}")
+    parser.add_argument("--version", action="version", version=f"postrider {__version__}{_build()}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for found in pkgutil.iter_modules(engine.cli.__path__):
         if found.name != "main":
@@ -50,6 +51,11 @@ def build_parser() -> argparse.ArgumentParser:
             if register is not None:
                 register(commands)
     return parser
+
+
+def _build() -> str:
+    """Whether the modules of the way of a message are compiled (setup.py)."""
+    return "" if clock.__file__.endswith(".py") else " (compiled)"
 
 
 if __name__ == "__main__":

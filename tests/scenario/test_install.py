@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from engine import __version__
+from tests.support.kills import survive_kills
 
 ROOT = Path(__file__).parents[2]
 
@@ -35,7 +36,7 @@ def run(prefix: Path, *argv: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_it_runs_without_the_checkout(prefix: Path) -> None:
-    assert run(prefix, "--version").stdout == f"postrider {__version__}\n"
+    assert run(prefix, "--version").stdout == f"postrider {__version__} (compiled)\n"
     module = "import engine; print(engine.__file__)"
     python = prefix / "lib" / "postrider" / "venv" / "bin" / "python"
     shown = subprocess.run([python, "-I", "-c", module], cwd="/", capture_output=True, text=True, check=True).stdout
@@ -55,6 +56,10 @@ def test_it_finds_its_settings_and_leaves_the_operators_alone(prefix: Path) -> N
 def test_settings_elsewhere_find_the_provider_table_that_came_with_it(prefix: Path, tmp_path: Path) -> None:
     (tmp_path / "postrider.toml").touch()
     assert run(prefix, "check", "-c", str(tmp_path / "postrider.toml")).returncode == 0
+
+
+def test_what_is_compiled_does_what_the_rest_of_the_tests_ask_for(prefix: Path, tmp_path: Path) -> None:
+    survive_kills(tmp_path, 4, [str(prefix / "bin" / "postrider")])
 
 
 def test_the_unit_names_what_was_installed(prefix: Path) -> None:

@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,13 +44,21 @@ def wait_until(done: Callable[[], Any], what: str) -> Any:
 class Daemon:
     """`postrider serve` with settings of its own in `path`; `more` is TOML behind [node] and the listeners.
 
-    smtp: more of its SMTP listener; spool: of [spool].
+    smtp: more of its SMTP listener; spool: of [spool]. program: how it is called.
     """
 
     def __init__(
-        self, path: Path, more: str = "", *, smtp: str = "", spool: str = "min_free = 0.0", workers: int = 1
+        self,
+        path: Path,
+        more: str = "",
+        *,
+        smtp: str = "",
+        spool: str = "min_free = 0.0",
+        workers: int = 1,
+        program: Sequence[str] = POSTRIDER,
     ) -> None:
         self.path = path
+        self._program = program
         self.port = free_port()
         self.http_port = free_port()
         self.data = path / "data"
@@ -100,7 +108,7 @@ networks = ["127.0.0.0/8"]
         self._notify.settimeout(0.2)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*POSTRIDER, "serve", "-c", str(self.config)],
+                [*self._program, "serve", "-c", str(self.config)],
                 stderr=log,
                 stdin=subprocess.DEVNULL,
                 env={**os.environ, **environ, "NOTIFY_SOCKET": path},

@@ -6,8 +6,10 @@ set -euo pipefail
 # Program: Debian package. The Perl modules are what swaks needs for TLS and AUTH.
 needed=(
     smtp-source:postfix smtp-sink:postfix swaks:swaks
-    opendkim:opendkim opendkim-testmsg:opendkim-tools openssl:openssl
+    opendkim:opendkim opendkim-testmsg:opendkim-tools openssl:openssl cc:gcc
 )
+# The program that is installed is compiled: Python's own header.
+header='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
 modules=(Net::SSLeay:libnet-ssleay-perl Net::DNS:libnet-dns-perl)
 
 # Packages that are missing, on one line.
@@ -16,6 +18,7 @@ missing_packages() {
     for each in "${needed[@]}"; do
         command -v "${each%%:*}" >/dev/null || echo "${each##*:}"
     done | sort -u | tr '\n' ' '
+    .venv/bin/python -c "$header" || printf 'python3-dev '
     for each in "${modules[@]}"; do
         perl -M"${each%:*}" -e1 2>/dev/null || echo "${each##*:}"
     done | tr '\n' ' '

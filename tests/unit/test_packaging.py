@@ -1,8 +1,10 @@
 """What `make setup` installs is locked, and every target sets itself up."""
 
+import ast
 import importlib.metadata
 import os
 import re
+import runpy
 import subprocess
 import tomllib
 from pathlib import Path
@@ -53,6 +55,17 @@ def test_every_target_sets_up_first() -> None:
         "setup",
         "clean",
     ]
+
+
+def test_nothing_that_is_compiled_has_a_base_that_is_not() -> None:
+    """mypyc lays such a class out wrongly, and the garbage collector walks into the void (mypyc 2.4, Python 3.11)."""
+    namespace = runpy.run_path(str(ROOT / "setup.py"))
+    sources = {path: ast.parse((ROOT / path).read_text()) for path in namespace["modules"]()}
+    classes = [node for source in sources.values() for node in ast.walk(source) if isinstance(node, ast.ClassDef)]
+    sound = {"NamedTuple", "Protocol", "Enum", "IntEnum", *(node.name for node in classes)}
+    bases = {ast.unparse(base).rpartition(".")[2] for node in classes for base in node.bases}
+    assert bases <= sound
+    assert not any("msgspec" in ast.unparse(base) for node in classes for base in node.bases)
 
 
 @pytest.mark.parametrize("path", [".ci/run", "tests/support/packages.sh"])
