@@ -49,14 +49,13 @@ async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
     scope, manager, spool = await _parsed(parts, target), parts.manager, parts.spool
     if scope.kind == "destination" and "." not in scope.name and not _destinations(parts, scope):
         raise EngineError(_UNKNOWN.format(target))
-    parts.orders.call_off(scope)
-    parts.state.hold(str(scope), parts.clock.time())
+    await parts.orders.hold(scope)
     manager.standing.holds_changed()
     done = left = 0
     for delivery in scope.in_hand(spool):
         if manager.hold(delivery):
             done += 1
-        elif delivery.state is State.ATTEMPT:
+        elif delivery.state is State.ATTEMPT and delivery.owner not in (manager, manager.errands):
             left += 1
     for state in (State.WAITING, State.DUE):
         for rows in scope.rows(spool, state=state):

@@ -28,6 +28,6 @@ def keep_little() -> None:
 
 
 def give_back() -> None:
-    """What is free just now. Takes some milliseconds for each 100 MiB."""
+    """What is free just now. Takes some 40 ms for each 100 MiB that is in many pieces."""
     with contextlib.suppress(AttributeError):
         ctypes.CDLL(None).malloc_trim(0)

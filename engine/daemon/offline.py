@@ -22,6 +22,7 @@ from engine.daemon.spools import all_spools
 from engine.queue.orders import check_import
 from engine.queue.scope import Scope
 from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.events.reader import newest_frame
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.extract import Extract
 from engine.storage.spool.importer import Importer
@@ -72,8 +73,9 @@ def verify(settings: Settings) -> Findings:
     found = Findings([], [], Counter())
     seen: dict[int, LiveKeys] = {}
     for number, directory in _spools(settings).items():
+        newest = newest_frame(events_directory(Path(settings.node.data_dir), number))  # before the snapshot is taken
         with SnapshotFiles(directory) as files:
-            one = Verification(directory, files)
+            one = Verification(directory, files, newest)
         found.faults.extend(f"spool {number}: {fault}" for fault in one.faults)
         found.notes.extend(f"spool {number}: {note}" for note in one.notes)
         found.counts.update({"spools": 1, **one.counts})

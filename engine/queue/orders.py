@@ -8,9 +8,9 @@ The work itself, an outcome and an event for every recipient, goes on in slices 
 after a restart from where it was. What is in an attempt just then is caught when the attempt is over. While the old
 generation is loaded, an order is about what is not there yet, too, and takes it as it comes.
 
-The last word holds: what a bounce or purge has not done yet is another's, or nobody's, as soon as an order or a hold
-about all of its scope is given. A move lasts as long as something of it lives: a record on disk does not say where it
-was moved to, the order does.
+The last word holds: as soon as an order, or a hold, about all of its scope is given, what a bounce or purge has not
+done yet waits as before, and is the later one's. A move lasts as long as something of it lives: a record on disk does
+not say where it was moved to, the order does.
 
 What another node's backlog brings has ids of old, as what an order is about: nothing is taken in while mail is being
 removed or returned, and an order waits for the slice of an import that is on its way to the disk.
@@ -18,8 +18,9 @@ removed or returned, and an order waits for the slice of an import that is on it
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 import numpy as np
 
@@ -35,6 +36,7 @@ from engine.storage.spool.table import Rows
 from engine.storage.tables.queue_state import ALL, Order, QueueState
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 #: States of rows that an order may take; what is being read comes out of it in one of these, or in hand.
 _TAKEN = (State.WAITING, State.DUE, State.HELD)
@@ -91,12 +93,11 @@ class Orders:
         in an attempt just now. Raises StorageError: it was not written down, or the spool cannot be loaded.
         """
         async with self._giving:
-            if action == "move":
-                for old in [old for old in self._state.orders if old.action == "move" and _covers(scope, old)]:
-                    self._state.carried_out(old)
-            else:
-                self.call_off(scope)
-            work = self._begin(await self._written(action, scope, argument))
+            ended = self._ended_by(action, scope)
+            newest = self._newest()
+            order = await self._written(lambda: self._state.give(action, str(scope), argument, newest, ended))
+            self._let_go(ended)
+            work = self._begin(order)
         if self._spool.loading:
             try:
                 await self._spool.all_there()
@@ -106,22 +107,33 @@ class Orders:
                 self._look(work)
         return work.taken, work.in_attempt
 
-    def call_off(self, scope: Scope) -> None:
-        """Every bounce and purge within a scope ends where it is; what it has not done waits as before."""
+    async def hold(self, scope: Scope) -> None:
+        """Write down a hold. Raises StorageError."""
+        async with self._giving:
+            ended = self._ended_by("hold", scope)
+            await self._written(lambda: self._state.hold(str(scope), self._clock.time(), ended))
+            self._let_go(ended)
+
+    def _ended_by(self, action: str, scope: Scope) -> list[Order]:
+        """The orders that are over once this is given: a move ends older ones, and each bounce and purge ends."""
+        orders = self._state.orders
+        return [o for o in orders if _covers(scope, o) and (o.action != "move" or action == "move")]
+
+    def _let_go(self, ended: Sequence[Order]) -> None:
+        """What these have not done yet waits as before."""
         for work in self._works:
-            if work.order in self._state.orders and work.order.action != "move" and _covers(scope, work.order):
-                self._state.carried_out(work.order)
+            if work.order in ended:
                 for rows in work.rows:
                     self._manager.errands.let_go(rows)
                 work.rows.clear()
 
-    async def _written(self, action: str, scope: Scope, argument: str) -> Order:
-        """The order, written down; on a full disk, which it may be about to empty, in the room that is kept for it."""
+    async def _written(self, write: Callable[[], T]) -> T:
+        """An operator's word, written down; on a full disk, which it may be about to empty, in the room kept for it."""
         try:
-            return self._state.give(action, str(scope), argument, self._newest())
+            return write()
         except StorageError:
             await self._spool.make_room()
-            return self._state.give(action, str(scope), argument, self._newest())
+            return write()
 
     @asynccontextmanager
     async def taking_in(self) -> AsyncIterator[None]:
@@ -198,7 +210,8 @@ class Orders:
                 break  # called off
             self._look(work)
         self._works.remove(work)
-        self._done(order)
+        if order in self._state.orders:
+            self._done(order)
 
     async def _keep(self, work: _Work) -> None:
         """A move, as long as it lasts: the manager looks at it when an attempt is over."""

@@ -15,6 +15,7 @@ from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
 from engine.queue import scope as scopes
 from engine.storage.events.journal import EventJournal
+from engine.storage.events.reader import newest_frame
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.export import Exported, StreamReader
 from engine.storage.spool.extract import Extract
@@ -120,8 +121,9 @@ async def killed(made: Bench) -> None:
 
 def verified(directory: Path) -> Verification:
     """What a look at all of a spool's files finds."""
+    newest = newest_frame(directory.parent.parent / "events" / directory.name)
     with SnapshotFiles(directory) as files:
-        return Verification(directory, files)
+        return Verification(directory, files, newest)
 
 
 def exported(directory: Path, scope: str = "*") -> bytes:

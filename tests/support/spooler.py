@@ -145,7 +145,7 @@ async def examine(disk: Disk, ledger: Ledger, moment: int) -> Found:
     spool, events = make_spool(files)
     spool.start()
     assert spool._found is not None
-    assert spool._found.lost == [], "S5: a file is missed that no cut takes"
+    assert spool._found.lost == {}, "S5: a file is missed that no cut takes"
     await spool.load_backlog()
     found = Found(spool, files, events, {}, {})
     try:

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from engine.base.units import Size
+from engine.message.outcome import Status
 from engine.storage.spool.backlog import FOLDER_FROM
+from engine.storage.spool.frame import decode
+from engine.storage.spool.segment import Segment
 from tests.support.spool_tools import Bench, bench, killed, name_of, verified
 
 LARGE = b"Subject: x\r\n\r\n" + b"large\r\n" * 1000
@@ -61,8 +64,9 @@ def test_a_journal_that_ends_before_its_events_is_told(tmp_path: Path) -> None:
         newest = max(older[0].parent.iterdir())
         os.truncate(newest, newest.stat().st_size - 100)
 
-    left, damaged, _ = spoiled(tmp_path, spoil)
+    left, damaged, faults = spoiled(tmp_path, spoil)
     assert (left, damaged) == (5, 1)
+    assert "the journal has lost its end" in faults[0]
 
 
 def test_contents_of_messages_that_are_lost_are_kept(tmp_path: Path) -> None:
@@ -71,6 +75,50 @@ def test_contents_of_messages_that_are_lost_are_kept(tmp_path: Path) -> None:
     assert len(list(large.glob("*.dat"))) == 5
     [kept] = (large / "damaged").iterdir()
     assert kept.read_bytes() == LARGE.partition(b"\r\n\r\n")[2]
+
+
+def test_what_is_lost_is_told_until_it_was_dealt_with(tmp_path: Path) -> None:
+    """A start that is killed before it has set contents aside leaves that to the next one."""
+
+    async def story() -> None:
+        own = Bench(tmp_path, journal_files=9)
+        await own.spool.load_backlog()
+        older = await fill(own, 1000)
+        await killed(own)
+        older[1].unlink()
+        hasty = Bench(tmp_path, journal_files=9)
+        await hasty.put(name_of(50), "one.test")
+        await killed(hasty)
+        async with bench(tmp_path, journal_files=9) as again:
+            assert again.spool.damaged == 1
+            await again.spool.work(at_once=True)
+        assert len(list((tmp_path / "spool" / "0" / "large" / "damaged").iterdir())) == 1
+        async with bench(tmp_path, journal_files=9) as later:
+            await later.put(name_of(51), "one.test")
+        async with bench(tmp_path, journal_files=9) as last:
+            assert last.spool.damaged == 0
+
+    asyncio.run(story())
+
+
+def test_a_spool_whose_files_name_no_older_ones_is_not_called_damaged(tmp_path: Path) -> None:
+    """As earlier programs wrote them; and nothing is left in the newest but its first frame."""
+
+    async def story() -> None:
+        async with bench(tmp_path) as own:
+            await own.put(name_of(1), "one.test")
+            await own.settle(name_of(1), 0, Status.DELIVERED, Status.DELIVERED)
+            await own.spool._journal.run(own.spool._journal._close_file)
+            await own.spool.work(at_once=True)
+        [newest] = (own.directory / "journal").glob("*.log")
+        first = decode(memoryview(newest.read_bytes()), 0, Segment(newest).salt)
+        assert first is not None
+        os.truncate(newest, first.end)
+        async with bench(tmp_path) as again:
+            assert again.spool.damaged == 0
+        assert verified(own.directory).faults == []
+
+    asyncio.run(story())
 
 
 def test_what_went_in_order_is_not_missed(tmp_path: Path) -> None:

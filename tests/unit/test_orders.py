@@ -192,7 +192,7 @@ def test_two_orders_about_the_same_do_no_harm(tmp_path: Path, monkeypatch: pytes
     play(tmp_path, story)
 
 
-@pytest.mark.parametrize("word", ["hold", "purge"])
+@pytest.mark.parametrize("word", ["hold", "purge", "move"])
 def test_a_later_word_ends_a_bounce_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, word: str) -> None:
     """Or nobody could stop one that was given by mistake."""
     monkeypatch.setattr(errands, "SLICE_ROWS", 2)
@@ -202,19 +202,40 @@ def test_a_later_word_ends_a_bounce_where_it_is(tmp_path: Path, monkeypatch: pyt
         closed(s, "one.test", "two.test")
         letters = await mailing(s)
         await anext(aiter(_given(s, "bounce", "batch:spring")))
-        answer = await s.do(word, "batch:spring")
+        answer = await s.do(word, "batch:spring", *([RELAY] if word == "move" else []))
         for _ in range(10):
             await s.jump(LOOK)
         failed = s.tally().get("failed", 0)
         assert failed <= 2, "the slice that was on its way"
         assert answer["deliveries"] == 8 - failed
-        assert s.state.orders == []
-        left = 16 - failed if word == "hold" else 8
+        assert [order.action for order in s.state.orders] == ["move"] * (word == "move")
+        left = 8 if word == "purge" else 16 - failed
         assert len(await s.queued()) == left
         if word == "hold":
             assert [letter.state for letter in letters].count(State.HELD) == 8 - failed
-        else:
-            assert s.tally()["removed"] == 8 - failed
+        assert s.tally().get("removed", 0) == 16 - failed - left
+
+    play(tmp_path, story)
+
+
+def test_the_later_word_is_not_forgotten_with_the_one_it_ends(tmp_path: Path) -> None:
+    """What is in an attempt when both are given is the later one's, also after a restart."""
+
+    async def story(s: Stage) -> None:
+        letters = [await s.put("a@one.test", name="kept by a restart"), await s.put("a@two.test", name="waits")]
+        taken = [s.agent("one.test").take(), s.agent("two.test").take()]
+        assert taken == [letter.delivery for letter in letters]
+        assert await s.do("bounce", "*") == {"deliveries": 0, "in_attempt": 2}
+        assert await s.do("purge", "*") == {"deliveries": 0, "in_attempt": 2}
+        await s.settle(taken[1], outcome(0, Status.DEFERRED, "451 later"))
+        for _ in range(3):
+            await s.jump(LOOK)
+        assert [order.action for order in s.state.orders] == ["purge"]
+        assert await s.queued() == ["kept by a restart"]
+        await s.restart()
+        await s.jump(LOOK)
+        assert await s.queued() == []
+        assert [kind for kind, _ in s.told()].count("removed") == 2
 
     play(tmp_path, story)
 

@@ -27,6 +27,13 @@ def read_events(directory: Path, from_id: str | None = None) -> Iterator[dict[st
     yield from reader.read()
 
 
+def newest_frame(directory: Path) -> int:
+    """The frame of the newest event; 0: there is none. Raises StorageError."""
+    reader = EventReader(directory)
+    reader.seek_tail(1)
+    return max((parse_id(event["id"])[0] for event in reader.read()), default=0)
+
+
 class EventReader:
     """A place in a journal. A new one stands at the oldest event. damaged: lines passed over so far."""
 

@@ -21,6 +21,8 @@ _STORAGE = "Insufficient system storage"
 _FULL_BYTES = 256 << 10
 #: Free space is looked at after this part of what may still be accepted was written, within these bounds.
 _LOOK_AFTER, _LEAST_UNSEEN_BYTES, _MOST_UNSEEN_BYTES = 1 / 8, 64 << 10, 4 << 20
+#: Looks that find memory short, every which time it is trimmed: the journal's thread does it, and 250s wait.
+_GIVE_BACK_EVERY = 6
 #: What may limit the memory of this process: control groups of version 2 and 1, then the machine.
 _CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
@@ -35,6 +37,7 @@ class Guards:
         self._min_free = 0.0
         self._disk: str | None = None
         self._memory: str | None = None
+        self._looks_short = 0  #: in a row
         self._unseen = 0  #: bytes written since free space was looked at
         self._look_after = _MOST_UNSEEN_BYTES
 
@@ -58,7 +61,8 @@ class Guards:
             self._reserve.keep(settings.segment_bytes, room)
         self.look()
         self._memory = _short_of_memory(settings)
-        if self._memory is not None:
+        self._looks_short = self._looks_short + 1 if self._memory is not None else 0
+        if self._looks_short % _GIVE_BACK_EVERY == 1:
             give_back()
             self._memory = _short_of_memory(settings)
 

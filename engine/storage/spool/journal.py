@@ -23,10 +23,11 @@ import queue
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from engine.base.errors import StorageError
@@ -108,6 +109,7 @@ class Journal:
         self._work: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._serve, name="journal", daemon=True)
         self._retry: asyncio.TimerHandle | None = None
+        self._lost: dict[int, int] = {}
         self._retired: set[int] = set()  #: files that a new one does not name: they go, or went and nobody noted it
         self.segments: dict[int, Segment] = {}  #: begun by us or recovered, oldest first
         self.last_id = ""  #: the highest of a message so far: told at the start of each file, or an id could come again
@@ -120,12 +122,17 @@ class Journal:
         last_frame: int = 0,
         void: Iterable[tuple[int, int]] = (),
         events_safe: int = 0,
+        lost: Mapping[int, int] = MappingProxyType({}),
     ) -> None:
-        """Begin, after what recovery found. void, events_safe: as the newest file's first frame told."""
+        """Begin, after what recovery found. void, events_safe: as the newest file's first frame told.
+
+        lost: files that are gone or cut, with their bytes; new files name them as if they were there.
+        """
         self._loop = loop
         self._void = list(void)
         self.segments = {segment.number: segment for segment in recovered}
         self._registry.update(self.segments)
+        self._lost = dict(lost)
         self._next_frame = last_frame + 1
         self._projector.told, self._projector.safe = last_frame, events_safe
         self._writer.start()
@@ -185,9 +192,14 @@ class Journal:
         """Make the event journal durable."""
         return self.run(self._projector.sync)
 
+    def forget_lost(self) -> None:
+        """What was lost is dealt with; the next start need not hear of it."""
+        self._lost = {}
+
     def oldest(self) -> Segment | None:
         """The file that may go next; None if only the one being written is there."""
-        oldest = next(iter(self.segments.values()), None)
+        # A copy, in one step: the thread begins new ones.
+        oldest = next(iter(list(self.segments.values())), None)
         return None if oldest is self._segment else oldest
 
     async def flush(self) -> None:
@@ -229,7 +241,10 @@ class Journal:
         if error is None:
             for record in batch:
                 if record.durable is not None:
-                    record.durable(record)
+                    try:
+                        record.durable(record)
+                    except Exception:  # one record's fault is not that of those behind it (Q3)
+                        log.exception("frame %d is on disk", record.number)
                 if not record.future.done():
                     record.future.set_result(None)
         else:
@@ -336,7 +351,7 @@ class Journal:
         path = segment_path(self._directory, number, self._salt, ".log")
         with contextlib.suppress(StorageError):
             self._projector.sync()
-        older = [(each.number, each.bytes) for each in self.segments.values() if each.number not in self._retired]
+        older = {each.number: each.bytes for each in self.segments.values()} | self._lost
         frames = [
             encode(self._salt, kind, 0, header)
             for kind, header in (
@@ -344,7 +359,10 @@ class Journal:
                     FrameType.SEGMENT,
                     [VERSION, self._owner, number, self._void, self._projector.safe, self.last_id],
                 ),
-                (FrameType.JOURNAL, [VERSION, self._projector.told, older]),
+                (
+                    FrameType.JOURNAL,
+                    [VERSION, self._projector.told, [pair for pair in older.items() if pair[0] not in self._retired]],
+                ),
             )
         ]
         descriptor = self._files.create(path)

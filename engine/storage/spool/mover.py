@@ -318,7 +318,7 @@ class Mover:
         for task, answer in zip(tasks, answers, strict=True):
             if isinstance(answer, StorageError):
                 if source.number not in self._stuck:
-                    log.error("spool: %s; it holds back its file", answer)
+                    log.error("spool: %s; it holds back its file, and the journal's behind it, until a start", answer)
                 self._stuck.add(source.number)
             else:
                 self._take_note(task, answer)

@@ -109,7 +109,7 @@ class Opening:
                 loaded(-self._table.get(row, "recipients"))
                 self._release(row)
         if found.lost:
-            unnamed = [s for s in self._segments.values() if s.path.suffix in (".con", ".dat") and not s.refs]
+            unnamed = [s for s in list(self._segments.values()) if s.path.suffix in (".con", ".dat") and not s.refs]
             problems += await loop.run_in_executor(thread, self._set_unnamed_aside, unnamed)
         self._tell(problems)
         self._tell_missing()

@@ -33,8 +33,10 @@ from engine.storage.spool.rows import stored_row
 from engine.storage.spool.segment import Segment, place_of
 from engine.storage.spool.table import Values
 
-#: A first frame is some dozen bytes, and as many for each tail that was ever abandoned.
-_FIRST_FRAME_BYTES = 64 << 10
+#: The first two frames are some dozen bytes, and as many for each tail that was ever abandoned, and each older file.
+_FIRST_FRAMES_BYTES = 1 << 20
+#: Of no frame: nothing is to be told of any.
+NO_EVENTS = 1 << 64
 #: What may lie beside a segment: its side file and its index, and the folder of damage that was set aside.
 _BESIDE, _ASIDE = (".sta", ".idx"), "damaged"
 
@@ -74,8 +76,8 @@ class Recovered:
     spool, by message and number. outcomes: of messages that are not in the journal.
 
     events: lines that a crash kept from the event journal. problems: one line each, for the log; lost: those of them
-    about files that are gone or cut. named: the older files that the newest one tells of, with their bytes. retired:
-    those that went since.
+    about files that are gone or cut, by number; 0: the newest, whichever that was. named: the older files that the
+    newest one tells of, with their bytes. retired: those that went since.
     """
 
     messages: dict[str, Young] = field(default_factory=dict)
@@ -88,7 +90,7 @@ class Recovered:
     last_id: str = ""
     events: list[bytes] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
-    lost: list[Loss] = field(default_factory=list)
+    lost: dict[int, Loss] = field(default_factory=dict)
     named: dict[int, int] = field(default_factory=dict)
     retired: set[int] = field(default_factory=set)
 
@@ -112,7 +114,7 @@ def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_o
         segment.bytes = len(data)
         named = found.named.get(segment.number, 0)
         if len(data) < named:
-            found.lost.append(Loss(f"{segment.path.name} was cut: {len(data)} bytes of {named} are left"))
+            found.lost[segment.number] = Loss(f"{segment.path.name} was cut: {len(data)} bytes of {named} are left")
         for frame in scan(data[: void.get(segment.number)], segment.salt):
             if isinstance(frame, Damage):
                 if frame.torn:
@@ -121,20 +123,21 @@ def recover(directory: Path, files: Files, trusted: Callable[[int], int], read_o
                 found.problems.append(set_aside(files, segment.path, data, damage, read_only))
             elif is_whole(frame, segment.path, files, data, found.problems, read_only):
                 _apply(found, frame, segment, files, last_event_frame)
-    _look_for_gaps(found, None if read_only else last_event_frame)
-    found.last_frame = max(found.last_frame, found.events_safe, last_event_frame)
+    found.last_frame = max(found.last_frame, found.events_safe)
+    _look_for_gaps(found, last_event_frame)
+    found.last_frame = max(found.last_frame, last_event_frame)
     return found
 
 
-def _look_for_gaps(found: Recovered, last_event_frame: int | None) -> None:
-    """What should be there and is not (S5). last_event_frame: of the newest event; None: nobody looked."""
+def _look_for_gaps(found: Recovered, last_event_frame: int) -> None:
+    """What should be there and is not (S5). last_event_frame: of the newest event; NO_EVENTS: nobody looked."""
     present = {segment.number for segment in found.segments}
     for number in sorted(found.named.keys() - present - found.retired):
-        found.lost.append(Loss(f"file {number} of the journal is gone, with the messages and outcomes that were in it"))
-    if last_event_frame is not None and last_event_frame > found.last_frame:
+        found.lost[number] = Loss(f"file {number} of the journal is gone, with the messages and outcomes in it")
+    if found.last_frame < last_event_frame < NO_EVENTS:
         missing = last_event_frame - found.last_frame
-        found.lost.append(Loss(f"the journal has lost its end: up to {missing} records whose events are known"))
-    found.problems += found.lost
+        found.lost[0] = Loss(f"the journal has lost its end: up to {missing} records whose events are known")
+    found.problems += found.lost.values()
 
 
 def rows_of(found: Recovered, texts: Texts) -> list[Values]:
@@ -206,7 +209,7 @@ def set_aside(files: Files, path: Path, data: bytes, damage: Damage, read_only: 
     """Copy damage to `damaged/` beside the file, unless it is a torn tail: what to tell of it."""
     what = f"{path.name}: {damage.end - damage.offset} bytes from {damage.offset} on are no whole record"
     if damage.torn:
-        return f"{what}: the torn tail of a crash, nothing in it was acknowledged"
+        return f"{what}: the torn tail of a crash"
     if read_only:
         return Loss(what)
     copy = keep_aside(files, path, f"{path.stem}.{damage.offset}", memoryview(data)[damage.offset : damage.end])
@@ -288,7 +291,7 @@ def _read_first_frames(found: Recovered, files: Files) -> None:
     tails: set[tuple[int, int]] = set()
     present = {segment.number for segment in segments}
     for segment in segments:
-        head = files.read(segment.path, 0, min(segment.bytes, _FIRST_FRAME_BYTES))
+        head = files.read(segment.path, 0, min(segment.bytes, _FIRST_FRAMES_BYTES))
         first = decode(memoryview(head), 0, segment.salt)
         if first is not None and first.type == FrameType.SEGMENT and first.header[:1] == [VERSION] and is_sound(first):
             tails.update((number, offset) for number, offset in first.header[3] if number in present)

@@ -122,7 +122,10 @@ class Spool:
             self._events.write(self._events.missing(b"".join(found.events)))
         self._journal.last_id = found.last_id
         self._numbers.pass_over(opening.highest_number())
-        self._journal.start(asyncio.get_running_loop(), found.segments, found.last_frame, found.void, found.events_safe)
+        lost = {number: found.named[number] for number in found.lost if number}
+        self._journal.start(
+            asyncio.get_running_loop(), found.segments, found.last_frame, found.void, found.events_safe, lost
+        )
         opening.enter_journal(found)
         self._found = found
         self.loading = True
@@ -135,6 +138,7 @@ class Spool:
         try:
             unindexed = await self._opening.load_backlog(found, self.reader.threads, loaded)
             self.loading = False
+            self._journal.forget_lost()
         except StorageError as exc:
             self._load_failure = f"the spool was not read to its end, and needs a restart: {exc}"
             raise

@@ -1,7 +1,6 @@
 """Whether a spool is whole: every byte of every file is read, and everything that refers to something is followed.
 
-A fault is what a start could not put right by itself, or what no crash explains. A torn tail is none: nothing in it was
-acknowledged.
+A fault is what a start could not put right by itself, or what no crash explains. A torn tail is none.
 """
 
 from collections import Counter
@@ -27,6 +26,7 @@ from engine.storage.spool.records import (
     is_message,
     message_in,
 )
+from engine.storage.spool.recovery import NO_EVENTS
 from engine.storage.spool.segment import Segment, files_of, offset_of
 from engine.storage.spool.snapshot import SnapshotFiles
 from engine.storage.spool.table import Column
@@ -49,14 +49,17 @@ _Frames = dict[tuple[int, int], _Stored]
 class Verification:
     """What was found. faults, notes: one line each. counts: files, frames by type, live deliveries and recipients."""
 
-    def __init__(self, directory: Path, files: SnapshotFiles) -> None:
-        """Does all of it. Raises StorageError: a later program wrote the spool, or the disk does not give it back."""
+    def __init__(self, directory: Path, files: SnapshotFiles, newest_event: int = NO_EVENTS) -> None:
+        """Does all of it. newest_event: see view.py.
+
+        Raises StorageError: a later program wrote the spool, or the disk does not give it back.
+        """
         self.faults: list[str] = []
         self.notes: list[str] = []
         self.counts: Counter[str] = Counter()
         self._directory = directory
         self._files = files
-        self._view = SpoolView(directory, files)
+        self._view = SpoolView(directory, files, newest_event)
         self._contents: dict[tuple[int, int], int] = {}  #: by file and offset of a CONTENT frame: its length
         self._lost: dict[str, set[Key]] = {}  #: by what is wrong with a content: who needs it
         self._large: dict[LargeFile, str | None] = {}  #: what is wrong with each that was read

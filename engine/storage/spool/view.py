@@ -22,12 +22,9 @@ from engine.storage.spool.loading import (
     tell_lost,
 )
 from engine.storage.spool.names import Names
-from engine.storage.spool.recovery import content_segments, recover, rows_of
+from engine.storage.spool.recovery import NO_EVENTS, content_segments, recover, rows_of
 from engine.storage.spool.segment import Segment, Segments
 from engine.storage.spool.table import COLUMNS, Column, Table
-
-#: Of no frame: nothing is to be told of any.
-_NO_EVENTS = 1 << 64
 
 
 class Part:
@@ -47,15 +44,18 @@ class Part:
 class SpoolView:
     """See above. problems: lines for people. lost: what should live and cannot. Both are complete after `parts`."""
 
-    def __init__(self, directory: Path, files: Files) -> None:
-        """Reads the journal. Raises StorageError: a file cannot be read, or a later program wrote it."""
+    def __init__(self, directory: Path, files: Files, newest_event: int = NO_EVENTS) -> None:
+        """Reads the journal. newest_event: the frame of an event that was written before the snapshot was taken.
+
+        Raises StorageError: a file cannot be read, or a later program wrote it.
+        """
         self.directory = directory
         self.files = files
         self.texts = {name: Names() for name in TEXTS}
         self.segments = Segments()
-        self.found = recover(directory / "journal", files, lambda _: _NO_EVENTS, read_only=True)
+        self.found = recover(directory / "journal", files, lambda _: newest_event, read_only=True)
         self.problems = self.found.problems
-        self.lost: list[str] = list(self.found.lost)
+        self.lost: list[str] = list(self.found.lost.values())
         self._journaled = Journaled(self.found, self.texts)
         contents = content_segments(directory, files, self.problems)
         self.segments.update((segment.number, segment) for segment in (*self.found.segments, *contents))

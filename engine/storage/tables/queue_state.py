@@ -2,7 +2,7 @@
 
 import json
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,6 +28,7 @@ insert into throttles select 0, site, learned from throttles_of_one;
 drop table throttles_of_one;
 commit;
 """
+_END_ORDER = "delete from orders where worker = ? and number = ?"
 
 
 class Order(NamedTuple):
@@ -63,34 +64,37 @@ class QueueState:
             self._holds = {name for (name,) in self._db.execute("select name from holds")}
             orders = "select number, action, scope, argument, newest from orders where worker = ? order by number"
             self.orders = [Order(*row) for row in self._db.execute(orders, (worker,))]
+            self._last_number = max((order.number for order in self.orders), default=0)
             self._saved = self._throttles_of(worker)
             self._learned = self._saved or self._throttles_of(0)
         except sqlite3.Error as exc:
             raise StorageError(f"cannot use {path}: {exc}") from exc
 
-    def hold(self, name: str, since: float) -> None:
-        self._execute("insert or ignore into holds values (?, ?)", (name, since))
+    def hold(self, name: str, since: float, ended: Sequence[Order] = ()) -> None:
+        """ended: orders that are over with it."""
+        self._change("insert or ignore into holds values (?, ?)", (name, since), ended)
         self._holds.add(name)
 
     def resume(self, name: str) -> bool:
         """End a hold; False if there was none."""
-        self._execute("delete from holds where name = ?", (name,))
+        self._change("delete from holds where name = ?", (name,))
         held = name in self._holds
         self._holds.discard(name)
         return held
 
-    def give(self, action: str, scope: str, argument: str, newest: int) -> Order:
-        """Write down an order."""
-        number = max((order.number for order in self.orders), default=0) + 1
-        order = Order(number, action, scope, argument, newest)
-        self._execute("insert into orders values (?, ?, ?, ?, ?, ?)", (self._worker, *order))
+    def give(self, action: str, scope: str, argument: str, newest: int, ended: Sequence[Order] = ()) -> Order:
+        """Write down an order. ended: those that are over with it."""
+        # No number is given twice: who carries out an order that has ended may still hold on to it.
+        order = Order(self._last_number + 1, action, scope, argument, newest)
+        self._change("insert into orders values (?, ?, ?, ?, ?, ?)", (self._worker, *order), ended)
+        self._last_number = order.number
         self.orders.append(order)
         return order
 
     def carried_out(self, order: Order) -> None:
         """Nothing is left of what it is about."""
-        self._execute("delete from orders where worker = ? and number = ?", (self._worker, order.number))
-        self.orders = [other for other in self.orders if other.number != order.number]
+        self._change(_END_ORDER, (self._worker, order.number))
+        self.orders = [other for other in self.orders if other != order]
 
     def holds(self) -> list[str]:
         return sorted(self._holds)
@@ -122,8 +126,18 @@ class QueueState:
     def _throttles_of(self, worker: int) -> dict[str, str]:
         return dict(self._db.execute("select site, learned from throttles where worker = ?", (worker,)).fetchall())
 
-    def _execute(self, statement: str, values: tuple[Any, ...]) -> None:
+    def _change(self, statement: str, values: tuple[Any, ...], ended: Sequence[Order] = ()) -> None:
+        """All of it or nothing. Raises StorageError."""
         try:
-            self._db.execute(statement, values)
+            self._db.execute("begin immediate")
+            try:
+                self._db.execute(statement, values)
+                self._db.executemany(_END_ORDER, [(self._worker, order.number) for order in ended])
+                self._db.execute("commit")
+            except sqlite3.Error:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise
         except sqlite3.Error as exc:
             raise StorageError(f"cannot write the queue's table: {exc}") from exc
+        self.orders = [order for order in self.orders if order not in ended]
