@@ -42,8 +42,9 @@ def salt_of(path: Path) -> int:
 
 
 def frames_of(path: Path) -> Frames:
+    """The whole frames of a file; the kill may have torn the last one."""
     found = list(scan(path.read_bytes(), salt_of(path)))
-    assert all(isinstance(frame, Frame) for frame in found)
+    assert all(isinstance(frame, Frame) or frame.torn for frame in found)
     return [frame for frame in found if isinstance(frame, Frame)]
 
 
@@ -121,7 +122,7 @@ def test_whatever_a_crash_leaves_behind_the_last_whole_record(engine: Daemon, ch
     ]  # fmt: skip
     for tail in tails:
         engine.start()
-        assert engine.status()["queued"] == queued
+        wait_until(lambda: engine.status()["queued"] == queued, "all of it")  # some may be old, and loaded later
         load(engine.port, accepted, "-n", "50", "--sessions", "5")
         queued += 50
         engine.kill()
@@ -129,7 +130,7 @@ def test_whatever_a_crash_leaves_behind_the_last_whole_record(engine: Daemon, ch
         with file.open("ab") as end:
             end.write(tail(file, chance))
     engine.start()
-    assert engine.status()["queued"] == queued
+    wait_until(lambda: engine.status()["queued"] == queued, "all of it")
     told = set(accepted.read_text().split())
     assert deliver_everything(engine) == told
     journal, log = engine.data / "spool" / "0" / "journal", engine.log_text()
