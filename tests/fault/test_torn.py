@@ -114,6 +114,11 @@ def _a_record_with_a_hole(path: Path, chance: random.Random) -> bytes:
     return bytes(whole)
 
 
+def loaded(engine: Daemon, queued: int) -> None:
+    """Wait until so many are queued; the old ones among them are loaded after the start."""
+    wait_until(lambda: engine.status()["queued"] == queued, f"{queued} messages")
+
+
 def test_whatever_a_crash_leaves_behind_the_last_whole_record(engine: Daemon, chance: random.Random) -> None:
     """S3: and nothing of it is taken for a message."""
     accepted, queued = engine.path / "accepted", 0
@@ -122,7 +127,7 @@ def test_whatever_a_crash_leaves_behind_the_last_whole_record(engine: Daemon, ch
     ]  # fmt: skip
     for tail in tails:
         engine.start()
-        wait_until(lambda: engine.status()["queued"] == queued, "all of it")  # some may be old, and loaded later
+        loaded(engine, queued)
         load(engine.port, accepted, "-n", "50", "--sessions", "5")
         queued += 50
         engine.kill()
@@ -130,7 +135,7 @@ def test_whatever_a_crash_leaves_behind_the_last_whole_record(engine: Daemon, ch
         with file.open("ab") as end:
             end.write(tail(file, chance))
     engine.start()
-    wait_until(lambda: engine.status()["queued"] == queued, "all of it")
+    loaded(engine, queued)
     told = set(accepted.read_text().split())
     assert deliver_everything(engine) == told
     journal, log = engine.data / "spool" / "0" / "journal", engine.log_text()
