@@ -38,7 +38,7 @@ class CountingFiles(DiskFiles):
         self.counts[self._suffixes[descriptor]] += sum(map(len, pieces))
 
     def _note(self, descriptor: int, path: Path) -> int:
-        self._suffixes[descriptor] = path.suffix
+        self._suffixes[descriptor] = path.suffix or path.name
         return descriptor
 
 

@@ -3,7 +3,8 @@
     pass-through    messages leave at once
     moved           nobody is at the next hop until everything has been moved to the segments of its destination
 
-The events and the log are not the spool's and stand beside it, as the sizes of their files.
+The events and the log are not the spool's and stand beside it, as the sizes of their files; so does the reserve for a
+full disk, which is written once and not for messages.
 """
 
 import json
@@ -85,11 +86,13 @@ def _measure(peer: _Counted, messages: int, what: str) -> float:
         if sink is not None:
             sink.stop()
     counts = json.loads(peer.counts_file.read_text())
+    reserve = counts.pop("reserve", 0) / content
     parts = ", ".join(f"{suffix} {size / content:.3f}" for suffix, size in sorted(counts.items()))
     events = sum(path.stat().st_size for path in (peer.folder / "data/events").rglob("*.log")) / content
     log = peer.log.stat().st_size / content
     total = sum(counts.values()) / content
-    print(f"  writes    {what}: {total:.3f} = {parts}; beside it events {events:.3f}, log {log:.3f}", flush=True)
+    beside = f"events {events:.3f}, log {log:.3f}, reserve {reserve:.3f}"
+    print(f"  writes    {what}: {total:.3f} = {parts}; beside it {beside}", flush=True)
     shutil.rmtree(peer.folder)
     return float(total)
 
