@@ -328,8 +328,7 @@ class Journal:
         if self._segment is None:
             self._begin_file()
         newest, descriptor = self._segment, self._descriptor
-        assert newest is not None
-        assert descriptor is not None
+        assert newest is not None and descriptor is not None
         self._retired.add(segment.number)
         frame = encode(self._salt, FrameType.RETIRED, 0, [VERSION, segment.number])
         try:
@@ -352,19 +351,10 @@ class Journal:
         with contextlib.suppress(StorageError):
             self._projector.sync()
         older = {each.number: each.bytes for each in self.segments.values()} | self._lost
-        frames = [
-            encode(self._salt, kind, 0, header)
-            for kind, header in (
-                (
-                    FrameType.SEGMENT,
-                    [VERSION, self._owner, number, self._void, self._projector.safe, self.last_id],
-                ),
-                (
-                    FrameType.JOURNAL,
-                    [VERSION, self._projector.told, [pair for pair in older.items() if pair[0] not in self._retired]],
-                ),
-            )
-        ]
+        named = [pair for pair in older.items() if pair[0] not in self._retired]
+        first = [VERSION, self._owner, number, self._void, self._projector.safe, self.last_id]
+        second = [VERSION, self._projector.told, named]
+        frames = [encode(self._salt, FrameType.SEGMENT, 0, first), encode(self._salt, FrameType.JOURNAL, 0, second)]
         descriptor = self._files.create(path)
         segment = Segment(path)
         try:
