@@ -16,7 +16,7 @@ from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
-from engine.delivery import trouble
+from engine.delivery import trouble, verdicts
 from engine.delivery.settlement import Settlement, Timing
 from engine.delivery.signer import Signer
 from engine.delivery.smtp_session import SmtpSession
@@ -161,7 +161,7 @@ class Agent:
             except StorageError:
                 raise
             except EngineError as exc:
-                self._settle(delivery, envelope, content, trouble.unready(delivery.indexes, str(exc)), timing)
+                self._settle(delivery, envelope, content, verdicts.unready(delivery.indexes, str(exc)), timing)
                 return
             timing.ready = kit.clock.time()
             left, first = delivery.indexes, True
@@ -205,7 +205,7 @@ class Agent:
         plan = self._queue.plan
         if plan.stop:
             now = self._kit.clock.time()
-            outcomes = [trouble.stopped(outcome, plan.stop_for, now) for outcome in outcomes]
+            outcomes = [verdicts.stopped(outcome, plan.stop_for, now) for outcome in outcomes]
         self._stored = self._kit.settlement.settle(
             delivery,
             envelope,
@@ -231,7 +231,7 @@ class Agent:
             self._kit.metrics.internal_errors.labels("attempt").inc()
             log.exception("%s: attempt by way of %s", envelope.id, self._queue.plan.site)
             self.abort()
-            return trouble.internal(indexes)
+            return verdicts.internal(indexes)
 
     async def _send(
         self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: Content, timing: Timing

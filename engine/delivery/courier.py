@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.base.errors import StorageError
-from engine.delivery import trouble
+from engine.delivery import verdicts
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.settlement import Timing
 from engine.message.content import Content
@@ -67,11 +67,11 @@ class Courier:
         task.add_done_callback(self._agents.pop)
 
     def no_route(self, delivery: Delivery, route: NoRoute) -> None:
-        self._send_out(_Errand(delivery, lambda indexes: trouble.no_route(route, indexes), attempted=True))
+        self._send_out(_Errand(delivery, lambda indexes: verdicts.no_route(route, indexes), attempted=True))
 
     def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
         reply = delivery.last or f"its site is closed: {reason}"
-        self._send_out(_Errand(delivery, lambda indexes: trouble.expired(indexes, reply), provider))
+        self._send_out(_Errand(delivery, lambda indexes: verdicts.expired(indexes, reply), provider))
 
     @property
     def delay_notice(self) -> float:
@@ -87,16 +87,19 @@ class Courier:
             self._queue(delivery, self._telling, partial(self._tell, delivery, provider, reason))
 
     def settle_by_hand(self, delivery: Delivery, verdict: Verdict) -> None:
-        """An operator's word on a delivery the manager has seized; it needs no content, which may be damaged."""
+        """A delivery that was seized is settled without its content, or its envelope, which may be damaged."""
         self._send_out(_Errand(delivery, verdict, by_hand=True))
 
     def bounce(self, delivery: Delivery, reason: str) -> None:
         """An operator's word on a delivery that was seized: fail it, and tell its sender."""
-        self.settle_by_hand(delivery, lambda indexes: trouble.bounced(indexes, reason))
+        self.settle_by_hand(delivery, lambda indexes: verdicts.bounced(indexes, reason))
 
     def purge(self, delivery: Delivery, _: str = "") -> None:
         """An operator's word on a delivery that was seized: remove it."""
-        self.settle_by_hand(delivery, trouble.purged)
+        self.settle_by_hand(delivery, verdicts.purged)
+
+    def fail_lost(self, delivery: Delivery) -> None:
+        self.settle_by_hand(delivery, verdicts.damaged)
 
     async def catch_up(self) -> None:
         """Return when no errand is left."""

@@ -21,7 +21,7 @@ from engine.base.metrics import Metrics
 from engine.base.schedule import Schedule, parse_schedule
 from engine.base.settings import Settings
 from engine.base.units import format_duration
-from engine.delivery import trouble
+from engine.delivery import verdicts
 from engine.message.address import destination_of
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
@@ -174,7 +174,7 @@ class Settlement:
         delivery.notices = 1
         why = delivery.last or reason
         status = _STATUS.match(why)
-        outcomes = trouble.waiting(delivery.indexes, why, *status.groups() if status else ())
+        outcomes = verdicts.waiting(delivery.indexes, why, *status.groups() if status else ())
         if not self._report(envelope, content, outcomes, "delayed"):
             return None
         # A record without an outcome: only the state that goes with it is news.
@@ -195,12 +195,12 @@ class Settlement:
             return outcomes
         unknown = [outcome.index for outcome in outcomes if outcome.status is _UNKNOWN]
         if unknown:
-            outcomes = [trouble.unknown_again(o) if o.index in delivery.unknowns else o for o in outcomes]
+            outcomes = [verdicts.unknown_again(o) if o.index in delivery.unknowns else o for o in outcomes]
             delivery.unknowns = (*delivery.unknowns, *(index for index in unknown if index not in delivery.unknowns))
         wait = self._schedules[delivery.message.message_class].after(max(delivery.attempts, 1))
         expires_at = delivery.message.expires_at
         if wait is None or now >= expires_at:
-            return [outcome if outcome.status.final else trouble.overdue(outcome) for outcome in outcomes]
+            return [outcome if outcome.status.final else verdicts.overdue(outcome) for outcome in outcomes]
         asked = max((outcome.retry_at or 0.0 for outcome in outcomes), default=0.0)
         jitter = 1.0 + self._rng.uniform(-self._jitter, self._jitter)
         # A last try at the very end, and never later: the sender is told in time. One when a notice of the delay

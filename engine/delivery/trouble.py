@@ -15,12 +15,10 @@ Followed: Postfix for what is deferred and tried at the next host, KumoMTA for n
     else       DEFERRED, SESSION (Q3)
 """
 
-from collections.abc import Callable, Sequence
-from typing import Protocol
-
-from msgspec.structs import replace
+from collections.abc import Sequence
 
 from engine.base.errors import EngineError, ProtocolError
+from engine.delivery.verdicts import MAX_WORDS, everyone
 from engine.message.outcome import Outcome, Scope, Status
 from engine.net.stream import TlsFailed
 from engine.protocol.smtp_client import Transaction
@@ -28,8 +26,6 @@ from engine.protocol.smtp_reply import Reply
 
 # For every recipient: names of the module are quicker than members of a class.
 _DELIVERED, _RECIPIENT = Status.DELIVERED, Scope.RECIPIENT
-#: What of a reply goes into logs, events and notifications; RFC 5321 allows 512 bytes a line.
-MAX_WORDS = 1000
 
 # Enhanced codes for replies that carry none (RFC 3463). Only where the code leaves no doubt: a 550 or 554 may be
 # about the address or about us, and a guess of 5.1.1 would let a block look like a dead address.
@@ -81,22 +77,6 @@ class StaleConnection(EngineError):
 
     No failure of the message or the site, no attempt: servers close idle connections when they like.
     """
-
-
-class Unroutable(Protocol):
-    """routing.plan.NoRoute, as far as it matters here."""
-
-    @property
-    def status(self) -> Status: ...
-
-    @property
-    def status_code(self) -> str: ...
-
-    @property
-    def reply(self) -> str: ...
-
-
-# ---- one attempt
 
 
 def session_failed(failure: SessionFailed, indexes: Sequence[int]) -> list[Outcome]:
@@ -277,33 +257,6 @@ def _fault_words(fault: EngineError | None, remote: str, phase: str) -> str:
 # ---- without asking the server
 
 
-def everyone(
-    indexes: Sequence[int],
-    status: Status,
-    scope: Scope,
-    status_code: str,
-    reply: str,
-    *,
-    remote: str = "none",
-    phase: str = "queue",
-    retry_at: float | None = None,
-) -> list[Outcome]:
-    """The same for all of them."""
-    return [
-        Outcome(
-            index=index,
-            status=status,
-            scope=scope,
-            status_code=status_code,
-            reply=reply,
-            remote=remote,
-            phase=phase,
-            retry_at=retry_at,
-        )
-        for index in indexes
-    ]
-
-
 def unsafe_address(index: int, remote: str, why: object) -> Outcome:
     """A recipient that cannot be written into a command."""
     return everyone((index,), Status.FAILED, Scope.RECIPIENT, "5.1.3", str(why), remote=remote, phase="rcpt")[0]
@@ -324,68 +277,6 @@ def too_large(indexes: Sequence[int], remote: str, size: int, limit: int) -> lis
     """RFC 1870 6.1: no need to send what the server said it will not take."""
     words = f"message size {size} exceeds the size limit {limit} of {remote}"
     return everyone(indexes, Status.FAILED, Scope.MESSAGE, "5.3.4", words, remote=remote, phase="mail")
-
-
-def no_route(reason: Unroutable, indexes: Sequence[int]) -> list[Outcome]:
-    """Routing found nowhere to go: null MX, no such domain, only private targets, DNS in trouble, ..."""
-    return everyone(indexes, reason.status, Scope.SITE, reason.status_code, reason.reply, phase="connect")
-
-
-def expired(indexes: Sequence[int], last_reply: str = "") -> list[Outcome]:
-    """`expire_after` is over. last_reply: why it had not gone out."""
-    words = f"message expired; last: {last_reply}" if last_reply else "message expired"
-    return everyone(indexes, Status.EXPIRED, Scope.MESSAGE, "4.4.7", words[:MAX_WORDS])
-
-
-def waiting(indexes: Sequence[int], why: str, status_code: str = "4.4.0") -> list[Outcome]:
-    """Not attempted for a long time: its site is closed, its destination held back, its name not to be resolved."""
-    return everyone(indexes, Status.DEFERRED, Scope.SITE, status_code, why[:MAX_WORDS])
-
-
-def purged(indexes: Sequence[int]) -> list[Outcome]:
-    """Removed by an operator; nobody is told."""
-    return everyone(indexes, Status.REMOVED, Scope.MESSAGE, "5.0.0", "removed by an operator")
-
-
-def bounced(indexes: Sequence[int], reason: str = "") -> list[Outcome]:
-    """Returned to the sender by an operator."""
-    words = f"returned by an operator: {reason}" if reason else "returned by an operator"
-    return everyone(indexes, Status.FAILED, Scope.MESSAGE, "5.7.1", words[:MAX_WORDS])
-
-
-def internal(indexes: Sequence[int], phase: str = "queue") -> list[Outcome]:
-    """A fault of the engine itself, logged with its trace: deferred (Q3)."""
-    return everyone(indexes, Status.DEFERRED, Scope.SESSION, "4.3.0", "internal error, see the log", phase=phase)
-
-
-def stopped(outcome: Outcome, stop_for: Callable[[str], float | None], now: float) -> Outcome:
-    """The outcome after the provider's stop rules (routing.plan.Plan.stop_for), which read a deferring reply.
-
-    A rule that speaks of it makes it a matter of the site, not to be tried before `retry_at` (unix time).
-    """
-    if outcome.status is not Status.DEFERRED:
-        return outcome
-    seconds = stop_for(outcome.reply)
-    return outcome if seconds is None else replace(outcome, scope=Scope.SITE, retry_at=now + seconds)
-
-
-def unready(indexes: Sequence[int], why: str) -> list[Outcome]:
-    """The engine could not prepare the message (a signature it must have): deferred, an operator must act."""
-    return everyone(indexes, Status.DEFERRED, Scope.MESSAGE, "4.3.5", why[:MAX_WORDS])
-
-
-def overdue(outcome: Outcome) -> Outcome:
-    """A deferral after which there is no time left to try again."""
-    words = f"message expired; last: {outcome.reply}"[:MAX_WORDS]
-    return replace(outcome, status=Status.EXPIRED, status_code="4.4.7", reply=words)
-
-
-def unknown_again(outcome: Outcome) -> Outcome:
-    """D3: retried once, and again no reply to the end of data. The sender decides what to do; a third copy is worse."""
-    if outcome.status is not Status.UNKNOWN:
-        return outcome
-    words = f"no reply to the end of data, twice; the message may have been delivered: {outcome.reply}"[:MAX_WORDS]
-    return replace(outcome, status=Status.FAILED, scope=Scope.MESSAGE, status_code="5.4.2", reply=words)
 
 
 def too_many_at_once(outcomes: Sequence[Outcome]) -> tuple[Sequence[Outcome], tuple[int, ...]]:

@@ -5,13 +5,14 @@ A row is SEIZED from the moment that somebody decides about it, so that nobody e
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import numpy as np
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
+from engine.queue.ready import Dispatcher
 from engine.routing.plan import OTHER
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.reader import ContentLost
@@ -27,11 +28,7 @@ PUT_OFF_S = 300.0
 
 
 class Errands:
-    """See above. due_changed: something in the table may be due earlier than was known.
-
-    catch_up: returns when everything that was given to settle is on its way to the disk; give_up: the courier's. Both
-    are set before the first visit.
-    """
+    """See above. due_changed: something in the table may be due earlier than was known."""
 
     def __init__(self, spool: Spool, clock: Clock, due_changed: Callable[[], None]) -> None:
         self._spool = spool
@@ -39,8 +36,12 @@ class Errands:
         self._clock = clock
         self._due_changed = due_changed
         self._tasks: dict[asyncio.Task[None], bool] = {}
-        self.catch_up: Callable[[], Awaitable[None]]
-        self.give_up: Callable[[Delivery, str, str], None]
+        self._courier: Dispatcher
+
+    def start(self, courier: Dispatcher) -> None:
+        """Before the first visit."""
+        self._courier = courier
+        self._spool.lost = self._lose
 
     @property
     def busy(self) -> bool:
@@ -78,7 +79,7 @@ class Errands:
                     one = self._spool.reader.take_unread(*one)
                 one.state, one.owner = State.ATTEMPT, self
                 action(one)
-            await self.catch_up()
+            await self._courier.catch_up()
 
     async def slices(self, rows: Rows) -> AsyncIterator[Rows]:
         """Seized rows a slice at a time, LOADING from then on; without those that are another delivery's by then."""
@@ -105,9 +106,17 @@ class Errands:
         self._table.move(row, State.WAITING, int(self._clock.time() + PUT_OFF_S))
         self._due_changed()
 
+    def _lose(self, rows: Rows) -> None:
+        """These have records that are damaged and hold others back: they fail. Those that are looked at just now are
+        told of again."""
+        states = self._table.columns(rows, ("state",))["state"]
+        rows = rows[np.isin(states, (State.WAITING, State.DUE, State.HELD))]
+        self.seize(rows)
+        self.run(self.visit(rows, self._courier.fail_lost, by_hand=True))
+
     def _expire(self, delivery: Delivery) -> None:
         delivery.last = delivery.last or "4.3.0 its content cannot be read"
-        self.give_up(delivery, OTHER, "")
+        self._courier.give_up(delivery, OTHER, "")
 
     def close(self) -> None:
         """What is left undone is on disk as it was."""

@@ -63,7 +63,7 @@ class Manager:
     def start(self, courier: Dispatcher) -> None:
         """Take over what recovery found in the journal, and every message accepted from now on."""
         self._courier = self.sites.courier = courier
-        self.errands.catch_up, self.errands.give_up = courier.catch_up, courier.give_up
+        self.errands.start(courier)
         self._spool.accepted = self.accept
         self.tally.recovered += self._table.recipients
         self._take_over()

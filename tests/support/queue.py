@@ -20,7 +20,7 @@ from engine.admin import actions, views
 from engine.admin.parts import Parts
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings, Source, SpoolSettings
-from engine.delivery import trouble
+from engine.delivery import verdicts
 from engine.delivery.courier import readable
 from engine.delivery.settlement import Settlement, Timing
 from engine.message.envelope import Envelope, MessageClass, Recipient
@@ -211,10 +211,13 @@ class PlayedCourier:
         self.delays.append((delivery, reason))
 
     def bounce(self, delivery: Delivery, reason: str) -> None:
-        self.settle_by_hand(delivery, lambda indexes: trouble.bounced(indexes, reason))
+        self.settle_by_hand(delivery, lambda indexes: verdicts.bounced(indexes, reason))
 
     def purge(self, delivery: Delivery, _: str = "") -> None:
-        self.settle_by_hand(delivery, trouble.purged)
+        self.settle_by_hand(delivery, verdicts.purged)
+
+    def fail_lost(self, delivery: Delivery) -> None:
+        self.settle_by_hand(delivery, verdicts.damaged)
 
     def settle_by_hand(self, delivery: Delivery, verdict: Callable[[Any], Any]) -> None:
         self.working.add(delivery)

@@ -32,7 +32,7 @@ from engine.message.content import Content, whole
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Scope, Status
-from engine.storage.spool import backlog, journal, large, mover
+from engine.storage.spool import backlog, emptying, journal, large, mover
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
 from tests.support.clock import FakeClock
@@ -60,8 +60,8 @@ def small_scale() -> Iterator[None]:
     """Everything that happens to large spools happens to small ones, and a disk that failed is tried again at once."""
     with ExitStack() as stack:
         for module, name, value in (
-            (mover, "_WORTH_EMPTYING", 1 << 10), (mover, "_MOSTLY_DEAD", 0.6), (mover, "_CHUNK_ITEMS", 3),
-            (mover, "_CHUNK_BYTES", 4 << 10), (backlog, "FOLDER_FROM", 3), (backlog, "HEAD_BYTES", 1 << 10),
+            (mover, "_WORTH_EMPTYING", 1 << 10), (mover, "_MOSTLY_DEAD", 0.6), (emptying, "_CHUNK_ITEMS", 3),
+            (emptying, "_CHUNK_BYTES", 4 << 10), (backlog, "FOLDER_FROM", 3), (backlog, "HEAD_BYTES", 1 << 10),
             (journal, "RETRY_S", 0.0), (large, "SLICE_BYTES", _SLICE_BYTES), (large, "_MAX_WAITING", 2 * _SLICE_BYTES),
         ):  # fmt: skip
             stack.enter_context(mock.patch.object(module, name, value))

@@ -471,9 +471,7 @@ def test_an_unsound_segment_is_never_written_again_and_holds_the_journal_back(tm
     run(tmp_path, second)
 
 
-def test_s5_a_damaged_record_holds_its_file_back_and_nobody_else(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_s5_a_damaged_record_is_told_when_its_file_is_to_go(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story(spool: Spool) -> None:
         await fill(spool, 10)
         await age(spool)
@@ -482,12 +480,16 @@ def test_s5_a_damaged_record_holds_its_file_back_and_nobody_else(
         data = bytearray(segment.path.read_bytes())
         data[(spool.table.get(row, "place") & 0xFFFFFFFF) + 60] ^= 1
         segment.path.write_bytes(data)
+        told: list[int] = []
+        spool.lost = lambda rows: told.extend(rows.tolist())
         for _ in range(2):
             await spool.work()
+        assert told == [row, row], "again, until it is settled"
         assert segment.path == files(tmp_path, "journal/*.log")[0], "the files before it are gone"
         there = [r for r in rows_of(spool).tolist() if file_of(spool.table.get(r, "place")) == segment.number]
         assert there == [row], "the others are moved"
-        assert caplog.text.count("it holds back its file") == 1
+        assert "set aside; its delivery is lost" in caplog.text
+        assert len(files(tmp_path, "journal/damaged/*")) == 1
         delivery = spool.reader.take_unread(row, StorageError("damaged"))
         await spool.settle(
             delivery, (await spool.reader.peek(rows_of(spool, "m004")))[0].message.hot[0], 1.0, "o", [outcome(0)]

@@ -20,7 +20,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from engine.base.settings import Settings, SpoolSettings
 from engine.base.units import Size
-from engine.delivery import trouble
+from engine.delivery import verdicts
 from engine.message.envelope import MessageClass
 from engine.message.outcome import Status
 from engine.queue.ready import ReadyQueue
@@ -348,10 +348,10 @@ class Story(RuleBasedStateMachine):
             dismissed[0].leave()
         unroutable, s.courier.unroutable = s.courier.unroutable, []
         for delivery, route in unroutable:
-            await s.settle(delivery, *trouble.no_route(route, delivery.indexes))
+            await s.settle(delivery, *verdicts.no_route(route, delivery.indexes))
         given_up, s.courier.given_up = s.courier.given_up, []
         for delivery in given_up:
-            await s.settle(delivery, *trouble.expired(delivery.indexes), attempted=False)
+            await s.settle(delivery, *verdicts.expired(delivery.indexes), attempted=False)
 
 
 TestStory = Story.TestCase

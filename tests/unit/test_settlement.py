@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.base.settings import Retry, Settings
-from engine.delivery import trouble
+from engine.delivery import verdicts
 from engine.delivery.settlement import PUT_OFF_S, Settlement
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.outcome import Scope, Status
@@ -131,7 +131,7 @@ def test_expired_by_the_queue_without_another_attempt(tmp_path: Path) -> None:
         message = await s.put("a@one.test", expires_in=HOUR)
         delivery = message.delivery
         s.manager.seize(delivery)
-        await s.settle(delivery, *trouble.expired((0,), "its site was closed all the time"), attempted=False)
+        await s.settle(delivery, *verdicts.expired((0,), "its site was closed all the time"), attempted=False)
         assert (delivery.state, delivery.attempts) == (State.FINAL, 0)
         assert s.tally()["expired"] == 1
 

@@ -15,6 +15,7 @@ import pytest
 from engine.base.errors import StorageError
 from engine.base.units import Size
 from engine.storage.spool import backlog as backlog_module
+from engine.storage.spool import emptying
 from engine.storage.spool import mover as mover_module
 from engine.storage.spool.backlog import Backlog
 from engine.storage.spool.entry import State
@@ -33,7 +34,7 @@ SMALL_FILES = {"segment_bytes": Size(8192), "journal_files": 0}
 @pytest.fixture(autouse=True)
 def small_scale(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mover_module, "_WORTH_EMPTYING", 1)
-    monkeypatch.setattr(mover_module, "_CHUNK_ITEMS", 4)
+    monkeypatch.setattr(emptying, "_CHUNK_ITEMS", 4)
     monkeypatch.setattr(backlog_module, "FOLDER_FROM", 1)
 
 

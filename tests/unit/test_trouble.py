@@ -3,7 +3,7 @@
 import pytest
 
 from engine.base.errors import EngineError, NetworkError, ProtocolError
-from engine.delivery import trouble
+from engine.delivery import trouble, verdicts
 from engine.delivery.trouble import SessionFailed
 from engine.message.outcome import Outcome, Scope, Status
 from engine.net.stream import TimedOut, TlsFailed
@@ -157,17 +157,17 @@ def test_421_to_mail_on_a_used_connection_is_stale_but_to_rcpt_it_is_not() -> No
 
 def test_fates_decided_without_asking() -> None:
     null_mx = NoRoute(Status.FAILED, "5.1.10", "example.test does not accept mail (null MX)", 0.0)
-    assert brief(trouble.no_route(null_mx, (2,))) == ["2 FAILED SITE 5.1.10 connect"]
-    assert brief(trouble.expired((1,), "450 4.2.0 grey")) == ["1 EXPIRED MESSAGE 4.4.7 queue"]
-    assert "450 4.2.0 grey" in trouble.expired((1,), "450 4.2.0 grey")[0].reply
-    assert brief(trouble.purged((1,))) == ["1 REMOVED MESSAGE 5.0.0 queue"]
-    assert brief(trouble.bounced((1,), "on request")) == ["1 FAILED MESSAGE 5.7.1 queue"]
-    assert brief(trouble.internal((1,))) == ["1 DEFERRED SESSION 4.3.0 queue"]
+    assert brief(verdicts.no_route(null_mx, (2,))) == ["2 FAILED SITE 5.1.10 connect"]
+    assert brief(verdicts.expired((1,), "450 4.2.0 grey")) == ["1 EXPIRED MESSAGE 4.4.7 queue"]
+    assert "450 4.2.0 grey" in verdicts.expired((1,), "450 4.2.0 grey")[0].reply
+    assert brief(verdicts.purged((1,))) == ["1 REMOVED MESSAGE 5.0.0 queue"]
+    assert brief(verdicts.bounced((1,), "on request")) == ["1 FAILED MESSAGE 5.7.1 queue"]
+    assert brief(verdicts.internal((1,))) == ["1 DEFERRED SESSION 4.3.0 queue"]
 
 
 def test_recipients_for_whom_a_transaction_was_full_go_in_the_next_one_if_it_took_anybody() -> None:
     def outcome(index: int, status: Status, code: str, phase: str = "rcpt") -> Outcome:
-        return trouble.everyone((index,), status, Scope.RECIPIENT, code, "x", phase=phase)[0]
+        return verdicts.everyone((index,), status, Scope.RECIPIENT, code, "x", phase=phase)[0]
 
     taken = outcome(0, Status.DELIVERED, "2.0.0", "end-of-data")
     full = [outcome(index, Status.DEFERRED, "4.5.3") for index in (1, 2)]
@@ -182,14 +182,14 @@ def test_a_stop_rule_closes_the_site_until_its_time() -> None:
 
     said = "421 4.7.0 [TSS04] Messages from 192.0.2.9 temporarily deferred"
     [hit] = trouble.settled(transaction(said, closing=said), (0,), REMOTE)
-    assert trouble.stopped(hit, stop_for, 1000.0).retry_at == 8200.0
-    assert trouble.stopped(hit, stop_for, 1000.0).scope is Scope.SITE
+    assert verdicts.stopped(hit, stop_for, 1000.0).retry_at == 8200.0
+    assert verdicts.stopped(hit, stop_for, 1000.0).scope is Scope.SITE
     [miss] = trouble.settled(transaction("451 4.3.0 later"), (0,), REMOTE)
-    assert trouble.stopped(miss, stop_for, 1000.0) is miss
+    assert verdicts.stopped(miss, stop_for, 1000.0) is miss
     [final] = trouble.settled(transaction("550 [TSS04]"), (0,), REMOTE)
-    assert trouble.stopped(final, stop_for, 1000.0) is final
+    assert verdicts.stopped(final, stop_for, 1000.0) is final
 
 
 def test_words_are_short_whatever_is_said() -> None:
     made = transaction("550 " + "x" * 5000)
-    assert len(trouble.settled(made, (0,), REMOTE)[0].reply) == trouble.MAX_WORDS
+    assert len(trouble.settled(made, (0,), REMOTE)[0].reply) == verdicts.MAX_WORDS

@@ -21,7 +21,7 @@ from typing import NamedTuple
 from engine.base.errors import StorageError
 from engine.message.content import LargeFile
 from engine.storage.spool.entry import Snapshot, Spot
-from engine.storage.spool.fetch import HEAD_BYTES, read_frame, read_frames, read_states
+from engine.storage.spool.fetch import HEAD_BYTES, STATE_BYTES, read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import PREFIX_BYTES, VERSION, Frame, FrameType, encode, frame_bytes
 from engine.storage.spool.names import folder_name
@@ -34,7 +34,8 @@ from engine.storage.spool.records import (
     stored_in,
     trimmed,
 )
-from engine.storage.spool.segment import Segment, Segments, file_of, place_of, segment_path
+from engine.storage.spool.recovery import keep_aside
+from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of, place_of, segment_path
 
 #: The folder of small destinations. No encoded name begins with `=`.
 SMALL = "=small"
@@ -120,6 +121,16 @@ class Backlog:
         self._append(segment, pieces)
         return answers
 
+    def set_aside(self, spot: Spot) -> None:
+        """Copy what there is of a delivery's records to `damaged/` beside their files (S5)."""
+        for place, length in ((spot.place, spot.length), (spot.state_place, STATE_BYTES)):
+            if not place:
+                continue
+            segment, offset = self._segments.find(file_of(place)), offset_of(place)
+            path, size = (segment.side, segment.side_bytes) if is_side(place) else (segment.path, segment.bytes)
+            data = self._files.read(path, offset, min(length, size - offset))
+            keep_aside(self._files, path, f"{path.stem}.{offset}", data)
+
     def forget_contents(self) -> None:
         """The file is empty: contents in the next one are others."""
         self._contents.clear()
@@ -134,14 +145,16 @@ class Backlog:
             frames, offset = frames + 1, offset + length
         return max(0, frames - 1)
 
-    def note(self, segment: Segment, dead: Sequence[int], states: Iterable[tuple[int, int]]) -> list[int]:
+    def note(
+        self, segment: Segment, dead: Sequence[int], states: Iterable[tuple[int, int]]
+    ) -> list[int | StorageError]:
         """Write to the side file what became of messages of a segment; durable when this returns.
 
         dead: offsets. states: (offset of the message, place of the record with its state). Gives the offset in the
-        side file of each state.
+        side file of each state; an error for one that cannot be read.
         """
         frames: list[bytes] = []
-        offsets: list[int] = []
+        offsets: list[int | StorageError] = []
         end = segment.side_bytes
         if not end:
             frames.append(self._first_frame(segment))
@@ -149,11 +162,16 @@ class Backlog:
         pairs = list(states)
         found = read_states(self._files, self._segments, [place for _, place in pairs])
         for (offset, _), frame in zip(pairs, found, strict=True):
-            if isinstance(frame, StorageError):
-                raise frame
             assert frame is not None
+            try:
+                if isinstance(frame, StorageError):
+                    raise frame
+                header = [VERSION, offset, state_in(frame)]
+            except StorageError as exc:
+                offsets.append(exc)
+                continue
             offsets.append(end)
-            frames.append(encode(segment.salt, FrameType.STATE, frame.number, [VERSION, offset, state_in(frame)]))
+            frames.append(encode(segment.salt, FrameType.STATE, frame.number, header))
             end += len(frames[-1])
         if dead:
             frames.append(encode(segment.salt, FrameType.DEAD, 0, [VERSION, list(dead)]))

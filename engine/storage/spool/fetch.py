@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from engine.base.errors import StorageError
 from engine.storage.spool.files import Files
-from engine.storage.spool.frame import Frame, decode, frame_bytes
+from engine.storage.spool.frame import Frame, RecordDamaged, decode, frame_bytes
 from engine.storage.spool.segment import Segment, Segments, file_of, is_side, offset_of
 
 #: Enough for the header of nearly every message, and for every state.
@@ -18,7 +18,7 @@ _GAP_BYTES, _READ_BYTES = 16 << 10, 1 << 20
 def read_frame(files: Files, segment: Segment, place: int, length: int = HEAD_BYTES, head: bool = False) -> Frame:
     """The frame at a place of a segment. length: of the frame, as far as it is known. head: without its body.
 
-    Raises StorageError: it cannot be read, or is damaged.
+    Raises StorageError: it cannot be read; RecordDamaged: it is damaged.
     """
     path, size = (segment.side, segment.side_bytes) if is_side(place) else (segment.path, segment.bytes)
     offset = offset_of(place)
@@ -30,7 +30,7 @@ def read_frame(files: Files, segment: Segment, place: int, length: int = HEAD_BY
     if frame is None:
         frame = decode(data, 0, segment.salt, head=head)
     if frame is None:
-        raise StorageError(f"{path}: the record at {offset} is damaged")
+        raise RecordDamaged(f"{path}: the record at {offset} is damaged")
     return frame
 
 

@@ -21,6 +21,8 @@ from typing import Any, NamedTuple
 import msgpack  # type: ignore[import-untyped]  # ships no types
 from crc32c import crc32c
 
+from engine.base.errors import StorageError
+
 MAGIC = b"PsF1"
 #: First field of every header. A reader that finds another refuses the file: it is of a later program.
 VERSION = 1
@@ -69,6 +71,10 @@ class Damage(NamedTuple):
     offset: int
     end: int
     torn: bool
+
+
+class RecordDamaged(StorageError):
+    """What the disk gave is not what was written."""
 
 
 def encode(salt: int, kind: FrameType, number: int, header: list[Any], body: bytes | memoryview = b"") -> bytes:

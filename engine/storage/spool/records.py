@@ -26,7 +26,7 @@ from engine.message.content import LargeFile
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
 from engine.storage.spool.entry import Snapshot
-from engine.storage.spool.frame import VERSION, Frame, FrameType
+from engine.storage.spool.frame import VERSION, Frame, FrameType, RecordDamaged
 from engine.storage.spool.segment import MAX_SEGMENT_BYTES
 
 encode_envelope = msgspec.msgpack.Encoder().encode
@@ -193,7 +193,7 @@ def message_in(frame: Frame) -> Written:
     if not is_sound(frame):
         raise _unsound(frame)
     if not is_message(frame):
-        raise StorageError(f"a frame of type {frame.type} where a message was expected")
+        raise RecordDamaged(f"a frame of type {frame.type} where a message was expected")
     return message_of(frame)
 
 
@@ -214,7 +214,7 @@ def state_in(frame: Frame) -> Snapshot:
     elif frame.type == FrameType.STATE:
         snapshot = frame.header[2]
     else:
-        raise StorageError(f"a frame of type {frame.type} where a state was expected")
+        raise RecordDamaged(f"a frame of type {frame.type} where a state was expected")
     return snapshot
 
 
@@ -252,8 +252,8 @@ def outcomes_in(frame: Frame) -> list[Outcome]:
     return [_outcome(row) for row in frame.header[6]]
 
 
-def _unsound(frame: Frame) -> StorageError:
-    return StorageError(f"a frame of type {frame.type} that is not what it should be")
+def _unsound(frame: Frame) -> RecordDamaged:
+    return RecordDamaged(f"a frame of type {frame.type} that is not what it should be")
 
 
 def _content_ref(value: Any) -> Elsewhere | None:

@@ -50,7 +50,7 @@ from engine.storage.spool.records import (
 from engine.storage.spool.recovery import Recovered
 from engine.storage.spool.rows import id_of, row_of
 from engine.storage.spool.segment import Numbers, Segments, file_of, is_side, place_of
-from engine.storage.spool.table import Table
+from engine.storage.spool.table import Rows, Table
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +100,7 @@ class Spool:
         )
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings,
-            Headroom(self._guards.look),
+            Headroom(self._guards.look), lambda rows: self.lost(rows),
         )  # fmt: skip
         self._large = LargeFiles(
             directory / "large", self._files, self._numbers.new, self._segments, self._guards.spend
@@ -110,6 +110,8 @@ class Spool:
         self._load_ended = asyncio.Event()
         self._load_failure: str | None = None
         self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
+        #: Told rows whose records are damaged, and were set aside: nobody can send them, and they are to be settled.
+        self.lost: Callable[[Rows], None] = lambda rows: None
         #: Whether the sender of a message wants to hear if these recipients of it wait.
         self.tells_of_delay: Callable[[Envelope, Sequence[int]], bool] = lambda envelope, indexes: True
 
