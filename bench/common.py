@@ -65,12 +65,6 @@ def _file_system(folder: Path) -> str:
     return found.stdout.strip() or "unknown"
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 def wait_until(happened: Callable[[], bool], seconds: float, pause: float = 0.02) -> bool:
     """Look until it has happened or the time is over."""
     end = time.monotonic() + seconds

@@ -22,8 +22,9 @@ from pathlib import Path
 
 import uvloop
 
-from bench.common import ENVIRONMENT, PROGRAM, free_port, greets, machine, wait_until
+from bench.common import ENVIRONMENT, PROGRAM, greets, machine, wait_until
 from bench.peers import DOMAIN, SELECTOR, key_file
+from tests.support.ports import free_port
 
 _LINE = 78  # bytes, with its CRLF
 _TEXT_LINES = 40_000

@@ -21,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 from bench.bars import Bar, print_bars, print_machine
-from bench.common import PROGRAM, Group, free_port, greets, wait_until
+from bench.common import PROGRAM, Group, greets, wait_until
 from bench.millions_make import make, name_of
 from bench.postfix_tools import SmtpSink, SmtpSource, missing
 from bench.smtp_probe import probing
 from engine.admin.client import ask
+from tests.support.ports import free_port
 
 _START_S, _LOAD_S, _PURGE_S = 120.0, 600.0, 600.0
 #: A hold is looked at after this long: by then the daemon has swept over it.

@@ -11,7 +11,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from bench.common import CACHE, PROGRAM, Group, find, free_port, greets, wait_until
+from bench.common import CACHE, PROGRAM, Group, find, greets, wait_until
+from tests.support.ports import free_port
 
 DOMAIN = "load.example"
 SELECTOR = "bench"

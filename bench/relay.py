@@ -21,10 +21,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from bench.common import ENVIRONMENT, PROGRAM, free_port, greets, machine, peak_memory, wait_until
+from bench.common import ENVIRONMENT, PROGRAM, greets, machine, peak_memory, wait_until
 from bench.haraka import HarakaSigned
 from bench.peers import DOMAIN, Peer, Postfix, PostfixSigned, Postrider, PostriderOne, PostriderSigned, Unavailable
 from bench.postfix_tools import SmtpSink, SmtpSource, missing
+from tests.support.ports import free_port
 
 PEERS: tuple[type[Peer], ...] = (
     Postrider, PostriderOne, Postfix, PostriderSigned, PostfixSigned, HarakaSigned,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 from bench import relay
 from bench.bars import Bar
-from bench.common import free_port
 from bench.haraka import Haraka
 from bench.peers import Peer, Unavailable
 from bench.postfix_tools import SmtpSink
 from bench.spool_fill import fill
 from bench.spool_peers import OneWorker, TwoWorkers, available
+from tests.support.ports import free_port
 
 _STALL_S, _LIMIT_S = 30.0, 1800.0
 #: Its fill is slow: it gets no more than so many.

@@ -10,10 +10,10 @@ import time
 from pathlib import Path
 
 from bench.bars import Bar
-from bench.common import free_port
 from bench.peers import Peer, Unavailable
 from bench.postfix_tools import SmtpSource
 from bench.spool_peers import FILLERS, available
+from tests.support.ports import free_port
 
 ADDRESSES = ("sender@load.example", "user@dead.example")
 SESSIONS = 20

@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 
 from bench.bars import Bar
-from bench.common import ENVIRONMENT, PROGRAM, free_port
+from bench.common import ENVIRONMENT, PROGRAM
 from bench.peers import Unavailable
 from bench.spool_fill import fill
 from bench.spool_peers import OneWorker
 from engine.admin.client import ask
+from tests.support.ports import free_port
 
 _RATE, _SESSIONS = 300, 20
 _SETTLE_S = 6.0  #: upkeep comes every five seconds

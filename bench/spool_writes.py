@@ -15,12 +15,13 @@ import time
 from pathlib import Path
 
 from bench.bars import Bar
-from bench.common import free_port, wait_until
+from bench.common import wait_until
 from bench.peers import Unavailable
 from bench.postfix_tools import SmtpSink
 from bench.spool_fill import fill
 from bench.spool_peers import OneWorker
 from engine.admin.client import ask
+from tests.support.ports import free_port
 
 _STALL_S, _LIMIT_S = 30.0, 600.0
 _CONTENT_BYTES = 4096

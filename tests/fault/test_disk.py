@@ -14,7 +14,8 @@ import pytest
 
 from engine.message.outcome import Status
 from engine.storage.spool.frame import Frame, FrameType, scan
-from tests.support.engine import Daemon, Load, daemon, free_port, load, sink, wait_until
+from tests.support.engine import Daemon, Load, daemon, load, sink, wait_until
+from tests.support.ports import free_port
 
 ROUTE = '[[route]]\ndomain = "*"\nrelay = "127.0.0.1:{port}"\nconnections = {connections}\n'
 

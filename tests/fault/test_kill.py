@@ -3,8 +3,9 @@
 import contextlib
 from pathlib import Path
 
-from tests.support.engine import Daemon, free_port, load, sink, wait_until
+from tests.support.engine import Daemon, load, sink, wait_until
 from tests.support.kills import SETTINGS, SPOOL, survive_kills
+from tests.support.ports import free_port
 
 
 def test_twenty_kills_lose_nothing_and_double_no_more_than_was_in_flight(tmp_path: Path) -> None:

@@ -11,7 +11,8 @@ import threading
 import time
 from pathlib import Path
 
-from tests.support.engine import Daemon, Load, free_port, sink, wait_until
+from tests.support.engine import Daemon, Load, sink, wait_until
+from tests.support.ports import free_port
 from tests.support.seed import rounds, seeded
 
 CONNECTIONS = 10

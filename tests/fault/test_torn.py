@@ -15,7 +15,8 @@ import pytest
 
 from engine.message.envelope import Envelope, Recipient
 from engine.storage.spool.frame import PREFIX_BYTES, VERSION, Frame, FrameType, encode, scan
-from tests.support.engine import Daemon, Load, daemon, free_port, load, sink, wait_until
+from tests.support.engine import Daemon, Load, daemon, load, sink, wait_until
+from tests.support.ports import free_port
 
 Frames = list[Frame]
 

@@ -14,8 +14,9 @@ import pytest
 from engine.tools.certificate import self_signed
 from tests.support.client import Client, letter
 from tests.support.dkim import MESSAGES, accepted_by_dkimpy, both_keys, ed_key, rsa_key, write_key
-from tests.support.engine import Daemon, Sink, daemon, free_port, sink, wait_until
+from tests.support.engine import Daemon, Sink, daemon, sink, wait_until
 from tests.support.opendkim import verdicts
+from tests.support.ports import free_port
 from tests.support.postfix import (
     DEFERRED,
     DEFERRED_CONTENT,

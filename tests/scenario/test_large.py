@@ -6,7 +6,8 @@ from pathlib import Path
 import uvloop
 
 from bench.large import flood, peak_rss
-from tests.support.engine import Daemon, daemon, free_port, sink, wait_until
+from tests.support.engine import Daemon, daemon, sink, wait_until
+from tests.support.ports import free_port
 
 ROUTE = '[[route]]\ndomain = "*"\nrelay = "127.0.0.1:{port}"\n'
 MANY = "[intake]\nmax_connections_per_address = 100\n"

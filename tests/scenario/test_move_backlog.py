@@ -15,7 +15,8 @@ import pytest
 from engine.base.clock import SystemClock
 from engine.message.ids import IdSource
 from tests.support.client import Client, letter
-from tests.support.engine import POSTRIDER, Daemon, Sink, daemon, free_port, sink, wait_until
+from tests.support.engine import POSTRIDER, Daemon, Sink, daemon, sink, wait_until
+from tests.support.ports import free_port
 from tests.support.relay import route
 
 #: Of a message id: the node and worker that gave it out.

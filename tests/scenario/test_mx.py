@@ -11,7 +11,8 @@ import pytest
 
 from tests.support import dns
 from tests.support.client import Client, Refused, letter, submit
-from tests.support.engine import Daemon, Sink, daemon, free_port, sink, wait_until
+from tests.support.engine import Daemon, Sink, daemon, sink, wait_until
+from tests.support.ports import free_port
 from tests.support.relay import route
 from tests.support.report import Report
 

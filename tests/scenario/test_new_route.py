@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from tests.support.client import Client, letter
-from tests.support.engine import daemon, free_port, sink
+from tests.support.engine import daemon, sink
+from tests.support.ports import free_port
 from tests.support.relay import route
 
 

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from tests.support.client import Client, letter, submit
-from tests.support.engine import Daemon, Load, Sink, daemon, free_port, load, sink, wait_until
+from tests.support.engine import Daemon, Load, Sink, daemon, load, sink, wait_until
+from tests.support.ports import free_port
 from tests.support.relay import route
 from tests.support.report import Report
 

@@ -14,7 +14,8 @@ import pytest
 from engine.tools.certificate import self_signed
 from tests.support.client import Client, Refused, letter, submit
 from tests.support.dkim import ed_key, rsa_key, write_key
-from tests.support.engine import PATIENCE_S, Daemon, Load, Sink, daemon, free_port, sink
+from tests.support.engine import PATIENCE_S, Daemon, Load, Sink, daemon, sink
+from tests.support.ports import free_port
 from tests.support.relay import relayed
 
 

@@ -8,7 +8,8 @@ import pytest
 
 from tests.support import dns
 from tests.support.client import Client, letter, submit
-from tests.support.engine import Sink, daemon, free_port, sink, wait_until
+from tests.support.engine import Sink, daemon, sink, wait_until
+from tests.support.ports import free_port
 from tests.support.relay import relayed, route
 from tests.support.report import Report
 

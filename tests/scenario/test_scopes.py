@@ -14,7 +14,8 @@ import pytest
 
 from engine.tools.certificate import self_signed
 from tests.support.client import Client, letter
-from tests.support.engine import Daemon, Sink, daemon, free_port, sink
+from tests.support.engine import Daemon, Sink, daemon, sink
+from tests.support.ports import free_port
 from tests.support.relay import route
 
 #: What is sent, one of each: the sender's login, batch, class.

@@ -9,7 +9,8 @@ import pytest
 
 from engine.tools.certificate import self_signed
 from tests.support.client import Client, Refused, letter, submit
-from tests.support.engine import Daemon, Sink, daemon, free_port, sink, wait_until
+from tests.support.engine import Daemon, Sink, daemon, sink, wait_until
+from tests.support.ports import free_port
 from tests.support.relay import route
 
 LOGIN, PASSWORD = "relay-user", "päss: word"

@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.support.client import Client, letter, submit
-from tests.support.engine import PATIENCE_S, Daemon, Load, daemon, free_port, load, sink, wait_until
+from tests.support.engine import PATIENCE_S, Daemon, Load, daemon, load, sink, wait_until
+from tests.support.ports import free_port
 from tests.support.relay import relayed, route
 
 #: Of a message id: the node and worker that gave it out.

@@ -17,19 +17,13 @@ from typing import Any
 from engine.admin.client import ask
 from engine.base.errors import EngineError
 from engine.storage.events.merged import MergedReader
+from tests.support.ports import free_port
 
 POSTRIDER = [sys.executable, "-m", "engine.cli.main"]
 #: For things that take milliseconds: long enough for the slowest machine, and only ever reached by a failure.
 PATIENCE_S = 60.0
 #: Types of events that `status` counts under the same name.
 FATES = ("delivered", "failed", "expired", "suppressed", "removed", "deferred", "unknown")
-
-
-def free_port() -> int:
-    """A loopback port that nobody has just now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(done: Callable[[], Any], what: str) -> Any:

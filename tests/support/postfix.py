@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 from engine.tools.certificate import self_signed
+from tests.support.ports import free_port
 
 _DAEMONS = Path("/usr/lib/postfix/sbin")
 _QUEUES = (
@@ -86,13 +87,6 @@ tlsmgr   unix - - n 1000? 1 tlsmgr
 proxymap unix - - n - - proxymap
 postlog  unix-dgram n - n - 1 postlogd
 """
-
-
-def free_port() -> int:
-    """A TCP port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]", log: Path | None = None) -> None:

@@ -10,7 +10,7 @@ from engine.message.outcome import Scope
 from engine.net.stream import Machine
 from engine.routing.plan import Endpoint
 from engine.tools.certificate import server_context
-from tests.support.postfix import free_port
+from tests.support.ports import free_port
 from tests.support.smtp_script import CONTEXTS, DELIVERED, Peer, fates, open_session, run, scripted, send, take
 
 
