@@ -18,8 +18,11 @@ from functools import partial
 
 from engine.base.errors import StorageError
 from engine.delivery import verdicts
+from engine.delivery.account_agent import AccountAgent
 from engine.delivery.agent import Agent, Kit
+from engine.delivery.carrier_agent import CarrierAgent
 from engine.delivery.settlement import Timing
+from engine.delivery.sms_agent import SmsAgent, SmsKit
 from engine.message.content import Content
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome
@@ -52,19 +55,28 @@ class _Errand:
 class Courier:
     """Agents and errands of one worker. Implements `queue.manager.Dispatcher`."""
 
-    def __init__(self, kit: Kit) -> None:
+    def __init__(self, kit: Kit, sms: SmsKit | None = None) -> None:
+        """sms: for deliveries to carriers and accounts; None: there are none here."""
         self.working = kit.working
         self._kit = kit
-        self._agents: dict[asyncio.Task[None], Agent] = {}
+        self._sms = sms
+        self._agents: dict[asyncio.Task[None], Agent | SmsAgent] = {}
         self._errands: deque[tuple[Delivery, set[Delivery], Callable[[], Awaitable[None]]]] = deque()
         self._telling: set[Delivery] = set()  #: whose senders are about to hear of a delay
         self._runners: set[asyncio.Task[None]] = set()
 
     def attempt(self, queue: ReadyQueue, lease: Lease) -> None:
-        agent = Agent(self._kit, queue)
+        agent = self._agent_for(queue)
         task = asyncio.get_running_loop().create_task(self._employ(agent, queue, lease))
         self._agents[task] = agent
         task.add_done_callback(self._agents.pop)
+
+    def _agent_for(self, queue: ReadyQueue) -> Agent | SmsAgent:
+        channel = queue.plan.channel
+        if channel == "mail":
+            return Agent(self._kit, queue)
+        assert self._sms is not None
+        return (CarrierAgent if channel == "carrier" else AccountAgent)(self._kit, self._sms, queue)
 
     def no_route(self, delivery: Delivery, route: NoRoute) -> None:
         self._send_out(_Errand(delivery, lambda indexes: verdicts.no_route(route, indexes), attempted=True))
@@ -128,7 +140,7 @@ class Courier:
     def connections(self) -> int:
         return len(self._agents)
 
-    async def _employ(self, agent: Agent, queue: ReadyQueue, lease: Lease) -> None:
+    async def _employ(self, agent: Agent | SmsAgent, queue: ReadyQueue, lease: Lease) -> None:
         try:
             await agent.run()
         except Exception:  # top of a task; the agent has settled or put back what it had

@@ -132,17 +132,21 @@ class Settlement:
         attempted: bool = True,
         more: bool = False,
         relays_dsn: bool = False,
+        next_destination: str | None = None,
     ) -> "asyncio.Future[None]":
         """Record what an attempt did. `outcomes` speaks of recipients in `delivery.indexes`, all or some of them.
 
         attempted: counts for the retry schedule. more: the attempt goes on with other recipients. relays_dsn: the
-        receiver took over the duty to report success.
+        receiver took over the duty to report success. next_destination: where what is not final goes, at once.
         The future is done when the outcomes are on disk.
         """
         now = self._clock.time()
         if attempted:
             delivery.attempts += 1
         outcomes = self._decide(delivery, envelope, outcomes, now)
+        if next_destination is not None:
+            self._manager.hand_over(delivery, next_destination)
+            delivery.due_at = min(delivery.due_at, now)
         self._notify(delivery, envelope, content, outcomes, now, relays_dsn)
         delivery.last = _remembered(outcomes[-1])
         stored = self._spool.settle(delivery, envelope, now, provider, outcomes)
@@ -150,6 +154,12 @@ class Settlement:
         if not more:
             self._manager.settled(delivery)
         return stored
+
+    def pass_on(self, delivery: Delivery, envelope: Envelope, destination: str) -> None:
+        """It goes to another destination without an attempt here."""
+        self._manager.hand_over(delivery, destination)
+        self._spool.settle(delivery, envelope, self._clock.time(), "", ())
+        self._manager.settled(delivery)
 
     def leave(self, delivery: Delivery) -> None:
         """An attempt ends before all recipients had their turn: the others wait with those deferred, or go at once."""

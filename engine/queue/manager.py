@@ -121,10 +121,8 @@ class Manager:
 
     def destination(self, name: str, via: str = "") -> Destination:
         """The queue of a destination, made when there is none."""
-        destination = self.destinations.get((name, via))
-        if destination is None:
-            destination = self.destinations[name, via] = Destination(name, via)
-        return destination
+        found = self.destinations.get((name, via))
+        return found if found is not None else self.destinations.setdefault((name, via), Destination(name, via))
 
     def counts(self) -> list[int]:
         """Deliveries by state."""
@@ -170,6 +168,12 @@ class Manager:
         for destination in feeders:
             self.offer(destination)
 
+    def hand_over(self, delivery: Delivery, destination: str, via: str = "") -> None:
+        """It goes elsewhere, or by another way, from now on. A destination is recorded with its next outcome."""
+        self._leave(self.destination(delivery.destination, delivery.via))
+        delivery.destination, delivery.via = destination, via
+        self.destination(destination, via).live += 1
+
     # ---- operators' actions on one delivery in hand; admin finds which
 
     def hold(self, delivery: Delivery) -> bool:
@@ -191,7 +195,7 @@ class Manager:
         """Send a delivery in hand by another relay. False: it is in an attempt just now, or gone."""
         if not self.seize(delivery):
             return False
-        self._go_via(delivery, via)
+        self.hand_over(delivery, delivery.destination, via)
         self._spool.when_settled(delivery, self._go_on)
         return True
 
@@ -243,12 +247,7 @@ class Manager:
     def _follow_moves(self, delivery: Delivery) -> None:
         via = self.standing.via(delivery)
         if via != delivery.via:
-            self._go_via(delivery, via)
-
-    def _go_via(self, delivery: Delivery, via: str) -> None:
-        self._leave(self.destination(delivery.destination, delivery.via))
-        delivery.via = via
-        self.destination(delivery.destination, via).live += 1
+            self.hand_over(delivery, delivery.destination, via)
 
     def _forget(self, delivery: Delivery) -> None:
         self._leave(self.destination(delivery.destination, delivery.via))
@@ -341,8 +340,8 @@ class Manager:
     def _found(self, key: Key, plan: Plan | NoRoute) -> None:
         """The route of a destination is looked up."""
         for delivery in self._resolving.pop(key, ()):
-            if delivery.state is not State.RESOLVING:
-                continue  # an operator took it
+            if delivery.state is not State.RESOLVING:  # an operator took it
+                continue
             if isinstance(plan, Plan):
                 self.sites.queue_for(plan).push(delivery)
             else:

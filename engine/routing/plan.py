@@ -9,6 +9,7 @@ Values only; nothing here does I/O.
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from engine.base.settings import Source, TlsLevel
 from engine.message.outcome import Status
@@ -67,6 +68,7 @@ class Plan:
     credentials: tuple[str, str] | None
     stop: tuple[tuple[str, float], ...]
     expires_at: float
+    channel: Literal["mail", "carrier", "account"] = "mail"
 
     def endpoints(self, rng: random.Random) -> list[Endpoint]:
         """The order to try: groups by preference, each shuffled (RFC 5321 5.1), IPv6 and IPv4 taking turns in it.

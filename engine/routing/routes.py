@@ -113,13 +113,13 @@ def _load(row: Route, sources: dict[str, Source], default: Source) -> StaticRout
         raise ValueError(f"relay: {error}") from error
     if row.username and relay is None:
         raise ValueError("username: a login is never offered to whatever host an MX names; set relay")
-    credentials = (row.username, _read_password(row.password_file)) if row.username else None
+    credentials = (row.username, read_password(row.password_file)) if row.username else None
     source = sources[row.source] if row.source else default
     normal = msgspec.structs.replace(row, domain=row.domain.lower().removesuffix("."))
     return StaticRoute(row=normal, relay=relay, credentials=credentials, source=source)
 
 
-def _read_password(path: str) -> str:
+def read_password(path: str) -> str:
     """The one line of this file. Raises ValueError: not readable, readable by others, empty, or more than a line."""
     if not path:
         raise ValueError("password_file: missing, username is given")
@@ -149,7 +149,7 @@ def password_problems(settings: Settings) -> list[str]:
     for number, row in enumerate(settings.route, 1):
         if row.username and row.password_file:
             try:
-                _read_password(row.password_file)
+                read_password(row.password_file)
             except ValueError as error:
                 problems.append(f"[[route]] {number} {error}")
     return problems

@@ -1,0 +1,60 @@
+"""The agent that takes receipts and answers to an application, over one of its binds to us."""
+
+import asyncio
+from collections.abc import Sequence
+
+from engine.delivery.sms_agent import Line, SmsAgent
+from engine.delivery.sms_job import Job, Told
+from engine.delivery.sms_render import deliver_sm
+from engine.message.envelope import Envelope
+from engine.message.sms import Sms, channel_of
+from engine.net.smpp_wire import Wire
+from engine.protocol.smpp_pdu import DeliverSm, Pdu
+from engine.protocol.smpp_states import BOUND
+
+#: What waits for an application is looked at after this long, if it does not bind before.
+_LOOK_AGAIN_S = 3600.0
+
+
+class _AccountLine:
+    """A bind of an application, as a Line."""
+
+    def __init__(self, system_id: str, wire: Wire) -> None:
+        self._wire = wire
+        self.remote = f"{system_id}[{wire.peer}]"
+
+    @property
+    def bound(self) -> bool:
+        return self._wire.session.state in BOUND and self._wire.transport is not None
+
+    @property
+    def room(self) -> bool:
+        return self._wire.session.may_send(DeliverSm)
+
+    def request(self, pdu: Pdu, told: Told) -> None:
+        self._wire.request(pdu, told)
+
+    def abort(self) -> None:
+        self._wire.abort()
+
+
+class AccountAgent(SmsAgent):
+    """See sms_agent.py."""
+
+    def _engage(self) -> Line | None:
+        system_id = channel_of(self._queue.plan.site)[1]
+        wire = next(iter(self._sms.receivers.receivers(system_id)), None)
+        return _AccountLine(system_id, wire) if wire is not None else None
+
+    def _disengage(self, line: Line) -> None:
+        pass
+
+    async def _unreachable(self) -> None:
+        now = self._kit.clock.time()
+        self._queue.throttle.close(now + _LOOK_AGAIN_S, "the application has no bind that takes messages")
+
+    def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
+        return [deliver_sm(sms, envelope.recipients[index])]
+
+    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
+        return None

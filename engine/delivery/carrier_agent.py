@@ -1,0 +1,77 @@
+"""The agent of a ready queue to a carrier."""
+
+import asyncio
+from collections.abc import Sequence
+
+from engine.base.errors import StorageError
+from engine.delivery.carrier_link import CarrierLink
+from engine.delivery.sms_agent import Line, SmsAgent
+from engine.delivery.sms_job import Job
+from engine.delivery.sms_render import CarrierRules
+from engine.message.envelope import Envelope
+from engine.message.sms import SentPart, Sms, channel_of
+from engine.protocol.smpp_pdu import Pdu
+
+#: A carrier that is not bound is looked at again after this long, if nothing happens before.
+_LOOK_AGAIN_S = 15.0
+
+
+class CarrierAgent(SmsAgent):
+    """See sms_agent.py."""
+
+    _rules: CarrierRules  #: as of the bind
+
+    def _engage(self) -> Line | None:
+        carriers, name = self._sms.carriers, self._name
+        link, rules = carriers.engage(name), carriers.rules(name)
+        if link is not None and rules is not None:
+            link.pump, self._rules = self.wake, rules
+        return link
+
+    def _disengage(self, line: Line) -> None:
+        assert isinstance(line, CarrierLink)
+        self._sms.carriers.release(line)
+
+    @property
+    def _name(self) -> str:
+        """Of the carrier."""
+        return channel_of(self._queue.plan.site)[1]
+
+    async def _unreachable(self) -> None:
+        """No bind. What another carrier can have goes there; the rest waits for the bind."""
+        kit, queue = self._kit, self._queue
+        down = self._sms.carriers.down(self._name)
+        while down and (delivery := queue.take()) is not None:
+            kit.working.add(delivery)
+            try:
+                envelope, _ = delivery.message.hot or await kit.spool.reader.load(delivery)
+                other = self._sms.alternatives.next_for(delivery, envelope)
+                if other is None:
+                    kit.settlement.leave(delivery)
+                    break
+                kit.settlement.pass_on(delivery, envelope, other)
+            except StorageError as exc:
+                kit.settlement.put_off(delivery, str(exc))
+            finally:
+                kit.working.discard(delivery)
+        queue.throttle.close(kit.clock.time() + _LOOK_AGAIN_S, self._sms.carriers.why_down(self._name))
+
+    def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
+        return self._rules.render(sms, envelope.recipients[index], next(self._sms.references))
+
+    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
+        envelope, now = job.envelope, self._kit.clock.time()
+        row = self._rules.row
+        deadline = max(job.sms.validity or envelope.expires_at, now) + row.receipt_timeout
+        parts = [
+            SentPart(
+                carrier=row.name, carrier_id=carrier_id, message=envelope.id, index=index, part=number,
+                parts=len(ids), sent_at=now, deadline=deadline, sender=envelope.sender,
+                recipient=envelope.recipients[index].address, account=envelope.user, registered=job.sms.registered,
+                message_class=envelope.message_class, received_at=envelope.received_at, price=row.price,
+            )
+            for index in delivered
+            for ids in (job.ids[index],)
+            for number, carrier_id in enumerate(ids, 1)
+        ]  # fmt: skip
+        return self._sms.book.sent(parts)

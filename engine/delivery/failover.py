@@ -1,0 +1,42 @@
+"""Another carrier for what one cannot take now."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.delivery.carriers import Carriers
+from engine.message.envelope import Envelope
+from engine.message.sms import carrier_key, channel_of
+from engine.storage.spool.entry import Delivery
+
+
+class Routes(Protocol):
+    """routing.sms_routes.SmsRoutes."""
+
+    def carriers(self, number: str, sender: str, message_class: int) -> Sequence[str]:
+        """Names of those that may have it, the first to try first."""
+
+
+class Failover:
+    """Implements sms_agent.Alternatives."""
+
+    def __init__(self, routes: Routes, carriers: Carriers) -> None:
+        self.routes = routes
+        self._carriers = carriers
+
+    def next_for(self, delivery: Delivery, envelope: Envelope) -> str | None:
+        """The next of those that may have all its recipients and can be sent to now.
+
+        None when every one of them has had it: then it waits, and begins again with the one it is with.
+        """
+        _, now = channel_of(delivery.destination)
+        common: list[str] = []
+        for place, index in enumerate(delivery.indexes):
+            may = self.routes.carriers(envelope.recipients[index].address, envelope.sender, envelope.message_class)
+            common = [name for name in common if name in may] if place else list(may)
+            if len(common) < 2:
+                return None
+        if now not in common or delivery.attempts >= len(common):
+            return None
+        start = common.index(now)
+        others = common[start + 1 :] + common[:start]
+        return next((carrier_key(name) for name in others if self._carriers.healthy(name)), None)

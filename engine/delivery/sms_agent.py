@@ -1,0 +1,383 @@
+"""Agents of SMS: deliveries of a ready queue over one bind, many on the wire at once.
+
+    take -> render -> pace (a permit for each part) -> room in the window -> submit ... answer -> remember -> settle
+
+Two kinds: to a carrier (submit_sm) and to an application that is bound to us (deliver_sm, a receipt or an answer).
+
+Q3  every delivery that was taken is settled or left as it was.     D3  no answer: unknown, recorded, retried once.
+A crash doubles no more than the window: what was on the wire is in inflight.py, and is marked when it is sent again.
+"""
+
+import asyncio
+import itertools
+import logging
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from msgspec.structs import replace
+
+from engine.base.errors import EngineError, StorageError
+from engine.delivery import sms_trouble, verdicts
+from engine.delivery.agent import Kit
+from engine.delivery.carriers import Carriers
+from engine.delivery.settlement import Timing
+from engine.delivery.sms_job import Job, Part, Told, together
+from engine.delivery.sms_ports import Receivers, SentBook
+from engine.message.envelope import Envelope
+from engine.message.outcome import Outcome, Scope, Status
+from engine.message.sms import Sms, decode_sms
+from engine.protocol.smpp_events import Answered, Unanswered
+from engine.protocol.smpp_fields import InvalidField
+from engine.protocol.smpp_pdu import GenericNack, Pdu
+from engine.queue.ready import ReadyQueue
+from engine.storage.inflight import Inflight
+from engine.storage.spool.entry import Delivery
+
+log = logging.getLogger(__name__)
+
+#: A link that is told to slow down pauses so long, twice as long each time it is told again, and half after a success.
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
+_TWICE = "; may have been sent before: the engine was killed"
+
+
+class Line(Protocol):
+    """A bind that an agent sends over."""
+
+    @property
+    def bound(self) -> bool: ...
+
+    @property
+    def room(self) -> bool: ...
+
+    @property
+    def remote(self) -> str: ...
+
+    def request(self, pdu: Pdu, told: Told) -> None: ...
+
+    def abort(self) -> None: ...
+
+
+class Alternatives(Protocol):
+    """Who else could carry a delivery (failover.py)."""
+
+    def next_for(self, delivery: Delivery, envelope: Envelope) -> str | None:
+        """Another destination for it, which can be sent to now; None: there is none."""
+
+
+@dataclass(slots=True, kw_only=True)
+class SmsKit:
+    """What agents of SMS work with, besides a Kit. references: of messages in several parts."""
+
+    carriers: Carriers
+    receivers: Receivers
+    book: SentBook
+    inflight: Inflight
+    alternatives: Alternatives
+    references: "itertools.count[int]" = field(default_factory=itertools.count)
+
+
+class LineLost(EngineError):
+    """The bind is gone, or the agent is to stop."""
+
+
+class SmsAgent:
+    """See above. The two kinds differ in what they say, over what, and what follows."""
+
+    connecting = False  #: a link connects by itself
+
+    def __init__(self, kit: Kit, sms: SmsKit, queue: ReadyQueue) -> None:
+        self._kit = kit
+        self._sms = sms
+        self._queue = queue
+        self._loop = asyncio.get_running_loop()
+        self._line: Line | None = None
+        self._again: deque[Part] = deque()  #: told to slow down; sent again before anything else
+        self._jobs: dict[Job, None] = {}
+        self._wakeup: asyncio.Future[None] | None = None
+        self._idle: asyncio.Future[bool] | None = None
+        self._stopping = False
+        self._pause_s = 0.0
+        self._paused_until = 0.0
+
+    # ---- what a kind has of its own
+
+    def _engage(self) -> Line | None:
+        raise NotImplementedError
+
+    def _disengage(self, line: Line) -> None:
+        raise NotImplementedError
+
+    async def _unreachable(self) -> None:
+        raise NotImplementedError
+
+    def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
+        raise NotImplementedError
+
+    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
+        """Of these recipients everything was taken. The delivery is settled when this is done."""
+        raise NotImplementedError
+
+    # ---- for the courier
+
+    async def run(self) -> None:
+        self._queue.arrived()
+        line = self._line = self._engage()
+        if line is None:
+            await self._unreachable()
+            return
+        try:
+            while not self._stopping and line.bound and (delivery := await self._next()) is not None:
+                await self._submit(delivery)
+            while self._jobs:
+                if self._stopping or not line.bound:
+                    self._drop_again()
+                elif self._again:
+                    await self._room_or_loss()
+                if self._jobs:
+                    await self._woken()
+        finally:
+            self._disengage(line)
+
+    def stop(self) -> None:
+        """Finish what is on the wire, take nothing new."""
+        self._stopping = True
+        self.wake()
+
+    def abort(self) -> None:
+        """Cut the bind: what is on the wire is unknown."""
+        if self._line is not None:
+            self._line.abort()
+
+    def wake(self) -> None:
+        """Something has changed: an answer came, or the bind is gone."""
+        if self._wakeup is not None and not self._wakeup.done():
+            self._wakeup.set_result(None)
+        if self._idle is not None and not self._idle.done() and (self._stopping or self._again or not self._bound):
+            self._idle.set_result(False)
+
+    # ---- taking
+
+    @property
+    def _bound(self) -> bool:
+        return self._line is not None and self._line.bound
+
+    async def _next(self) -> Delivery | None:
+        queue = self._queue
+        while not self._stopping and self._bound:
+            if self._again and not await self._room_or_loss():
+                return None
+            delivery = queue.take()
+            if delivery is not None:
+                return delivery
+            if self._kit.clock.time() < queue.throttle.closed_until:
+                return None
+            if not len(queue):
+                self._idle = idle = queue.wait()
+                try:
+                    if await idle:
+                        queue.arrived()
+                    else:
+                        queue.left_waiting(idle)
+                finally:
+                    self._idle = None
+        return None
+
+    async def _submit(self, delivery: Delivery) -> None:
+        """All parts of a delivery on their way, or on their way to be settled."""
+        kit = self._kit
+        kit.working.add(delivery)
+        job: Job | None = None
+        try:
+            envelope, content = delivery.message.hot or await kit.spool.reader.load(delivery)
+            timing = Timing(kit.clock.time())
+            assert isinstance(content, bytes)
+            try:
+                sms = decode_sms(content)
+            except ValueError as exc:
+                sms = Sms(text=f"not an SMS: {exc}", body=b"")
+            job = Job(delivery, envelope, content, sms, timing)
+            await self._send_all(job)
+        except StorageError as exc:
+            kit.working.discard(delivery)
+            kit.settlement.put_off(delivery, str(exc))
+        except LineLost:
+            if job is None or not self._leave_rest(job):
+                kit.working.discard(delivery)
+                kit.settlement.leave(delivery)
+
+    async def _send_all(self, job: Job) -> None:
+        """Raises LineLost: some of it was not sent."""
+        delivery = job.delivery
+        job.timing.ready = job.timing.connected = self._kit.clock.time()
+        for index in delivery.indexes:
+            try:
+                pdus = self._render(job.sms, job.envelope, index)
+            except EngineError as exc:
+                job.answers[index] = [sms_trouble.malformed(index, exc)]
+                continue
+            answers: list[Outcome | None] = [None] * len(pdus)
+            for number, pdu in enumerate(pdus):
+                if not number:
+                    await self._pace(len(pdus))
+                await self._room()
+                if not number:
+                    job.answers[index], job.ids[index] = answers, [""] * len(pdus)
+                self._send(Part(self.answered, job, index, number, pdu))
+        job.rendered = True
+        self._finish(job)
+
+    def _send(self, part: Part) -> None:
+        job = part.job
+        if job not in self._jobs:
+            self._jobs[job] = None
+            inflight, delivery = self._sms.inflight, job.delivery
+            job.twice = inflight.was(delivery.message.id, delivery.number)
+            job.slot = inflight.enter(delivery.message.id, delivery.number)
+        assert self._line is not None
+        job.waiting += 1
+        try:
+            self._line.request(part.pdu, part)
+        except InvalidField as exc:
+            job.waiting -= 1
+            job.answers[part.index][part.number] = sms_trouble.malformed(part.index, exc)
+
+    async def _pace(self, parts: int) -> None:
+        """Wait for a permit of each part; those of one message are taken together."""
+        queue = self._queue
+        if queue.throttle.rate is None:
+            return
+        now = self._loop.time()
+        at = max(queue.permit(now) for _ in range(parts))
+        while (wait := at - self._loop.time()) > 0:
+            await self._woken(wait)
+            self._check()
+
+    async def _room(self) -> None:
+        """Return when a submit may go, and everything that was told to slow down has gone. Raises LineLost."""
+        while True:
+            self._check()
+            assert self._line is not None
+            wait = self._paused_until - self._loop.time()
+            if wait > 0:
+                await self._woken(wait)
+            elif not self._line.room:
+                await self._woken()
+            elif self._again:
+                part = self._again.popleft()
+                part.job.waiting -= 1
+                self._send(part)
+            else:
+                return
+
+    async def _room_or_loss(self) -> bool:
+        try:
+            await self._room()
+        except LineLost:
+            return False
+        return True
+
+    def _check(self) -> None:
+        if self._stopping or not self._bound:
+            raise LineLost("the bind is lost")
+
+    async def _woken(self, seconds: float | None = None) -> None:
+        """Until `wake`, or for so long."""
+        self._wakeup = wakeup = self._loop.create_future()
+        timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
+        try:
+            await wakeup
+        finally:
+            self._wakeup = None
+            if timer is not None:
+                timer.cancel()
+
+    # ---- answers
+
+    def answered(self, part: Part, event: Answered | Unanswered) -> None:
+        """What became of a part."""
+        job = part.job
+        if isinstance(event, Answered):
+            response = event.response
+            if response.command_status in sms_trouble.THROTTLED and not isinstance(response, GenericNack):
+                self._slow_down(part)
+                return
+            self._pause_s /= 2
+            carrier_id = sms_trouble.message_id(response)
+            job.ids[part.index][part.number] = carrier_id
+            outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
+        else:
+            outcome = sms_trouble.unanswered(part.index, self._remote)
+        job.answers[part.index][part.number] = outcome
+        job.waiting -= 1
+        self._finish(job)
+        self.wake()
+
+    @property
+    def _remote(self) -> str:
+        return self._line.remote if self._line is not None else "none"
+
+    def _slow_down(self, part: Part) -> None:
+        """The peer takes no more for now: this first, when it does again, and nothing before that."""
+        self._again.append(part)
+        now = self._loop.time()
+        if now >= self._paused_until:  # once for all that were on the wire
+            self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+            self._paused_until = now + self._pause_s
+            log.info("%s: told to slow down; a pause of %g s", self._remote, self._pause_s)
+        self.wake()
+
+    def _drop_again(self) -> None:
+        """The bind is gone, or we stop: what was to be sent again waits in the queue."""
+        while self._again:
+            part = self._again.popleft()
+            part.job.answers[part.index][part.number] = verdicts.everyone(
+                (part.index,), Status.DEFERRED, Scope.SESSION, "4.3.2", "told to slow down", remote=self._remote
+            )[0]
+            part.job.waiting -= 1
+            self._finish(part.job)
+
+    def _leave_rest(self, job: Job) -> bool:
+        """The line was lost before everything was sent: what was not begun is left; False: nothing was."""
+        if job not in self._jobs:
+            return False
+        job.rendered = True
+        self._drop_again()
+        self._finish(job)
+        return True
+
+    def _finish(self, job: Job) -> None:
+        """Settle a job of which every answer is there."""
+        if job.waiting or not job.rendered:
+            return
+        self._jobs.pop(job, None)
+        outcomes = [together(index, answers) for index, answers in job.answers.items()]
+        if job.twice:
+            outcomes = [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
+        delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
+        remembered = self._taken(job, delivered) if delivered else None
+        if remembered is None:
+            self._settle(job, outcomes)
+        else:
+            remembered.add_done_callback(lambda _: self._settle(job, outcomes))
+
+    def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
+        kit, delivery = self._kit, job.delivery
+        try:
+            if self._may_go_elsewhere(outcomes):
+                other = self._sms.alternatives.next_for(delivery, job.envelope)
+            else:
+                other = None
+            stored = kit.settlement.settle(
+                delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
+                next_destination=other,
+            )  # fmt: skip
+            stored.add_done_callback(lambda _: self._sms.inflight.leave(job.slot))
+        finally:
+            kit.working.discard(delivery)
+        if any(outcome.status is Status.DELIVERED for outcome in outcomes):
+            self._queue.throttle.delivered()
+
+    def _may_go_elsewhere(self, outcomes: Sequence[Outcome]) -> bool:
+        return any(o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION) for o in outcomes)

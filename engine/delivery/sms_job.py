@@ -1,0 +1,81 @@
+"""A delivery of SMS while it is on the wire: its parts, and what became of each."""
+
+from collections.abc import Callable, Sequence
+
+from engine.delivery import verdicts
+from engine.delivery.settlement import Timing
+from engine.message.content import Content
+from engine.message.envelope import Envelope
+from engine.message.outcome import Outcome, Scope, Status
+from engine.message.sms import Sms
+from engine.protocol.smpp_events import Answered, Unanswered
+from engine.protocol.smpp_pdu import Pdu
+from engine.storage.spool.entry import Delivery
+
+Told = Callable[[Answered | Unanswered], None]
+
+
+class Job:
+    """A delivery on the wire. waiting: parts without an answer. answers, ids: by recipient, of each part; the ids are
+    those that the carrier gave."""
+
+    __slots__ = (
+        "answers",
+        "content",
+        "delivery",
+        "envelope",
+        "ids",
+        "rendered",
+        "slot",
+        "sms",
+        "timing",
+        "twice",
+        "waiting",
+    )
+
+    def __init__(self, delivery: Delivery, envelope: Envelope, content: Content, sms: Sms, timing: Timing) -> None:
+        self.delivery = delivery
+        self.envelope = envelope
+        self.content = content
+        self.sms = sms
+        self.timing = timing
+        self.answers: dict[int, list[Outcome | None]] = {}
+        self.ids: dict[int, list[str]] = {}
+        self.waiting = 0
+        self.rendered = False  #: all its parts are on their way
+        self.slot = -1
+        self.twice = False
+
+
+class Part:
+    """One PDU of a job; called with what became of it."""
+
+    __slots__ = ("_told", "index", "job", "number", "pdu")
+
+    def __init__(
+        self, told: "Callable[[Part, Answered | Unanswered], None]", job: Job, index: int, number: int, pdu: Pdu
+    ) -> None:
+        self._told = told
+        self.job = job
+        self.index = index
+        self.number = number
+        self.pdu = pdu
+
+    def __call__(self, event: Answered | Unanswered) -> None:
+        self._told(self, event)
+
+
+def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
+    """One outcome for all parts: the worst. A part that was not sent is a bind that was lost."""
+    worst: Outcome | None = None
+    for outcome in answers:
+        if outcome is None:
+            [outcome] = verdicts.everyone((index,), Status.DEFERRED, Scope.SESSION, "4.4.2", "the bind was lost")
+        if worst is None or _badness(outcome) > _badness(worst):
+            worst = outcome
+    assert worst is not None
+    return worst
+
+
+def _badness(outcome: Outcome) -> int:
+    return (Status.DELIVERED, Status.DEFERRED, Status.UNKNOWN, Status.FAILED).index(outcome.status)

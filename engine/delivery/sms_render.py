@@ -1,0 +1,101 @@
+"""What a carrier is sent for one recipient of an SMS: one submit_sm for each part, in the carrier's own terms."""
+
+from collections.abc import Mapping, Sequence
+
+from engine.base.settings import Carrier
+from engine.message.envelope import Recipient
+from engine.message.sms import Sms
+from engine.protocol.smpp_pdu import DeliverSm, SubmitSm
+from engine.protocol.smpp_tlv import Tlv
+from engine.protocol.sms_data_coding import Charset, is_flash
+from engine.protocol.sms_rules import Join, TextRules
+from engine.protocol.sms_shifts import LANGUAGES
+from engine.protocol.sms_text import encode_binary, encode_text
+from engine.protocol.sms_translit import transliterate
+from engine.protocol.sms_udh import UDHI
+
+#: Of a submit_sm without a receipt, and of one with a receipt for whatever becomes of it.
+_NO_RECEIPT, _RECEIPT = 0, 1
+#: TON and NPI of an international number (SMPP 3.4 5.2.5, 5.2.6).
+_INTERNATIONAL = 1, 1
+
+
+class CarrierRules:
+    """How one carrier wants its messages."""
+
+    def __init__(self, row: Carrier) -> None:
+        """Raises ConfigError."""
+        self.row = row
+        self.text = TextRules(
+            default_alphabet=Charset(row.alphabet),
+            join=Join(row.join),
+            spare_octets=row.spare_octets,
+            languages=tuple(LANGUAGES[name] for name in row.languages),
+            latin1=row.latin1,
+            max_parts=row.max_parts,
+        )
+        self.transliterate = row.transliterate
+        self.registered = _RECEIPT if row.receipts else _NO_RECEIPT
+
+    def render(self, sms: Sms, recipient: Recipient, reference: int) -> Sequence[SubmitSm]:
+        """One for each part. reference: tells the parts of this message from those of others. Raises TextTooLong."""
+        ton, npi = _INTERNATIONAL if recipient.address.startswith("+") else (sms.dest_ton, sms.dest_npi)
+        common: Mapping[str, object] = {
+            "service_type": sms.service_type.encode(),
+            "source_addr_ton": sms.source_ton,
+            "source_addr_npi": sms.source_npi,
+            "source_addr": sms.source.removeprefix("+").encode("ascii", "replace"),
+            "dest_addr_ton": ton,
+            "dest_addr_npi": npi,
+            "destination_addr": recipient.address.removeprefix("+").encode("ascii", "replace"),
+            "protocol_id": sms.protocol_id,
+            "priority_flag": sms.priority,
+            "registered_delivery": self.registered,
+        }
+        if sms.text is None:
+            return self._octets(sms, common, reference)
+        text = transliterate(sms.text) if self.transliterate else sms.text
+        encoded = encode_text(text, self.text, reference=reference, flash=is_flash(sms.data_coding))
+        return [
+            _submit(common, submit.short_message, (*submit.tlvs, *sms.tlvs), encoded.data_coding, encoded.esm_class)
+            for submit in encoded.submits
+        ]
+
+    def _octets(self, sms: Sms, common: Mapping[str, object], reference: int) -> Sequence[SubmitSm]:
+        """What the client cut itself goes as it is; other octets are cut here if they are too long for one part."""
+        room = 140 - self.text.spare_octets
+        if sms.udh or len(sms.body) <= room:
+            esm_class = sms.esm_class | (UDHI if sms.udh else 0)
+            return [_submit(common, sms.udh + sms.body, sms.tlvs, sms.data_coding, esm_class)]
+        encoded = encode_binary(sms.body, self.text, reference=reference, data_coding=sms.data_coding)
+        return [
+            _submit(common, submit.short_message, (*submit.tlvs, *sms.tlvs), sms.data_coding, encoded.esm_class)
+            for submit in encoded.submits
+        ]
+
+
+def _submit(
+    common: Mapping[str, object], short_message: bytes, tlvs: tuple[Tlv, ...], data_coding: int, esm_class: int
+) -> SubmitSm:
+    return SubmitSm(
+        tlvs=tlvs, short_message=short_message, data_coding=data_coding, esm_class=esm_class, **common  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+def deliver_sm(sms: Sms, recipient: Recipient) -> DeliverSm:
+    """What an application is sent: a receipt, or an answer."""
+    return DeliverSm(
+        tlvs=sms.tlvs,
+        service_type=sms.service_type.encode(),
+        source_addr_ton=sms.source_ton,
+        source_addr_npi=sms.source_npi,
+        source_addr=sms.source.removeprefix("+").encode("ascii", "replace"),
+        dest_addr_ton=sms.dest_ton,
+        dest_addr_npi=sms.dest_npi,
+        destination_addr=recipient.address.removeprefix("+").encode("ascii", "replace"),
+        esm_class=sms.esm_class,
+        protocol_id=sms.protocol_id,
+        priority_flag=sms.priority,
+        data_coding=sms.data_coding,
+        short_message=sms.udh + sms.body,
+    )

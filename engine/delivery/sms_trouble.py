@@ -1,0 +1,94 @@
+"""What the answer to a submit_sm, or to our deliver_sm, means: the one place where an `Outcome` of SMS is decided.
+
+Sources: SMPP 3.4 5.1.3, 5.0 4.7.6; Kannel, which takes few statuses for permanent, for what is deferred.
+
+    ESME_ROK                DELIVERED: the carrier took responsibility
+    throttled, queue full   no outcome: the same message is tried again, first, after a pause of the link
+    about the number        FAILED, RECIPIENT     about the sender or the content    FAILED, MESSAGE
+    about us or itself      DEFERRED, SITE: another carrier may do
+    no answer               UNKNOWN (D3)
+    else                    DEFERRED, MESSAGE (Q3)
+"""
+
+from collections.abc import Mapping
+
+from engine.message.outcome import Outcome, Scope, Status
+from engine.protocol.smpp_codec import AnyPdu
+from engine.protocol.smpp_pdu import GenericNack
+from engine.protocol.smpp_tables import (
+    ESME_RMSGQFUL,
+    ESME_ROK,
+    ESME_RTHROTTLED,
+    STATUSES,
+    status_name,
+    status_text,
+)
+
+#: Try again, later: nothing else.
+THROTTLED = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
+
+_Meaning = tuple[Status, Scope, str]
+_NUMBER: _Meaning = (Status.FAILED, Scope.RECIPIENT, "5.1.1")
+_SENDER: _Meaning = (Status.FAILED, Scope.MESSAGE, "5.1.8")
+_CONTENT: _Meaning = (Status.FAILED, Scope.MESSAGE, "5.6.0")
+_POLICY: _Meaning = (Status.FAILED, Scope.MESSAGE, "5.7.1")
+_CARRIER: _Meaning = (Status.DEFERRED, Scope.SITE, "4.3.0")
+_OTHER: _Meaning = (Status.DEFERRED, Scope.MESSAGE, "4.0.0")
+_MEANINGS: Mapping[int, _Meaning] = {
+    STATUSES[name]: meaning
+    for meaning, names in (
+        (_NUMBER, ("ESME_RINVDSTADR", "ESME_RINVDSTTON", "ESME_RINVDSTNPI", "ESME_RINVDSTADDRSUBUNIT")),
+        (_SENDER, ("ESME_RINVSRCADR", "ESME_RINVSRCTON", "ESME_RINVSRCNPI", "ESME_RINVSRCADDRSUBUNIT")),
+        (
+            _CONTENT,
+            (
+                "ESME_RINVMSGLEN", "ESME_RINVCMDLEN", "ESME_RINVESMCLASS", "ESME_RINVREGDLVFLG", "ESME_RINVSERTYP",
+                "ESME_RINVREPFLAG", "ESME_RINVSCHED", "ESME_RINVEXPIRY", "ESME_RINVDFTMSGID", "ESME_RINVDCS",
+                "ESME_RINVOPTPARSTREAM", "ESME_ROPTPARNOTALLWD", "ESME_RINVPARLEN", "ESME_RMISSINGOPTPARAM",
+                "ESME_RINVOPTPARAMVAL", "ESME_RINVPRTFLG",
+            ),
+        ),
+        (_POLICY, ("ESME_RX_R_APPN", "ESME_RX_P_APPN", "ESME_RPROHIBITED", "ESME_RSERTYPDENIED", "ESME_RSERTYPUNAUTH")),
+        (_CARRIER, ("ESME_RSYSERR", "ESME_RINVBNDSTS", "ESME_RINVSYSID", "ESME_RINVPASWD", "ESME_RX_T_APPN")),
+    )
+    for name in names
+}  # fmt: skip
+
+
+def message_id(response: AnyPdu) -> str:
+    """What the peer calls the message; "": it gives no id."""
+    return bytes(getattr(response, "message_id", b"")).decode("utf-8", "backslashreplace")
+
+
+def judged(index: int, response: AnyPdu, carrier_id: str, remote: str) -> Outcome:
+    """The outcome of an answer that is not in THROTTLED."""
+    status = response.command_status
+    if status == ESME_ROK and not isinstance(response, GenericNack):
+        words = f"ESME_ROK id={carrier_id}" if carrier_id else "ESME_ROK, without an id"
+        return Outcome(
+            index=index, status=Status.DELIVERED, scope=Scope.RECIPIENT, status_code="2.0.0", reply=words,
+            remote=remote, phase="submit",
+        )  # fmt: skip
+    fate, scope, code = _MEANINGS.get(status, _OTHER)
+    words = f"{status_name(status)} {status_text(status)}"
+    if isinstance(response, GenericNack):
+        fate, scope, code = _OTHER
+        words = f"generic_nack {words}"
+    return Outcome(
+        index=index, status=fate, scope=scope, status_code=code, reply=words, remote=remote, phase="submit"
+    )  # fmt: skip
+
+
+def unanswered(index: int, remote: str) -> Outcome:
+    """D3: it was sent, and nobody knows what became of it."""
+    return Outcome(
+        index=index, status=Status.UNKNOWN, scope=Scope.SESSION, status_code="4.4.2",
+        reply="no answer to the submit; the message may have been taken", remote=remote, phase="submit",
+    )  # fmt: skip
+
+
+def malformed(index: int, why: object) -> Outcome:
+    """It cannot be said in SMPP, or not to this carrier."""
+    return Outcome(
+        index=index, status=Status.FAILED, scope=Scope.MESSAGE, status_code="5.6.0", reply=str(why), phase="queue"
+    )

@@ -1,0 +1,69 @@
+"""What is on the wire just now, in a file that a killed process leaves behind.
+
+A slot of shared memory for each: written before a submit, cleared when its outcome is known, without any call to the
+disk. After kill -9 the next start reads which deliveries may have been sent already, and marks them. After a power cut
+the file says what it said some seconds earlier.
+"""
+
+import mmap
+import os
+from pathlib import Path
+
+from engine.base.errors import StorageError
+
+_SLOT_BYTES = 24  # 14 characters of an id, a dot, a number
+_SLOTS = 65_536
+_EMPTY = bytes(_SLOT_BYTES)
+
+
+class Inflight:
+    """See above. before: (message id, delivery number) of what the last process had on the wire."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises StorageError."""
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            try:
+                os.ftruncate(descriptor, _SLOT_BYTES * _SLOTS)
+                self._map = mmap.mmap(descriptor, _SLOT_BYTES * _SLOTS)
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            raise StorageError(f"cannot use {path}: {exc.strerror}") from exc
+        self.before: set[tuple[str, int]] = set()
+        data = bytes(self._map)
+        if any(data):
+            for start in range(0, len(data), _SLOT_BYTES):
+                name, dot, number = data[start : start + _SLOT_BYTES].rstrip(b"\0").partition(b".")
+                if dot and number.isdigit() and name.isascii():
+                    self.before.add((name.decode(), int(number)))
+            self._map[:] = bytes(len(data))
+        self._free = list(range(_SLOTS - 1, -1, -1))
+
+    def enter(self, message_id: str, number: int) -> int:
+        """Before it is sent: its slot; -1 if all are taken, which no window is wide enough for."""
+        if not self._free:
+            return -1
+        slot = self._free.pop()
+        value = f"{message_id}.{number}".encode()[:_SLOT_BYTES]
+        start = slot * _SLOT_BYTES
+        self._map[start : start + _SLOT_BYTES] = value.ljust(_SLOT_BYTES, b"\0")
+        return slot
+
+    def leave(self, slot: int) -> None:
+        """Its outcome is recorded."""
+        if slot >= 0:
+            self._map[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = _EMPTY
+            self._free.append(slot)
+
+    def was(self, message_id: str, number: int) -> bool:
+        """Whether the last process may have sent it; asked once."""
+        if not self.before:
+            return False
+        key = message_id, number
+        known = key in self.before
+        self.before.discard(key)
+        return known
+
+    def close(self) -> None:
+        self._map.close()
