@@ -47,7 +47,7 @@ class CarrierAgent(SmsAgent):
                 envelope, _ = delivery.message.hot or await kit.spool.reader.load(delivery)
                 other = self._sms.alternatives.next_for(delivery, envelope)
                 if other is None:
-                    kit.settlement.leave(delivery)
+                    queue.put_back(delivery)
                     break
                 kit.settlement.pass_on(delivery, envelope, other)
             except StorageError as exc:

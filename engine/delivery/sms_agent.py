@@ -205,7 +205,7 @@ class SmsAgent:
         except LineLost:
             if job is None or not self._leave_rest(job):
                 kit.working.discard(delivery)
-                kit.settlement.leave(delivery)
+                self._queue.put_back(delivery)
 
     async def _send_all(self, job: Job) -> None:
         """Raises LineLost: some of it was not sent."""

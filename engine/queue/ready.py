@@ -191,6 +191,10 @@ class ReadyQueue:
             self._store.want(self)
         return delivery
 
+    def put_back(self, delivery: Delivery) -> None:
+        """An agent took it and cannot begin it: it is the next one again."""
+        self._store.put_down([delivery])
+
     def permit(self, now: float) -> float:
         """When the next message may go (monotonic, as `now`): by the limits' rate, and by a rate slower than that."""
         if self._permit_at:

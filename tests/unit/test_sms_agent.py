@@ -1,0 +1,355 @@
+"""SMS to carriers and to applications, over real sockets: every delivery is settled once, whatever the peer does."""
+
+import asyncio
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.base.settings import Carrier
+from engine.base.units import Rate
+from engine.delivery import carrier_link, sms_agent
+from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
+from engine.protocol.smpp_tables import STATUSES
+from tests.support.sms_stage import play, sms_stage, until
+from tests.support.smsc import Smsc
+
+
+def carrier(smsc: Smsc, name: str = "one", **more: object) -> Carrier:
+    return Carrier(name=name, host="127.0.0.1", port=smsc.port, system_id="us", password="secret", **more)  # type: ignore[arg-type]
+
+
+class Refusing:
+    """Refuses so many submits with this status, then takes them. taken: their texts."""
+
+    def __init__(self, status: str, times: int = 1 << 30) -> None:
+        self._status = STATUSES[status]
+        self._left = times
+        self.taken: list[bytes] = []
+
+    def __call__(self, pdu: SubmitSm) -> SubmitSmResp:
+        if self._left:
+            self._left -= 1
+            return SubmitSmResp(command_status=self._status)
+        self.taken.append(pdu.short_message)
+        return SubmitSmResp(message_id=b"id-" + pdu.destination_addr)
+
+
+def holding(smsc: Smsc) -> list[SubmitSm]:
+    """The SMSC answers nothing by itself; what it got."""
+    held: list[SubmitSm] = []
+
+    def hold(pdu: SubmitSm) -> None:
+        held.append(pdu)
+
+    smsc.answer = hold
+    return held
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds takes hundredths."""
+    monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
+    monkeypatch.setattr(sms_agent, "FIRST_PAUSE_S", 0.02)
+
+
+def test_messages_go_in_order_and_each_is_remembered_before_it_is_settled(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            s.book.slow = asyncio.Event()
+            ids = [await s.put(f"text {n}", f"+44770090{n:04}") for n in range(30)]
+            await until(lambda: len(smsc.submits) == 30)
+            assert [pdu.short_message for pdu in smsc.submits] == [b"text %d" % n for n in range(30)]
+            assert [pdu.destination_addr for pdu in smsc.submits][:2] == [b"447700900000", b"447700900001"]
+            first = smsc.submits[0]
+            assert (first.source_addr_ton, first.source_addr, first.dest_addr_ton, first.dest_addr_npi) == (
+                5, b"ACME", 1, 1,
+            )  # fmt: skip
+            assert first.registered_delivery == 1
+            await until(lambda: len(s.book.parts) == 30)
+            assert s.told() == [], "nobody is told before it would be found again"
+            s.book.slow.set()
+            await until(lambda: s.live() == 0)
+            assert [part.message for part in s.book.parts] == ids
+            assert [part.carrier_id for part in s.book.parts] == [str(n) for n in range(1, 31)]
+            assert s.tally() == {"accepted": 30, "delivered": 30, "balanced": True}
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_long_text_goes_in_parts_and_is_done_when_all_are_taken(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await s.put("a" * 400, "+447700900001", "+447700900002")
+            await until(lambda: s.live() == 0)
+            assert len(smsc.submits) == 6
+            assert {pdu.esm_class for pdu in smsc.submits} == {0x40}
+            headers = [pdu.short_message[:6] for pdu in smsc.submits]
+            assert [(header[4], header[5]) for header in headers] == [(3, 1), (3, 2), (3, 3)] * 2
+            assert headers[0][3] != headers[3][3], "another reference for the other recipient"
+            assert [(part.index, part.part, part.parts) for part in s.book.parts] == [
+                (index, part, 3) for index in (0, 1) for part in (1, 2, 3)
+            ]
+            assert s.tally()["delivered"] == 2
+        await smsc.close()
+
+    play(story)
+
+
+def test_the_window_is_never_exceeded_and_the_rate_counts_parts(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        held = holding(smsc)
+        async with sms_stage(tmp_path, carrier(smsc, window=4)) as s:
+            for n in range(20):
+                await s.put("x", f"+44770090{n:04}")
+            await until(lambda: len(held) == 4)
+            await asyncio.sleep(0.05)
+            assert len(held) == 4
+            for answered in range(20):
+                await until(lambda count=answered: len(held) > count)
+                assert len(held) - answered <= 4
+                smsc.wires[0].respond(held[answered], SubmitSmResp(message_id=b"%d" % answered))
+            await until(lambda: s.live() == 0)
+        await smsc.close()
+
+    play(story)
+
+
+@pytest.mark.parametrize("status", ["ESME_RTHROTTLED", "ESME_RMSGQFUL"])
+def test_what_is_throttled_is_sent_again_first_and_nothing_is_lost(tmp_path: Path, status: str) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = refusing = Refusing(status, times=7)
+        async with sms_stage(tmp_path, carrier(smsc, window=3)) as s:
+            for n in range(12):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: s.live() == 0)
+            assert [int(text) for text in refusing.taken] == list(range(12))
+            assert len(smsc.submits) == 12 + 7
+            assert s.tally() == {"accepted": 12, "delivered": 12, "balanced": True}
+        await smsc.close()
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        ("ESME_RINVDSTADR", "failed"), ("ESME_RINVSRCADR", "failed"), ("ESME_RINVMSGLEN", "failed"),
+        ("ESME_RSYSERR", "deferred"), ("ESME_RX_T_APPN", "deferred"), ("ESME_RSUBMITFAIL", "deferred"),
+    ],
+)  # fmt: skip
+def test_a_refusal_is_an_outcome(tmp_path: Path, status: str, kind: str) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = Refusing(status, times=1)
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await s.put("x", "+447700900001")
+            await until(s.told)
+            [(told, recipient, reply)] = s.told()
+            assert (told, recipient) == (kind, "+447700900001")
+            assert status in reply
+            assert s.tally()["balanced"] and s.live() == (kind == "deferred")
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_generic_nack_is_no_success(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+
+            def nack(pdu: SubmitSm) -> None:
+                smsc.wires[0].session._out.append(
+                    bytes.fromhex("0000001080000000") + bytes(4) + pdu.sequence_number.to_bytes(4, "big")
+                )
+                smsc.wires[0].send_soon()
+
+            smsc.answer = nack
+            await s.put("x", "+447700900001")
+            await until(s.told)
+            assert s.told()[0][0] == "deferred" and "generic_nack" in s.told()[0][2]
+            assert GenericNack.command_id == 0x80000000
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_lost_bind_leaves_what_was_on_the_wire_unknown_and_the_rest_as_it_was(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: None
+        async with sms_stage(tmp_path, carrier(smsc, window=3)) as s:
+            for n in range(8):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: len(smsc.submits) == 3)
+            smsc.answer = smsc.take
+            smsc.wires[0].abort()
+            await until(lambda: s.tally().get("delivered", 0) == 5)
+            assert sorted(int(pdu.short_message) for pdu in smsc.submits) == [0, 1, 2, 3, 4, 5, 6, 7]
+            assert [kind for kind, _, _ in s.told()].count("unknown") == 3
+            assert len(smsc.bound) == 1 and s.live() == 3
+        await smsc.close()
+
+    play(story)
+
+
+def test_the_next_carrier_has_what_one_refuses_or_cannot_take(tmp_path: Path) -> None:
+    async def story() -> None:
+        bad, good = await Smsc().open(), await Smsc().open()
+        bad.answer = Refusing("ESME_RSYSERR")
+        async with sms_stage(tmp_path, carrier(bad), carrier(good, "two")) as s:
+            await until(lambda: s.carriers.healthy("two"))
+            await s.put("refused", "+447700900001")
+            await until(lambda: len(good.submits) == 1)
+            await until(lambda: s.live() == 0)
+            assert [part.carrier for part in s.book.parts] == ["two"]
+            await bad.close()
+            await until(lambda: s.carriers.down("one"))
+            await s.put("not bound", "+447700900002")
+            await until(lambda: len(good.submits) == 2)
+            await until(lambda: s.live() == 0)
+            assert s.tally()["delivered"] == 2 and s.tally()["balanced"]
+        await good.close()
+
+    play(story)
+
+
+def test_what_went_to_the_next_carrier_stays_there_after_a_restart(tmp_path: Path) -> None:
+    async def story() -> None:
+        bad, slow = await Smsc().open(), await Smsc().open()
+        bad.answer, slow.answer = Refusing("ESME_RSYSERR"), lambda pdu: None
+        async with sms_stage(tmp_path, carrier(bad), carrier(slow, "two")) as s:
+            await until(lambda: s.carriers.healthy("two"))
+            await s.put("x", "+447700900001")
+            await until(lambda: slow.submits)
+            slow.wires[0].abort()
+            await until(lambda: s.tally().get("unknown", 0) or len(s.told()) == 2)
+        async with sms_stage(tmp_path, carrier(bad), carrier(slow, "two")) as s:
+            [delivery] = await s.rows()
+            assert delivery.destination == "sms:two"
+            assert {own for own, d in s.manager.destinations.items() if d.live} == {("sms:two", "")}
+        await bad.close()
+        await slow.close()
+
+    play(story)
+
+
+def test_a_carrier_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        await smsc.close()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await s.put("x", "+447700900001")
+            await until(lambda: s.carriers.down("one"))
+            smsc = Smsc()
+            smsc.port = s.settings.carrier[0].port
+            await smsc.open()
+            await until(lambda: s.live() == 0)
+            await until(s.told)
+            assert s.told()[0][2].startswith("ESME_ROK id=")
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_refused_login_is_told_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.bind_status = STATUSES["ESME_RINVPASWD"]
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await until(lambda: len(smsc.binds) == 2)
+            assert "ESME_RINVPASWD" in s.carriers.why_down("one")
+            smsc.bind_status = 0
+            await until(lambda: s.carriers.healthy("one"))
+        assert "secret" not in caplog.text
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_a_carrier_brings_is_answered_when_it_is_safe(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc, bind="pair")) as s:
+            await until(lambda: len(smsc.bound) == 2)
+            receiver = next(wire for wire in smsc.bound if wire.session.may_send(DeliverSm))
+            answers = []
+            receiver.handle = answers.extend
+            receiver.request(DeliverSm(source_addr=b"447700900001", short_message=b"STOP"))
+            await until(lambda: s.came)
+            name, pdu, answer = s.came[0]
+            assert (name, pdu.short_message, answers) == ("one", b"STOP", [])
+            answer(0)
+            await until(lambda: answers)
+            await s.put("x", "+447700900001")
+            await until(lambda: s.live() == 0)
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_stop_finishes_what_is_on_the_wire(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        held = holding(smsc)
+        async with sms_stage(tmp_path, carrier(smsc, window=2)) as s:
+            for n in range(5):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: len(held) == 2)
+            asyncio.get_running_loop().call_later(
+                0.05, lambda: [smsc.wires[0].respond(pdu, SubmitSmResp(message_id=b"1")) for pdu in held]
+            )
+        assert len(held) == 2
+        smsc.answer = smsc.take
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await until(lambda: s.live() == 0)
+            assert s.tally()["delivered"] == 3
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_rate_is_in_parts(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc, rate=Rate(1000))) as s:
+            permits = []
+            budget = s.kit.budget
+            real = budget.permit
+            budget.permit = lambda *args: permits.append(args[0]) or real(*args)  # type: ignore[func-returns-value,method-assign]
+            await s.put("a" * 400, "+447700900001")
+            await until(lambda: s.live() == 0)
+            assert permits == ["sms:one"] * 3
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_was_on_the_wire_when_we_were_killed_is_marked_when_it_goes_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: None
+        async with sms_stage(tmp_path, carrier(smsc, window=2)) as s:
+            for n in range(4):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: len(smsc.submits) == 2)
+            left = (tmp_path / "inflight").read_bytes()
+            smsc.wires[0].abort()
+        (tmp_path / "inflight").write_bytes(left)
+        smsc.answer = smsc.take
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
+            await until(lambda: s.live() == 0)
+            marked = sorted(to for kind, to, reply in s.told() if "may have been sent before" in reply)
+            assert marked == ["+447700900000", "+447700900001"]
+        await smsc.close()
+
+    play(story)
