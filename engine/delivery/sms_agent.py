@@ -100,6 +100,8 @@ class SmsAgent:
         self._stopping = False
         self._pause_s = 0.0
         self._paused_until = 0.0
+        self._probing = False  #: after a pause one goes alone, so that the order is kept if it is refused again
+        self._on_wire = 0
 
     # ---- what a kind has of its own
 
@@ -237,10 +239,12 @@ class SmsAgent:
             job.slot = inflight.enter(delivery.message.id, delivery.number)
         assert self._line is not None
         job.waiting += 1
+        self._on_wire += 1
         try:
             self._line.request(part.pdu, part)
         except InvalidField as exc:
             job.waiting -= 1
+            self._on_wire -= 1
             job.answers[part.index][part.number] = sms_trouble.malformed(part.index, exc)
 
     async def _pace(self, parts: int) -> None:
@@ -262,7 +266,7 @@ class SmsAgent:
             wait = self._paused_until - self._loop.time()
             if wait > 0:
                 await self._woken(wait)
-            elif not self._line.room:
+            elif not self._line.room or (self._probing and self._on_wire):
                 await self._woken()
             elif self._again:
                 part = self._again.popleft()
@@ -298,12 +302,14 @@ class SmsAgent:
     def answered(self, part: Part, event: Answered | Unanswered) -> None:
         """What became of a part."""
         job = part.job
+        self._on_wire -= 1
         if isinstance(event, Answered):
             response = event.response
             if response.command_status in sms_trouble.THROTTLED and not isinstance(response, GenericNack):
                 self._slow_down(part)
                 return
             self._pause_s /= 2
+            self._probing = False
             carrier_id = sms_trouble.message_id(response)
             job.ids[part.index][part.number] = carrier_id
             outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
@@ -324,7 +330,7 @@ class SmsAgent:
         now = self._loop.time()
         if now >= self._paused_until:  # once for all that were on the wire
             self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-            self._paused_until = now + self._pause_s
+            self._paused_until, self._probing = now + self._pause_s, True
             log.info("%s: told to slow down; a pause of %g s", self._remote, self._pause_s)
         self.wake()
 

@@ -127,6 +127,7 @@ def test_what_is_throttled_is_sent_again_first_and_nothing_is_lost(tmp_path: Pat
         smsc = await Smsc().open()
         smsc.answer = refusing = Refusing(status, times=7)
         async with sms_stage(tmp_path, carrier(smsc, window=3)) as s:
+            await until(lambda: s.carriers.healthy("one"))
             for n in range(12):
                 await s.put(f"{n}", f"+44770090{n:04}")
             await until(lambda: s.live() == 0)
@@ -338,6 +339,7 @@ def test_what_was_on_the_wire_when_we_were_killed_is_marked_when_it_goes_again(t
         smsc = await Smsc().open()
         smsc.answer = lambda pdu: None
         async with sms_stage(tmp_path, carrier(smsc, window=2)) as s:
+            await until(lambda: s.carriers.healthy("one"))
             for n in range(4):
                 await s.put(f"{n}", f"+44770090{n:04}")
             await until(lambda: len(smsc.submits) == 2)
@@ -347,7 +349,8 @@ def test_what_was_on_the_wire_when_we_were_killed_is_marked_when_it_goes_again(t
         smsc.answer = smsc.take
         async with sms_stage(tmp_path, carrier(smsc)) as s:
             s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
-            await until(lambda: s.live() == 0)
+            await until(lambda: s.live() == 0 and [kind for kind, _, _ in s.told()].count("unknown") == 2)
+            await until(lambda: len(s.told()) == 2 + 4)
             marked = sorted(to for kind, to, reply in s.told() if "may have been sent before" in reply)
             assert marked == ["+447700900000", "+447700900001"]
         await smsc.close()
