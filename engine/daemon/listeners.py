@@ -8,12 +8,13 @@ host changes and whose port does not (127.0.0.1 to 0.0.0.0) is open before the o
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+import socket
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from engine.base.settings import Listener, Settings
 from engine.daemon.http import MetricsServer
 from engine.daemon.sockets import HeldSockets
-from engine.intake.listener import SmtpListener
 from engine.net import port
 
 log = logging.getLogger(__name__)
@@ -22,29 +23,45 @@ log = logging.getLogger(__name__)
 _Door = tuple[str, str, bool]
 
 
+class SessionListener(Protocol):
+    """What takes messages in sessions: intake.listener.SmtpListener, intake.smpp_listener.SmppListener."""
+
+    @property
+    def filenos(self) -> list[int]: ...
+
+    async def start(self, sockets: Sequence[socket.socket] = (), *, reuse_port: bool = False) -> None: ...
+
+    def reload(self, listener: Listener, settings: Settings) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def drain(self, deadline: float) -> None: ...
+
+
 class Listeners:
     """See above. All methods on the loop; each raises EngineError where it says so."""
 
     def __init__(
         self,
-        make_smtp: Callable[[Listener, Settings], SmtpListener],
+        make: Callable[[Listener, Settings], SessionListener],
         make_http: Callable[[Listener, bool], MetricsServer],
         drain_s: float,
         sockets: HeldSockets | None = None,
     ) -> None:
-        """drain_s: how long sessions have to end. sockets: those of a supervisor, to be used for SMTP."""
-        self._make_smtp = make_smtp
+        """make: a listener of kind smtp or smpp. drain_s: how long sessions have to end. sockets: a supervisor's, for
+        these."""
+        self._make = make
         self._make_http = make_http
         self._drain_s = drain_s
         self._sockets = sockets
-        self._smtp: dict[_Door, SmtpListener] = {}
+        self._taking: dict[_Door, SessionListener] = {}
         self._http: dict[_Door, tuple[Listener, MetricsServer]] = {}
         self._draining: set[asyncio.Task[None]] = set()
 
     @property
     def doors(self) -> list[_Door]:
         """What is open."""
-        return [*self._smtp, *self._http]
+        return [*self._taking, *self._http]
 
     async def open(self, settings: Settings, rows: Iterable[Listener], leaving: Iterable[_Door] = ()) -> None:
         """Open these; all or none. leaving: listeners whose ports these may take over. Raises EngineError."""
@@ -73,8 +90,8 @@ class Listeners:
         wanted = {_door(row): row for row in settings.listener}
         await self.close([door for door in self.doors if door not in wanted])
         for door, row in wanted.items():
-            if door in self._smtp:
-                self._smtp[door].reload(row, settings)
+            if door in self._taking:
+                self._taking[door].reload(row, settings)
             elif door not in self._http:
                 await self.open(settings, [row])
             elif row.tls is not None or row != self._http[door][0]:
@@ -90,7 +107,7 @@ class Listeners:
             if door in self._http:
                 await asyncio.to_thread(self._http.pop(door)[1].close)
             else:
-                listener = self._smtp.pop(door)
+                listener = self._taking.pop(door)
                 await listener.close()
                 task = asyncio.get_running_loop().create_task(listener.drain(self._deadline()))
                 self._draining.add(task)
@@ -98,16 +115,16 @@ class Listeners:
             log.info("no longer listening on %s (%s)", *door[:2])
 
     async def shut(self) -> None:
-        """Accept no more mail; /metrics stays until `end`."""
+        """Accept no more messages; /metrics stays until `end`."""
         if self._sockets is not None:
             self._sockets.keep(())
-        for listener in self._smtp.values():
+        for listener in self._taking.values():
             await listener.close()
 
     async def drain(self) -> None:
         """End all sessions."""
         deadline = self._deadline()
-        await asyncio.gather(*self._draining, *(listener.drain(deadline) for listener in self._smtp.values()))
+        await asyncio.gather(*self._draining, *(listener.drain(deadline) for listener in self._taking.values()))
 
     async def end(self) -> None:
         for _, server in self._http.values():
@@ -126,13 +143,13 @@ class Listeners:
                 server.start()
                 self._http[_door(row)] = row, server
             else:
-                smtp = self._make_smtp(row, settings)
+                listener = self._make(row, settings)
                 held = self._sockets.at(row.address) if self._sockets is not None else ()
-                await smtp.start(held, reuse_port=bool(before))
-                self._smtp[_door(row)] = smtp
+                await listener.start(held, reuse_port=bool(before))
+                self._taking[_door(row)] = listener
 
     def _filenos(self, door: _Door) -> list[int]:
-        return self._smtp[door].filenos if door in self._smtp else [self._http[door][1].fileno]
+        return self._taking[door].filenos if door in self._taking else [self._http[door][1].fileno]
 
 
 def _door(row: Listener) -> _Door:

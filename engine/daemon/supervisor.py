@@ -32,10 +32,9 @@ from engine.daemon import sockets as shared
 from engine.daemon import spools
 from engine.daemon.child import Child
 from engine.daemon.http import MetricsServer
-from engine.daemon.listeners import Listeners
+from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.samples import Family, Sums
 from engine.delivery.keyring import load_keys
-from engine.intake.listener import SmtpListener
 from engine.net.port import overlap
 from engine.queue.ledger import Ledger, Report
 from engine.queue.tally import Tally
@@ -77,7 +76,7 @@ class Supervisor:
         self._sums = Sums(self._fetch)
         self._registry = CollectorRegistry()
         self._registry.register(self._sums)
-        self._pages = Listeners(_no_smtp, self._make_http, 0.0)
+        self._pages = Listeners(_none, self._make_http, 0.0)
         self._ended: list[dict[str, int]] = []  #: the books of workers whose spool is empty
         self._admin = AdminServer(
             commands_of_all(self._data_dir, lambda: list(self._children), self._ended), self._data_dir / SOCKET_NAME
@@ -110,7 +109,7 @@ class Supervisor:
                 raise
             self.settings = settings
             logging.getLogger().setLevel(settings.log.level.upper())
-            self._close_sockets(self._sockets.keys() - {row.address for row in _rows(settings, "smtp")})
+            self._close_sockets(self._sockets.keys() - {row.address for row in _rows(settings, "smtp", "smpp")})
             await self._pages.follow(_only(settings, "http"))
 
     async def stop(self) -> None:
@@ -167,11 +166,13 @@ class Supervisor:
 
     def _for(self, child: Child, settings: Settings) -> Settings:
         """The settings of one worker: no pages, its part of the signers, and no listeners where it only drains."""
-        rows = () if child.drains else _rows(settings, "smtp")
+        sms = not child.number and not child.drains  # one of them does it, so that there is one window of each carrier
+        rows = () if child.drains else _rows(settings, "smtp", "smpp") if sms else _rows(settings, "smtp")
         threads = -(-settings.signing.threads // settings.node.workers)
         return msgspec.structs.replace(
-            settings, listener=rows, signing=msgspec.structs.replace(settings.signing, threads=threads)
-        )
+            settings, listener=rows, signing=msgspec.structs.replace(settings.signing, threads=threads),
+            carrier=settings.carrier if sms else (), account=settings.account if sms else (),
+        )  # fmt: skip
 
     def _make_http(self, row: Listener, reuse_port: bool = False) -> MetricsServer:
         return MetricsServer(
@@ -186,8 +187,8 @@ class Supervisor:
 
     async def _open_new(self, settings: Settings) -> list[str]:
         """Bind what these settings listen on and nobody has yet; the addresses. Raises NetworkError, and none is."""
-        staying = {row.address for row in _rows(settings, "smtp")}
-        wanted = [row.address for row in _rows(settings, "smtp") if row.address not in self._sockets]
+        staying = {row.address for row in _rows(settings, "smtp", "smpp")}
+        wanted = [row.address for row in _rows(settings, "smtp", "smpp") if row.address not in self._sockets]
         # Where the pages were and mail is to be, they go first; whoever fails to reload puts them back.
         await self._pages.close([door for door in self._pages.doors if door[0] in wanted])
         opened: list[str] = []
@@ -347,8 +348,8 @@ async def _all(tasks: Iterable[Any]) -> None:
             raise answer
 
 
-def _rows(settings: Settings, kind: str) -> tuple[Listener, ...]:
-    return tuple(row for row in settings.listener if row.kind == kind)
+def _rows(settings: Settings, *kinds: str) -> tuple[Listener, ...]:
+    return tuple(row for row in settings.listener if row.kind in kinds)
 
 
 def _only(settings: Settings, kind: str, but: Container[str] = ()) -> Settings:
@@ -357,8 +358,8 @@ def _only(settings: Settings, kind: str, but: Container[str] = ()) -> Settings:
     return msgspec.structs.replace(settings, listener=rows)
 
 
-def _no_smtp(row: Listener, settings: Settings) -> SmtpListener:
-    raise AssertionError("a supervisor takes no mail")
+def _none(row: Listener, settings: Settings) -> SessionListener:
+    raise AssertionError("a supervisor takes no messages")
 
 
 def _reason(status: int) -> str:
