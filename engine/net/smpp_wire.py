@@ -6,6 +6,7 @@ lazy timer: when it wakes too early, it goes back to sleep until the session is 
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import cast
 
 from engine.net.outbox import Outbox
 from engine.protocol.smpp_events import Closed, Event
@@ -35,8 +36,7 @@ class Wire(asyncio.Protocol):
     # ---- asyncio's
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = transport = cast(asyncio.Transport, transport)  # uvloop's are of no class of asyncio's
         transport.set_write_buffer_limits(_MOST_UNSENT)
         self.peer = _name(transport.get_extra_info("peername"))
         self.local = _name(transport.get_extra_info("sockname"))

@@ -59,10 +59,18 @@ class Coding:
             return None
 
 
+_FLASH = Coding(Charset.GSM, 0xF0, 7)
+_DEFAULTS = {charset: Coding(charset, 0, 7) for charset in Charset}
+
+
+def default_coding(rules: TextRules, *, flash: bool = False) -> Coding:
+    """Message class 0 has numbers of its own, and they name the GSM alphabet whatever 0 means to the carrier."""
+    return _FLASH if flash else _DEFAULTS[rules.default_alphabet]
+
+
 def codings(text: str, rules: TextRules, *, flash: bool = False) -> Iterator[Coding]:
     """Those that have every character. Where the default alphabet does, the others are not looked at."""
-    # Message class 0 has numbers of its own, and they name the GSM alphabet whatever 0 means to the carrier.
-    default = Coding(Charset.GSM, 0xF0, 7) if flash else Coding(rules.default_alphabet, 0, 7)
+    default = default_coding(rules, flash=flash)
     if default.has(text):
         yield default
         return

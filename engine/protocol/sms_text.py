@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from engine.base.errors import EngineError
-from engine.protocol.sms_coding import Coding, codings
+from engine.protocol.sms_alphabets import encode_septets
+from engine.protocol.sms_coding import Coding, codings, default_coding
 from engine.protocol.sms_data_coding import Charset
 from engine.protocol.sms_rules import Join, TextRules
 from engine.protocol.sms_split import split
@@ -88,6 +89,8 @@ def encode_text(
     parts, another for the next message to that recipient; its low 8 or 16 bits are used. flash: to be shown at once and
     not kept. Raises TextTooLong.
     """
+    if ports is None and text.isascii() and (short := _short(text, rules, flash)) is not None:
+        return short
     _check(-(-len(text) // _MOST_CHARACTERS), rules)
     text = text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").lstrip("\ufeff\ufffe")
     weighed = ((coding.cost(text), _Layout(coding, rules, ports)) for coding in codings(text, rules, flash=flash))
@@ -97,6 +100,19 @@ def encode_text(
         return layout.encoded(room, [Part(text, units)], [coding.encode(text)], reference)
     parts = [Part(piece, coding.cost(piece)) for piece in split(text, coding.costs(text), room)]
     return layout.encoded(room, parts, [coding.encode(part.text) for part in parts], reference)
+
+
+def _short(text: str, rules: TextRules, flash: bool) -> Encoded | None:
+    """What the rest of this module makes of most texts, at a fifth of the time; None: it needs a closer look."""
+    coding = default_coding(rules, flash=flash)
+    room = (_USER_DATA_BITS - 8 * rules.spare_octets) // 7
+    septets = encode_septets(text)
+    if septets is None or len(septets) > room or not coding.has(text):
+        return None
+    body = septets if coding.charset is Charset.GSM else coding.encode(text)
+    return Encoded(
+        coding=coding, esm_class=0, room=room, parts=(Part(text, len(septets)),), submits=(Submit(body),)
+    )  # fmt: skip
 
 
 def encode_binary(
