@@ -51,13 +51,16 @@ types: setup
 unit: setup
 	$(VENV)/bin/pytest tests/unit
 
+# Tests wait much of the time: two at once, each file in one process.
+TEST_JOBS ?= 2
+
 # One step after the other, also under `make -j`; pytest's summary is the last thing printed.
 test: setup
 	@tests/support/packages.sh
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile
 
 # Each test prints its seed; -s shows it while it runs.
 SOAK_S ?= 600
