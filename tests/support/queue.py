@@ -437,8 +437,8 @@ class Stage:
         """The names of the messages that live, oldest first."""
         return list(dict.fromkeys([self.named(delivery) for delivery in await self.deliveries()]))
 
-    async def settle(self, delivery: Delivery, *outcomes: Outcome, attempted: bool = True) -> None:
-        """As an agent does after its transaction; without outcomes, everyone is delivered."""
+    async def settle(self, delivery: Delivery, *outcomes: Outcome, attempted: bool = True, **more: Any) -> None:
+        """As an agent does after its transaction; without outcomes, everyone is delivered. more: see Settlement."""
         envelope, content = await self.spool.reader.load(delivery)
         self.courier.working.discard(delivery)
         for agent in self.courier.agents:
@@ -446,7 +446,7 @@ class Stage:
                 agent.done()
         made = outcomes or [outcome(index) for index in delivery.indexes]
         timing = Timing(self.clock.time())
-        await self.settlement.settle(delivery, envelope, content, made, "other", timing, attempted=attempted)
+        await self.settlement.settle(delivery, envelope, content, made, "other", timing, attempted=attempted, **more)
         await self.rest()
 
     async def do(self, action: str, target: str, *arguments: str) -> dict[str, Any]:
