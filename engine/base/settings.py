@@ -31,7 +31,7 @@ class TlsFiles(_Table, frozen=True):
 
 
 class Listener(_Table, frozen=True):
-    kind: Literal["smtp", "http"]
+    kind: Literal["smtp", "smpp", "http"]
     address: str  #: "host:port", "[::1]:port"
     networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials
     tls: TlsFiles | None = None
@@ -146,6 +146,68 @@ class Signing(_Table, frozen=True):
     expire_after: Duration = Duration(0)  #: x= of signatures; 0: none. Receivers that queue mail check late
 
 
+class Carrier(_Table, frozen=True):
+    """An SMSC that takes our messages. Those that may have a number are tried in the order of the file."""
+
+    name: str
+    host: str
+    system_id: str
+    port: int = 2775
+    password: str = ""  #: up to 16 octets, whatever SMPP says of 8
+    password_file: str = ""
+    system_type: str = ""
+    bind: Literal["transceiver", "transmitter", "pair"] = "transceiver"  #: pair: a transmitter and a receiver
+    binds: int = 1
+    window: int = 10  #: submits of a bind without an answer
+    rate: Rate | None = None  #: parts, all binds together
+    tls: TlsLevel = "none"  #: none, encrypt (any certificate) or verify
+    interface_version: Literal["3.3", "3.4", "5.0"] = "3.4"
+    prefixes: tuple[str, ...] = ()  #: of numbers, digits without "+"; none: all numbers
+    countries: tuple[str, ...] = ()  #: "GB"
+    networks: tuple[str, ...] = ()  #: "GB:Vodafone"
+    senders: tuple[str, ...] = ()  #: sender ids; none: all
+    classes: tuple[ClassName, ...] = ("transactional", "bulk")
+    price: str = "0"  #: of a part
+    alphabet: Literal["gsm", "latin-1", "ascii"] = "gsm"  #: what the carrier takes data_coding 0 for
+    languages: tuple[str, ...] = ()  #: whose national shift tables it knows
+    latin1: bool = False  #: data_coding 3 may be used
+    join: Literal["udh-8", "udh-16", "sar", "payload"] = "udh-8"  #: how parts are told to belong together
+    spare_octets: int = 0  #: of the 140 of a part, those that the carrier needs for itself
+    max_parts: int = 10
+    transliterate: bool = False  #: quotes, dashes, ... that cost a whole message its alphabet become plain ones
+    receipts: bool = True  #: ask for a receipt of every part
+    receipt_timeout: Duration = Duration(3 * 86400)  #: then a missing one is an event
+    response_timeout: Duration = Duration(60)
+    enquire_link: Duration = Duration(30)
+
+
+class Account(_Table, frozen=True):
+    """An application that submits SMS over SMPP."""
+
+    system_id: str
+    password: str = ""
+    credential: str = ""  #: the login in the credential table whose password it is instead
+    networks: tuple[str, ...] = ()  #: where it may come from; none: anywhere
+    max_binds: int = 10
+    rate: Rate | None = None  #: messages; more are throttled
+    window: int = 1000  #: messages of a bind that are not answered yet
+    senders: tuple[str, ...] = ()  #: sender ids it may use; none: all
+    quota: int = 0  #: parts a day; 0: no limit
+    message_class: ClassName = "bulk"
+    alphabet: Literal["gsm", "latin-1", "ascii", "utf-8"] = "gsm"  #: what it means by data_coding 0
+    receipts: Literal["text", "both"] = "both"  #: both: with TLVs, too
+
+
+class Sms(_Table, frozen=True):
+    country: str = ""  #: of numbers without "+" and country code, as "GB"; empty: all are international
+    max_binds: int = 1000  #: of all accounts together
+    bind_timeout: Duration = Duration(30)
+    enquire_link: Duration = Duration(60)
+    park: Duration = Duration(60)  #: how long an unknown receipt waits for its message
+    reassembly: Duration = Duration(1800)  #: then an answer with missing parts is passed on as it is
+    keep_receipts: Duration = Duration(7 * 86400)  #: for an application that is not bound
+
+
 class RetryClass(_Table, frozen=True):
     schedule: str = "30s, 1m, 5m, 15m, 30m, 1h, 2h, 4h*"
     expire_after: Duration = Duration(24 * 3600)
@@ -205,6 +267,9 @@ class Settings(_Table, frozen=True):
     provider: tuple[Provider, ...] = ()  #: from providers_file; also allowed in postrider.toml, which goes first
     dkim: tuple[Dkim, ...] = ()
     signing: Signing = Signing()
+    carrier: tuple[Carrier, ...] = ()
+    account: tuple[Account, ...] = ()
+    sms: Sms = Sms()
     retry: Retry = Retry()
     delivery: Delivery = Delivery()
     dsn: Dsn = Dsn()

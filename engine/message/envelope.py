@@ -53,3 +53,4 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     user: str = ""
     header_from: str = ""  #: domain of the From header, lower case: picks the DKIM key without another parse
     batch: str = ""  #: what the client calls the mailing this belongs to
+    channel: str = ""  #: "": mail; sms.CHANNEL

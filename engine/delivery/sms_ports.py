@@ -1,0 +1,33 @@
+"""What SMS delivery asks of those above it: who remembers what was sent, who takes what carriers bring, who is bound.
+
+Declared here, implemented in feedback and intake, joined in daemon.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from engine.message.sms import SentPart
+from engine.net.smpp_wire import Wire
+from engine.protocol.smpp_pdu import DataSm, DeliverSm
+
+
+class SentBook(Protocol):
+    """Remembers what carriers took, for their receipts."""
+
+    def sent(self, parts: Sequence[SentPart]) -> "asyncio.Future[None] | None":
+        """All parts of a message to one recipient. Done when that survives the process; None: nothing to remember."""
+
+
+class Incoming(Protocol):
+    """Takes receipts and messages from phones."""
+
+    def arrived(self, carrier: str, pdu: DeliverSm | DataSm, answer: Callable[[int], None]) -> None:
+        """From any bind of a carrier. answer: to be called with a command_status, once it is safe on disk."""
+
+
+class Receivers(Protocol):
+    """The binds of applications."""
+
+    def receivers(self, system_id: str) -> Sequence[Wire]:
+        """Those that may be sent deliver_sm now, the one to prefer first."""

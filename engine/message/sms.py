@@ -1,0 +1,105 @@
+"""An SMS as the spool keeps it: what is to be said, not yet how a carrier wants it.
+
+The destination of an SMS is `carrier_key` of the carrier that is to have it, or `account_key` of the application that
+a receipt or an answer goes to; no mail domain looks like these. Its envelope has the sender id as sender and numbers
+as recipients: digits with a "+" before them where they are international.
+"""
+
+import enum
+from typing import Literal
+
+import msgspec
+
+#: `Envelope.channel` of an SMS.
+CHANNEL = "sms"
+_CARRIER, _ACCOUNT = "sms:", "account:"
+
+
+class Kind(enum.IntEnum):
+    """On disk: never renumber."""
+
+    MESSAGE = 0
+    RECEIPT = 1  #: for an application: what became of a message
+    ANSWER = 2  #: for an application: a message from a phone
+
+
+class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """The content of a message. On disk as an array: only append fields, with defaults.
+
+    text: None if it is binary, or was cut into parts by the client; then body and udh are passed on as they are.
+    data_coding, esm_class: as in SMPP, of `body`; of a text, only its class and ports count. registered: the client's
+    registered_delivery. validity, schedule: unix seconds; 0: none. tlvs: to be passed on, (tag, value).
+    """
+
+    kind: Kind = Kind.MESSAGE
+    source: str = ""
+    source_ton: int = 0
+    source_npi: int = 0
+    dest_ton: int = 1
+    dest_npi: int = 1
+    text: str | None = None
+    body: bytes = b""
+    udh: bytes = b""
+    data_coding: int = 0
+    esm_class: int = 0
+    protocol_id: int = 0
+    priority: int = 0
+    registered: int = 0
+    service_type: str = ""
+    validity: float = 0.0
+    schedule: float = 0.0
+    tlvs: tuple[tuple[int, bytes], ...] = ()
+
+
+encode_sms = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Sms).decode
+
+
+def decode_sms(content: bytes) -> Sms:
+    """Raises ValueError: it is none."""
+    return _decode(content)
+
+
+def carrier_key(name: str) -> str:
+    """The destination of what a carrier is to have."""
+    return _CARRIER + name
+
+
+def account_key(system_id: str) -> str:
+    """The destination of what an application is to have."""
+    return _ACCOUNT + system_id
+
+
+def channel_of(destination: str) -> tuple[Literal["mail", "carrier", "account"], str]:
+    """What kind of destination it is, and its name."""
+    if destination.startswith(_CARRIER):
+        return "carrier", destination[len(_CARRIER) :]
+    if destination.startswith(_ACCOUNT):
+        return "account", destination[len(_ACCOUNT) :]
+    return "mail", destination
+
+
+class SentPart(msgspec.Struct, frozen=True, kw_only=True):
+    """A part that a carrier took, and whose receipt is waited for.
+
+    carrier_id: the message_id of its response, exactly; "": the carrier gives none, and there will be no receipt.
+    message, index: the id of our message, and the position of the recipient in its envelope. part: from 1, of `parts`.
+    deadline: unix seconds after which a missing receipt is told. account: of the client that wants to hear of it,
+    "" if nobody does; registered: its registered_delivery.
+    """
+
+    carrier: str
+    carrier_id: str
+    message: str
+    index: int
+    part: int
+    parts: int
+    sent_at: float
+    deadline: float
+    sender: str
+    recipient: str
+    account: str = ""
+    registered: int = 0
+    message_class: int = 1
+    received_at: float = 0.0  #: when our client submitted it
+    price: str = "0"
