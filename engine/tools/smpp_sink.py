@@ -6,6 +6,7 @@ A bare asyncio.Protocol, without a task for anything; what one read gives rise t
 import asyncio
 import itertools
 import math
+import time
 
 from engine.tools.smpp_sink_link import Link
 from engine.tools.smpp_sink_options import SmscOptions
@@ -66,11 +67,11 @@ class SmppSink:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = due_at
-            self._timer = asyncio.get_running_loop().call_at(due_at, self._tick)
+            self._timer = asyncio.get_running_loop().call_later(max(0.0, due_at - time.monotonic()), self._tick)
 
     def _tick(self) -> None:
         self._timer, self._timer_at = None, math.inf
-        self.smsc.post.tick(asyncio.get_running_loop().time())
+        self.smsc.post.tick(time.monotonic())
         self.settle()
 
 
@@ -99,7 +100,7 @@ class SmppSinkSession(asyncio.Protocol):
         self._sink.settle()
 
     def data_received(self, data: bytes) -> None:
-        self.link.receive(data, self._loop.time())
+        self.link.receive(data, time.monotonic())
         self._sink.touched.add(self.link)
         self._sink.settle()
 

@@ -30,7 +30,7 @@ class Address(NamedTuple):
 
 @dataclass(slots=True)
 class Message:
-    """A message to one destination. final: its state from `done_at` (seconds of the loop) on.
+    """A message to one destination. final: its state from `done_at` (monotonic) on.
 
     asked: which receipt is wanted. told: it is on its way, or will not be sent.
     """
