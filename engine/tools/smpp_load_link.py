@@ -37,6 +37,7 @@ from engine.tools.smpp_load_message import SubmitMaker
 from engine.tools.smpp_load_options import SmppLoadOptions
 
 _FOR_NOW = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
+_ANSWERS = (SubmitSmResp.command_id, GenericNack.command_id)
 _PAUSE_S = (0.02, 1.0)  #: after such an answer: first, at most
 _BIND_NUMBER = 1
 #: Nobody will let us in later.
@@ -126,10 +127,7 @@ class LoadLink:
             self._bind_answered(pdu)
         elif pdu.command_id == UnbindResp.command_id and self._leaving:
             self.end("unbound")
-        elif (
-            pdu.command_id not in (SubmitSmResp.command_id, GenericNack.command_id)
-            or (submit := self.in_flight.pop(pdu.sequence_number, None)) is None
-        ):
+        elif pdu.command_id not in _ANSWERS or (submit := self.in_flight.pop(pdu.sequence_number, None)) is None:
             self._ledger.report.unsolicited += 1
         elif pdu.command_status in _FOR_NOW:
             self._ledger.throttled(submit, pdu.command_status, now)
