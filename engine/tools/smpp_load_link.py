@@ -38,7 +38,7 @@ from engine.tools.smpp_load_options import SmppLoadOptions
 
 _FOR_NOW = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
 _ANSWERS = (SubmitSmResp.command_id, GenericNack.command_id)
-_PAUSE_S = (0.02, 1.0)  #: after such an answer: first, at most
+_PAUSE_S = (0.02, 1.0)  #: after such an answer: first, at most; it doubles while nothing is accepted
 _BIND_NUMBER = 1
 #: Nobody will let us in later.
 _HOPELESS = frozenset((STATUSES["ESME_RINVPASWD"], STATUSES["ESME_RINVSYSID"]))
@@ -139,8 +139,7 @@ class LoadLink:
             status = pdu.command_status or (ESME_RINVCMDID if isinstance(pdu, GenericNack) else ESME_ROK)
             id = pdu.message_id.decode("latin-1") if isinstance(pdu, SubmitSmResp) else ""
             self._ledger.answered(submit, status, id, now)
-            if now >= self._paused_until:
-                self._pause_s, self._paused_until = _PAUSE_S[0], 0.0
+            self._pause_s = _PAUSE_S[0]
 
     def _bind_answered(self, pdu: AnyPdu) -> None:
         if isinstance(pdu, BindTransceiverResp) and pdu.command_status == ESME_ROK:
