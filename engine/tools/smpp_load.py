@@ -17,7 +17,7 @@ from engine.tools.smpp_load_report import SmppLoadReport
 
 _CONNECT_S = 10.0
 _RECONNECT_S = (0.02, 0.2)  #: pause before a new connection: first, at most
-_LEAVE_S = 2.0
+_LEAVE_S = 1.0
 _TICK_S = 0.001  #: no timer is finer
 _WATCH_S = 0.1
 

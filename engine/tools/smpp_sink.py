@@ -14,6 +14,7 @@ from engine.tools.smpp_sink_smsc import Smsc
 from engine.tools.smpp_sink_tally import SmppTally
 
 _BACKLOG = 1024
+_LINGER_S = 2.0  #: for a client to hang up, too
 
 
 class SmppSink:
@@ -53,8 +54,9 @@ class SmppSink:
         self._servers.clear()
 
     def reached(self, unique: int) -> bool:
-        """So many are there, and nothing that could be sent about them waits."""
-        return self.tally.unique >= unique and not self.smsc.post.waiting
+        """So many are there, and every receipt and answer about them is acknowledged."""
+        told = not (self.smsc.post.waiting or any(link.unacknowledged for link in self.sessions))
+        return self.tally.unique >= unique and told
 
     def settle(self) -> None:
         """Send what the links have to say, and come back when something is due."""
@@ -84,7 +86,7 @@ class SmppSinkSession(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._pieces = itertools.cycle(sink.options.split) if sink.options.split else None
         self._uncut = bytearray()
-        self._cutting = False
+        self._cutting = self._ended = False
         self.link = Link(sink.smsc, sink.touched)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -119,7 +121,7 @@ class SmppSinkSession(asyncio.Protocol):
     def flush(self) -> None:
         """Send what the link has to say, and do what it wants."""
         transport, link = self._transport, self.link
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or self._ended:
             return
         if self._pieces is not None:
             self._uncut += b"".join(link.out)
@@ -130,6 +132,17 @@ class SmppSinkSession(asyncio.Protocol):
             transport.write(b"".join(link.out))
             link.out.clear()
         if link.closing and not self._uncut:
+            self._hang_up(transport)
+
+    def _hang_up(self, transport: asyncio.Transport) -> None:
+        """Close, in a way that lets the client read to the end: with input unread, the kernel would send a reset."""
+        if self._ended:
+            return
+        self._ended = True
+        if transport.can_write_eof():
+            transport.write_eof()
+            self._loop.call_later(_LINGER_S, self.abort)
+        else:
             transport.close()
 
     def _cut(self) -> None:

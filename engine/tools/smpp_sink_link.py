@@ -61,13 +61,17 @@ _LAST_NUMBER = 0x7FFFFFFF
 
 
 class Link:
-    """One client. `out`: bytes to send, in order. `closing`: close once they have left."""
+    """One client. `out`: bytes to send, in order. `closing`: close once they have left.
+
+    unacknowledged: deliveries by their sequence number.
+    """
 
     def __init__(self, smsc: Smsc, touched: set["Link"]) -> None:
         """touched: where it is put whenever there is something to send."""
         self.out: list[bytes] = []
         self.closing = False
         self.system_id = b""
+        self.unacknowledged: dict[int, Delivery] = {}
         self._smsc = smsc
         self._touched = touched
         self._parser = PduParser()
@@ -75,7 +79,6 @@ class Link:
         self._dead = False
         self._submits = 0
         self._number = 0
-        self._unacknowledged: dict[int, Delivery] = {}
 
     def receive(self, data: bytes, now: float) -> None:
         """Bytes from the client."""
@@ -86,13 +89,11 @@ class Link:
         except FrameError as fault:
             self._smsc.tally.protocol_errors += 1
             self._say(fault.nack)
-            self.closing = True
+            self._hang_up()
 
     def lost(self) -> None:
         """The connection is gone."""
-        self.closing = True
-        if self._bind is not None:
-            self._leave()
+        self._hang_up()
 
     # ---- what the post calls
 
@@ -104,12 +105,12 @@ class Link:
     @property
     def room(self) -> int:
         """Of the window of deliveries."""
-        return self._smsc.options.window - len(self._unacknowledged)
+        return self._smsc.options.window - len(self.unacknowledged)
 
     def deliver(self, delivery: Delivery) -> None:
         """Send a receipt or an answer."""
         self._number = self._number % _LAST_NUMBER + 1
-        self._unacknowledged[self._number] = delivery
+        self.unacknowledged[self._number] = delivery
         self._send(encode(delivery.pdu, self._number))
 
     # ---- what comes
@@ -128,8 +129,7 @@ class Link:
             self._take_bind(pdu)
         elif kind is Unbind and self._bind is not None:
             self._say(UnbindResp(number))
-            self._leave()
-            self.closing = True
+            self._hang_up()
         elif kind in _SERVED and self._bind in (BindTransmitter, BindTransceiver):
             self._serve(pdu, now)
         else:
@@ -149,8 +149,7 @@ class Link:
                 self._leave()
                 self._dead = True
             elif self._submits == options.close_after:
-                self._leave()
-                self.closing = True
+                self._hang_up()
 
     def _take_bind(self, pdu: _Bind) -> None:
         response = _BIND_RESP[type(pdu)]
@@ -178,11 +177,11 @@ class Link:
         return ESME_ROK if pdu.password == password else _BAD_PASSWORD
 
     def _acknowledged(self, pdu: AnyPdu, now: float) -> None:
-        delivery = self._unacknowledged.get(pdu.sequence_number)
+        delivery = self.unacknowledged.get(pdu.sequence_number)
         if delivery is None or pdu.command_id not in (DeliverSmResp.command_id, GenericNack.command_id):
             self._smsc.tally.protocol_errors += 1
             return
-        del self._unacknowledged[pdu.sequence_number]
+        del self.unacknowledged[pdu.sequence_number]
         tally = self._smsc.tally
         if pdu.command_status in _FOR_NOW:
             self._smsc.post.send_later(delivery, now)
@@ -196,11 +195,16 @@ class Link:
 
     # ---- common
 
+    def _hang_up(self) -> None:
+        self.closing = True
+        if self._bind is not None:
+            self._leave()
+
     def _leave(self) -> None:
         """No longer bound; what is not acknowledged is for another bind."""
         self._bind = None
-        unacknowledged = list(self._unacknowledged.values())
-        self._unacknowledged.clear()
+        unacknowledged = list(self.unacknowledged.values())
+        self.unacknowledged.clear()
         self._smsc.post.leave(self, unacknowledged)
 
     def _refuse(self, pdu: AnyPdu, status: int) -> None:
