@@ -158,7 +158,7 @@ class Link:
             return
         status = self._wrong_login(pdu)
         if status != ESME_ROK:
-            self._smsc.tally.refused["bind: " + ("wrong password" if status == _BAD_PASSWORD else "unknown")] += 1
+            self._smsc.tally.refused_binds += 1
             self._say(response(pdu.sequence_number, status))
             return
         self._smsc.tally.binds += 1

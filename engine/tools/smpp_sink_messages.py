@@ -16,7 +16,7 @@ from engine.tools.smpp_sink_options import SmscOptions
 from engine.tools.smpp_sink_rules import ANSWER_RULES
 
 #: Messages that query_sm, cancel_sm and replace_sm find: 100 MiB at most.
-_KEPT = 200_000
+_KEPT = 100_000
 _SHOWN_OCTETS = 40  # the 20 characters that a receipt repeats, in any alphabet
 
 

@@ -55,6 +55,8 @@ def _options(args: argparse.Namespace) -> SmscOptions:
     })  # fmt: skip
     if args.dead_after is not None and args.close_after is not None:
         reading.problems.append("--dead-after, --close-after: a connection is either dead or closed")
+    if args.login and ":" not in args.login:
+        reading.problems.append(f'--login: "{args.login}" is not a system_id and a password, such as "acme:secret"')
     if args.tls == "starttls":
         reading.problems.append("--tls starttls: SMPP has no STARTTLS, only implicit")
     options = SmscOptions(

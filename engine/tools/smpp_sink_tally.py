@@ -4,7 +4,7 @@ import time
 from collections import Counter
 from typing import TextIO
 
-#: Contents remembered to find duplicates: 200 MiB at most.
+#: Contents remembered to find duplicates: 250 MiB at most.
 REMEMBERED = 1_000_000
 
 
@@ -18,7 +18,8 @@ class SmppTally:
     """
 
     def __init__(self, ids_file: TextIO | None = None, remembered: int = REMEMBERED) -> None:
-        self.connections = self.open = self.max_open = self.binds = self.protocol_errors = 0
+        self.connections = self.open = self.max_open = self.binds = self.refused_binds = 0
+        self.protocol_errors = 0
         self.submits = self.messages = self.parts = self.unique = self.duplicates = self.silent = 0
         self.throttled = self.queried = self.cancelled = self.replaced = 0
         self.receipts_sent = self.receipts_acknowledged = self.receipts_refused = self.receipts_lost = 0

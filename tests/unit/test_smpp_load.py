@@ -2,6 +2,7 @@
 
 import io
 import math
+import random
 
 import pytest
 import uvloop
@@ -154,6 +155,25 @@ def test_garbage_ends_it() -> None:
     server = Server()
     server.link.receive(b"220 mx.example ESMTP\r\n", 0)
     assert "command_length" in server.link.ended
+
+
+def test_any_bytes_give_answers_or_the_end() -> None:
+    """P1."""
+    chance = random.Random(17)
+    wires = [encode(pdu) for pdu in (
+        SubmitSmResp(2, message_id=b"a1"), SubmitSmResp(3, 0x58), GenericNack(4), BindTransceiverResp(1),
+        EnquireLink(1), DeliverSm(1, source_addr=b"447700000000", esm_class=4, short_message=b"id:a1 stat:DELIVRD"),
+        Unbind(9),
+    )]  # fmt: skip
+    for _ in range(300):
+        server = Server(receipts_s=1.0)
+        server.bind()
+        for _ in range(20):
+            wire = bytearray(chance.choice(wires))
+            for _ in range(chance.choice((0, 0, 1, 3))):
+                wire[chance.randrange(8, len(wire))] = chance.randrange(256)
+            server.link.receive(bytes(wire), 0)
+        server.ledger.close()
 
 
 @pytest.mark.parametrize("status", [ESME_RTHROTTLED, ESME_RMSGQFUL])

@@ -34,7 +34,8 @@ def test_options_of_the_other_protocol_are_errors(
     ("argv", "problems"),
     [
         (["sink", "--smpp", "--receipts=none", "--receipts=early", "--state=4=GONE", "--split=0", "--throttle=2",
-          "--dead-after=0", "--close-after=1", "--tls=starttls", "--rate=fast", "--message-ids=octal"], 9),
+          "--dead-after=0", "--close-after=1", "--tls=starttls", "--rate=fast", "--message-ids=octal",
+          "--login=acme"], 10),
         (["sink", "--reply=x", "--drop=x", "--delay=x=1", "--rate=x", "--max-size=x", "--listen=x"], 6),
         (["load", "--smpp=nowhere", "--count=0", "--window=0", "--rate=x", "--receipts=soon", "--size=1", "--text=x",
           "--registered-delivery=256", "--system-id=0123456789abcdef"], 8),
