@@ -194,6 +194,20 @@ def test_what_is_throttled_is_sent_again_after_a_pause_that_grows(status: int) -
     assert (report.submitted, report.throttled, report.refused, server.ledger.all_answered) == (2, 2, 0, False)
 
 
+def test_an_accepted_submit_ends_the_growth_of_the_pause() -> None:
+    """Also one that is answered during the pause: where each tenth is throttled, a load must not come to a stop."""
+    server = Server(messages=9, window=2)
+    pauses = []
+    throttled, taken = server.bind()
+    for now in (10, 20, 30):
+        server.says(SubmitSmResp(throttled.sequence_number, ESME_RTHROTTLED), now=now)
+        pauses.append(server.link.due_at - now)
+        server.says(SubmitSmResp(taken.sequence_number, message_id=b"x"), now=now)
+        server.link.fill(now + 5)
+        throttled, taken = server.hears()
+    assert pauses == pytest.approx(pauses[:1] * 3)
+
+
 def test_refusals_are_counted_not_repeated() -> None:
     server = Server(messages=2)
     first, second = server.bind()

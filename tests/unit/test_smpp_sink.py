@@ -213,6 +213,23 @@ def test_everything_is_sent_in_pieces_of_the_lengths_asked_for() -> None:
     assert calls == ["write"] * len(pieces) + ["can_write_eof", "write_eof"]
 
 
+def test_the_end_waits_until_receipts_are_acknowledged() -> None:
+    """`--until`: else the client would see a lost connection in place of its last receipts."""
+
+    async def run() -> list[bool]:
+        sink = SmppSink(SmscOptions(window=1))
+        session = SmppSinkSession(sink)
+        session.connection_made(Mock())
+        session.data_received(encode(BindTransceiver(1)) + encode(sms(2, asked=ASKED)) + encode(sms(3, asked=ASKED)))
+        reached = [sink.reached(2)]
+        for number in (1, 2):
+            session.data_received(encode(DeliverSmResp(number)))
+            reached.append(sink.reached(2))
+        return [*reached, sink.reached(3)]
+
+    assert uvloop.run(run()) == [False, False, True, False]
+
+
 # ---- submits
 
 
