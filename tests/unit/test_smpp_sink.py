@@ -220,7 +220,8 @@ def test_the_end_waits_until_receipts_are_acknowledged() -> None:
         sink = SmppSink(SmscOptions(window=1))
         session = SmppSinkSession(sink)
         session.connection_made(Mock())
-        session.data_received(encode(BindTransceiver(1)) + encode(sms(2, asked=ASKED)) + encode(sms(3, asked=ASKED)))
+        for pdu in (BindTransceiver(1), sms(2, asked=ASKED), sms(3, b"447701", asked=ASKED)):
+            session.data_received(encode(pdu))
         reached = [sink.reached(2)]
         for number in (1, 2):
             session.data_received(encode(DeliverSmResp(number)))
