@@ -18,7 +18,19 @@ class Wish(enum.Enum):
     HELP = "help"
 
 
-STOP_WORDS = ("STOP", "STOPALL", "UNSUBSCRIBE", "CANCEL", "END", "QUIT", "REVOKE", "OPTOUT", "СТОП", "ОТПИСКА", "ОТМЕНА")
+STOP_WORDS = (
+    "STOP",
+    "STOPALL",
+    "UNSUBSCRIBE",
+    "CANCEL",
+    "END",
+    "QUIT",
+    "REVOKE",
+    "OPTOUT",
+    "СТОП",
+    "ОТПИСКА",
+    "ОТМЕНА",
+)
 START_WORDS = ("START", "UNSTOP", "YES", "СТАРТ")
 HELP_WORDS = ("HELP", "INFO")
 

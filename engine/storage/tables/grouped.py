@@ -74,6 +74,10 @@ class Grouped:
         while self._writing is not None:
             await asyncio.wait([self._writing])
             await asyncio.sleep(0)  # its callback begins the next batch
+        self.close_now()
+
+    def close_now(self) -> None:
+        """Where nothing is being written."""
         self._thread.shutdown()
         self._db.close()
 

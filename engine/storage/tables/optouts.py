@@ -8,6 +8,7 @@ F2  once `set` was called the pair is suppressed, or not, by its last word; a cr
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections import Counter
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from dataclasses import dataclass
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.storage.tables.grouped import Grouped, open_database
+
+log = logging.getLogger(__name__)
 
 _TABLE = """
 create table if not exists optouts (
@@ -72,11 +75,14 @@ class OptOuts:
         self._look()
 
     def suppressed(self, sender: str, number: str) -> bool:
-        """Whether nothing may be sent to a number from this sender. Raises StorageError."""
+        """Whether nothing may be sent to a number from this sender. If the table cannot be read, as it was before."""
         now = self._clock.monotonic()
         if now >= self._look_at:
             self._look_at = now + _LOOK_EVERY_S
-            self._look()
+            try:
+                self._look()
+            except StorageError as exc:
+                log.error("%s", exc)
         numbers = self._numbers.get(sender.removeprefix("+").casefold())
         return numbers is not None and number.removeprefix("+") in numbers
 
