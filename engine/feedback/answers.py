@@ -20,6 +20,7 @@ from typing import Any
 
 from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
+from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.feedback.answer import Answer, for_account, joined, read_pdu, text_of, udh_of
 from engine.feedback.answer_routes import AnswerRoutes, Way
@@ -59,6 +60,7 @@ class Answers:
         notes: Notes,
         ids: IdSource,
         clock: Clock,
+        metrics: Metrics,
     ) -> None:
         """Raises StorageError."""
         self._optouts = optouts
@@ -67,6 +69,7 @@ class Answers:
         self._notes = notes
         self._ids = ids
         self._clock = clock
+        self._metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._reassembly = Reassembly(timeout_s=float(settings.sms.reassembly))
         self._table = AnswerParts(db, self._reassembly.repeat_s)
@@ -118,6 +121,7 @@ class Answers:
             else:
                 self._part(Key(carrier, sms.source, to, segment.reference, segment.total), segment, sms, answer)
         except Exception:  # top of what a peer's octets set off
+            self._metrics.internal_errors.labels("answers").inc()
             log.exception("carrier %s: a message from a phone", carrier)
             answer(ESME_RX_T_APPN)
 
@@ -229,6 +233,7 @@ class Answers:
         for failure in await asyncio.gather(*stored, return_exceptions=True):
             if isinstance(failure, BaseException):
                 raise failure
+        self._metrics.answers.labels(event.removeprefix("answer-")).inc()
         log.info(
             "%s: from=<%s>, to=<%s>, carrier=%s, answered=%s, status=%s (%s)",
             answer.id, answer.number, answer.to, answer.carrier, way.answered.message if way.answered else "-",
@@ -247,7 +252,9 @@ class Answers:
         changed = [sender for sender in senders if suppressed(sender, number) is not stopping]
         stored = [self._optouts.set(self._row(answer, sender), stopping) for sender in changed]
         if changed:
-            stored.append(self._note(answer, way, "opted-out" if stopping else "opted-in", ""))
+            event = "opted-out" if stopping else "opted-in"
+            self._metrics.answers.labels(event).inc()
+            stored.append(self._note(answer, way, event, ""))
             stored += self._replies.confirm(answer, heard)
         return stored
 
@@ -323,6 +330,7 @@ class Answers:
         except StorageError as exc:
             log.error("a message from a phone: %s", exc)
         except Exception:  # top of a task; the parts are on disk, and the carrier was not told that we have it
+            self._metrics.internal_errors.labels("answers").inc()
             log.exception("a message from a phone")
 
 

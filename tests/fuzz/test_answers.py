@@ -30,7 +30,8 @@ telling = st.builds(
     esm_class=st.sampled_from([0, 0x40, 0x04, 0xFF]),
     data_coding=st.integers(0, 255),
     short_message=st.one_of(
-        st.sampled_from([b"STOP", b"yes", b"HELP", b"vote \xff", b"\x05\x00\x03\x01\x02\x01a", b"\x05\x00\x03\x01\x02\x02b"]),
+        st.sampled_from([b"STOP", b"yes", b"HELP", b"vote \xff", b"\x05\x00\x03\x01\x02\x01a",
+            b"\x05\x00\x03\x01\x02\x02b"]),
         st.lists(st.sampled_from([0, 1, 2, 3, 4, 5, 6, 8, 0x24, 0x25]), max_size=30).map(bytes),
         st.binary(max_size=30),
     ),

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.base.errors import StorageError
+from engine.base.metrics import Metrics
 from engine.base.settings import Account, Carrier, Keyword, Settings, Sms
 from engine.feedback.answers import Answers
 from engine.feedback.ports import Noted
@@ -54,13 +55,16 @@ class Stage:
         self.last: dict[str, SentPart] = {}
         self.events: list[Noted] = []
         self.note_fails = False
+        self.metrics = Metrics()
 
     def begin(self) -> None:
         self.spool = open_spool(self.path, self.files)
         self.db = Grouped(self.path / "sms.db")
         self.optouts = OptOuts(self.db, self.clock)
         ids = IdSource("n", 0, self.clock, self.spool.last_id)
-        self.answers = Answers(self.settings, self.db, self.optouts, self.spool, self, self, ids, self.clock)
+        self.answers = Answers(
+            self.settings, self.db, self.optouts, self.spool, self, self, ids, self.clock, self.metrics
+        )
         self.answers.start()
 
     async def end(self) -> None:
@@ -124,5 +128,5 @@ def run(stage: Stage, *stories: Callable[[], Coroutine[Any, Any, None]]) -> None
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """A thing of another thread or socket that is on its way."""
-    while not await condition():
+    while not await condition():  # noqa: ASYNC110  # what is waited for has no event of its own
         await asyncio.sleep(0)

@@ -1,6 +1,7 @@
 """Messages from phones: who has them, what follows from a stop, parts that wait, and when a carrier is answered."""
 
 import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -323,6 +324,29 @@ def test_S1_a_part_whose_row_was_not_written_is_written_when_it_comes_again(tmp_
         assert [e.text for e in stage.told()] == ["one two"]
 
     run(stage, first, second)
+
+
+def test_S1_what_was_answered_is_in_the_file_at_that_moment(tmp_path: Path) -> None:
+    """Not only after an orderly end: the copy is what kill -9 would leave."""
+    stage = stage_of(tmp_path / "killed", default_account="shop")
+    (tmp_path / "killed").mkdir()
+    after = stage_of(tmp_path / "after", default_account="shop")
+
+    async def first() -> None:
+        assert await stage.arrive(phone(b"STOP")) == ESME_ROK
+        assert await stage.arrive(part(1, 2, b"one ")) == ESME_ROK
+        (tmp_path / "after").mkdir()
+        for file in (tmp_path / "killed").glob("sms.db*"):
+            shutil.copy(file, tmp_path / "after")
+
+    async def second() -> None:
+        assert after.optouts.suppressed(OURS, PHONE)
+        assert await after.arrive(part(2, 2, b"two")) == ESME_ROK
+        await after.passed()
+        assert [e.text for e in after.told()] == ["one two"]
+
+    run(stage, first)
+    run(after, second)
 
 
 def test_a_joined_message_that_could_not_be_passed_on_is_tried_again(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ async def _set(table: OptOuts, entry: OptOut, suppressed: bool = True) -> None:
 
 def test_it_holds_before_it_is_written(table: OptOuts, clock: FakeClock) -> None:
     """And what of the same pair is older in the table changes nothing."""
+
     async def story() -> None:
         await table.set(row(), False)
         stored = table.set(row(), True)

@@ -65,7 +65,19 @@ def test_each_mistake_is_named(tmp_path: Path, text: str, problem: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["a", "//a", "http://", "http:///a", "https://[::1", "http://a:0", "http://a:x", "http://a b", "http://ä/", "http://a/#x"]
+    "url",
+    [
+        "a",
+        "//a",
+        "http://",
+        "http:///a",
+        "https://[::1",
+        "http://a:0",
+        "http://a:x",
+        "http://a b",
+        "http://ä/",
+        "http://a/#x",
+    ],
 )
 def test_what_is_no_url(tmp_path: Path, url: str) -> None:
     [problem] = problems(tmp_path, f'[[keyword]]\nword = "a"\nurl = "{url}"')

@@ -19,17 +19,28 @@ def wish(text: str, words: Words = WORDS) -> Wish | None:
 )
 def test_each_word_however_it_is_written(words: tuple[str, ...], meant: Wish) -> None:
     for word in words:
-        for text in (word, word.lower(), word.title(), f"  {word}. ", f'"{word}!!!"', f"«{word}»", f"{word}\r\n", f"{word} 👍"):
+        for text in (
+            word,
+            word.lower(),
+            word.title(),
+            f"  {word}. ",
+            f'"{word}!!!"',
+            f"«{word}»",
+            f"{word}\r\n",
+            f"{word} 👍",
+        ):
             assert wish(text) is meant, text
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        "Stop. Thank you", "Stop, thank you very much!", "STOP please", "Please stop", "please, STOP. Thanks", "Stop thx",
+        "Stop. Thank you", "Stop, thank you very much!", "STOP please", "Please stop", "please, STOP. Thanks",
+        "Stop thx",
         "stop stop stop", "Stop. Stop!", "Opt out", "OPT-OUT", "opt_out", "stop all", "STOP-ALL", "un-subscribe",
         "Unsubscribe please. Many thanks", "ＳＴＯＰ", "S.T.O.P.", "Sorry, stop", "stop\u200b", "Quit pls", "Stop?",
-        "Стоп, спасибо", "Пожалуйста, отписка", "отмена. Спасибо большое!", "СТОП СТОП", "стоп пожалуйста", "Заранее спасибо. Стоп",
+        "Стоп, спасибо", "Пожалуйста, отписка", "отмена. Спасибо большое!", "СТОП СТОП", "стоп пожалуйста",
+        "Заранее спасибо. Стоп",
     ],
 )  # fmt: skip
 def test_a_stop(text: str) -> None:
@@ -41,10 +52,11 @@ def test_a_stop(text: str) -> None:
     [
         "we have to STOP this bill", "Don't stop", "do not stop", "don't stop please", "Stop by at 5", "stop it",
         "bus stop", "The end", "the end.", "Cancel my order 1234", "STOP 2", "1 stop", "non-stop", "nonstop", "stopped",
-        "Stopping", "Thank you", "Thanks a lot", "please", "", " ", "...", "👍", "Stop. I want my money back", "endless",
-        "Is this the end? Thank you", "stop you", "stop so much", "not STOP", "Stop cancel", "Stop start",
+        "Stopping", "Thank you", "Thanks a lot", "please", "", " ", "...", "👍", "Stop. I want my money back",
+        "endless", "Is this the end? Thank you", "stop you", "stop so much", "not STOP", "Stop cancel", "Stop start",
         "I quit smoking", "Ended", "the quit", "Liked “STOP”", "Reply STOP to unsubscribe",
-        "не стоп", "Стоп машина", "автостоп", "отмена заказа 15", "Спасибо", "большое спасибо", "нужна отписка от рассылки",
+        "не стоп", "Стоп машина", "автостоп", "отмена заказа 15", "Спасибо", "большое спасибо",
+        "нужна отписка от рассылки",
         "Это не отписка", "стоп-кран", "останови", "СТОПУДОВО", "Пожалуйста", "стопка", "остановка",
     ],
 )  # fmt: skip
