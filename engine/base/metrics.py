@@ -42,6 +42,7 @@ class Metrics:
         self.expired = counter("expired", "Recipients given up after expire_after", "provider", "class")
         self.unknown = counter("unknown", "Recipients with no reply after end of data", "provider", "class")
         self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
+        self.answers = counter("answers", "Messages from phones, by what became of them", "result")
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
         self.queued = gauge("queue_deliveries", "Deliveries queued", "state")
         self.oldest = gauge("queue_oldest_seconds", "Age of the oldest queued delivery")

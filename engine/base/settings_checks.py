@@ -11,9 +11,11 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.base import settings_sms
 from engine.base.hostport import is_ip_address, parse_host_port
 from engine.base.settings import (
     Dkim,
+    Keyword,
     Listener,
     Resolver,
     Route,
@@ -118,6 +120,7 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (Route, ("username", "password_file"), _half_a_login),
     (Route, ("username", "relay"), _login_to_anybody),
     (Dkim, ("domain", "identity"), _star_signs_as),
+    (Keyword, ("account", "url"), settings_sms.one_target),
 )
 
 

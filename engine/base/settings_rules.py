@@ -12,14 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from engine.base import settings_sms
 from engine.base.hostport import format_host_port, is_host_name, is_ip_address, parse_host_port
 from engine.base.schedule import parse_schedule
 from engine.base.settings import (
+    Account,
     Delivery,
     Dkim,
     Dsn,
     Events,
     Intake,
+    Keyword,
     Listener,
     Node,
     Provider,
@@ -29,6 +32,7 @@ from engine.base.settings import (
     Route,
     Routing,
     Signing,
+    Sms,
     Source,
     SpoolSettings,
     TlsFiles,
@@ -279,6 +283,16 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Dkim, "identity"): _domain_or_none,
     (Signing, "threads"): _or_zero,
     (Signing, "expire_after"): _or_zero,
+    (Account, "quota"): _or_zero,
+    (Account, "stop_words"): settings_sms.words,
+    (Account, "start_words"): settings_sms.words,
+    (Account, "help"): settings_sms.text,
+    (Keyword, "word"): settings_sms.word,
+    (Keyword, "url"): settings_sms.url,
+    (Sms, "stop_text"): settings_sms.text,
+    (Sms, "stop_text_ru"): settings_sms.text,
+    (Sms, "start_text"): settings_sms.text,
+    (Sms, "start_text_ru"): settings_sms.text,
     (RetryClass, "schedule"): _schedule,
     (Retry, "schedule"): _schedule,
     (Retry, "jitter"): _fraction,

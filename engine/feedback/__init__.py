@@ -1,0 +1,1 @@
+"""What comes back: receipts of carriers, and answers of people. Read answers.py and receipts.py first."""
