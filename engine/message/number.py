@@ -85,7 +85,7 @@ def country_of(number: str) -> str:
     except phonenumbers.NumberParseException:
         return ""
     by_number = phonenumbers.region_code_for_number(parsed)
-    return by_number or phonenumbers.region_code_for_country_code(parsed.country_code)
+    return by_number or phonenumbers.region_code_for_country_code(parsed.country_code or 0)
 
 
 @lru_cache(100_000)
