@@ -61,7 +61,9 @@ def _any_proxy(listener: Listener) -> str:
 def _proxy_before_smpp(listener: Listener) -> str:
     if listener.kind != "smpp" or not listener.proxy_from:
         return ""
-    return "is for smtp only: behind a proxy an smpp listener sees the proxy's address, which account.networks must have"
+    return (
+        "is for smtp only: behind a proxy an smpp listener sees the proxy's address, which account.networks must have"
+    )
 
 
 def _any_xclient(listener: Listener) -> str:

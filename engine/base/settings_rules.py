@@ -17,6 +17,7 @@ from engine.base.hostport import format_host_port, is_host_name, is_ip_address, 
 from engine.base.schedule import parse_schedule
 from engine.base.settings import (
     Account,
+    Carrier,
     Delivery,
     Dkim,
     Dsn,
@@ -266,6 +267,8 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Resolver, "nameservers"): _nameservers,
     (Resolver, "min_ttl"): _or_zero,
     (Routing, "port"): _port,
+    (Carrier, "port"): _port,
+    (Carrier, "spare_octets"): _or_zero,
     (Routing, "providers_file"): _path,
     (Route, "domain"): _domain_pattern,
     (Route, "relay"): _relay,

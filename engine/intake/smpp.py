@@ -38,9 +38,7 @@ class SmppServer(SmppConnection):
         else:
             self.answer(pdu, ESME_RINVCMDID)
 
-    def _admit(
-        self, pdu: S, account: Account, read: Callable[[S, Row, str, float], SmsRequest], messages: int
-    ) -> None:
+    def _admit(self, pdu: S, account: Account, read: Callable[[S, Row, str, float], SmsRequest], messages: int) -> None:
         admission = self._gate.admission
         try:
             if self._leaving or not account.may_submit(messages, self._loop.time()):

@@ -132,4 +132,3 @@ class Binds:
 def describe(state: State) -> str:
     """A bind in words."""
     return _TYPES[state]
-

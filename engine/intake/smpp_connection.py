@@ -112,7 +112,6 @@ class SmppConnection(Bind):
     # ---- its beginning
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.BaseTransport)
         if self.client:
             super().connection_made(transport)
             return

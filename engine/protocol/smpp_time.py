@@ -1,6 +1,6 @@
 """Times of SMPP: 16 characters, absolute with their distance from UTC or relative to now (SMPP 3.4 7.1.1).
 
-    YYMMDDhhmmsstnnp     t: tenths, nn: quarters of an hour, p: "+" or "-" of UTC, or "R": so long from now
+YYMMDDhhmmsstnnp     t: tenths, nn: quarters of an hour, p: "+" or "-" of UTC, or "R": so long from now
 """
 
 import calendar
