@@ -100,7 +100,7 @@ class SmsEngine:
         )  # fmt: skip
         self.kit = SmsKit(
             carriers=self._carriers, receivers=self._binds, book=self._receipts, inflight=self._inflight,
-            alternatives=Failover(self._routes, self._carriers),
+            alternatives=Failover(self._routes, self._carriers), suppressed=self._optouts.suppressed,
         )  # fmt: skip
         self._country = settings.sms.country
 

@@ -157,6 +157,8 @@ class Worker:
         for warning in self._signer.warnings:
             log.warning("%s", warning)
         self._manager.start(self._courier)
+        if self._sms is not None:
+            self._sms.start()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
         for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
