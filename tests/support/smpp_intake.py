@@ -29,6 +29,7 @@ from engine.storage.spool.spool import Spool
 from engine.storage.tables.sms_quota import SmsQuota
 from engine.tools.certificate import trusting_context
 from tests.support.clock import FakeClock
+from tests.support.intake import LOOPS
 
 GUARD_S = 20.0
 CARRIERS = (
@@ -120,7 +121,7 @@ class Intake:
         self.path = path
         self.settings = settings
         self.metrics = Metrics()
-        self.clock = FakeClock()
+        self.clock = FakeClock(1_700_000_000.0)
         self.lines: list[str] = []
         self.accepted: list[Delivery] = []
         self.told: list[str] = []
@@ -226,7 +227,7 @@ async def until(done: Callable[[], Any]) -> None:
             await asyncio.sleep(0.002)
 
 
-def play(story: Callable[[], Awaitable[None]]) -> None:
+def play(story: Callable[[], Awaitable[None]], loop: str = "asyncio") -> None:
     """Run it; what the loop complains about fails the test."""
 
     async def watched() -> None:
@@ -236,6 +237,6 @@ def play(story: Callable[[], Awaitable[None]]) -> None:
             await story()
         assert complaints == []
 
-    asyncio.run(watched())
+    LOOPS[loop](watched())
 
 
