@@ -41,7 +41,7 @@ class SmppServer(SmppConnection):
     def _admit(self, pdu: S, account: Account, read: Callable[[S, Row, str, float], SmsRequest], messages: int) -> None:
         admission = self._gate.admission
         try:
-            if self._leaving or not account.may_submit(messages, self._loop.time()):
+            if self._leaving or not account.may_submit(messages, self._gate.clock.monotonic()):
                 raise SmsRefused("ESME_RTHROTTLED", "rate", "too fast, or going down")
             request = read(pdu, account.row, self.client, self._gate.clock.time())
         except SmsRefused as exc:

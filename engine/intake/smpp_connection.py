@@ -10,7 +10,7 @@ import asyncio
 import logging
 import ssl
 from collections.abc import Coroutine, Sequence
-from typing import Protocol
+from typing import Any, Protocol, cast
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
@@ -106,6 +106,7 @@ class SmppConnection(Bind):
         self._guesses = 0
         self._leaving = False
         self._secured = gate.tls is None
+        self._hello = b""  #: of TLS
         self.address: Address
         self.client = ""
 
@@ -128,18 +129,26 @@ class SmppConnection(Bind):
         if self._secured:
             super().connection_made(transport)
         else:
-            transport.pause_reading()  # type: ignore[attr-defined]  # a TCP transport
-            self._gate.spawn(self._start_tls(transport))
+            self._gate.spawn(self._start_tls(cast(asyncio.Transport, transport)))
 
-    async def _start_tls(self, plain: asyncio.BaseTransport) -> None:
+    def data_received(self, data: bytes) -> None:
+        if self._secured:
+            super().data_received(data)
+        else:
+            self._hello += data
+
+    async def _start_tls(self, plain: asyncio.Transport) -> None:
         gate, loop = self._gate, asyncio.get_running_loop()
         assert gate.tls is not None
         secured = None
         try:
+            # uvloop chooses how to read when reading starts, which it does as soon as the connection is made; the TLS
+            # protocol wants another way than ours, and what has come until now.
+            plain.pause_reading()
+            loop.call_soon(loop.call_soon, self._feed_tls, plain)
             secured = await loop.start_tls(
-                plain, self, gate.tls, server_side=True,  # type: ignore[arg-type]  # a TCP transport
-                ssl_handshake_timeout=gate.settings.intake.handshake_timeout,
-            )  # fmt: skip
+                plain, self, gate.tls, server_side=True, ssl_handshake_timeout=gate.settings.intake.handshake_timeout
+            )
         except (OSError, TimeoutError) as exc:
             _log.debug("intake: %s: TLS: %s", self.client, exc)
         if secured is None:
@@ -151,6 +160,15 @@ class SmppConnection(Bind):
         self.connection_made(secured)
         if self._leaving:
             self.abort()
+
+    def _feed_tls(self, plain: asyncio.Transport) -> None:
+        protocol: Any = plain.get_protocol()  # that of TLS, of one loop or the other
+        while data := self._hello:
+            room = protocol.get_buffer(len(data))
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            protocol.buffer_updated(count)
+            self._hello = data[count:]
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)

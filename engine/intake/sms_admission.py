@@ -146,6 +146,22 @@ class SmsAdmission:
             self.refused[exc.reason]()
             raise
 
+    def parts(self, carrier: str, sms: Sms) -> int:
+        """How many a carrier makes of it. Raises SmsRefused: more than it takes, or the carrier is gone."""
+        rules = self._rules.get(carrier)
+        if rules is None:
+            raise SmsRefused("ESME_RINVDSTADR", "route", f"no carrier {carrier}")
+        try:
+            return rules.parts(sms)
+        except TextTooLong as exc:
+            raise SmsRefused("ESME_RINVMSGLEN", "length", str(exc)) from exc
+
+    @staticmethod
+    def check_schedule(due_at: float, now: float) -> None:
+        """Raises SmsRefused."""
+        if due_at > now + LONGEST_S:
+            raise SmsRefused("ESME_RINVSCHED", "syntax", "scheduled for more than a year ahead")
+
     def _submit(self, request: SmsRequest) -> Admitted:
         refusal = self._store.refusal()
         if refusal is not None:
@@ -178,8 +194,8 @@ class SmsAdmission:
     def _times(self, request: SmsRequest, now: float, message_class: MessageClass) -> tuple[float | None, float]:
         """When it is due, if not now, and when it is given up."""
         due_at = request.schedule if request.schedule > now else None
-        if due_at is not None and due_at > now + LONGEST_S:
-            raise SmsRefused("ESME_RINVSCHED", "syntax", "scheduled for more than a year ahead")
+        if due_at is not None:
+            self.check_schedule(due_at, now)
         start = due_at or now
         if not request.validity:
             return due_at, start + self._expire_after[message_class]
@@ -222,19 +238,13 @@ class SmsAdmission:
         """Recipients, their indexes by destination, and the parts of all together."""
         if len(found) == 1:
             ((number, name),) = found.items()
-            return (Recipient(number),), ((carrier_key(name), (0,)),), self._parts(name, sms)
+            return (Recipient(number),), ((carrier_key(name), (0,)),), self.parts(name, sms)
         groups: dict[str, list[int]] = {}
         for index, name in enumerate(found.values()):
             groups.setdefault(name, []).append(index)
-        parts = sum(self._parts(name, sms) * len(indexes) for name, indexes in groups.items())
+        parts = sum(self.parts(name, sms) * len(indexes) for name, indexes in groups.items())
         splits = [(carrier_key(name), tuple(indexes)) for name, indexes in groups.items()]
         return tuple(Recipient(number) for number in found), splits, parts
-
-    def _parts(self, name: str, sms: Sms) -> int:
-        try:
-            return self._rules[name].parts(sms)
-        except TextTooLong as exc:
-            raise SmsRefused("ESME_RINVMSGLEN", "length", str(exc)) from exc
 
     def _charge(self, account: Account | None, parts: int, now: float) -> None:
         if account is None or not account.quota:
