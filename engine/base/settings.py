@@ -33,7 +33,7 @@ class TlsFiles(_Table, frozen=True):
 class Listener(_Table, frozen=True):
     kind: Literal["smtp", "smpp", "http"]
     address: str  #: "host:port", "[::1]:port"
-    networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials
+    networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials, or bind (smpp)
     tls: TlsFiles | None = None
     auth: bool = True  #: offer AUTH where TLS protects it, or to loopback
     proxy_from: tuple[str, ...] = ()  #: peers that must speak PROXY v1 or v2 first
@@ -147,7 +147,7 @@ class Signing(_Table, frozen=True):
 
 
 class Carrier(_Table, frozen=True):
-    """An SMSC that takes our messages. Those that may have a number are tried in the order of the file."""
+    """An SMSC that takes our messages. The order in which those that may have one are tried: routing/sms_routes.py."""
 
     name: str
     host: str
@@ -167,7 +167,7 @@ class Carrier(_Table, frozen=True):
     networks: tuple[str, ...] = ()  #: "GB:Vodafone"
     senders: tuple[str, ...] = ()  #: sender ids; none: all
     classes: tuple[ClassName, ...] = ("transactional", "bulk")
-    price: str = "0"  #: of a part
+    price: str = "0"  #: of a part, a decimal number
     alphabet: Literal["gsm", "latin-1", "ascii"] = "gsm"  #: what the carrier takes data_coding 0 for
     languages: tuple[str, ...] = ()  #: whose national shift tables it knows
     latin1: bool = False  #: data_coding 3 may be used

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.base import settings_sms
+from engine.base import settings_carriers, settings_sms
 from engine.base.hostport import format_host_port, is_host_name, is_ip_address, parse_host_port
 from engine.base.schedule import parse_schedule
 from engine.base.settings import (
@@ -286,12 +286,39 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Dkim, "identity"): _domain_or_none,
     (Signing, "threads"): _or_zero,
     (Signing, "expire_after"): _or_zero,
+    (Carrier, "name"): settings_carriers.carrier_name,
+    (Carrier, "host"): settings_carriers.host,
+    (Carrier, "port"): _port,
+    (Carrier, "system_id"): settings_carriers.system_id,
+    (Carrier, "password"): settings_carriers.password,
+    (Carrier, "password_file"): _secret_or_none,
+    (Carrier, "system_type"): settings_carriers.system_type,
+    (Carrier, "binds"): _at_least(1, 100),
+    (Carrier, "window"): _at_least(1, 10_000),
+    (Carrier, "tls"): settings_carriers.tls,
+    (Carrier, "prefixes"): settings_carriers.prefixes,
+    (Carrier, "countries"): settings_carriers.countries,
+    (Carrier, "networks"): settings_carriers.networks,
+    (Carrier, "senders"): settings_carriers.senders,
+    (Carrier, "classes"): settings_carriers.classes,
+    (Carrier, "price"): settings_carriers.price,
+    (Carrier, "languages"): settings_carriers.languages,
+    (Carrier, "spare_octets"): _at_least(0, 100),  # protocol/sms_rules.py
+    (Carrier, "max_parts"): _at_least(1, 255),
+    (Account, "system_id"): settings_carriers.account_id,
+    (Account, "password"): settings_carriers.password,
+    (Account, "credential"): _printable_or_none,
+    (Account, "networks"): _networks,
+    (Account, "max_binds"): _at_least(1, 1000),
+    (Account, "window"): _at_least(1, 100_000),
+    (Account, "senders"): settings_carriers.senders,
     (Account, "quota"): _or_zero,
     (Account, "stop_words"): settings_sms.words,
     (Account, "start_words"): settings_sms.words,
     (Account, "help"): settings_sms.text,
     (Keyword, "word"): settings_sms.word,
     (Keyword, "url"): settings_sms.url,
+    (Sms, "country"): settings_carriers.country,
     (Sms, "stop_text"): settings_sms.text,
     (Sms, "stop_text_ru"): settings_sms.text,
     (Sms, "start_text"): settings_sms.text,

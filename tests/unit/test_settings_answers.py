@@ -6,7 +6,7 @@ import pytest
 
 from engine.base.settings_file import read_settings
 
-ACCOUNT = '[[account]]\nsystem_id = "shop"\n'
+ACCOUNT = '[[account]]\nsystem_id = "shop"\npassword = "secret"\n'
 
 
 def problems(path: Path, text: str) -> list[str]:
