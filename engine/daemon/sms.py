@@ -4,12 +4,9 @@ One worker of a node does it, the first: it has the binds of all carriers and ap
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
-from engine.base.clock import Clock
-from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.delivery.agent import Kit
 from engine.delivery.carriers import Carriers
@@ -28,7 +25,6 @@ from engine.routing.plan import Plan
 from engine.routing.router import Router
 from engine.routing.sms_routes import SmsRoutes
 from engine.storage.inflight import Inflight
-from engine.storage.spool.spool import Spool
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.grouped import Grouped
 from engine.storage.tables.optouts import OptOuts
@@ -86,40 +82,40 @@ class SmsEngine:
         self._optouts = OptOuts(self._db, clock)
         self._inflight = Inflight(data_dir / _INFLIGHT)
         self._quota = SmsQuota(data_dir / _QUOTA)
-        self._routes = SmsRoutes(settings, lambda name: self._carriers.healthy(name))
+        self._routes = SmsRoutes(settings, lambda name: self.carriers.healthy(name))
         self._receipts = Receipts()
         self._answers = Answers(
             settings, self._db, self._optouts, kit.spool, self._receipts, self._receipts, ids, clock, metrics
         )
         self._receipts.person = self._answers.person
-        self._carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
-        self._binds = Binds(settings, metrics, first=self._account_opened)
+        self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
+        self.binds = Binds(settings, metrics, first=self._account_opened)
         self._admission = SmsAdmission(
             kit.spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
             self._optouts.suppressed,
         )  # fmt: skip
         self.kit = SmsKit(
-            carriers=self._carriers, receivers=self._binds, book=self._receipts, inflight=self._inflight,
-            alternatives=Failover(self._routes, self._carriers), suppressed=self._optouts.suppressed,
+            carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
+            alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
         )  # fmt: skip
         self._country = settings.sms.country
 
     def start(self) -> None:
         self._answers.start()
-        self._carriers.start()
+        self.carriers.start()
 
     async def reload(self, settings: Settings) -> None:
         """Work by new settings. Raises EngineError, and nothing has changed."""
-        await self._carriers.reload(settings)
+        await self.carriers.reload(settings)
         self._country = settings.sms.country
         self._routes.reload(settings)
         self._admission.reload(settings)
         self._answers.reload(settings)
-        self._binds.reload(settings)
+        self.binds.reload(settings)
 
     async def stop(self) -> None:
         """Unbind from carriers; what applications had is answered by then."""
-        await self._carriers.stop()
+        await self.carriers.stop()
         await self._answers.close()
 
     async def close(self) -> None:
@@ -131,7 +127,7 @@ class SmsEngine:
     def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
         kit = self._kit
         return SmppListener(
-            row, settings, self._admission, None, self._binds, self._credentials, kit.metrics, kit.clock,
+            row, settings, self._admission, None, self.binds, self._credentials, kit.metrics, kit.clock,
             self._outbox,
         )  # fmt: skip
 
