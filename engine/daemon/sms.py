@@ -10,17 +10,20 @@ from pathlib import Path
 from engine.base.settings import Listener, Settings
 from engine.delivery.agent import Kit
 from engine.delivery.carriers import Carriers
+from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.sms_agent import SmsKit
 from engine.feedback.answers import Answers
 from engine.intake.smpp_binds import Binds
 from engine.intake.smpp_listener import SmppListener
+from engine.intake.smpp_orders import SmppOrders
 from engine.intake.sms_admission import SmsAdmission
 from engine.message.ids import IdSource
 from engine.message.number import normalise
 from engine.message.sms import account_key, carrier_key
 from engine.net.outbox import Outbox
 from engine.queue.manager import Manager
+from engine.queue.orders import Orders
 from engine.routing.plan import Plan
 from engine.routing.router import Router
 from engine.routing.sms_routes import SmsRoutes
@@ -46,6 +49,9 @@ class Receipts:
             answer(0)
         else:
             self.person(carrier, pdu, answer)
+
+    def state_of(self, message_id, account):
+        return None
 
     def last_to(self, number):
         return None
@@ -100,6 +106,13 @@ class SmsEngine:
         )  # fmt: skip
         self._country = settings.sms.country
 
+    def attach(self, orders: Orders, courier: Courier) -> None:
+        """What clients order of queued messages is done by these."""
+        kit = self._kit
+        self._orders = SmppOrders(
+            kit.spool, self._manager, orders, courier, self._receipts, self._admission, self._normalise, kit.clock
+        )
+
     def start(self) -> None:
         self._answers.start()
         self.carriers.start()
@@ -127,7 +140,7 @@ class SmsEngine:
     def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
         kit = self._kit
         return SmppListener(
-            row, settings, self._admission, None, self.binds, self._credentials, kit.metrics, kit.clock,
+            row, settings, self._admission, self._orders, self.binds, self._credentials, kit.metrics, kit.clock,
             self._outbox,
         )  # fmt: skip
 

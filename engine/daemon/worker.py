@@ -133,6 +133,8 @@ class Worker:
         self._orders = Orders(
             self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}, clock
         )
+        if self._sms is not None:
+            self._sms.attach(self._orders, courier)
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
         self._reverse = ReverseNames(self._resolver)
         self._parts = Parts(
