@@ -181,8 +181,6 @@ def test_a_replacement_that_cannot_be_leaves_the_message(tmp_path: Path) -> None
             assert await s.status(ReplaceSm(message_id=one.encode(), short_message=b"y")) == "ESME_RREPLACEFAIL"
         s.sent["0" * 14, "app"] = (2, 1.0, 0)
         assert await s.status(ReplaceSm(message_id=b"0" * 14)) == "ESME_RREPLACEFAIL"
-        assert sorted(await s.queued(), key=str) == sorted(
-            [(message_id, "old"), (several, "x"), (part, None)], key=str
-        )
+        assert sorted(await s.queued(), key=str) == sorted([(message_id, "old"), (several, "x"), (part, None)], key=str)
 
     on_stage(tmp_path, story)
