@@ -49,6 +49,8 @@ class Metrics:
         self.orphans = gauge("queue_orphans", "Live deliveries without an owner or a next time; 0 or a bug")
         self.outgoing = gauge("delivery_connections", "Open outgoing connections")
         self.spool_bytes = gauge("spool_bytes", "Bytes of journal segments on disk")
+        self.sms_binds = gauge("sms_application_binds", "Binds of applications to us", "type")
+        self.sms_requests = counter("sms_requests", "Requests of applications, answered", "command", "status")
         self.internal_errors = counter(
             "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
         )

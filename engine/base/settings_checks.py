@@ -60,6 +60,14 @@ def _any_proxy(listener: Listener) -> str:
     return f"{everybody} would let anybody say where it comes from" if everybody else ""
 
 
+def _proxy_before_smpp(listener: Listener) -> str:
+    if listener.kind != "smpp" or not listener.proxy_from:
+        return ""
+    return (
+        "is for smtp only: behind a proxy an smpp listener sees the proxy's address, which account.networks must have"
+    )
+
+
 def _any_xclient(listener: Listener) -> str:
     everybody = _everybody(listener.xclient_from)
     return f"{everybody} would let anybody say who it is" if everybody else ""
@@ -116,6 +124,7 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (TlsFiles, ("cert", "key"), _tls_problem),
     (Listener, ("kind", "networks"), _open_relay),
     (Listener, ("proxy_from",), _any_proxy),
+    (Listener, ("kind", "proxy_from"), _proxy_before_smpp),
     (Listener, ("xclient_from",), _any_xclient),
     (Resolver, ("max_ttl", "min_ttl"), _ttl_order),
     (Routing, ("ipv4", "ipv6"), _no_family),

@@ -42,19 +42,19 @@ def run(args: argparse.Namespace) -> int:
 def _rows(settings: Settings, numbers: list[str], sender: str, message_class: str) -> list[dict[str, Any]]:
     """Raises UsageError: no sender id. ConfigError: routes that cannot be."""
     from engine.message.envelope import MessageClass
-    from engine.message.number import InvalidNumber, Numbers, country_of, network_of
+    from engine.message.number import NotANumber, country_of, network_of, normalise, read_sender
     from engine.routing.sms_routes import SmsRoutes
 
-    reader, routes = Numbers(settings.sms.country), SmsRoutes(settings)
+    home, routes = settings.sms.country, SmsRoutes(settings)
     try:
-        sender = sender and reader.sender(sender)
-    except InvalidNumber as error:
+        sender = sender and read_sender(sender.encode(), country=home)
+    except NotANumber as error:
         raise UsageError([f"--sender: {error}"]) from None
     rows: list[dict[str, Any]] = []
     for text in numbers:
         try:
-            number = reader.normalise(text)
-        except InvalidNumber as error:
+            number = normalise(text, country=home)
+        except NotANumber as error:
             rows.append({"number": text, "error": str(error)})
             continue
         choices = routes.explain(number, sender, MessageClass[message_class.upper()])
@@ -76,7 +76,7 @@ def _shown(row: dict[str, Any]) -> str:
     if "error" in row:
         return f"{escape(row['number'])}: {row['error']}"
     carriers = row["carriers"]
-    where = ", ".join(filter(None, (row["country"], row["network"]))) or "a short code"
+    where = row["network"] or row["country"] or ("of no country" if row["number"][0] == "+" else "a short code")
     lines = [f"{row['number']}: {where}"]
     names, prices = ([len(one[key]) for one in carriers] or [0] for key in ("carrier", "price"))
     for place, one in enumerate(carriers, 1):

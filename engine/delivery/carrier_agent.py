@@ -9,7 +9,7 @@ from engine.delivery.sms_agent import Line, SmsAgent
 from engine.delivery.sms_job import Job
 from engine.delivery.sms_render import CarrierRules
 from engine.message.envelope import Envelope
-from engine.message.sms import SentPart, Sms, channel_of
+from engine.message.sms import Kind, SentPart, Sms, channel_of
 from engine.protocol.smpp_pdu import Pdu
 
 #: A carrier that is not bound is looked at again after this long, if nothing happens before.
@@ -57,7 +57,10 @@ class CarrierAgent(SmsAgent):
         queue.throttle.close(kit.clock.time() + _LOOK_AGAIN_S, self._sms.carriers.why_down(self._name))
 
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
-        return self._rules.render(sms, envelope.recipients[index], next(self._sms.references))
+        recipient = envelope.recipients[index]
+        if sms.kind is not Kind.REPLY and self._sms.suppressed(envelope.sender, recipient.address):
+            return ()
+        return self._rules.render(sms, recipient, next(self._sms.references))
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         envelope, now = job.envelope, self._kit.clock.time()

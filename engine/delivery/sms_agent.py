@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,13 +68,17 @@ class Alternatives(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class SmsKit:
-    """What agents of SMS work with, besides a Kit. references: of messages in several parts."""
+    """What agents of SMS work with, besides a Kit. suppressed: whether (sender, number) must not be sent to.
+
+    references: of messages in several parts.
+    """
 
     carriers: Carriers
     receivers: Receivers
     book: SentBook
     inflight: Inflight
     alternatives: Alternatives
+    suppressed: Callable[[str, str], bool]
     references: "itertools.count[int]" = field(default_factory=itertools.count)
 
 
@@ -115,6 +119,7 @@ class SmsAgent:
         raise NotImplementedError
 
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
+        """What this recipient is sent; nothing: he must not be sent to. Raises EngineError: it cannot be said."""
         raise NotImplementedError
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
@@ -218,6 +223,9 @@ class SmsAgent:
                 pdus = self._render(job.sms, job.envelope, index)
             except EngineError as exc:
                 job.answers[index] = [sms_trouble.malformed(index, exc)]
+                continue
+            if not pdus:
+                job.answers[index] = list(verdicts.suppressed((index,)))
                 continue
             answers: list[Outcome | None] = [None] * len(pdus)
             for number, pdu in enumerate(pdus):

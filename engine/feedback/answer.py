@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from engine.base.settings import Account
+from engine.message.number import ALPHANUMERIC, NotANumber, normalise
 from engine.message.sms import Kind, Sms
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.protocol.sms_alphabets import decode_septets
@@ -28,9 +29,6 @@ from engine.protocol.sms_udh import (
     split_udh,
 )
 
-_INTERNATIONAL, _ALPHANUMERIC = 1, 5
-#: Short codes have fewer digits, numbers with their country code more (E.164: 15 at most).
-_LONGEST_SHORT_CODE = 8
 #: What short_message holds (SMPP 3.4 5.2.22); what is longer goes in message_payload.
 _SHORT_MESSAGE = 254
 _SAR = (SAR_MSG_REF_NUM, SAR_TOTAL_SEGMENTS, SAR_SEGMENT_SEQNUM)
@@ -52,23 +50,21 @@ class Answer:
     sms: Sms
 
 
-def number_of(address: bytes, ton: int) -> str:
-    """An address as the engine writes numbers: "+" and digits if it is international, else as it is.
+def number_of(address: bytes, ton: int, npi: int, country: str = "") -> str:
+    """An address as the engine keeps numbers, so that it is found among those of messages; as it came if it is none.
 
-    Without a type of number it is international if it is too long for a short code and does not begin with 0.
+    country: as of `normalise`.
     """
     text = address.decode("ascii", "replace").strip()
-    digits = text.removeprefix("+")
-    if not (digits.isascii() and digits.isdecimal()) or ton == _ALPHANUMERIC:
+    if ton == ALPHANUMERIC[0]:
         return text
-    if text.startswith("+") or (ton == _INTERNATIONAL and len(digits) > 2):
-        return "+" + digits
-    if ton == 0 and len(digits) > _LONGEST_SHORT_CODE and not digits.startswith("0"):
-        return "+" + digits
-    return digits
+    try:
+        return normalise(text, ton, npi, country)
+    except NotANumber:
+        return text
 
 
-def read_pdu(pdu: DeliverSm | DataSm) -> tuple[Sms, str, Segment | None]:
+def read_pdu(pdu: DeliverSm | DataSm, country: str = "") -> tuple[Sms, str, Segment | None]:
     """The message in a PDU, the number it was sent to, and which part it is of a longer one, if it is."""
     tlvs = dict(reversed(pdu.tlvs))  # the first of a tag counts
     short = pdu.short_message if isinstance(pdu, DeliverSm) else b""
@@ -77,7 +73,7 @@ def read_pdu(pdu: DeliverSm | DataSm) -> tuple[Sms, str, Segment | None]:
     taken = {*_SAR, MESSAGE_PAYLOAD} if not short else set(_SAR)
     sms = Sms(
         kind=Kind.ANSWER,
-        source=number_of(pdu.source_addr, pdu.source_addr_ton),
+        source=number_of(pdu.source_addr, pdu.source_addr_ton, pdu.source_addr_npi, country),
         source_ton=pdu.source_addr_ton,
         source_npi=pdu.source_addr_npi,
         dest_ton=pdu.dest_addr_ton,
@@ -91,7 +87,7 @@ def read_pdu(pdu: DeliverSm | DataSm) -> tuple[Sms, str, Segment | None]:
         service_type=pdu.service_type.decode("ascii", "replace"),
         tlvs=tuple(tlv for tlv in pdu.tlvs if tlv[0] not in taken),
     )
-    to = number_of(pdu.destination_addr, pdu.dest_addr_ton)
+    to = number_of(pdu.destination_addr, pdu.dest_addr_ton, pdu.dest_addr_npi, country)
     return sms, to, segment if segment is not None and segment.total > 1 else None
 
 

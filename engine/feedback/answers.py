@@ -114,7 +114,7 @@ class Answers:
             if self._spool.refusal() is not None:
                 answer(ESME_RMSGQFUL)
                 return
-            sms, to, segment = read_pdu(pdu)
+            sms, to, segment = read_pdu(pdu, self._settings.sms.country)
             if segment is None:
                 whole = self._answer(carrier, sms, to, text_of(sms, self._charset(carrier)), self._clock.time())
                 self._begin(self._single(whole, answer))

@@ -21,11 +21,16 @@ from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumber
 from engine.base.errors import EngineError
 from engine.protocol.sms_alphabets import encode_septets
 
-#: Types of number (SMPP 3.4 5.2.5).
-_UNKNOWN, _INTERNATIONAL, _NATIONAL, _NETWORK, _SUBSCRIBER, _ALPHANUMERIC, _ABBREVIATED = range(7)
+#: Types of number (SMPP 3.4 5.2.5); with plans (5.2.6), as sender ids have them.
+TON_INTERNATIONAL, TON_NATIONAL = 1, 2
+INTERNATIONAL, NATIONAL, SHORT_CODE, ALPHANUMERIC = (1, 1), (2, 1), (3, 0), (5, 0)
+#: Unknown, and alphanumeric, which is no type of digits: by how they look.
+_PLAIN = frozenset((0, 5))
+#: Network specific, subscriber, abbreviated: nothing that we could understand.
+_SHORT_TONS = frozenset((3, 4, 6))
 #: Digits of a short code that does not say it is one: subscribers have seven or more, their country's code included.
 _SHORT = range(3, 7)
-#: Of one that a sender is: eight digits are short codes in Australia and India.
+#: Of one that is a sender: Australia and India have eight.
 _MAX_SHORT_SENDER = 8
 _MAX_DIGITS = 15  #: E.164
 _MAX_NAME = 11  #: septets in ten octets (3GPP TS 23.040 9.1.2.5)
@@ -36,8 +41,8 @@ _NON_GEOGRAPHIC = "001"
 _NANP = "1"
 
 
-class InvalidNumber(EngineError, ValueError):
-    """What was given is no number, or no sender id; the text says why."""
+class NotANumber(EngineError, ValueError):
+    """What was given is no number, or no sender id; the text says why, without repeating it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,76 +55,95 @@ class _Code:
     prefix: re.Pattern[str] | None
 
 
-class Numbers:
-    """Reads what clients write. country: of numbers without a country code, "GB"; "": there are none."""
+def normalise(text: str, ton: int = 0, npi: int = 0, country: str = "") -> str:
+    """The number as it is kept: "+447700900123", or a short code. ton: 0: by how it looks; npi says nothing.
 
-    def __init__(self, country: str = "") -> None:
-        self._country = country
-        self._home = str(phonenumbers.country_code_for_region(country)) if country else ""
+    country: of numbers without the code of one, as "GB"; "": there are none. Raises NotANumber.
+    """
+    if text[:1] == "+" and _is_plain(text[1:]):
+        return text
+    if ton == TON_INTERNATIONAL and _is_plain(text):
+        return f"+{text}"
+    international, digits = _cleaned(text)
+    if not international and digits.startswith("00") and (ton in _PLAIN or ton == TON_INTERNATIONAL):
+        international, digits = True, digits[2:]
+    if international or ton == TON_INTERNATIONAL:
+        return _international(digits)
+    if ton == TON_NATIONAL:
+        if not country:
+            raise NotANumber("a national number, and [sms] country does not say of which country")
+        return _parsed(digits, country)
+    if ton in _SHORT_TONS:
+        if len(digits) > _MAX_DIGITS:
+            raise NotANumber(f"{len(digits)} digits are too many")
+        return digits
+    if ton not in _PLAIN:
+        raise NotANumber(f"there is no type of number {ton}")
+    if len(digits) in _SHORT:
+        return digits
+    return _by_look(digits, country) if country else _international(digits)
 
-    def normalise(self, text: str, ton: int = 0, npi: int = 0) -> str:
-        """The number as it is sent: "+447700900123", or a short code. ton: 0: by how it looks. npi says nothing.
 
-        Raises InvalidNumber: it is none.
-        """
-        if ton == _INTERNATIONAL and text.isascii() and text.isdecimal() and text[0] != "0" and _is_plain(text):
-            return f"+{text}"
-        plus = text[:1] == "+"
-        digits = text[1:] if plus else text
-        if not (digits.isascii() and digits.isdecimal()):
-            plus, digits = _cleaned(text)
-        if not plus and digits.startswith("00") and ton in (_UNKNOWN, _INTERNATIONAL, _ALPHANUMERIC):
-            plus, digits = True, digits[2:]
-        if plus or ton == _INTERNATIONAL:
-            return f"+{digits}" if _is_plain(digits) else _international(digits)
-        if ton == _NATIONAL:
-            return self._national(digits)
-        if ton in (_NETWORK, _SUBSCRIBER, _ABBREVIATED):
-            if len(digits) > _MAX_DIGITS:
-                raise InvalidNumber(f"{len(digits)} digits are too many for a number")
-            return digits
-        if ton not in (_UNKNOWN, _ALPHANUMERIC):
-            raise InvalidNumber(f"there is no type of number {ton}")
-        if len(digits) in _SHORT:
-            return digits
-        if not self._country:
-            return f"+{digits}" if _is_plain(digits) else _international(digits)
-        return self._by_look(digits)
-
-    def sender(self, text: str, ton: int = 0, npi: int = 0) -> str:
-        """A sender id: a name of up to 11 characters of the GSM alphabet, a short code, or a number with "+".
-
-        Whatever TON says, what has a letter is a name: half of the clients leave TON at 1. Raises InvalidNumber.
-        """
-        text = text.strip()
-        plain = text.removeprefix("+").translate(_BETWEEN)
-        if not (plain.isascii() and plain.isdecimal()):
-            return _name(text)
-        if ton in (_UNKNOWN, _ALPHANUMERIC, _NETWORK, _SUBSCRIBER, _ABBREVIATED) and plain == text:
-            if len(text) <= _MAX_SHORT_SENDER or ton in (_NETWORK, _SUBSCRIBER, _ABBREVIATED):
-                if len(text) > _MAX_DIGITS:
-                    raise InvalidNumber(f"{len(text)} digits are too many for a sender")
-                return text
-        return self.normalise(text, ton, npi)
-
-    def _national(self, digits: str) -> str:
-        if not self._country:
-            raise InvalidNumber("a national number, and [sms] country does not say of which country")
-        return _parsed(digits, self._country)
-
-    def _by_look(self, digits: str) -> str:
-        """Of this country, or with the code of any."""
-        own = _codes()[self._home]
-        dialled = own.prefix.match(digits) if own.prefix is not None else None
-        if own.general.fullmatch(digits) is None and not (dialled and dialled.end()) and _is_plain(digits):
-            return f"+{digits}"
+def _by_look(digits: str, country: str) -> str:
+    """A number of this country, or one that has the code of another without a "+"."""
+    own = _codes()[str(phonenumbers.country_code_for_region(country))]
+    dialled = own.prefix.match(digits) if own.prefix is not None else None
+    if own.general.fullmatch(digits) is None and not (dialled and dialled.end()) and _is_plain(digits):
+        return f"+{digits}"
+    try:
+        return _parsed(digits, country)
+    except NotANumber as national:
         try:
-            return _parsed(digits, self._country)
-        except InvalidNumber as national:
-            try:
-                return _international(digits)
-            except InvalidNumber:
-                raise national from None
+            return _international(digits)
+        except NotANumber:
+            raise national from None
+
+
+def sender_fields(sender: str) -> tuple[int, int, bytes]:
+    """TON, NPI and octets of a sender id, as it is kept. Raises NotANumber: it can be none.
+
+    Short codes go as network specific (3, 0): what most carriers ask for, and the others look at the digits alone.
+    Names are ASCII on the wire, and Latin-1 where they are not.
+    """
+    digits = sender[1:] if sender[:1] == "+" else sender
+    if not (digits.isascii() and digits.isdecimal()):
+        return *ALPHANUMERIC, _name(sender)
+    if len(digits) > _MAX_DIGITS:
+        raise NotANumber(f"{len(digits)} digits are too many for a sender")
+    ton, npi = SHORT_CODE if digits is sender and len(digits) <= _MAX_SHORT_SENDER else INTERNATIONAL
+    return ton, npi, digits.encode()
+
+
+def read_sender(address: bytes, ton: int = 0, npi: int = 0, country: str = "") -> str:
+    """A sender id as it is kept: a name of up to 11 characters, a short code, or a number with "+".
+
+    Whatever TON says, what has a letter is a name: half of the clients leave it at 1. Raises NotANumber.
+    """
+    try:
+        text = address.decode().strip()
+    except UnicodeDecodeError:
+        text = address.decode("latin-1").strip()
+    if not text:
+        raise NotANumber("no sender")
+    plain = text.translate(_BETWEEN).removeprefix("+")
+    if not (plain.isascii() and plain.isdecimal()):
+        _name(text)
+        return text
+    if plain == text and len(text) <= _MAX_SHORT_SENDER and (ton in _PLAIN or ton in _SHORT_TONS):
+        return text
+    return normalise(text, ton, npi, country)
+
+
+def _name(text: str) -> bytes:
+    septets = encode_septets(text) if text.isprintable() else None
+    if not text or septets is None:
+        raise NotANumber("a sender id is a number, or characters of the GSM alphabet")
+    if len(septets) > _MAX_NAME:
+        raise NotANumber(f"a sender id that is no number has {_MAX_NAME} characters at most")
+    try:
+        return text.encode("latin-1")
+    except UnicodeEncodeError as exc:
+        raise NotANumber("a sender id with characters that no address on the wire can have") from exc
 
 
 def country_of(number: str) -> str:
@@ -135,14 +159,14 @@ def country_of(number: str) -> str:
 
 
 def network_of(number: str) -> str:
-    """The network that its range was given to, "Vodafone"; "": nobody knows, or it is no mobile number."""
+    """The network that its range was given to, "GB:Vodafone"; "": nobody knows, or it is no mobile number."""
     if number[:1] != "+":
         return ""
     names, longest = _networks()
     for end in range(longest + 1, 2, -1):
         name = names.get(number[1:end])
         if name is not None:
-            return name
+            return f"{country_of(number)}:{name}"
     return ""
 
 
@@ -162,59 +186,20 @@ def unknown_networks(names: Iterable[str]) -> list[str]:
     return sorted(wrong)
 
 
-def address_of(sender: str) -> tuple[int, int, bytes]:
-    """A sender id, or a number, as SMPP has it: TON, NPI and octets.
-
-    Short codes go as network specific (3, 0): what most carriers ask for, and those that do not look at the digits.
-    Names are ASCII on the wire, and Latin-1 where they are not. Raises InvalidNumber: it cannot be written so.
-    """
-    if sender[:1] == "+":
-        return 1, 1, sender[1:].encode("ascii", "replace")
-    if sender.isascii():
-        return (3, 0, sender.encode()) if sender.isdecimal() else (5, 0, sender.encode())
-    try:
-        return 5, 0, sender.encode("latin-1")
-    except UnicodeEncodeError as exc:
-        raise InvalidNumber(f"{_shown(sender)} has characters that a sender on the wire cannot have") from exc
-
-
-def text_of(address: bytes) -> str:
-    """The octets of an address as text: ASCII, else UTF-8 where they are, else Latin-1."""
-    try:
-        return address.decode()
-    except UnicodeDecodeError:
-        return address.decode("latin-1")
-
-
 # ---- inside
 
 
 def _cleaned(text: str) -> tuple[bool, str]:
-    """Whether there is a "+", and the digits. Raises InvalidNumber."""
+    """Whether there is a "+", and the digits. Raises NotANumber."""
     if len(text) > _MAX_TEXT:
-        raise InvalidNumber(f"{len(text)} characters are too many for a number")
+        raise NotANumber(f"{len(text)} characters are too many")
     plain = text.translate(_BETWEEN)
     digits = plain.removeprefix("+")
     if not digits:
-        raise InvalidNumber("no number")
+        raise NotANumber("no number")
     if not (digits.isascii() and digits.isdecimal()):
-        raise InvalidNumber(f"{_shown(text)} is no number: digits, after a + where they are international")
-    return plain[0] == "+", digits
-
-
-def _name(text: str) -> str:
-    septets = encode_septets(text) if text.isprintable() else None
-    if not text or septets is None:
-        raise InvalidNumber(f"{_shown(text)} is no sender: it has characters that are not in the GSM alphabet")
-    if len(septets) > _MAX_NAME:
-        raise InvalidNumber(f"{_shown(text)} is too long for a sender: {_MAX_NAME} characters, or a number")
-    address_of(text)
-    return text
-
-
-def _shown(text: str) -> str:
-    """Of a stranger's text as much as an error needs, on one line."""
-    return ascii(text if len(text) <= _MAX_TEXT else f"{text[:_MAX_TEXT]}...")
+        raise NotANumber("not digits, after a + where they are international")
+    return digits is not plain and plain[0] == "+", digits
 
 
 def _is_plain(digits: str) -> bool:
@@ -223,7 +208,7 @@ def _is_plain(digits: str) -> bool:
     if code is None:
         return False
     national = digits[_code_length(digits) :]
-    if code.general.fullmatch(national) is None:
+    if code.general.fullmatch(national) is None:  # which takes nothing but ASCII digits
         return False
     if code.prefix is None:
         return True
@@ -242,14 +227,11 @@ def _parsed(text: str, country: str | None) -> str:
     try:
         number = phonenumbers.parse(text, country)
     except phonenumbers.NumberParseException as exc:
-        raise InvalidNumber(f"{_shown(text)} is no number: {_WHY[exc.error_type]}") from exc
+        raise NotANumber(_WHY[exc.error_type]) from exc
     whole = phonenumbers.format_number(number, PhoneNumberFormat.E164)
     code = _code_of(whole[1:])
     if code is None or code.general.fullmatch(whole[1 + _code_length(whole[1:]) :]) is None:
-        where = (
-            code.regions[0] if code is not None and code.regions[0] != _NON_GEOGRAPHIC else f"+{number.country_code}"
-        )
-        raise InvalidNumber(f"{_shown(text)} is no number: {where} has none of that form")
+        raise NotANumber(f"no number behind +{number.country_code} has this form")
     return whole
 
 
@@ -285,7 +267,7 @@ def _made(code: int, regions: tuple[str, ...]) -> _Code:
         tables = [PhoneMetadata.metadata_for_region(region) for region in regions]
     general = "|".join(f"(?:{table.general_desc.national_number_pattern})" for table in tables if table is not None)
     prefix = tables[0].national_prefix_for_parsing if tables[0] is not None else None
-    return _Code(regions, re.compile(general), re.compile(prefix) if prefix else None)
+    return _Code(regions, re.compile(general, re.ASCII), re.compile(prefix) if prefix else None)
 
 
 @lru_cache(maxsize=16384)

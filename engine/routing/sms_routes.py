@@ -53,42 +53,25 @@ class _Row:
 
 
 class SmsRoutes:
-    """See above. Immutable; a reload makes another. healthy: whether a carrier, by name, can be sent to now."""
+    """See above. healthy: whether a carrier, by name, can be sent to now."""
 
     def __init__(self, settings: Settings, healthy: Callable[[str], bool] = lambda name: True) -> None:
         """Raises ConfigError: a country that is none, rules of text that cannot be."""
-        problems = route_problems(settings)
-        if problems:
-            raise ConfigError(problems)
         self._healthy = healthy
-        self._home = settings.sms.country
-        by_price = sorted(settings.carrier, key=lambda row: Decimal(row.price))  # stable: the file's order stays
-        self._rows = [_Row(row) for row in by_price]
-        self._by_name = {row.name: row for row in settings.carrier}
-        self._rules = {row.name: text_rules(row) for row in settings.carrier}
-        self._prices = {row.name: Decimal(row.price) for row in settings.carrier}
-        self._by_country = any(row.countries for row in self._rows)
-        self._by_network = any(row.networks for row in self._rows)
-        #: Rows by prefix, and the lengths that there are, the longest first.
-        self._prefixes: dict[str, list[_Row]] = {}
-        for row in self._rows:
-            for prefix in row.prefixes:
-                self._prefixes.setdefault(prefix, []).append(row)
-        self._lengths = sorted({len(prefix) for prefix in self._prefixes}, reverse=True)
-        self._every = [row for row in self._rows if row.every]
-        self._of_country = _by_key(self._rows, "countries")
-        self._of_network = _by_key(self._rows, "networks")
+        self._table = _Table(settings)
+
+    def reload(self, settings: Settings) -> None:
+        """By these settings from now on. Raises ConfigError, and nothing has changed."""
+        self._table = _Table(settings)
 
     def carriers(self, number: str, sender: str, message_class: int) -> tuple[str, ...]:
         """Names of those that may have it, the first to try first; none: nobody may.
 
         number: as message/number.py writes it, "+447700900123" or a short code.
         """
-        if not self._rows:
-            return ()
         known = sender and _folded(sender)
         names: dict[str, None] = {}
-        for rows in self._groups(number):
+        for rows in self._table.groups(number):
             for row in rows:
                 if message_class in row.classes and (not row.senders or known in row.senders):
                     names[row.name] = None
@@ -96,62 +79,81 @@ class SmsRoutes:
             return tuple(names)
         healthy = self._healthy
         down = [name for name in names if not healthy(name)]
-        if down:
-            for name in down:
-                del names[name]
-            return (*names, *down)
-        return tuple(names)
+        for name in down:
+            del names[name]
+        return (*names, *down)
 
     def explain(self, number: str, sender: str, message_class: int) -> list[Choice]:
         """`carriers`, each with why it may."""
-        digits = number[1:] if number.startswith("+") else ""
-        country = country_of(number) or ("" if digits else self._home)
-        network = network_of(number)
-        choices = []
-        for name in self.carriers(number, sender, message_class):
-            row = self._by_name[name]
-            prefix = max((one for one in row.prefixes if digits.startswith(one)), key=len, default="")
-            if prefix:
-                fits = f"prefix {prefix}"
-            elif network and f"{country}:{network}".lower() in map(str.lower, row.networks):
-                fits = f"network {country}:{network}"
-            else:
-                fits = f"country {country}" if country in row.countries else "every number"
-            choices.append(Choice(row, fits, self._healthy(name)))
-        return choices
+        return [
+            Choice(self.carrier(name), self._table.fits(self.carrier(name), number), self._healthy(name))
+            for name in self.carriers(number, sender, message_class)
+        ]
 
     def carrier(self, name: str) -> Carrier:
         """Raises KeyError: there is none of that name."""
-        return self._by_name[name]
+        return self._table.by_name[name]
 
     def rules(self, name: str) -> TextRules:
         """What a carrier takes of a text. Raises KeyError."""
-        return self._rules[name]
+        return self._table.rules[name]
 
     def price(self, name: str) -> Decimal:
         """Of a part. Raises KeyError."""
-        return self._prices[name]
+        return self._table.prices[name]
 
-    def _groups(self, number: str) -> list[list[_Row]]:
+
+class _Table:
+    """The carriers of some settings, so that those of a number are found without looking at all. Immutable."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Raises ConfigError."""
+        problems = route_problems(settings)
+        if problems:
+            raise ConfigError(problems)
+        self.by_name = {row.name: row for row in settings.carrier}
+        self.rules = {row.name: text_rules(row) for row in settings.carrier}
+        self.prices = {row.name: Decimal(row.price) for row in settings.carrier}
+        self._home = settings.sms.country
+        by_price = sorted(settings.carrier, key=lambda row: self.prices[row.name])  # stable: the file's order stays
+        rows = [_Row(row) for row in by_price]
+        self._of_prefix = _by_key(rows, "prefixes")
+        self._lengths = sorted({len(prefix) for prefix in self._of_prefix}, reverse=True)
+        self._of_network = _by_key(rows, "networks")
+        self._of_country = _by_key(rows, "countries")
+        self._others = [row for row in rows if row.every]
+
+    def groups(self, number: str) -> list[list[_Row]]:
         """The rows whose numbers this is one of, in groups that say ever less about it; a row may be in several."""
         groups: list[list[_Row]] = []
         international = number.startswith("+")
         if international:
             for length in self._lengths:
-                found = self._prefixes.get(number[1 : length + 1])
+                found = self._of_prefix.get(number[1 : length + 1])
                 if found is not None:
                     groups.append(found)
-        if self._by_country or self._by_network:
-            country = country_of(number) if international else self._home
-            if self._by_network and international:
-                found = self._of_network.get(f"{country}:{network_of(number)}".lower())
+            if self._of_network:
+                found = self._of_network.get(network_of(number).lower())
                 if found is not None:
                     groups.append(found)
-            found = self._of_country.get(country)
+        if self._of_country:
+            found = self._of_country.get(country_of(number) if international else self._home)
             if found is not None:
                 groups.append(found)
-        groups.append(self._every)
+        groups.append(self._others)
         return groups
+
+    def fits(self, row: Carrier, number: str) -> str:
+        """Which of a row's words takes a number that it may have."""
+        digits = number[1:] if number.startswith("+") else ""
+        prefix = max((one for one in row.prefixes if digits.startswith(one)), key=len, default="")
+        network = network_of(number)
+        if prefix:
+            return f"prefix {prefix}"
+        if network and network.lower() in map(str.lower, row.networks):
+            return f"network {network}"
+        country = country_of(number) if digits else self._home
+        return f"country {country}" if country in row.countries else "every number"
 
 
 def text_rules(row: Carrier) -> TextRules:

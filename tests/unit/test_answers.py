@@ -77,6 +77,18 @@ def test_the_owner_of_a_number_is_not_passed_over_for_who_wrote_last(tmp_path: P
     run(stage, story)
 
 
+def test_who_wrote_from_a_number_goes_before_its_owner(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path)
+    stage.last[PHONE] = sent("m1", "shop", sender="70000")
+
+    async def story() -> None:
+        await stage.arrive(phone(to=b"70000"))
+        [event] = stage.told()
+        assert (event.destination, event.message) == ("account:shop", "m1")
+
+    run(stage, story)
+
+
 def test_keywords_go_before_all_else(tmp_path: Path) -> None:
     rows = (
         Keyword(word="PIZZA", sender="80000", account="bank"),
@@ -324,6 +336,30 @@ def test_S1_a_part_whose_row_was_not_written_is_written_when_it_comes_again(tmp_
         assert [e.text for e in stage.told()] == ["one two"]
 
     run(stage, first, second)
+
+
+def test_S1_a_part_that_is_on_no_disk_is_not_ok_until_its_message_is_passed_on(tmp_path: Path) -> None:
+    stage = stage_of(tmp_path, default_account="shop")
+    stage.note_fails = True
+
+    async def story() -> None:
+        assert await stage.arrive(part(1, 2, b"one ")) == ESME_ROK
+        stage.db.change("alter table answer_parts rename to gone")
+        assert await stage.arrive(part(2, 2, b"two")) == ESME_RX_T_APPN
+        stage.db.change("alter table gone rename to answer_parts")
+        assert await stage.arrive(part(2, 2, b"two")) == ESME_RX_T_APPN
+        stage.note_fails = False
+
+        async def told() -> bool:
+            await stage.loop.jump(10)
+            return bool(stage.told())
+
+        await until(told)
+        await stage.passed()
+        assert await stage.arrive(part(2, 2, b"two")) == ESME_ROK
+        assert [e.text for e in stage.told("answered")] == ["one two"]
+
+    run(stage, story)
 
 
 def test_S1_what_was_answered_is_in_the_file_at_that_moment(tmp_path: Path) -> None:

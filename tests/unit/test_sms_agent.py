@@ -9,6 +9,7 @@ import pytest
 from engine.base.settings import Carrier
 from engine.base.units import Rate
 from engine.delivery import carrier_link, sms_agent
+from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES
 from tests.support.sms_stage import play, sms_stage, until
@@ -313,6 +314,23 @@ def test_a_stop_finishes_what_is_on_the_wire(tmp_path: Path) -> None:
         async with sms_stage(tmp_path, carrier(smsc)) as s:
             await until(lambda: s.live() == 0)
             assert s.tally()["delivered"] == 3
+        await smsc.close()
+
+    play(story)
+
+
+def test_who_opted_out_meanwhile_is_not_sent_to_and_his_confirmation_is(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            s.unwanted.add(("ACME", "+447700900001"))
+            await s.put("offer", "+447700900001", "+447700900002")
+            await s.put("stopped", "+447700900001", kind=Kind.REPLY)
+            await until(lambda: s.live() == 0)
+            assert [(pdu.short_message, pdu.destination_addr) for pdu in smsc.submits] == [
+                (b"offer", b"447700900002"), (b"stopped", b"447700900001"),
+            ]  # fmt: skip
+            assert s.tally() == {"accepted": 3, "delivered": 2, "suppressed": 1, "balanced": True}
         await smsc.close()
 
     play(story)
