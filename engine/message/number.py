@@ -265,7 +265,8 @@ def _made(code: int, regions: tuple[str, ...]) -> _Code:
         tables = [PhoneMetadata.metadata_for_nongeo_region(code)]
     else:
         tables = [PhoneMetadata.metadata_for_region(region) for region in regions]
-    general = "|".join(f"(?:{table.general_desc.national_number_pattern})" for table in tables if table is not None)
+    found = [table.general_desc for table in tables if table is not None]
+    general = "|".join(f"(?:{one.national_number_pattern})" for one in found if one is not None)
     prefix = tables[0].national_prefix_for_parsing if tables[0] is not None else None
     return _Code(regions, re.compile(general, re.ASCII), re.compile(prefix) if prefix else None)
 
