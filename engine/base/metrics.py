@@ -43,6 +43,16 @@ class Metrics:
         self.unknown = counter("unknown", "Recipients with no reply after end of data", "provider", "class")
         self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
+        self.sms_receipts = counter("sms_receipts", "Receipts of known messages", "carrier", "state")
+        self.sms_odd_receipts = counter(
+            "sms_odd_receipts",
+            "Receipts that were early, guessed (of several messages), duplicate, unmatched, unreadable or missing",
+            "carrier",
+            "what",
+        )
+        self.sms_owed = counter("sms_receipts_owed", "Receipts queued for applications", "state")
+        self.sms_response = histogram("sms_response", "From a submit to its response", _SLOW, "carrier")
+        self.sms_receipt = histogram("sms_receipt", "From the response to the receipt that decides", _QUEUE, "carrier")
         self.queued = gauge("queue_deliveries", "Deliveries queued", "state")
         self.oldest = gauge("queue_oldest_seconds", "Age of the oldest queued delivery")
         self.orphans = gauge("queue_orphans", "Live deliveries without an owner or a next time; 0 or a bug")

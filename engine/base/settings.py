@@ -204,6 +204,9 @@ class Sms(_Table, frozen=True):
     bind_timeout: Duration = Duration(30)
     enquire_link: Duration = Duration(60)
     park: Duration = Duration(60)  #: how long an unknown receipt waits for its message
+    max_parked: int = 100_000  #: such receipts; more are refused, and come again
+    recent: int = 100_000  #: messages without their receipts that are kept in memory; of others the table is asked
+    history: Duration = Duration(3 * 86400)  #: how long it is known what was sent, for answers and late receipts
     reassembly: Duration = Duration(1800)  #: then an answer with missing parts is passed on as it is
     keep_receipts: Duration = Duration(7 * 86400)  #: for an application that is not bound
 

@@ -121,6 +121,9 @@ class SmsAgent:
         """Of these recipients everything was taken. The delivery is settled when this is done."""
         raise NotImplementedError
 
+    def _responded(self, seconds: float) -> None:
+        """So long an answer took."""
+
     # ---- for the courier
 
     async def run(self) -> None:
@@ -308,6 +311,7 @@ class SmsAgent:
             if response.command_status in sms_trouble.THROTTLED and not isinstance(response, GenericNack):
                 self._slow_down(part)
                 return
+            self._responded(self._loop.time() - event.request.sent_at)
             self._pause_s /= 2
             self._probing = False
             carrier_id = sms_trouble.message_id(response)

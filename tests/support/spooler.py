@@ -457,7 +457,7 @@ class Player:
 
     async def note(self) -> None:
         """Events that are of no delivery."""
-        names = [self.ids.next() for _ in range(self.chance.choice((1, 3)))]
+        names = [self.chance.randbytes(8).hex() for _ in range(self.chance.choice((1, 3)))]
         events = [Event("", self.clock.time(), "receipt", name, "bulk", "", "", "sms:one") for name in names]
         await self.spool.note(lambda seq: noted_lines(seq, events))
         self.ledger.notes |= dict.fromkeys(names, self._now())

@@ -18,6 +18,7 @@ ROWS = (
     ("queue",),
     ("delivery",),
     ("intake",),
+    ("feedback",),
     ("admin", "tools"),
     ("daemon",),
     ("cli",),

@@ -151,6 +151,11 @@ def outcome_lines(
     )
 
 
+def class_name(message_class: int) -> str:
+    """As events have it."""
+    return _CLASSES[message_class]
+
+
 def noted_lines(seq: int, events: Sequence[Event]) -> bytes:
     """Events that were made without an id; JSON lines, each with its newline."""
     return _lines([replace(event, id=f"{seq}.{n}") for n, event in enumerate(events)])

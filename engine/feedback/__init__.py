@@ -1,0 +1,4 @@
+"""What comes back: receipts of carriers, matched with what was sent. Each becomes an event, and what a client is owed.
+
+Nothing here is answered before it is on disk. Read receipts.py first.
+"""
