@@ -53,6 +53,8 @@ def choose(found: Sequence[Candidate], habit: Habit, sure: bool) -> Candidate | 
     if not found:
         return None
     form = habit.choose([candidate.form for candidate in found])
+    if len(found) == 1:
+        return found[0]
     found = [candidate for candidate in found if candidate.form is form]
     waiting = [candidate for candidate in found if not _is_heard(candidate)]
     return (waiting or found)[-1]

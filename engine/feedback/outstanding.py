@@ -53,7 +53,8 @@ class Taken:
         if self._whole is None:
             self._whole = whole = Parts(len(self.parts), max(part.deadline for part in self.parts))
             for part in self.parts:
-                whole.accepted(part.part, part.carrier_id)
+                if not part.carrier_id:
+                    whole.accepted(part.part, "")
         return self._whole
 
     @property

@@ -112,10 +112,11 @@ class Habit:
         The only one teaches the habit. Of several it is the most usual, then the most trusted one; that is a guess,
         and teaches nothing, or the first wrong one would confirm itself.
         """
-        seen = Counter(self._recent)
-        chosen = min(found, key=lambda form: (-seen[form], form))
-        if len(set(found)) == 1:
+        forms = set(found)
+        if len(forms) == 1:
+            [chosen] = forms
             self._recent.append(chosen)
-        else:
-            self.guesses += 1
-        return chosen
+            return chosen
+        seen = Counter(self._recent)
+        self.guesses += 1
+        return min(forms, key=lambda form: (-seen[form], form))
