@@ -1,6 +1,7 @@
 """Every metric the engine exports, in one place; no label takes unbounded values.
 
-`provider` is a name from the provider table, "relay" for static routes, or "other"; `class` is transactional or bulk.
+`provider` is a name from the provider table, "relay" for static routes, or "other"; `class` is transactional or bulk;
+`carrier` is a name from the settings.
 Recipients are accepted before their route is looked up: their provider is that of the last mail to their destination,
 "unresolved" if there was none lately.
 One `Metrics` per worker, made by the daemon and handed down; hot paths keep the labelled child, not the parent.

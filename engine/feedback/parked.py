@@ -4,7 +4,8 @@ Most of them are early, and their response comes within milliseconds. What stays
 given up after a while.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from itertools import takewhile
 
 from engine.protocol.receipt import Receipt
 from engine.protocol.receipt_ids import looked_up_as
@@ -65,9 +66,6 @@ class Parked:
         """Those whose message may be stored as this."""
         return list(self._by_id.get(carrier, {}).get(text, ()))
 
-    def until(self, at: float) -> Iterator[Arrival]:
-        """Those that have come before a time, oldest first; any may be removed meanwhile."""
-        for arrival in list(self._all):
-            if arrival.at >= at:
-                return
-            yield arrival
+    def until(self, at: float) -> Sequence[Arrival]:
+        """Those that have come before a time, oldest first."""
+        return list(takewhile(lambda arrival: arrival.at < at, self._all))

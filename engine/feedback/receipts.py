@@ -250,7 +250,15 @@ class Receipts:
         now = self._clock.time()
         for arrival in self._parked.until(now - self._settings.park):
             self._look_up(arrival, last=True)
-        await self.settled()  # or what was just heard would be told as missing
+        full = True
+        while full and self._table.failure is None:
+            await self.settled()  # or what was just heard, or told, would be there again
+            full = await self._tell_missing(now)
+        while self._table.failure is None and await self._table.prune(now - self._settings.history, _STEP) == _STEP:
+            pass
+
+    async def _tell_missing(self, now: float) -> bool:
+        """What is not there at its deadline; whether there may be more of it."""
         late = await self._table.overdue(now, _STEP)
         for rows in _by_message(late):
             taken = self._outstanding.get(rows[0].first) or Taken.of(rows)
@@ -259,7 +267,7 @@ class Receipts:
                 await self._table.update([(row.key, row.state, Ending.MISSING) for row in rows])
             elif taken.whole.expire(now) is Fate.MISSING:
                 self._missing(taken, now)
-        await self._table.prune(now - self._settings.history, _STEP)
+        return len(late) >= _STEP
 
     def _missing(self, taken: Taken, now: float) -> None:
         missing = taken.whole.missing

@@ -105,11 +105,11 @@ class ReceiptStage:
 
     async def rest(self) -> None:
         """Everything that was begun is done."""
-        while True:
+        quiet = 0
+        while quiet < 3:
             await self.receipts.settled()
-            if not self.table._busy:
-                return
-            await asyncio.sleep(0.001)
+            quiet = 0 if self.table._busy else quiet + 1
+            await asyncio.sleep(0 if quiet else 0.001)
 
     async def pass_time(self, seconds: float) -> None:
         self.clock.advance(seconds)

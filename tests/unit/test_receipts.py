@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.feedback import receipts
 from engine.protocol.receipt import parse_receipt
 from engine.protocol.receipt_states import State
 from engine.protocol.smpp_pdu import DataSm
@@ -423,5 +424,42 @@ def test_events_are_made_again_from_the_journal(tmp_path: Path) -> None:
             path.write_bytes(b"")
         async with receipt_stage(tmp_path) as s:
             assert s.lines() == before
+
+    play(story)
+
+
+def test_what_is_missing_is_told_once_also_when_a_part_of_it_comes_after_a_restart(tmp_path: Path) -> None:
+    clock = FakeClock(1_750_000_000.0)
+
+    async def story() -> None:
+        async with receipt_stage(tmp_path, clock) as s:
+            s.send("a", "b")
+            await s.rest()
+            await s.pass_time(1001)
+        async with receipt_stage(tmp_path, clock) as s:
+            s.receipt("a")
+            await s.pass_time(10)
+            s.receipt("b")
+            await s.pass_time(10)
+            assert [kind for kind, *_ in s.told()] == ["receipt-missing", "receipt", "delivered"]
+
+    play(story)
+
+
+def test_more_that_is_missing_than_one_step_looks_at_and_what_is_old_is_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(receipts, "_STEP", 4)
+
+    async def story() -> None:
+        async with receipt_stage(tmp_path) as s:
+            for n in range(11):
+                s.send(f"{n}a", f"{n}b")
+            await s.rest()
+            await s.pass_time(1001)
+            assert [kind for kind, *_ in s.told()] == ["receipt-missing"] * 11
+            assert s.table.last_to(NUMBER) is not None
+            await s.pass_time(3 * 86400)
+            assert s.table.last_to(NUMBER) is None
 
     play(story)
