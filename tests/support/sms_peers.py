@@ -214,9 +214,7 @@ class Kannel:
                 run(command)
             else:
                 with (self.path / "console.log").open("ab") as log:
-                    self.processes.append(
-                        subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-                    )
+                    self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
             wait_until(lambda port=port: self._listens(port), command[0])
         wait_until(lambda: "(online" in self.status(), "Kannel's bind")
 
