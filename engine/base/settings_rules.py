@@ -267,8 +267,6 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Resolver, "nameservers"): _nameservers,
     (Resolver, "min_ttl"): _or_zero,
     (Routing, "port"): _port,
-    (Carrier, "port"): _port,
-    (Carrier, "spare_octets"): _or_zero,
     (Routing, "providers_file"): _path,
     (Route, "domain"): _domain_pattern,
     (Route, "relay"): _relay,

@@ -4,31 +4,30 @@ One worker of a node does it, the first: it has the binds of all carriers and ap
 """
 
 import logging
-from collections.abc import Callable, Sequence
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
-from engine.base.clock import Clock
-from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.delivery.agent import Kit
 from engine.delivery.carriers import Carriers
+from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.sms_agent import SmsKit
 from engine.feedback.answers import Answers
 from engine.intake.smpp_binds import Binds
 from engine.intake.smpp_listener import SmppListener
+from engine.intake.smpp_orders import SmppOrders
 from engine.intake.sms_admission import SmsAdmission
 from engine.message.ids import IdSource
 from engine.message.number import normalise
 from engine.message.sms import account_key, carrier_key
 from engine.net.outbox import Outbox
 from engine.queue.manager import Manager
+from engine.queue.orders import Orders
 from engine.routing.plan import Plan
 from engine.routing.router import Router
 from engine.routing.sms_routes import SmsRoutes
 from engine.storage.inflight import Inflight
-from engine.storage.spool.spool import Spool
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.grouped import Grouped
 from engine.storage.tables.optouts import OptOuts
@@ -50,6 +49,9 @@ class Receipts:
             answer(0)
         else:
             self.person(carrier, pdu, answer)
+
+    def state_of(self, message_id, account):
+        return None
 
     def last_to(self, number):
         return None
@@ -86,40 +88,47 @@ class SmsEngine:
         self._optouts = OptOuts(self._db, clock)
         self._inflight = Inflight(data_dir / _INFLIGHT)
         self._quota = SmsQuota(data_dir / _QUOTA)
-        self._routes = SmsRoutes(settings, lambda name: self._carriers.healthy(name))
+        self._routes = SmsRoutes(settings, lambda name: self.carriers.healthy(name))
         self._receipts = Receipts()
         self._answers = Answers(
             settings, self._db, self._optouts, kit.spool, self._receipts, self._receipts, ids, clock, metrics
         )
         self._receipts.person = self._answers.person
-        self._carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
-        self._binds = Binds(settings, metrics, first=self._account_opened)
+        self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
+        self.binds = Binds(settings, metrics, first=self._account_opened)
         self._admission = SmsAdmission(
             kit.spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
             self._optouts.suppressed,
         )  # fmt: skip
         self.kit = SmsKit(
-            carriers=self._carriers, receivers=self._binds, book=self._receipts, inflight=self._inflight,
-            alternatives=Failover(self._routes, self._carriers), suppressed=self._optouts.suppressed,
+            carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
+            alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
         )  # fmt: skip
         self._country = settings.sms.country
 
+    def attach(self, orders: Orders, courier: Courier) -> None:
+        """What clients order of queued messages is done by these."""
+        kit = self._kit
+        self._orders = SmppOrders(
+            kit.spool, self._manager, orders, courier, self._receipts, self._admission, self._normalise, kit.clock
+        )
+
     def start(self) -> None:
         self._answers.start()
-        self._carriers.start()
+        self.carriers.start()
 
     async def reload(self, settings: Settings) -> None:
         """Work by new settings. Raises EngineError, and nothing has changed."""
-        await self._carriers.reload(settings)
+        await self.carriers.reload(settings)
         self._country = settings.sms.country
         self._routes.reload(settings)
         self._admission.reload(settings)
         self._answers.reload(settings)
-        self._binds.reload(settings)
+        self.binds.reload(settings)
 
     async def stop(self) -> None:
         """Unbind from carriers; what applications had is answered by then."""
-        await self._carriers.stop()
+        await self.carriers.stop()
         await self._answers.close()
 
     async def close(self) -> None:
@@ -131,7 +140,7 @@ class SmsEngine:
     def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
         kit = self._kit
         return SmppListener(
-            row, settings, self._admission, None, self._binds, self._credentials, kit.metrics, kit.clock,
+            row, settings, self._admission, self._orders, self.binds, self._credentials, kit.metrics, kit.clock,
             self._outbox,
         )  # fmt: skip
 

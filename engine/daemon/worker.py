@@ -125,13 +125,16 @@ class Worker:
         self._sms: SmsEngine | None = None
         if not number:
             self._sms = SmsEngine(
-                settings, data_dir, self._kit, self._manager, self._router, self._credentials, ids, self._outbox, log_line
+                settings, data_dir, self._kit, self._manager, self._router, self._credentials, ids, self._outbox,
+                log_line,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
         self._orders = Orders(
             self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}, clock
         )
+        if self._sms is not None:
+            self._sms.attach(self._orders, courier)
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
         self._reverse = ReverseNames(self._resolver)
         self._parts = Parts(
@@ -147,6 +150,8 @@ class Worker:
             orders=self._orders,
             sweeper=self._sweeper,
             metrics=metrics,
+            carriers=self._sms.carriers if self._sms is not None else None,
+            binds=self._sms.binds if self._sms is not None else None,
         )
         self._admin = AdminServer(commands_of(self._parts), data_dir / door)
         self._listeners = Listeners(self._make_listener, self._make_http, STOP_S, sockets)
@@ -208,7 +213,8 @@ class Worker:
         await self._resolver.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
-            self._remember, self._spool.close, self._close_sms, self._events.close, self._state.close, self._credentials.close,
+            self._remember, self._spool.close, self._close_sms, self._events.close, self._state.close,
+            self._credentials.close,
         ):  # fmt: skip
             await self._try(close)
 

@@ -5,7 +5,7 @@ Delivery finds here over which binds an application can be sent its receipts and
 
 import hmac
 import ipaddress
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from engine.base.metrics import Metrics
 from engine.base.settings import Account as Row
@@ -124,6 +124,12 @@ class Binds:
             return ()
         able = [bind for bind in account.binds if bind.session.state in _RECEIVING and bind.transport is not None]
         return sorted(able, key=lambda wire: -wire.session.room)
+
+    def all(self) -> Iterator[tuple[Account, Bind, str]]:
+        """Every bind with its account and its kind, for operators."""
+        for account in self._accounts.values():
+            for bind in account.binds:
+                yield account, bind, _TYPES[self._bound[bind]]
 
     def _has_receiver(self, account: Account) -> bool:
         return any(self._bound[bind] in _RECEIVING for bind in account.binds)

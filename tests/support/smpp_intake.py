@@ -238,5 +238,3 @@ def play(story: Callable[[], Awaitable[None]], loop: str = "asyncio") -> None:
         assert complaints == []
 
     LOOPS[loop](watched())
-
-

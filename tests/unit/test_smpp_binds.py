@@ -50,7 +50,11 @@ def test_who_may_not_bind_is_told_why(
     tmp_path: Path, who: str, password: str, status: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """An account without a password is nobody's; the log has the exact reason, and no password."""
-    accounts = ACCOUNT, Account(system_id="far", password="secret", networks=("192.0.2.0/24",)), Account(system_id="open")
+    accounts = (
+        ACCOUNT,
+        Account(system_id="far", password="secret", networks=("192.0.2.0/24",)),
+        Account(system_id="open"),
+    )
 
     async def story() -> None:
         async with taking(tmp_path, *accounts) as intake, intake.client() as client:
