@@ -132,6 +132,7 @@ def test_over_tls_the_certificate_is_checked_when_asked(tmp_path: Path) -> None:
 @BOTH
 def test_what_is_throttled_is_sent_again_in_order(tmp_path: Path, peer: Peer) -> None:
     """Window 1: with more, what was sent already may be taken before what was refused."""
+
     async def story() -> None:
         with running(peer, tmp_path, refuse=THROTTLED[peer], refusals=5) as smsc:
             async with stage(tmp_path, carrier(smsc, window=1)) as s:

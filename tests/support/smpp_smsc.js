@@ -124,6 +124,7 @@ function bound(session, kind, pdu) {
     session.kind = kind;
     (sessions[pdu.system_id] = sessions[pdu.system_id] || []).push(session);
     counts.binds++;
+    changed = true;
     if (options.told)
         say({bind: {kind, system_id: pdu.system_id, password: pdu.password}});
     if (options.odd.includes('bare-bind-response')) {

@@ -13,6 +13,7 @@ import subprocess
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ class Smsc:
 
     def has(self, what: str, count: int = 1) -> list[Any]:
         """Wait until it told this so often."""
-        return wait_until(lambda: (told := self.told(what)) and len(told) >= count and told, f"{count} {what}")
+        found: list[Any] = wait_until(lambda: (all := self.told(what)) and len(all) >= count and all, f"{count} {what}")
+        return found
 
     def counts(self) -> Line:
         """The last counts of smpp_smsc.js."""
@@ -184,8 +186,8 @@ get-url = "http://127.0.0.1:{back}/answer?from=%p&to=%P&text=%a"
 class Kannel:
     """bearerbox, bound to a port as a client, and smsbox with its HTTP interface.
 
-    back: the port of the web server that receipts and answers are told to. smsbox: whether there is one. store: none,
-    file or spool.
+    back: the port of the web server that receipts and answers are told to. smsbox: whether there is one. store: file
+    or spool.
     """
 
     def __init__(
@@ -215,7 +217,7 @@ class Kannel:
             else:
                 with (self.path / "console.log").open("ab") as log:
                     self.processes.append(subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-            wait_until(lambda port=port: self._listens(port), command[0])
+            wait_until(partial(self._listens, port), command[0])
         wait_until(lambda: "(online" in self.status(), "Kannel's bind")
 
     def _listens(self, port: int) -> bool:
