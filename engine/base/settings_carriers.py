@@ -15,7 +15,7 @@ from engine.base.settings import Account, Carrier, Settings
 Report = Callable[[str, str], None]
 Rows = Sequence[tuple[int, Any]]
 #: Fields of a bind (SMPP 3.4 5.2.1 to 5.2.3) less their NUL; a password may be longer than the 8 of the specification.
-_MAX_SYSTEM_ID, _MAX_PASSWORD, _MAX_SYSTEM_TYPE = 15, 16, 12
+_MAX_SYSTEM_ID, MAX_SMPP_PASSWORD, _MAX_SYSTEM_TYPE = 15, 16, 12
 #: The longest address (SMPP 3.4 5.2.8), less its NUL.
 _MAX_ADDRESS = 20
 #: E.164: fifteen digits, the first of them not 0.
@@ -59,8 +59,8 @@ def system_type(value: str, base: Path) -> str:
 
 def password(value: str, base: Path) -> str:
     """Never shown."""
-    if len(value.encode()) > _MAX_PASSWORD:
-        raise ValueError(f"{len(value.encode())} octets are too long for SMPP; {_MAX_PASSWORD} or less")
+    if len(value.encode()) > MAX_SMPP_PASSWORD:
+        raise ValueError(f"{len(value.encode())} octets are too long for SMPP; {MAX_SMPP_PASSWORD} or less")
     if not value.isprintable():
         raise ValueError("control characters are not allowed")
     return value

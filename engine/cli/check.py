@@ -27,14 +27,16 @@ def run(args: argparse.Namespace) -> int:
     from engine.daemon.spools import leftover
     from engine.delivery.keyring import load_keys
     from engine.routing.routes import own_relays, password_problems
+    from engine.routing.sms_routes import route_problems, route_warnings
 
     name = args.config.name
     settings, problems = read_settings(args.config)
     problems += _provider_problems(settings, name)
     if long := too_long(Path(settings.node.data_dir), settings.node.workers):
         problems.append(f"{name}: [node] data_dir: {long}")
-    problems += [f"{name}: {text}" for text in password_problems(settings)]
-    warnings = [*warnings_of(settings), *own_relays(settings), *open_secrets(settings, args.config)]
+    problems += [f"{name}: {text}" for text in password_problems(settings) + route_problems(settings)]
+    warnings = [*warnings_of(settings), *own_relays(settings), *route_warnings(settings)]
+    warnings += open_secrets(settings, args.config)
     with contextlib.suppress(StorageError):  # not ours to look into; the daemon's user can
         warnings += [
             f"[node] workers: spool {number} has none any more; one that takes nothing new will empty it"

@@ -14,14 +14,17 @@ ada@example.org
 
 import argparse
 import asyncio
+import math
 from typing import TYPE_CHECKING, Any
 
 from engine.base.clock import SystemClock
+from engine.base.hostport import format_host_port, is_ip_address
 from engine.base.settings import Settings, Source
-from engine.base.units import format_duration, format_rate
+from engine.base.units import counted, format_duration, format_rate
 from engine.cli.common import Commands, add_config, add_json, print_json, settings_of
 from engine.message.address import AddressError, destination_of
-from engine.routing.plan import Limits, NoRoute, Plan
+from engine.message.sms import channel_of
+from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 
 if TYPE_CHECKING:
     from engine.routing.router import Router
@@ -30,7 +33,9 @@ if TYPE_CHECKING:
 def register(commands: Commands) -> None:
     """Add the command to the program."""
     parser = commands.add_parser("route", help="where an address would go, and how")
-    parser.add_argument("address", nargs="+", metavar="ADDRESS", help="a mail address, or a domain alone")
+    parser.add_argument(
+        "address", nargs="+", metavar="ADDRESS", help="a mail address, a domain alone, sms:CARRIER, account:SYSTEM_ID"
+    )
     add_config(parser)
     add_json(parser)
     parser.set_defaults(run=run)
@@ -63,14 +68,18 @@ async def _find(settings: Settings, addresses: list[str]) -> list[dict[str, Any]
 async def _row(router: "Router", clock: SystemClock, address: str) -> dict[str, Any]:
     """One address as a row of facts: with "hosts", or with "status", "status_code" and "reply"."""
     try:
-        destination = destination_of(address if "@" in address else f"postmaster@{address}")
+        mail = channel_of(address)[0] == "mail"
+        destination = destination_of(address if "@" in address else f"postmaster@{address}") if mail else address
     except AddressError as error:
         code, _, words = error.reply.partition(" ")
         return {"address": address, "status": "invalid", "status_code": code, "reply": words}
-    match = router.route_of(destination)
-    row = {"address": address, "destination": destination, "route": match.domain if match else None}
+    row: dict[str, Any] = {"address": address, "destination": destination}
+    if mail:
+        match = router.route_of(destination)
+        row["route"] = match.domain if match else None
     found = await router.resolve(destination)
-    holds = round(max(0.0, found.expires_at - clock.monotonic()))
+    left = max(0.0, found.expires_at - clock.monotonic())
+    holds = round(left) if math.isfinite(left) else None  # until the settings change
     if isinstance(found, NoRoute):
         return row | {
             "status": found.status.name.lower(),
@@ -91,8 +100,15 @@ def _facts(plan: Plan) -> dict[str, Any]:
         "login": plan.credentials[0] if plan.credentials else None,
         "source": {name: getattr(plan.source, name) for name in Source.__struct_fields__},
         "stop": [[text, seconds] for text, seconds in plan.stop],
-        "hosts": [[str(endpoint) for endpoint in group] for group in plan.hosts],
+        "hosts": [[_host(endpoint) for endpoint in group] for group in plan.hosts],
+        "channel": plan.channel,
     }
+
+
+def _host(endpoint: Endpoint) -> str:
+    """With its address, where that was looked up."""
+    known = endpoint.address != endpoint.name or is_ip_address(endpoint.name)
+    return str(endpoint) if known else format_host_port(endpoint.name, endpoint.port)
 
 
 def _shown(row: dict[str, Any]) -> str:
@@ -100,6 +116,8 @@ def _shown(row: dict[str, Any]) -> str:
         facts = [row["address"]]
         facts += [_line("route", _way(row))] if "route" in row else []
         return "\n".join([*facts, _line(row["status"], f"{row['status_code']} {row['reply']}")])
+    if row["channel"] != "mail":
+        return _sms_shown(row)
     facts = [row["address"], _line("route", _way(row)), _line("site", row["site"]), _line("provider", row["provider"])]
     facts += [_line("limits", _limits(row["limits"])), _line("tls", row["tls"])]
     facts += [_line("login", row["login"])] if row["login"] else []
@@ -111,6 +129,19 @@ def _shown(row: dict[str, Any]) -> str:
             facts.append(_line(label, f"{number}. {host}"))
             label = ""
     return "\n".join([*facts, _line("holds", format_duration(row["holds_s"]))])
+
+
+def _sms_shown(row: dict[str, Any]) -> str:
+    """A carrier, or an application, which binds to us: there is no host."""
+    name, limits = row["site"].partition(":")[2], row["limits"]
+    if row["channel"] == "account":
+        return "\n".join([row["address"], _line("route", f"[[account]] {name}: over one of its binds to us")])
+    rate = "any rate" if limits["rate"] is None else format_rate(limits["rate"])
+    facts = [
+        _line("route", f"[[carrier]] {name}"),
+        _line("limits", f"{counted(limits['connections'], 'bind')}, {rate}"),
+    ]
+    return "\n".join([row["address"], *facts, _line("tls", row["tls"]), _line("hosts", row["hosts"][0][0])])
 
 
 def _line(label: str, text: str) -> str:

@@ -7,12 +7,11 @@ from engine.message.envelope import Recipient
 from engine.message.sms import Sms
 from engine.protocol.smpp_pdu import DeliverSm, SubmitSm
 from engine.protocol.smpp_tlv import Tlv
-from engine.protocol.sms_data_coding import Charset, is_flash
-from engine.protocol.sms_rules import Join, TextRules
-from engine.protocol.sms_shifts import LANGUAGES
+from engine.protocol.sms_data_coding import is_flash
 from engine.protocol.sms_text import encode_binary, encode_text
 from engine.protocol.sms_translit import transliterate
 from engine.protocol.sms_udh import SAR_MSG_REF_NUM, UDHI
+from engine.routing.sms_routes import text_rules
 
 #: Of a submit_sm without a receipt, and of one with a receipt for whatever becomes of it.
 _NO_RECEIPT, _RECEIPT = 0, 1
@@ -26,14 +25,7 @@ class CarrierRules:
     def __init__(self, row: Carrier) -> None:
         """Raises ConfigError."""
         self.row = row
-        self.text = TextRules(
-            default_alphabet=Charset(row.alphabet),
-            join=Join(row.join),
-            spare_octets=row.spare_octets,
-            languages=tuple(LANGUAGES[name] for name in row.languages),
-            latin1=row.latin1,
-            max_parts=row.max_parts,
-        )
+        self.text = text_rules(row)
         self.transliterate = row.transliterate
         self.registered = _RECEIPT if row.receipts else _NO_RECEIPT
 

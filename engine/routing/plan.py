@@ -53,7 +53,8 @@ class Plan:
     """How to deliver to one destination, until `expires_at` (monotonic).
 
     site: "mx1.example.net,mx2.example.net" (sorted MX names, long ones shortened by a hash), "relay:host:port",
-    or the address literal. provider: a name of the provider table, RELAY or OTHER.
+    or the address literal; "sms:NAME", "account:ID" where there is no mail. provider: a name of the provider table,
+    RELAY or OTHER; of a carrier its name.
     hosts: preference groups, the best first; never empty, no group empty. source.ehlo is never empty.
     stop: (text in a reply, seconds to leave the site alone).
     """

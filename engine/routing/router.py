@@ -3,7 +3,8 @@
     X1  the site and the key of the limits depend on the set of MX hosts only; the TLS need stays with the domain.
     X2  doubt is DEFERRED: only what DNS says for certain, or a loop, or nothing but private addresses, is FAILED (Q3).
 
-`cached` is the hot path: a dict look-up, no await. Plans live as long as the DNS answers they are made of.
+`cached` is the hot path: a dict look-up, no await. Plans live as long as the DNS answers they are made of; those of
+SMS as long as the settings.
 """
 
 import hashlib
@@ -15,6 +16,7 @@ from engine.base.errors import ConfigError
 from engine.base.hostport import is_ip_address
 from engine.base.settings import Provider, Route, Settings, Source, TlsLevel
 from engine.message.outcome import Status
+from engine.message.sms import channel_of
 from engine.net.dns_query import Finding, RecordType
 from engine.routing.mx import Lookup, families, find_mx_hosts
 from engine.routing.plan import OTHER, RELAY, UNRESOLVED, Endpoint, NoRoute, Plan
@@ -38,13 +40,16 @@ class Router:
         self._plans: dict[str, Plan | NoRoute] = {}
 
     def cached(self, destination: str, via: str = "") -> Plan | NoRoute | None:
-        """What is known of this destination and still holds. via: the relay that an operator chose instead."""
+        """What is known of this destination and still holds; of SMS, always. via: the relay, or the carrier, that an
+        operator chose instead."""
         plan = self._plans.get(_key(destination, via))
-        return plan if plan is not None and plan.expires_at > self._clock.monotonic() else None
+        if plan is None:
+            return self._rules.sms.plan(destination, via, self._clock.monotonic())
+        return plan if plan.expires_at > self._clock.monotonic() else None
 
     def provider_of(self, destination: str) -> str:
         """Its provider as of the last look-up, for metrics; UNRESOLVED: there was none lately. A dict look-up."""
-        plan = self._plans.get(destination)
+        plan = self._plans.get(destination) or self._rules.sms.plan(destination, "", 0.0)
         if plan is None:
             return UNRESOLVED
         return plan.provider if isinstance(plan, Plan) else OTHER
@@ -93,13 +98,12 @@ class _Rules:
             raise ConfigError(["[routing] ipv4 and ipv6 are both off: nothing could be delivered"])
         self._providers = ProviderTable(settings.provider)
         self._own = OwnHosts(settings.node.name, settings.listener, settings.routing.port)
-        self._sms = SmsPlans(settings, self.routes.source)
+        self.sms = SmsPlans(settings, self.routes.source)
 
     async def plan(self, destination: str, via: str, dns: Lookup, clock: Clock) -> Plan | NoRoute:
-        sms = self._sms.plan(destination, via, clock.monotonic())
-        if sms is not None:
-            return sms
-        route = self.routes.by_way_of(via) if via else self.routes.find(destination)
+        # A carrier is no way for mail: then it goes as if nobody had chosen one.
+        by_relay = via and channel_of(via)[0] == "mail"
+        route = self.routes.by_way_of(via) if by_relay else self.routes.find(destination)
         if route is not None and route.relay is not None:
             return await self._to_relay(destination, route, route.relay, dns, clock)
         if destination.startswith("["):

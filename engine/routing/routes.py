@@ -13,6 +13,7 @@ import msgspec
 from engine.base.errors import ConfigError
 from engine.base.hostport import format_host_port, is_ip_address, parse_host_port
 from engine.base.settings import Route, Settings, Source
+from engine.base.settings_carriers import MAX_SMPP_PASSWORD
 from engine.routing.plan import Limits
 
 #: Of a relay that says nothing: it is ours, and it wants what we have.
@@ -152,6 +153,16 @@ def password_problems(settings: Settings) -> list[str]:
                 read_password(row.password_file)
             except ValueError as error:
                 problems.append(f"[[route]] {number} {error}")
+    for number, carrier in enumerate(settings.carrier, 1):
+        if carrier.password_file:
+            try:
+                length = len(read_password(carrier.password_file).encode())
+            except ValueError as error:
+                problems.append(f"[[carrier]] {number} {error}")
+                continue
+            if length > MAX_SMPP_PASSWORD:
+                text = f"{length} octets are too long for SMPP; {MAX_SMPP_PASSWORD} or less"
+                problems.append(f"[[carrier]] {number} password_file: {carrier.password_file}: {text}")
     return problems
 
 

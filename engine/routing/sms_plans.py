@@ -16,7 +16,7 @@ _ACCOUNT = "account"
 
 
 class SmsPlans:
-    """Of all carriers and accounts of some settings."""
+    """Of all carriers and accounts of some settings. Nothing here waits, and nothing but a reload makes it wrong."""
 
     def __init__(self, settings: Settings, source: Source) -> None:
         self._plans = {carrier_key(row.name): _to_carrier(row, source) for row in settings.carrier}
@@ -24,20 +24,28 @@ class SmsPlans:
             self._plans[account_key(account.system_id)] = _to_account(account.system_id, source)
 
     def plan(self, destination: str, via: str, now: float) -> Plan | NoRoute | None:
-        """None: this is mail. via: the carrier that an operator chose instead."""
-        channel, name = channel_of(via or destination)
-        if channel == "mail" and channel_of(destination)[0] == "mail":
+        """None: this is mail. via: the carrier that an operator chose instead.
+
+        A way of another kind means nothing to a delivery: `move --all --relay HOST:PORT` is about mail.
+        """
+        found = self._plans.get(destination)
+        if found is not None and not via:
+            return found
+        channel, name = channel_of(destination)
+        if channel == "mail":
             return None
-        found = self._plans.get(via or destination)
+        if channel == "carrier" and channel_of(via)[0] == "carrier":
+            found, name = self._plans.get(via), channel_of(via)[1]
         if found is None:
-            why = f"there is no [[{channel}]] {name}" if channel != "mail" else f"{via} takes no SMS"
-            return NoRoute(Status.DEFERRED, "4.4.4", why, now + _UNKNOWN_S)
+            return NoRoute(Status.DEFERRED, "4.4.4", f"there is no [[{channel}]] {name}", now + _UNKNOWN_S)
         return found
 
 
 def _to_carrier(row: Carrier, source: Source) -> Plan:
     key = carrier_key(row.name)
-    limits = Limits(key=key, connections=row.binds, messages_per_connection=_MESSAGES, rate=row.rate)
+    # Of a pair only one bind sends: for all kinds, `binds` are those that do.
+    rate = None if row.rate is None else float(row.rate)
+    limits = Limits(key=key, connections=row.binds, messages_per_connection=_MESSAGES, rate=rate)
     return Plan(
         destination=key, site=key, provider=row.name, hosts=((Endpoint(row.host, row.host, row.port),),), tls=row.tls,
         source=source, limits=limits, credentials=None, stop=(), expires_at=_FOREVER, channel="carrier",

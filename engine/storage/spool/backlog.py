@@ -1,6 +1,7 @@
 """The old generation on disk: the messages of one destination together, written by the mover's thread.
 
-    mail/<folder>/      one destination; `=small` is shared by those that have few
+    mail/<folder>/      one domain; `=small` is shared by those that have few
+    sms/<folder>/       one carrier or account; the same
     shared/             contents that go to several destinations, each once
 
 A segment is open while it is short: it is opened for each batch, appended to, synced and closed, so that thousands of
@@ -24,7 +25,7 @@ from engine.storage.spool.entry import Snapshot, Spot
 from engine.storage.spool.fetch import HEAD_BYTES, STATE_BYTES, read_frame, read_frames, read_states
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import PREFIX_BYTES, VERSION, Frame, FrameType, encode, frame_bytes
-from engine.storage.spool.names import folder_name
+from engine.storage.spool.names import folder_of
 from engine.storage.spool.records import (
     ContentRef,
     Stored,
@@ -68,7 +69,7 @@ class Backlog:
         segments: Segments,
         new_number: Callable[[], int],
     ) -> None:
-        self._mail = directory / "mail"
+        self._directory = directory
         self._shared = directory / "shared"
         self._files = files
         self._owner = owner
@@ -83,9 +84,9 @@ class Backlog:
 
     def directory_for(self, destination: str, count: int) -> Path:
         """Where so many deliveries of a destination go."""
-        own = self._mail / folder_name(destination)
+        own = self._directory / folder_of(destination)
         worth_it = count >= FOLDER_FROM or own in self.open or self._files.size(own) is not None
-        return own if worth_it else self._mail / SMALL
+        return own if worth_it else own.parent / SMALL
 
     def move(self, directory: Path, spots: Sequence[Spot], emptied: int) -> list[Moved | StorageError]:
         """Write these to the segment of a directory; durable when this returns. One answer for each.

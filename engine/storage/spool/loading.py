@@ -21,6 +21,7 @@ from engine.storage.spool.entry import State
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import Damage, Frame, FrameType, scan
 from engine.storage.spool.index import Texts, decode_index
+from engine.storage.spool.names import HOMES
 from engine.storage.spool.records import content_file, decode_envelope
 from engine.storage.spool.recovery import Loss, Recovered, is_whole, make_safe, segments_in, set_aside
 from engine.storage.spool.rows import state_values, stored_row
@@ -88,24 +89,27 @@ class Journaled:
             loaded.columns = {name: column[keep] for name, column in columns.items()}
 
 
+def folders(directory: Path, files: Files) -> list[Path]:
+    """All that the old generation has."""
+    return [directory / home / name for home in HOMES for name in files.names(directory / home)]
+
+
 def find_segments(directory: Path, files: Files, problems: list[str]) -> Iterator[list[Segment]]:
     """The segments of the old generation, a folder at a time, each oldest first."""
-    mail = directory / "mail"
-    for name in files.names(mail):
-        if segments := segments_in(mail / name, files, ".seg", problems):
+    for folder in folders(directory, files):
+        if segments := segments_in(folder, files, ".seg", problems):
             yield segments
 
 
 def lost_segments(directory: Path, files: Files) -> Iterator[Segment]:
     """Segments that are gone, and whose index is there: no crash leaves that, an index goes before its segment."""
-    mail = directory / "mail"
-    for folder in files.names(mail):
-        names = files.names(mail / folder)
+    for folder in folders(directory, files):
+        names = files.names(folder)
         segments = {name[:-4] for name in names if name.endswith(".seg")}
         for name in names:
             if name.endswith(".idx") and name[:-4] not in segments:
                 with contextlib.suppress(ValueError):
-                    yield Segment(mail / folder / f"{name[:-4]}.seg")
+                    yield Segment(folder / f"{name[:-4]}.seg")
 
 
 def tell_lost(segment: Segment, files: Files, texts: Texts, journaled: Journaled) -> str:
@@ -115,7 +119,7 @@ def tell_lost(segment: Segment, files: Files, texts: Texts, journaled: Journaled
         listed = f"its index lists {counted(lived, 'delivery')}"
     except StorageError:
         listed = "its index is damaged, too"
-    return f"mail/{segment.folder}/{segment.path.name} is gone; {listed}"
+    return f"{segment.title} is gone; {listed}"
 
 
 def load(
@@ -140,7 +144,7 @@ def load(
     beyond = offsets_of(loaded.columns["place"]) + loaded.columns["length"] > segment.bytes
     if beyond.any():
         gone = counted(int(beyond.sum()), "delivery")
-        loaded.problems.append(Loss(f"mail/{segment.folder}/{segment.path.name} was cut: {gone} cannot be read"))
+        loaded.problems.append(Loss(f"{segment.title} was cut: {gone} cannot be read"))
     return loaded
 
 

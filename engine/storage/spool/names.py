@@ -3,7 +3,12 @@
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
+from pathlib import Path
 
+from engine.message.sms import channel_of
+
+#: Where the folders of destinations lie.
+HOMES = ("mail", "sms")
 #: What a file name may hold as it is. No upper case: a file system may not tell it from lower case.
 _SAFE = "abcdefghijklmnopqrstuvwxyz0123456789-_."
 _LONGEST_NAME = 200
@@ -68,6 +73,17 @@ def forget_unused(texts: Mapping[str, Names], used: Callable[[str], Iterable[int
     for name, own in texts.items():
         if len(own) > max(_MANY, 2 * own.kept):
             own.keep(used(name))
+
+
+def folder_of(destination: str) -> Path:
+    """Where a destination's segments go, below the spool: mail/example.org, sms/alpha, sms/account%3ashop.
+
+    A carrier's name has no colon, so it is never taken for an account.
+    """
+    channel, name = channel_of(destination)
+    if channel == "mail":
+        return Path(HOMES[0], folder_name(destination))
+    return Path(HOMES[1], folder_name(name if channel == "carrier" else destination))
 
 
 def folder_name(destination: str) -> str:

@@ -22,11 +22,13 @@ from engine.storage.spool.loading import (
     Journaled,
     Loaded,
     find_segments,
+    folders,
     load,
     lost_segments,
     replaced_rows,
     tell_lost,
 )
+from engine.storage.spool.names import HOMES
 from engine.storage.spool.recovery import Loss, Recovered, content_segments, keep_aside, recover, rows_of
 from engine.storage.spool.segment import Numbers, Segment, Segments, file_of, number_in, offset_of, segment_path
 from engine.storage.spool.table import COLUMNS, SLAB_ROWS, Column, Table
@@ -55,7 +57,7 @@ class Opening:
         self.damaged = 0
 
     def make_directories(self) -> None:
-        folders = [self._directory / name for name in ("journal", "mail", *_CONTENTS)]
+        folders = [self._directory / name for name in ("journal", *HOMES, *_CONTENTS)]
         for directory in (self._directory.parent, self._directory, *folders):
             self._files.make_directory(directory)
 
@@ -67,9 +69,8 @@ class Opening:
 
     def highest_number(self) -> int:
         """Of the files on disk that are ours, those included that have lost their segment."""
-        mail = self._directory / "mail"
         directories = [self._directory / name for name in ("journal", *_CONTENTS)]
-        directories += [mail / name for name in self._files.names(mail)]
+        directories += folders(self._directory, self._files)
         names = (name for directory in directories for name in self._files.names(directory))
         return max(map(number_in, names), default=0)
 
@@ -148,16 +149,15 @@ class Opening:
 
     def _clear_away(self) -> None:
         """What a crash in the middle of dropping a segment left: its side file, which goes last."""
-        mail = self._directory / "mail"
-        for folder in self._files.names(mail):
-            names = self._files.names(mail / folder)
+        for folder in folders(self._directory, self._files):
+            names = self._files.names(folder)
             segments = {name[:-4] for name in names if name.endswith(".seg")}
             with contextlib.suppress(StorageError):  # there is another start
                 for name in names:
                     if name.endswith(".sta") and name[:-4] not in segments:
-                        self._files.unlink(mail / folder / name)
-                        log.info("spool: %s is of a segment that was dropped, and goes, too", mail / folder / name)
-                self._files.remove_directory(mail / folder)
+                        self._files.unlink(folder / name)
+                        log.info("spool: %s is of a segment that was dropped, and goes, too", folder / name)
+                self._files.remove_directory(folder)
 
     async def _enter_slowly(self, columns: Mapping[str, Column]) -> None:
         """A slab's worth at a time; then the loop serves others."""

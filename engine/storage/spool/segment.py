@@ -1,9 +1,10 @@
 """A file of the spool, and a place in one.
 
     journal/<number>.<salt>.log                young: messages and outcomes in order of arrival
-    mail/<folder>/<number>.<salt>.seg          old: the messages of one destination, or of several small ones
+    mail/<folder>/<number>.<salt>.seg          old: the messages of one domain, or of several small ones
     mail/<folder>/<number>.<salt>.sta          what became of messages in the .seg of the same number
     mail/<folder>/<number>.<salt>.idx          what a start must know of that .seg, without reading it
+    sms/<folder>/...                           the same, of one carrier or application
     shared/<number>.<salt>.con                 contents that go to several destinations, each once
     large/<number>.<salt>.dat                  one large content but its head (large.py)
     reserve                                    zeros, for a full disk (reserve.py)
@@ -78,6 +79,7 @@ def spool_owner(node: str, worker: int = 0) -> str:
 class Segment:
     """One file. bytes: that count. refs: live deliveries that need something of it. live_bytes: of their messages.
 
+    folder: of the old generation, "example.org", and "sms/alpha" where it is not mail's. title: for people.
     sealed: nothing more is written to it. dead: offsets of messages that are final and not yet so in the side file.
     side_bytes: of the side file.
     """
@@ -93,7 +95,8 @@ class Segment:
             raise ValueError(f"{path.name} is no file of the spool")
         self.salt = int(path.name.split(".")[1], 16)
         self.path = path
-        self.folder = path.parent.name
+        home = path.parent.parent.name
+        self.folder = f"{home}/{path.parent.name}" if home == "sms" else path.parent.name
         self.is_journal = path.suffix == ".log"
         self.bytes = size
         self.refs = 0
@@ -101,6 +104,10 @@ class Segment:
         self.sealed = True
         self.dead: list[int] = []
         self.side_bytes = 0
+
+    @property
+    def title(self) -> str:
+        return "/".join(self.path.parts[-3:])
 
     @property
     def side(self) -> Path:

@@ -19,6 +19,7 @@ from typing import NoReturn, Self
 from engine.base.descriptors import allow_many_files
 from engine.base.errors import StorageError
 from engine.storage.spool.files import Room
+from engine.storage.spool.names import HOMES
 
 #: In the order in which they are measured.
 _KINDS = (".idx", ".sta", ".log", ".seg", ".con", ".dat")
@@ -157,10 +158,13 @@ class SnapshotFiles:
 def _listing(directory: Path) -> dict[Path, list[str]]:
     """The names in every directory of a spool, sorted."""
     try:
-        mail = directory / "mail"
-        folders = [directory / "journal", directory / "shared", directory / "large", mail]
-        with contextlib.suppress(FileNotFoundError):
-            folders += [mail / name for name in sorted(os.listdir(mail))]
+        folders = [directory / "journal", directory / "shared", directory / "large"]
+        for home in HOMES:
+            with contextlib.suppress(FileNotFoundError):
+                folders += [
+                    directory / home,
+                    *(directory / home / name for name in sorted(os.listdir(directory / home))),
+                ]
         found: dict[Path, list[str]] = {}
         for folder in folders:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
