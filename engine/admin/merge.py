@@ -127,6 +127,7 @@ RULES: Mapping[str, Rule] = {
     "list": _oldest_first,
     "show": _all,
     "why": _all,
+    "binds": _all,
     "retry": _one_row({}),
     "hold": _one_row({}),
     "resume": _one_row({}),

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.delivery.carriers import Carriers
 from engine.delivery.courier import Courier
+from engine.intake.smpp_binds import Binds
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
@@ -32,4 +34,6 @@ class Parts:
     orders: Orders
     sweeper: Sweeper
     metrics: Metrics
+    carriers: Carriers | None = None  #: of the worker that does SMS
+    binds: Binds | None = None
     importing: asyncio.Lock = field(default_factory=asyncio.Lock)

@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.admin import actions, spool, views
+from engine.admin import actions, sms, spool, views
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 
@@ -35,6 +35,7 @@ COMMANDS: dict[str, Command] = {
     "list": views.listing,
     "show": views.show,
     "why": views.why,
+    "binds": sms.binds,
     "retry": actions.retry,
     "hold": actions.hold,
     "resume": actions.resume,

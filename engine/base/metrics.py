@@ -43,6 +43,7 @@ class Metrics:
         self.expired = counter("expired", "Recipients given up after expire_after", "provider", "class")
         self.unknown = counter("unknown", "Recipients with no reply after end of data", "provider", "class")
         self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
+        self.answers = counter("answers", "Messages from phones, by what became of them", "result")
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
         self.sms_receipts = counter("sms_receipts", "Receipts of known messages", "carrier", "state")
         self.sms_odd_receipts = counter(
@@ -59,6 +60,8 @@ class Metrics:
         self.orphans = gauge("queue_orphans", "Live deliveries without an owner or a next time; 0 or a bug")
         self.outgoing = gauge("delivery_connections", "Open outgoing connections")
         self.spool_bytes = gauge("spool_bytes", "Bytes of journal segments on disk")
+        self.sms_binds = gauge("sms_application_binds", "Binds of applications to us", "type")
+        self.sms_requests = counter("sms_requests", "Requests of applications, answered", "command", "status")
         self.internal_errors = counter(
             "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
         )

@@ -33,7 +33,7 @@ class TlsFiles(_Table, frozen=True):
 class Listener(_Table, frozen=True):
     kind: Literal["smtp", "smpp", "http"]
     address: str  #: "host:port", "[::1]:port"
-    networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials
+    networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials, or bind (smpp)
     tls: TlsFiles | None = None
     auth: bool = True  #: offer AUTH where TLS protects it, or to loopback
     proxy_from: tuple[str, ...] = ()  #: peers that must speak PROXY v1 or v2 first
@@ -147,7 +147,7 @@ class Signing(_Table, frozen=True):
 
 
 class Carrier(_Table, frozen=True):
-    """An SMSC that takes our messages. Those that may have a number are tried in the order of the file."""
+    """An SMSC that takes our messages. The order in which those that may have one are tried: routing/sms_routes.py."""
 
     name: str
     host: str
@@ -167,7 +167,7 @@ class Carrier(_Table, frozen=True):
     networks: tuple[str, ...] = ()  #: "GB:Vodafone"
     senders: tuple[str, ...] = ()  #: sender ids; none: all
     classes: tuple[ClassName, ...] = ("transactional", "bulk")
-    price: str = "0"  #: of a part
+    price: str = "0"  #: of a part, a decimal number
     alphabet: Literal["gsm", "latin-1", "ascii"] = "gsm"  #: what the carrier takes data_coding 0 for
     languages: tuple[str, ...] = ()  #: whose national shift tables it knows
     latin1: bool = False  #: data_coding 3 may be used
@@ -196,6 +196,19 @@ class Account(_Table, frozen=True):
     message_class: ClassName = "bulk"
     alphabet: Literal["gsm", "latin-1", "ascii", "utf-8"] = "gsm"  #: what it means by data_coding 0
     receipts: Literal["text", "both"] = "both"  #: both: with TLVs, too
+    long_answers: Literal["payload", "parts"] = "payload"  #: over 254 octets: in message_payload, or cut
+    stop_words: tuple[str, ...] = ()  #: opt-out words of its own, besides STOP and the like
+    start_words: tuple[str, ...] = ()
+    help: str = ""  #: what HELP and INFO are answered with; empty: by the application
+
+
+class Keyword(_Table, frozen=True):
+    """Answers that begin with a word have their own way. The first row that fits wins."""
+
+    word: str  #: the first word of the message, in any case; "*": whatever it says
+    sender: str = ""  #: the number it was sent to; empty: any
+    account: str = ""  #: system_id of the account that has it, or
+    url: str = ""  #: that it is posted to as JSON
 
 
 class Sms(_Table, frozen=True):
@@ -209,6 +222,13 @@ class Sms(_Table, frozen=True):
     history: Duration = Duration(3 * 86400)  #: how long it is known what was sent, for answers and late receipts
     reassembly: Duration = Duration(1800)  #: then an answer with missing parts is passed on as it is
     keep_receipts: Duration = Duration(7 * 86400)  #: for an application that is not bound
+    default_account: str = ""  #: system_id of the account that has answers nobody else has
+    stop_text: str = "You have unsubscribed and will get no more messages. Reply START to get them again."
+    stop_text_ru: str = "Вы отписались и больше не получите сообщений. Ответьте СТАРТ, чтобы получать их снова."
+    start_text: str = "You are subscribed again. Reply STOP to unsubscribe."
+    start_text_ru: str = "Вы снова подписаны. Ответьте СТОП, чтобы отписаться."
+    post_timeout: Duration = Duration(10)  #: for a URL to take an answer
+    post_attempts: int = 20  #: then an answer is given up, which is an event
 
 
 class RetryClass(_Table, frozen=True):
@@ -272,6 +292,7 @@ class Settings(_Table, frozen=True):
     signing: Signing = Signing()
     carrier: tuple[Carrier, ...] = ()
     account: tuple[Account, ...] = ()
+    keyword: tuple[Keyword, ...] = ()
     sms: Sms = Sms()
     retry: Retry = Retry()
     delivery: Delivery = Delivery()

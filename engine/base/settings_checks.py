@@ -11,9 +11,13 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from engine.base import settings_carriers, settings_sms
 from engine.base.hostport import is_ip_address, parse_host_port
 from engine.base.settings import (
+    Account,
+    Carrier,
     Dkim,
+    Keyword,
     Listener,
     Resolver,
     Route,
@@ -54,6 +58,14 @@ def _open_relay(listener: Listener) -> str:
 def _any_proxy(listener: Listener) -> str:
     everybody = _everybody(listener.proxy_from)
     return f"{everybody} would let anybody say where it comes from" if everybody else ""
+
+
+def _proxy_before_smpp(listener: Listener) -> str:
+    if listener.kind != "smpp" or not listener.proxy_from:
+        return ""
+    return (
+        "is for smtp only: behind a proxy an smpp listener sees the proxy's address, which account.networks must have"
+    )
 
 
 def _any_xclient(listener: Listener) -> str:
@@ -112,12 +124,17 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (TlsFiles, ("cert", "key"), _tls_problem),
     (Listener, ("kind", "networks"), _open_relay),
     (Listener, ("proxy_from",), _any_proxy),
+    (Listener, ("kind", "proxy_from"), _proxy_before_smpp),
     (Listener, ("xclient_from",), _any_xclient),
     (Resolver, ("max_ttl", "min_ttl"), _ttl_order),
     (Routing, ("ipv4", "ipv6"), _no_family),
     (Route, ("username", "password_file"), _half_a_login),
     (Route, ("username", "relay"), _login_to_anybody),
     (Dkim, ("domain", "identity"), _star_signs_as),
+    (Carrier, ("password", "password_file"), settings_carriers.two_passwords),
+    (Carrier, ("join", "languages"), settings_carriers.unjoined_languages),
+    (Account, ("password", "credential"), settings_carriers.one_password),
+    (Keyword, ("account", "url"), settings_sms.one_target),
 )
 
 
@@ -127,6 +144,7 @@ def check_rows(tables: Mapping[str, Rows], report: Report) -> None:
     for number, name in _repeated((number, row.name) for number, row in tables["source"]):
         report(f"[[source]] {number} name", f'"{name}" is there already')
     check_providers(tables["provider"], report)
+    settings_carriers.check_carriers(tables, report)
     keys = [(number, row) for number, row in tables["dkim"] if row.selector and row.domain]
     for number, name in _repeated((number, f"{row.selector}._domainkey.{row.domain}") for number, row in keys):
         report(f"[[dkim]] {number} selector", f"{name} is there already")
@@ -179,16 +197,17 @@ def _repeated(names: Iterable[tuple[int, str | None]]) -> Iterator[tuple[int, st
 def warnings_of(settings: Settings) -> list[str]:
     """What will work and is probably not meant: one line each, without the file's name."""
     found: list[str] = []
-    if not any(listener.kind == "smtp" for listener in settings.listener):
+    if not settings.carrier and not any(listener.kind == "smtp" for listener in settings.listener):
         found.append('no [[listener]] of kind "smtp": nothing can submit mail')
     for number, listener in enumerate(settings.listener, 1):
         if listener.kind == "smtp" and not listener.networks and not (listener.auth and _auth_possible(listener)):
             found.append(f"[[listener]] {number}: no networks, and AUTH is not offered: nobody can submit here")
-        idle = _only_for_smtp(listener) if listener.kind == "http" else ""
+        idle = _only_for_smtp(listener) if listener.kind != "smtp" else ""
         if idle:
-            found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "http"')
+            found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "{listener.kind}"')
     found += _never_reached([route.domain for route in settings.route])
-    if not settings.dkim:
+    found += settings_carriers.carrier_warnings(settings)
+    if not settings.dkim and not (settings.carrier and all(one.kind != "smtp" for one in settings.listener)):
         found.append("no [[dkim]]: mail leaves unsigned, and large receivers refuse unsigned bulk mail")
     cores = len(os.sched_getaffinity(0))
     if settings.node.workers > cores:

@@ -22,7 +22,7 @@ from typing import Any
 import msgspec
 
 import engine
-from engine.base import settings_checks, settings_rules
+from engine.base import settings_checks, settings_rules, settings_sms
 from engine.base.errors import ConfigError
 from engine.base.settings import Provider, Routing, Settings
 from engine.base.units import Duration, Rate, Size, parse_duration, parse_rate, parse_size
@@ -136,6 +136,7 @@ class _Reader:
             else:
                 values[name] = self._single(struct, raw.get(name, {}), name)
         settings_checks.check_rows(rows, self.problem)
+        settings_sms.check_answers(rows, values["sms"], self.problem)
         return Settings(**values)
 
     def tables(self, struct: type, raw: Any, name: str) -> list[tuple[int, Any]]:

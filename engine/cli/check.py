@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.admin.door import too_long
 from engine.base.errors import ConfigError, StorageError
 from engine.base.settings import Settings
+from engine.base.settings_carriers import open_secrets
 from engine.base.settings_checks import warnings_of
 from engine.base.settings_file import load_providers, read_settings
 from engine.base.units import counted
@@ -33,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     if long := too_long(Path(settings.node.data_dir), settings.node.workers):
         problems.append(f"{name}: [node] data_dir: {long}")
     problems += [f"{name}: {text}" for text in password_problems(settings)]
-    warnings = warnings_of(settings) + own_relays(settings)
+    warnings = [*warnings_of(settings), *own_relays(settings), *open_secrets(settings, args.config)]
     with contextlib.suppress(StorageError):  # not ours to look into; the daemon's user can
         warnings += [
             f"[node] workers: spool {number} has none any more; one that takes nothing new will empty it"

@@ -20,9 +20,10 @@ from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.daemon.http import MetricsServer
-from engine.daemon.listeners import Listeners
+from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.process import schedule_in_batches
 from engine.daemon.samples import Family, samples_of
+from engine.daemon.sms import SmsEngine
 from engine.daemon.sockets import HeldSockets
 from engine.delivery.agent import Kit
 from engine.delivery.bouncer import Bouncer
@@ -121,11 +122,19 @@ class Worker:
             contexts=TlsContexts(),
             open_stream=partial(connect, outbox=self._outbox),
         )
-        self._courier = courier = Courier(self._kit)
+        self._sms: SmsEngine | None = None
+        if not number:
+            self._sms = SmsEngine(
+                settings, data_dir, self._kit, self._manager, self._router, self._credentials, ids, self._outbox,
+                log_line,
+            )  # fmt: skip
+        self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
         self._orders = Orders(
             self._spool, self._manager, self._state, {"bounce": courier.bounce, "purge": courier.purge}, clock
         )
+        if self._sms is not None:
+            self._sms.attach(self._orders, courier)
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
         self._reverse = ReverseNames(self._resolver)
         self._parts = Parts(
@@ -141,9 +150,11 @@ class Worker:
             orders=self._orders,
             sweeper=self._sweeper,
             metrics=metrics,
+            carriers=self._sms.carriers if self._sms is not None else None,
+            binds=self._sms.binds if self._sms is not None else None,
         )
         self._admin = AdminServer(commands_of(self._parts), data_dir / door)
-        self._listeners = Listeners(self._make_smtp, self._make_http, STOP_S, sockets)
+        self._listeners = Listeners(self._make_listener, self._make_http, STOP_S, sockets)
         self._upkeep: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -151,6 +162,8 @@ class Worker:
         for warning in self._signer.warnings:
             log.warning("%s", warning)
         self._manager.start(self._courier)
+        if self._sms is not None:
+            self._sms.start()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
         for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
@@ -172,6 +185,8 @@ class Worker:
         self._bouncer.reload(settings)
         self._settlement.reload(settings)
         self._admission.reload(settings)
+        if self._sms is not None:
+            await self._sms.reload(settings)
         self._budget.max_connections = settings.delivery.max_connections
         self.settings = self._kit.settings = self._parts.settings = settings
         logging.getLogger().setLevel(settings.log.level.upper())
@@ -189,6 +204,8 @@ class Worker:
         await self._listeners.shut()
         self._manager.stop()
         await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain())
+        if self._sms is not None:
+            await self._sms.stop()
         await self._listeners.end()
         await self._admin.close()
         self._signer.close()
@@ -196,9 +213,14 @@ class Worker:
         await self._resolver.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
-            self._remember, self._spool.close, self._events.close, self._state.close, self._credentials.close,
+            self._remember, self._spool.close, self._close_sms, self._events.close, self._state.close,
+            self._credentials.close,
         ):  # fmt: skip
             await self._try(close)
+
+    async def _close_sms(self) -> None:
+        if self._sms is not None:
+            await self._sms.close()
 
     def samples(self) -> list[Family]:
         """All metrics, for a supervisor to sum up."""
@@ -207,7 +229,10 @@ class Worker:
 
     # Inside.
 
-    def _make_smtp(self, row: Listener, settings: Settings) -> SmtpListener:
+    def _make_listener(self, row: Listener, settings: Settings) -> SessionListener:
+        if row.kind == "smpp":
+            assert self._sms is not None
+            return self._sms.make_listener(row, settings)
         return SmtpListener(
             row, settings, self._admission, self._credentials, self.metrics, self.clock, self._outbox,
             reverse=self._reverse,
@@ -239,6 +264,8 @@ class Worker:
             await self._try(self._spool.work)
             await self._try(self._spool.sync_events)
             await self._try(self._remember)
+            if self._sms is not None:
+                await self._try(self._sms.upkeep)
 
     async def _keep_sweeping(self) -> None:
         while True:

@@ -97,10 +97,20 @@ class CarrierLink:
         return self._wire is not None and self._wire.session.may_send(SubmitSm)
 
     @property
+    def peer(self) -> str:
+        """Where it is, or should be, connected to."""
+        wire = self._wire
+        return wire.peer if wire is not None and wire.peer else f"{self.row.host}:{self.row.port}"
+
+    @property
+    def unanswered(self) -> int:
+        """Submits without an answer."""
+        return self.row.window - self._wire.session.room if self._wire is not None else 0
+
+    @property
     def remote(self) -> str:
         """As log lines and events name it."""
-        wire = self._wire
-        return f"{self.row.name}[{wire.peer if wire is not None else self.row.host}]"
+        return f"{self.row.name}[{self.peer}]"
 
     def request(self, pdu: Pdu, told: Callable[[Answered | Unanswered], None]) -> None:
         """Send it; `told` is called once, with the answer or that there is none. Raises InvalidField."""

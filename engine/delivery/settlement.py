@@ -98,7 +98,7 @@ class Settlement:
         self._spool = spool
         self._manager = manager
         self._notifier = notifier
-        self._sms_notifier = sms_notifier
+        self.sms_notifier = sms_notifier
         self._metrics = metrics
         self._clock = clock
         self._log_line = log_line
@@ -270,7 +270,7 @@ class Settlement:
         return bool(reports)
 
     def _notifier_of(self, envelope: Envelope) -> Notifier:
-        return self._sms_notifier if envelope.channel and self._sms_notifier is not None else self._notifier
+        return self.sms_notifier if envelope.channel and self.sms_notifier is not None else self._notifier
 
     def _tell(
         self,

@@ -12,7 +12,7 @@ import asyncio
 import itertools
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -68,13 +68,17 @@ class Alternatives(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class SmsKit:
-    """What agents of SMS work with, besides a Kit. references: of messages in several parts."""
+    """What agents of SMS work with, besides a Kit. suppressed: whether (sender, number) must not be sent to.
+
+    references: of messages in several parts.
+    """
 
     carriers: Carriers
     receivers: Receivers
     book: SentBook
     inflight: Inflight
     alternatives: Alternatives
+    suppressed: Callable[[str, str], bool]
     references: "itertools.count[int]" = field(default_factory=itertools.count)
 
 
@@ -115,14 +119,12 @@ class SmsAgent:
         raise NotImplementedError
 
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
+        """What this recipient is sent; nothing: he must not be sent to. Raises EngineError: it cannot be said."""
         raise NotImplementedError
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         """Of these recipients everything was taken. The delivery is settled when this is done."""
         raise NotImplementedError
-
-    def _responded(self, seconds: float) -> None:
-        """So long an answer took."""
 
     # ---- for the courier
 
@@ -222,6 +224,9 @@ class SmsAgent:
             except EngineError as exc:
                 job.answers[index] = [sms_trouble.malformed(index, exc)]
                 continue
+            if not pdus:
+                job.answers[index] = list(verdicts.suppressed((index,)))
+                continue
             answers: list[Outcome | None] = [None] * len(pdus)
             for number, pdu in enumerate(pdus):
                 if not number:
@@ -309,11 +314,14 @@ class SmsAgent:
         if isinstance(event, Answered):
             response = event.response
             if response.command_status in sms_trouble.THROTTLED and not isinstance(response, GenericNack):
-                self._slow_down(part)
+                self._again.append(part)
+                self._slow_down()
                 return
-            self._responded(self._loop.time() - event.request.sent_at)
-            self._pause_s /= 2
-            self._probing = False
+            if sms_trouble.congested(response):
+                self._slow_down()
+            else:
+                self._pause_s /= 2
+                self._probing = False
             carrier_id = sms_trouble.message_id(response)
             job.ids[part.index][part.number] = carrier_id
             outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
@@ -328,9 +336,8 @@ class SmsAgent:
     def _remote(self) -> str:
         return self._line.remote if self._line is not None else "none"
 
-    def _slow_down(self, part: Part) -> None:
-        """The peer takes no more for now: this first, when it does again, and nothing before that."""
-        self._again.append(part)
+    def _slow_down(self) -> None:
+        """The peer takes no more for now. What it refused goes first when it does again, and nothing before that."""
         now = self._loop.time()
         if now >= self._paused_until:  # once for all that were on the wire
             self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)

@@ -78,4 +78,4 @@ def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
 
 
 def _badness(outcome: Outcome) -> int:
-    return (Status.DELIVERED, Status.DEFERRED, Status.UNKNOWN, Status.FAILED).index(outcome.status)
+    return (Status.DELIVERED, Status.SUPPRESSED, Status.DEFERRED, Status.UNKNOWN, Status.FAILED).index(outcome.status)

@@ -12,7 +12,7 @@ from engine.protocol.sms_rules import Join, TextRules
 from engine.protocol.sms_shifts import LANGUAGES
 from engine.protocol.sms_text import encode_binary, encode_text
 from engine.protocol.sms_translit import transliterate
-from engine.protocol.sms_udh import UDHI
+from engine.protocol.sms_udh import SAR_MSG_REF_NUM, UDHI
 
 #: Of a submit_sm without a receipt, and of one with a receipt for whatever becomes of it.
 _NO_RECEIPT, _RECEIPT = 0, 1
@@ -61,10 +61,23 @@ class CarrierRules:
             for submit in encoded.submits
         ]
 
+    def parts(self, sms: Sms) -> int:
+        """How many `render` makes of it for each recipient. Raises TextTooLong."""
+        if sms.text is None:
+            if self._is_whole(sms):
+                return 1
+            return len(encode_binary(sms.body, self.text, data_coding=sms.data_coding).parts)
+        text = transliterate(sms.text) if self.transliterate else sms.text
+        return len(encode_text(text, self.text, flash=is_flash(sms.data_coding)).parts)
+
+    def _is_whole(self, sms: Sms) -> bool:
+        """Octets that go as they are: the client has cut them, or they fit into one part."""
+        cut = sms.udh or any(tag == SAR_MSG_REF_NUM for tag, _ in sms.tlvs)
+        return bool(cut) or len(sms.body) <= 140 - self.text.spare_octets
+
     def _octets(self, sms: Sms, common: Mapping[str, object], reference: int) -> Sequence[SubmitSm]:
         """What the client cut itself goes as it is; other octets are cut here if they are too long for one part."""
-        room = 140 - self.text.spare_octets
-        if sms.udh or len(sms.body) <= room:
+        if self._is_whole(sms):
             esm_class = sms.esm_class | (UDHI if sms.udh else 0)
             return [_submit(common, sms.udh + sms.body, sms.tlvs, sms.data_coding, esm_class)]
         encoded = encode_binary(sms.body, self.text, reference=reference, data_coding=sms.data_coding)

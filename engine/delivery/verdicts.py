@@ -78,6 +78,11 @@ def purged(indexes: Sequence[int]) -> list[Outcome]:
     return everyone(indexes, Status.REMOVED, Scope.MESSAGE, "5.0.0", "removed by an operator")
 
 
+def suppressed(indexes: Sequence[int]) -> list[Outcome]:
+    """The recipient does not want it; not sent."""
+    return everyone(indexes, Status.SUPPRESSED, Scope.RECIPIENT, "5.7.1", "the recipient has opted out")
+
+
 def bounced(indexes: Sequence[int], reason: str = "") -> list[Outcome]:
     """Returned to the sender by an operator."""
     words = f"returned by an operator: {reason}" if reason else "returned by an operator"

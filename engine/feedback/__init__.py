@@ -1,4 +1,4 @@
-"""What comes back: receipts of carriers, matched with what was sent. Each becomes an event, and what a client is owed.
+"""What comes back: receipts of carriers, and answers of people. Read answers.py and receipts.py first.
 
-Nothing here is answered before it is on disk. Read receipts.py first.
+Nothing here is answered before it is on disk.
 """

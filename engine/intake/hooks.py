@@ -10,7 +10,6 @@ import asyncio
 import binascii
 import logging
 from base64 import b64decode
-from collections import OrderedDict
 from typing import Any, Protocol
 
 from aiosmtpd.proxy_protocol import AF, V2_CMD, ProxyData
@@ -18,13 +17,12 @@ from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
-from engine.base.settings import Intake
 from engine.intake.client import Client, valid_helo
+from engine.intake.guesses import Guesses
 from engine.intake.policy import parse_address
 from engine.intake.secure import SecureConnection
 
 _log = logging.getLogger(__name__)
-_MAX_ADDRESSES = 10_000
 _USED = AuthResult(success=False, handled=True)  # the reply is out
 _NO_BASE64 = b"501 5.5.2 That is not base64"
 _BAD_CREDENTIALS = b"535 5.7.8 Authentication credentials invalid"
@@ -42,9 +40,8 @@ class Hooks:
 
     def __init__(self, credentials: Verifier | None, clock: Clock, delay_s: float = 1.0) -> None:
         self._credentials = credentials
-        self._clock = clock
         self._delay_s = delay_s
-        self._failures: OrderedDict[str, tuple[int, float]] = OrderedDict()  # address -> count, since (monotonic)
+        self._guesses = Guesses(clock)
 
     async def handle_EHLO(
         self, server: SecureConnection, session: Any, envelope: Any, hostname: str, responses: list[str]
@@ -125,7 +122,7 @@ class Hooks:
     async def _check(self, server: SecureConnection, login: bytes, password: bytes) -> AuthResult:
         address = str(server.client.address)
         intake = server.policy.intake
-        if self._blocked(address, intake):
+        if self._guesses.blocked(address, intake):
             server.reject("auth", b"454 4.7.0 Too many failed logins from your address, try again later")
             return _USED
         try:
@@ -137,7 +134,7 @@ class Hooks:
         if verified:
             return AuthResult(success=True, auth_data=LoginPassword(login, b""))
         server.metrics.rejected.labels("auth").inc()
-        self._count_failure(address, intake)
+        self._guesses.failed(address, intake)
         server.failed_logins += 1
         if self._delay_s:
             server.flush()
@@ -154,17 +151,3 @@ class Hooks:
             return await self._credentials.verify(login.decode(), password.decode())
         except UnicodeDecodeError:
             return False
-
-    def _blocked(self, address: str, intake: Intake) -> bool:
-        count, since = self._failures.get(address, (0, 0.0))
-        recent = self._clock.monotonic() - since < intake.failed_login_window
-        return recent and count >= intake.max_failed_logins_per_address
-
-    def _count_failure(self, address: str, intake: Intake) -> None:
-        now = self._clock.monotonic()
-        count, since = self._failures.pop(address, (0, now))
-        if now - since >= intake.failed_login_window:
-            count, since = 0, now
-        self._failures[address] = (count + 1, since)
-        if len(self._failures) > _MAX_ADDRESSES:
-            self._failures.popitem(last=False)

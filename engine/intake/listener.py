@@ -57,7 +57,7 @@ class SmtpListener:
         self._listener = listener
         self._has_credentials = credentials is not None
         self._hooks = Hooks(credentials, clock, auth_delay_s)
-        self._tls = _tls_context(listener.tls) if listener.tls else None
+        self._tls = tls_context(listener.tls) if listener.tls else None
         self._connections: dict[Connection, Address | None] = {}  # and the address each is counted to
         self._per_address: Counter[Address] = Counter()
         self._reverse = reverse
@@ -103,7 +103,7 @@ class SmtpListener:
                     )
                 )
         except OSError as exc:
-            raise NetworkError(f"cannot listen on {self._listener.address}: {_reason(exc)}") from exc
+            raise NetworkError(f"cannot listen on {self._listener.address}: {reason_of(exc)}") from exc
         self._address = self._servers[0].sockets[0].getsockname()[:2]
 
     def reload(self, listener: Listener, settings: Settings) -> None:
@@ -112,7 +112,7 @@ class SmtpListener:
         The address, and whether TLS is implicit, stay as they were. Raises ConfigError, and nothing changes.
         """
         if listener.tls is not None:
-            fresh = _tls_context(listener.tls)
+            fresh = tls_context(listener.tls)
             if self._tls is None:
                 self._tls = fresh
             else:
@@ -203,7 +203,7 @@ def client_limit() -> int:
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
-def _tls_context(files: TlsFiles) -> ssl.SSLContext:
+def tls_context(files: TlsFiles) -> ssl.SSLContext:
     """A server context, TLS 1.2 or later. Raises ConfigError."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
@@ -215,6 +215,6 @@ def _tls_context(files: TlsFiles) -> ssl.SSLContext:
     return context
 
 
-def _reason(error: OSError) -> str:
+def reason_of(error: OSError) -> str:
     """asyncio's own words name the address once more."""
     return os.strerror(error.errno) if error.errno else str(error)

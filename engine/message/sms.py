@@ -21,6 +21,7 @@ class Kind(enum.IntEnum):
     MESSAGE = 0
     RECEIPT = 1  #: for an application: what became of a message
     ANSWER = 2  #: for an application: a message from a phone
+    REPLY = 3  #: to a phone, from ourselves, about its opt-out or its cry for help: goes through the block
 
 
 class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

@@ -60,7 +60,10 @@ _MOVES: Mapping[type[Pdu], State] = dict.fromkeys(BOUND_BY, State.BINDING) | {
 
 
 class Session:
-    """One session. `state`: see smpp_states. `late`, `unsolicited`: responses of these kinds so far."""
+    """One session. `state`: see smpp_states. `late`, `unsolicited`: responses of these kinds so far.
+
+    `peer_window` may be changed at any time: a server learns from the bind whom it talks to.
+    """
 
     __slots__ = (
         "_control",
@@ -75,13 +78,13 @@ class Session:
         "_outstanding",
         "_owed",
         "_parser",
-        "_peer_window",
         "_remembered",
         "_role",
         "_timers",
         "_unbind_number",
         "_window",
         "late",
+        "peer_window",
         "state",
         "unsolicited",
     )
@@ -93,7 +96,7 @@ class Session:
         self._may_come = REQUESTS[Role.SMSC if role is Role.ESME else Role.ESME]
         self._timers = timers
         self._window = window
-        self._peer_window = peer_window
+        self.peer_window = peer_window
         self._parser = PduParser()
         self._out: list[bytes] = []
         self._events: list[Event] = []
@@ -303,7 +306,7 @@ class Session:
             return STATUS_OF[mark]
         if isinstance(pdu, MalformedPdu):
             return pdu.answer_status
-        if self._owed >= self._peer_window and type(pdu) not in _OUTSIDE and type(pdu) is not EnquireLink:
+        if self._owed >= self.peer_window and type(pdu) not in _OUTSIDE and type(pdu) is not EnquireLink:
             return ESME_RTHROTTLED if self._role is Role.SMSC else ESME_RX_T_APPN
         return ESME_ROK
 

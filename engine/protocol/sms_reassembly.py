@@ -144,6 +144,15 @@ class Reassembly:
             out.append(self._give_out(next(iter(self._begun))))
         return out
 
+    def known(self, key: Key, number: int, piece: Piece, now: float) -> Piece | None:
+        """What `add` would drop this part for: the same one of a message that is begun; itself, if it is a repetition
+        of one whose message is complete."""
+        begun = self._begun.get(key)
+        there = begun.pieces.get(number) if begun is not None else None
+        if there is not None:
+            return there if there.same_content(piece) else None
+        return piece if self._repeats_complete(key, number, piece, now) else None
+
     def expire(self, now: float) -> list[Assembled]:
         """The messages whose time is over, as far as they came."""
         return [self._give_out(key) for key in list(self._overdue(now))]

@@ -106,7 +106,7 @@ class Manager:
             if self.standing.held_by(delivery) is not None:
                 self._spool.cool(delivery, State.HELD)
             elif delivery.due_at > delivery.message.received_at and delivery.due_at > self._clock.time():
-                self.wait(delivery)  # it was tried already, by the node that it comes from
+                self.wait(delivery)  # its client said when, or it was tried already by the node that it comes from
             else:
                 self._route(delivery)
 
@@ -204,7 +204,8 @@ class Manager:
     def release(self, rows: Rows, now: bool) -> None:
         """Rows that were held, or wait, go on: at their due time, or at once."""
         # What was never tried waits for nothing, not even for the second that its time was rounded up to.
-        at_once = self._table.columns(rows, ("attempts",))["attempts"] == 0
+        columns = self._table.columns(rows, ("attempts", "due_at"))
+        at_once = (columns["attempts"] == 0) & (columns["due_at"] <= int(self._clock.time()) + 1)
         if now:
             at_once[:] = True
         self._table.move_many(rows[at_once], State.WAITING, int(self._clock.time()))

@@ -1,4 +1,4 @@
-"""From a destination to a plan: static route, else MX; site, provider, limits, TLS need, source.
+"""From a destination to a plan: carrier or account, static route, else MX; site, provider, limits, TLS need, source.
 
     X1  the site and the key of the limits depend on the set of MX hosts only; the TLS need stays with the domain.
     X2  doubt is DEFERRED: only what DNS says for certain, or a loop, or nothing but private addresses, is FAILED (Q3).
@@ -20,6 +20,7 @@ from engine.routing.mx import Lookup, families, find_mx_hosts
 from engine.routing.plan import OTHER, RELAY, UNRESOLVED, Endpoint, NoRoute, Plan
 from engine.routing.providers import ProviderTable, limits_of
 from engine.routing.routes import StaticRoute, StaticRoutes, override, relay_limits
+from engine.routing.sms_plans import SmsPlans
 from engine.routing.targets import OwnHosts, refusal
 
 #: A longer list of MX names is cut in a site's key and a hash put in its place.
@@ -92,8 +93,12 @@ class _Rules:
             raise ConfigError(["[routing] ipv4 and ipv6 are both off: nothing could be delivered"])
         self._providers = ProviderTable(settings.provider)
         self._own = OwnHosts(settings.node.name, settings.listener, settings.routing.port)
+        self._sms = SmsPlans(settings, self.routes.source)
 
     async def plan(self, destination: str, via: str, dns: Lookup, clock: Clock) -> Plan | NoRoute:
+        sms = self._sms.plan(destination, via, clock.monotonic())
+        if sms is not None:
+            return sms
         route = self.routes.by_way_of(via) if via else self.routes.find(destination)
         if route is not None and route.relay is not None:
             return await self._to_relay(destination, route, route.relay, dns, clock)

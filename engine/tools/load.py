@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TextIO
 
+from engine.tools.latency import latency_of
 from engine.tools.load_message import MessageMaker
 from engine.tools.load_options import LoadOptions
 from engine.tools.load_session import Answer, LoadSession, SessionLost
@@ -79,11 +80,7 @@ class Load:
         report.seconds = self._answered_at - self._started
         report.unanswered = self._options.messages - report.accepted - report.refused
         report.replies = dict(self._replies)
-        if self._latencies:
-            ordered = sorted(self._latencies)
-            report.p50_ms = 1000 * ordered[len(ordered) // 2]
-            report.p99_ms = 1000 * ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
-            report.max_ms = 1000 * ordered[-1]
+        report.p50_ms, report.p99_ms, report.max_ms = latency_of(self._latencies)
         return report
 
     def _watch(self) -> None:

@@ -49,6 +49,10 @@ class Sink:
             await server.wait_closed()
         self._servers.clear()
 
+    def reached(self, unique: int) -> bool:
+        """Whether so many unique messages are there."""
+        return self.tally.unique >= unique
+
 
 class SinkSession(asyncio.Protocol):
     """One connection: bytes to the dialogue and back, its waits and its TLS."""

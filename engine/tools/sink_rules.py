@@ -52,7 +52,7 @@ class Rule:
 
 def parse_reply_rule(text: str) -> Rule:
     """`STAGE:PATTERN=REPLY [xN]`; a newline in REPLY makes a reply of several lines. Raises ConfigError."""
-    body, times = _split_times(text)
+    body, times = split_times(text)
     match = _REPLY.fullmatch(body)
     if match is None:
         raise ConfigError([f'"{text}" is not a reply rule, such as "rcpt:bad*@*=550 5.1.1 no such user"'])
@@ -64,7 +64,7 @@ def parse_reply_rule(text: str) -> Rule:
 
 def parse_drop_rule(text: str) -> Rule:
     """`STAGE[:PATTERN] [xN]`. Raises ConfigError."""
-    body, times = _split_times(text)
+    body, times = split_times(text)
     match = _DROP.fullmatch(body)
     if match is None:
         raise ConfigError([f'"{text}" is not a stage to drop at, such as "end-of-data:lost*@* x1"'])
@@ -90,7 +90,8 @@ def parse_sink_rate(text: str) -> float:
         raise ConfigError([str(error)]) from error
 
 
-def _split_times(text: str) -> tuple[str, int | None]:
+def split_times(text: str) -> tuple[str, int | None]:
+    """A rule without its ` xN`, and N."""
     match = _TIMES.search(text)
     return (text[: match.start()], int(match[1])) if match else (text, None)
 

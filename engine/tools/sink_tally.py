@@ -80,6 +80,12 @@ class Tally:
             "rate": round(self.messages / seconds, 1) if seconds > 0 else 0.0,
         }
 
+    def as_text(self) -> str:
+        return (
+            f"{self.messages} messages for {self.recipients} recipients over {self.connections} connections; "
+            f"{self.unique} unique, {self.duplicates} duplicates, refused: {dict(self.refused)}"
+        )
+
     def flush(self) -> None:
         if self._ids_file is not None:
             self._ids_file.flush()

@@ -88,7 +88,7 @@ class SmsStage:
         self.bound: dict[str, list[Wire]] = {}
         self.came: list[tuple[str, DeliverSm | DataSm, Callable[[int], None]]] = []
         self.book = Book()
-        self._count = 0
+        self.unwanted: set[tuple[str, str]] = set()
         loop = asyncio.get_running_loop()
         self.outbox = Outbox(loop)
         self.events = EventJournal(path / "events", 1 << 20, 86400)
@@ -116,6 +116,7 @@ class SmsStage:
         self.sms = SmsKit(
             carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
             alternatives=Failover(self.routes, self.carriers),
+            suppressed=lambda sender, number: (sender, number) in self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
 

@@ -9,8 +9,9 @@ import pytest
 from engine.base.settings import Carrier
 from engine.base.units import Rate
 from engine.delivery import carrier_link, sms_agent
+from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
-from engine.protocol.smpp_tables import STATUSES
+from engine.protocol.smpp_tables import STATUSES, TAGS
 from tests.support.sms_stage import play, sms_stage, until
 from tests.support.smsc import Smsc
 
@@ -136,6 +137,23 @@ def test_what_is_throttled_is_sent_again_first_and_nothing_is_lost(tmp_path: Pat
             assert s.tally() == {"accepted": 12, "delivered": 12, "balanced": True}
         await smsc.close()
 
+    play(story)
+
+
+def test_a_carrier_that_says_it_is_congested_is_left_alone_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: SubmitSmResp(message_id=b"1", tlvs=((TAGS["congestion_state"], b"\x5f"),))
+        async with sms_stage(tmp_path, carrier(smsc, window=1)) as s:
+            for n in range(3):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: s.live() == 0)
+        assert caplog.text.count("told to slow down") == 3
+        await smsc.close()
+
+    caplog.set_level("INFO")
     play(story)
 
 
@@ -313,6 +331,23 @@ def test_a_stop_finishes_what_is_on_the_wire(tmp_path: Path) -> None:
         async with sms_stage(tmp_path, carrier(smsc)) as s:
             await until(lambda: s.live() == 0)
             assert s.tally()["delivered"] == 3
+        await smsc.close()
+
+    play(story)
+
+
+def test_who_opted_out_meanwhile_is_not_sent_to_and_his_confirmation_is(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            s.unwanted.add(("ACME", "+447700900001"))
+            await s.put("offer", "+447700900001", "+447700900002")
+            await s.put("stopped", "+447700900001", kind=Kind.REPLY)
+            await until(lambda: s.live() == 0)
+            assert [(pdu.short_message, pdu.destination_addr) for pdu in smsc.submits] == [
+                (b"offer", b"447700900002"), (b"stopped", b"447700900001"),
+            ]  # fmt: skip
+            assert s.tally() == {"accepted": 3, "delivered": 2, "suppressed": 1, "balanced": True}
         await smsc.close()
 
     play(story)

@@ -50,6 +50,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
 
     Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
     carrier_id: what the carrier calls it. latency_s: since the carrier took it.
+    Of answers: answer: the id of what a phone sent. text: what it says.
     """
 
     id: str
@@ -74,6 +75,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     price: str = ""
     carrier_id: str = ""
     latency_s: float = 0.0
+    answer: str = ""
+    text: str = ""
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -205,12 +205,13 @@ class Spool:
         content: Content,
         splits: Sequence[tuple[str, tuple[int, ...]]],
         keep: bool = False,
+        due_at: float | None = None,
     ) -> asyncio.Future[None]:
         """Store a message: `splits` names each destination with its recipients. Done when durable (S1).
 
         Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it. With
         `keep` (our own notifications) it waits for a good file instead. A large content's file is the spool's from
-        here on, whatever comes of it.
+        here on, whatever comes of it. due_at: when it may be sent first, if not at once.
         """
         self._journal.last_id = max(self.last_id, envelope.id)
         message = Message(envelope)
@@ -218,6 +219,8 @@ class Spool:
         deliveries = [Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits)]
         for delivery in deliveries:
             delivery.notices = int(not self.tells_of_delay(envelope, delivery.indexes))
+            if due_at is not None:
+                delivery.due_at = due_at
         number = self._journal.next_number()
         snapshots = [delivery.snapshot() for delivery in deliveries]
         header = message_header(encode_envelope(envelope), snapshots, file_of_large(content))
@@ -274,12 +277,8 @@ class Spool:
         return record.future
 
     def note(self, make: Callable[[int], bytes]) -> asyncio.Future[None]:
-        """Record events that are of no delivery here. make: gives their lines, with ids of the frame it is told.
-
-        Done when durable, and everything that was appended before; it never fails, as that of `settle`.
-        """
-        number = self._journal.next_number()
-        events = make(number)
+        """Events of no delivery here. make: gives their lines, with ids of a frame. Done when durable; never fails."""
+        events = make(number := self._journal.next_number())
         return self._journal.append(number, FrameType.NOTED, noted_header(events), b"", events, keep=True).future
 
     def when_settled(self, delivery: Delivery, then: Callable[[Delivery], None]) -> None:

@@ -11,10 +11,8 @@ connections costs one hash. A login that does not exist costs as much as one tha
 import asyncio
 import hashlib
 import hmac
-import os
 import secrets
 import sqlite3
-import stat
 import time
 from collections import OrderedDict
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +24,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import Argon2Error, InvalidHashError
 
 from engine.base.errors import EngineError, StorageError
+from engine.storage.tables.private import make_private
 
 _TABLE = """
 create table if not exists credentials (
@@ -52,19 +51,6 @@ class Credential:
     note: str
 
 
-def _make(path: Path) -> None:
-    """The file, empty and with mode 0600, unless there is one. Raises OSError: there is something else.
-
-    One that exists is never opened and closed: that would drop the locks this process holds on it through SQLite
-    (POSIX locks go with the first close), and the next command to end would delete the log the daemon still reads.
-    """
-    try:
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            raise
-
-
 class Credentials:
     """The table in `path`, made with mode 0600 if there is none. Raises StorageError.
 
@@ -80,7 +66,7 @@ class Credentials:
         self._version = -1
         self._thread = ThreadPoolExecutor(1, "credentials")
         try:
-            _make(path)
+            make_private(path)
             self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
             self._db.execute("pragma journal_mode=wal")
             self._db.execute(_TABLE)

@@ -1,0 +1,154 @@
+"""Everything of SMS in a worker, built once: carriers, applications, and what comes back from phones.
+
+One worker of a node does it, the first: it has the binds of all carriers and applications, and so their windows.
+"""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.base.settings import Listener, Settings
+from engine.delivery.agent import Kit
+from engine.delivery.carriers import Carriers
+from engine.delivery.courier import Courier
+from engine.delivery.failover import Failover
+from engine.delivery.sms_agent import SmsKit
+from engine.delivery.sms_reports import SmsReports
+from engine.feedback.answers import Answers
+from engine.feedback.receipts import Receipts
+from engine.intake.smpp_binds import Binds
+from engine.intake.smpp_listener import SmppListener
+from engine.intake.smpp_orders import SmppOrders
+from engine.intake.sms_admission import SmsAdmission
+from engine.message.ids import IdSource
+from engine.message.number import normalise
+from engine.message.sms import account_key, carrier_key
+from engine.net.outbox import Outbox
+from engine.protocol.smpp_pdu import DataSm, DeliverSm
+from engine.queue.manager import Manager
+from engine.queue.orders import Orders
+from engine.routing.plan import Plan
+from engine.routing.router import Router
+from engine.routing.sms_routes import SmsRoutes
+from engine.storage.inflight import Inflight
+from engine.storage.tables.credentials import Credentials
+from engine.storage.tables.grouped import Grouped
+from engine.storage.tables.optouts import OptOuts
+from engine.storage.tables.sent import SentTable
+from engine.storage.tables.sms_quota import SmsQuota
+
+log = logging.getLogger(__name__)
+
+_DATABASE, _SENT, _QUOTA, _INFLIGHT = "sms.db", "sent.db", "quota.json", "inflight"
+
+
+class SmsEngine:
+    """See above. kit: that of the worker's courier. All methods on the loop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        data_dir: Path,
+        kit: Kit,
+        manager: Manager,
+        router: Router,
+        credentials: Credentials,
+        ids: IdSource,
+        outbox: Outbox,
+        log_line: Callable[[str], None],
+    ) -> None:
+        """Raises EngineError: something of the settings or the disk cannot be used."""
+        self._kit = kit
+        self._manager = manager
+        self._router = router
+        self._credentials = credentials
+        self._outbox = outbox
+        clock, metrics = kit.clock, kit.metrics
+        self._db = Grouped(data_dir / _DATABASE)
+        self._optouts = OptOuts(self._db, clock)
+        self._inflight = Inflight(data_dir / _INFLIGHT)
+        self._quota = SmsQuota(data_dir / _QUOTA)
+        self._routes = SmsRoutes(settings, lambda name: self.carriers.healthy(name))
+        self._sent = SentTable(data_dir / _SENT)
+        self.reports = SmsReports(settings, ids, clock, metrics)
+        self._receipts = Receipts(settings, kit.spool, self._sent, self.reports, metrics, clock, self._person)
+        self._answers = Answers(
+            settings, self._db, self._optouts, kit.spool, self._receipts, self._receipts, ids, clock, metrics
+        )
+        kit.settlement.sms_notifier = self.reports
+        self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
+        self.binds = Binds(settings, metrics, first=self._account_opened)
+        self._admission = SmsAdmission(
+            kit.spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
+            self._optouts.suppressed,
+        )  # fmt: skip
+        self.kit = SmsKit(
+            carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
+            alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
+        )  # fmt: skip
+        self._country = settings.sms.country
+
+    def attach(self, orders: Orders, courier: Courier) -> None:
+        """What clients order of queued messages is done by these."""
+        kit = self._kit
+        self._orders = SmppOrders(
+            kit.spool, self._manager, orders, courier, self._receipts, self._admission, self._normalise, kit.clock
+        )
+
+    def start(self) -> None:
+        self._answers.start()
+        self.carriers.start()
+
+    async def reload(self, settings: Settings) -> None:
+        """Work by new settings. Raises EngineError, and nothing has changed."""
+        await self.carriers.reload(settings)
+        self._country = settings.sms.country
+        self._routes.reload(settings)
+        self._admission.reload(settings)
+        self._answers.reload(settings)
+        self._receipts.reload(settings)
+        self.reports.reload(settings)
+        self.binds.reload(settings)
+
+    async def stop(self) -> None:
+        """Unbind from carriers; what applications had is answered by then."""
+        await self.carriers.stop()
+        await self._answers.close()
+        await self._receipts.settled()
+
+    async def upkeep(self) -> None:
+        """Every few seconds. Raises StorageError."""
+        await self._receipts.upkeep()
+
+    async def close(self) -> None:
+        """After the spool."""
+        await self._sent.close()
+        self._quota.close()
+        self._inflight.close()
+        await self._db.close()
+
+    def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
+        kit = self._kit
+        return SmppListener(
+            row, settings, self._admission, self._orders, self.binds, self._credentials, kit.metrics, kit.clock,
+            self._outbox,
+        )  # fmt: skip
+
+    # Inside.
+
+    def _person(self, carrier: str, pdu: DeliverSm | DataSm, answer: Callable[[int], None]) -> None:
+        self._answers.person(carrier, pdu, answer)
+
+    def _normalise(self, text: str, ton: int, npi: int) -> str:
+        return normalise(text, ton, npi, self._country)
+
+    def _carrier_opened(self, name: str) -> None:
+        self._reopen(carrier_key(name))
+
+    def _account_opened(self, system_id: str) -> None:
+        self._reopen(account_key(system_id))
+
+    def _reopen(self, destination: str) -> None:
+        plan = self._router.cached(destination)
+        if isinstance(plan, Plan):
+            self._manager.sites.reopen(plan)

@@ -1,0 +1,329 @@
+"""One connection of an application: its beginning, its bind, its end. What it may ask for then is in smpp.py.
+
+    connection -> (TLS) -> bind -> requests, receipts -> unbind
+
+At a stop nothing more is read, what came is answered, then unbind is sent; what the client sent before it heard of that
+is told to come again.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol, cast
+
+from engine.base.clock import Clock
+from engine.base.errors import StorageError
+from engine.base.metrics import Metrics
+from engine.base.settings import Account as Row
+from engine.base.settings import Settings
+from engine.intake.guesses import Guesses
+from engine.intake.hooks import Verifier
+from engine.intake.policy import Address, parse_address
+from engine.intake.smpp_binds import Account, Bind, Binds, describe
+from engine.intake.sms_admission import SmsAdmission
+from engine.net.outbox import Outbox
+from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Refused, Unanswered
+from engine.protocol.smpp_pdu import (
+    BindReceiver,
+    BindTransceiver,
+    BindTransmitter,
+    CancelSm,
+    Pdu,
+    QuerySm,
+    ReplaceSm,
+    Unbind,
+    response_type,
+)
+from engine.protocol.smpp_session import Session
+from engine.protocol.smpp_states import BOUND, Role, State, Timers
+from engine.protocol.smpp_tables import (
+    ESME_ROK,
+    ESME_RSYSERR,
+    STATUSES,
+    TAGS,
+    VERSION_34,
+    VERSION_50,
+)
+
+_log = logging.getLogger(__name__)
+#: What we send on a bind without an answer: receipts and answers.
+_WINDOW = 50
+_SYSTEM_ID = b"postrider"
+
+BindPdu = BindTransceiver | BindTransmitter | BindReceiver
+Order = QuerySm | CancelSm | ReplaceSm
+
+
+class Orders(Protocol):
+    """What clients want to know or change about what is queued (smpp_orders.py)."""
+
+    async def carry_out(self, pdu: Order, account: Row) -> Pdu:
+        """The response to it. Raises EngineError."""
+
+
+class Gate(Protocol):
+    """What a connection asks its listener."""
+
+    admission: SmsAdmission
+    orders: Orders
+    binds: Binds
+    metrics: Metrics
+    clock: Clock
+    outbox: Outbox
+    settings: Settings
+    guesses: Guesses
+    credentials: Verifier | None
+    tls: ssl.SSLContext | None
+    auth_delay_s: float
+
+    @property
+    def draining(self) -> bool: ...
+
+    def may_come_from(self, address: Address) -> bool: ...
+
+    def enter(self, connection: "SmppConnection", descriptor: int, address: Address) -> bool: ...
+
+    def leave(self, connection: "SmppConnection") -> None: ...
+
+    def spawn(self, work: Coroutine[object, object, None]) -> None:
+        """Have it done by a task of the listener's."""
+
+    def count(self, command: type[Pdu], status: int) -> None:
+        """A request was answered."""
+
+
+class SmppConnection(Bind):
+    """See above."""
+
+    def __init__(self, gate: Gate) -> None:
+        sms = gate.settings.sms
+        timers = Timers(session_init=sms.bind_timeout, enquire_link=sms.enquire_link)
+        session = Session(Role.SMSC, timers, asyncio.get_running_loop().time(), window=_WINDOW)
+        super().__init__(session, self._happened, gate.outbox)
+        self._gate = gate
+        self._account: Account | None = None
+        self._guesses = 0
+        self._leaving = False
+        self._secured = gate.tls is None
+        self._hello = b""  #: of TLS
+        self.address: Address
+        self.client = ""
+
+    # ---- its beginning
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self.client:
+            super().connection_made(transport)
+            return
+        peer = transport.get_extra_info("peername")
+        if not peer:
+            transport.close()
+            return
+        self.address = parse_address(peer[0])
+        self.client = f"unknown[{self.address}]"
+        descriptor = transport.get_extra_info("socket").fileno()
+        if not self._gate.enter(self, descriptor, self.address):
+            transport.close()
+            return
+        if self._secured:
+            super().connection_made(transport)
+        else:
+            self._gate.spawn(self._start_tls(cast(asyncio.Transport, transport)))
+
+    def data_received(self, data: bytes) -> None:
+        if self._secured:
+            super().data_received(data)
+        else:
+            self._hello += data
+
+    async def _start_tls(self, plain: asyncio.Transport) -> None:
+        gate, loop = self._gate, asyncio.get_running_loop()
+        assert gate.tls is not None
+        secured = None
+        try:
+            # uvloop chooses how to read when reading starts, which it does as soon as the connection is made; the TLS
+            # protocol wants another way than ours, and what has come until now.
+            plain.pause_reading()
+            loop.call_soon(loop.call_soon, self._feed_tls, plain)
+            secured = await loop.start_tls(
+                plain, self, gate.tls, server_side=True, ssl_handshake_timeout=gate.settings.intake.handshake_timeout
+            )
+        except (OSError, TimeoutError) as exc:
+            _log.debug("intake: %s: TLS: %s", self.client, exc)
+        if secured is None:
+            gate.metrics.rejected.labels("tls").inc()
+            plain.close()
+            gate.leave(self)
+            return
+        self._secured = True
+        self.connection_made(secured)
+        if self._leaving:
+            self.abort()
+
+    def _feed_tls(self, plain: asyncio.Transport) -> None:
+        protocol: Any = plain.get_protocol()  # that of TLS, of one loop or the other
+        while data := self._hello:
+            room = protocol.get_buffer(len(data))
+            count = min(len(room), len(data))
+            room[:count] = data[:count]
+            protocol.buffer_updated(count)
+            self._hello = data[count:]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        self._gate.leave(self)
+
+    # ---- its end
+
+    def shut_down(self) -> None:
+        self._leaving = True
+        if self.session.state in BOUND:
+            self._unbind_when_done()
+        elif self.session.state is not State.LEAVING:
+            self.abort()
+
+    def _unbind_when_done(self) -> None:
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.session.state not in BOUND:
+            return
+        if self.session.owed:
+            transport.pause_reading()
+        else:
+            self.request(Unbind())
+            transport.resume_reading()
+
+    def _over(self, event: Closed) -> None:
+        account, self._account = self._account, None
+        if account is not None:
+            self._gate.binds.leave(account, self)
+            _log.info(
+                "intake: client=%s, account=%s: unbound (%s)", self.client, account.row.system_id,
+                event.text or event.end.value,
+            )  # fmt: skip
+
+    # ---- what happens
+
+    def _happened(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if isinstance(event, Received):
+                self._serve(event.pdu)
+            elif isinstance(event, Answered | Unanswered):
+                told = event.request.context
+                if callable(told):
+                    told(event)
+            elif isinstance(event, Refused):
+                self._gate.count(type(event.pdu), event.status)  # type: ignore[arg-type]  # or what is no PDU
+            elif isinstance(event, LateAnswer):
+                _log.warning("intake: client=%s: a late answer, counted as none", self.client)
+            elif isinstance(event, Closed):
+                self._over(event)
+
+    def _serve(self, pdu: Pdu) -> None:
+        try:
+            if isinstance(pdu, BindPdu):
+                self._bind(pdu)
+            else:
+                assert self._account is not None
+                self.serve(pdu, self._account)
+        except Exception:  # top of what a client can set off: its session goes on
+            self._broken(pdu)
+
+    def serve(self, pdu: Pdu, account: Account) -> None:
+        """Answer a request of a client that is bound; now or later."""
+        raise NotImplementedError
+
+    def _broken(self, pdu: Pdu) -> None:
+        self._gate.metrics.internal_errors.labels("smpp").inc()
+        _log.exception("intake: client=%s: a %s", self.client, type(pdu).__name__)
+        self.answer(pdu, ESME_RSYSERR)
+
+    def answer(self, pdu: Pdu, status: int, response: Pdu | None = None) -> None:
+        """Answer a request: with a response, or none but a status."""
+        if response is None:
+            kind = response_type(type(pdu))
+            if kind is None:
+                return
+            response = kind(command_status=status)
+        self.respond(pdu, response)
+        self._gate.count(type(pdu), status)
+        if self._leaving:
+            self._unbind_when_done()
+
+    # ---- bind
+
+    def _bind(self, pdu: BindPdu) -> None:
+        gate = self._gate
+        account = gate.binds.account(pdu.system_id.decode("ascii", "replace"))
+        if gate.draining:
+            self._refuse_bind(pdu, "ESME_RBINDFAIL", "going down")
+        elif gate.guesses.blocked(str(self.address), gate.settings.intake):
+            self._refuse_bind(pdu, "ESME_RBINDFAIL", "too many failed logins from this address")
+        elif account is None:
+            self._wrong(pdu, "ESME_RINVSYSID", "no such account")
+        elif not gate.may_come_from(self.address) or not account.may_come_from(self.address):
+            self._refuse_bind(pdu, "ESME_RBINDFAIL", "not from this address")
+        elif account.row.credential:
+            gate.spawn(self._verify(pdu, account))
+        elif account.has_password(pdu.password):
+            self._bound(pdu, account)
+        else:
+            self._wrong(pdu, "ESME_RINVPASWD", "wrong password")
+
+    async def _verify(self, pdu: BindPdu, account: Account) -> None:
+        """By the credential table, which takes its time."""
+        gate = self._gate
+        try:
+            password = pdu.password.decode()
+            right = gate.credentials is not None and await gate.credentials.verify(account.row.credential, password)
+        except UnicodeDecodeError:
+            right = False
+        except StorageError as exc:
+            _log.error("intake: the credential table cannot be read: %s", exc)
+            self._refuse_bind(pdu, "ESME_RSYSERR", "the credential table cannot be read")
+            return
+        if right:
+            self._bound(pdu, account)
+        else:
+            self._wrong(pdu, "ESME_RINVPASWD", "wrong password")
+
+    def _bound(self, pdu: BindPdu, account: Account) -> None:
+        gate = self._gate
+        if self.session.closed:
+            return
+        if gate.draining or not gate.binds.has_room(account):
+            # RALYBND is for a second bind in one session (SMPP 5.0 4.7.6); this is a matter of provisioning.
+            self._refuse_bind(pdu, "ESME_RBINDFAIL", "going down" if gate.draining else "too many binds")
+            return
+        version = min(pdu.interface_version, VERSION_50)
+        # 3.4 4.1.2: one of 3.3 cannot read a TLV.
+        tlvs = ((TAGS["sc_interface_version"], bytes([version])),) if version >= VERSION_34 else ()
+        kind = response_type(type(pdu))
+        assert kind is not None
+        self.session.peer_window = account.row.window
+        self.answer(pdu, ESME_ROK, kind(tlvs=tlvs, system_id=_SYSTEM_ID))  # type: ignore[call-arg]  # a bind_resp's
+        self._account = account
+        gate.binds.enter(account, self)
+        _log.info(
+            "intake: client=%s, account=%s: bound as %s, version %x.%x%s", self.client, account.row.system_id,
+            describe(self.session.state), version >> 4, version & 15, " with TLS" if gate.tls else "",
+        )  # fmt: skip
+
+    def _wrong(self, pdu: BindPdu, status: str, why: str) -> None:
+        """Answered late, so that guessing takes its time."""
+        gate = self._gate
+        gate.metrics.rejected.labels("auth").inc()
+        gate.guesses.failed(str(self.address), gate.settings.intake)
+        self._guesses += 1
+        asyncio.get_running_loop().call_later(gate.auth_delay_s, self._refuse_bind, pdu, status, why)
+
+    def _refuse_bind(self, pdu: BindPdu, status: str, why: str) -> None:
+        _log.warning(
+            "intake: client=%s, account=%s: bind refused: %s (%s)", self.client,
+            pdu.system_id.decode("ascii", "replace"), why, status,
+        )  # fmt: skip
+        self.answer(pdu, STATUSES[status])
+        if self._guesses >= self._gate.settings.intake.max_failed_logins:
+            self.send()
+            if self.transport is not None:
+                self.transport.close()

@@ -1,0 +1,261 @@
+"""query_sm, cancel_sm and replace_sm: what became of a message, and changing it while it is queued.
+
+A message is the account's that submitted it; to others it does not exist. What is on the wire, or a carrier took, is
+beyond recall, and known by the book of what was sent. A cancel is a purge as an operator orders it, and as safe.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from typing import Protocol
+
+import numpy as np
+from msgspec.structs import replace
+
+from engine.base.clock import Clock
+from engine.base.errors import StorageError
+from engine.base.settings import Account
+from engine.intake.smpp_requests import parse_times
+from engine.intake.sms_admission import Normalise, SmsAdmission
+from engine.intake.sms_content import with_content
+from engine.intake.sms_refusal import SmsRefused
+from engine.message.content import Content
+from engine.message.envelope import Envelope
+from engine.message.ids import is_id
+from engine.message.sms import channel_of, decode_sms, encode_sms
+from engine.protocol.smpp_pdu import CancelSm, CancelSmResp, Pdu, QuerySm, QuerySmResp, ReplaceSm, ReplaceSmResp
+from engine.protocol.smpp_tables import STATUSES
+from engine.protocol.smpp_time import format_time
+from engine.queue.errands import SLICE_ROWS
+from engine.queue.manager import Manager
+from engine.queue.orders import Orders
+from engine.queue.ready import Courier
+from engine.queue.scope import Scope
+from engine.storage.spool.entry import Delivery, State
+from engine.storage.spool.spool import Spool
+from engine.storage.spool.table import Rows
+
+#: SMPP 3.4 5.2.28.
+_ENROUTE = 1
+_UNKNOWN_ID = STATUSES["ESME_RINVMSGID"]
+_NO_CANCEL, _NO_REPLACE = STATUSES["ESME_RCANCELFAIL"], STATUSES["ESME_RREPLACEFAIL"]
+_WAITING = (State.WAITING, State.DUE, State.HELD)
+
+
+class SentStates(Protocol):
+    """The book of what carriers took."""
+
+    def state_of(self, message_id: str, account: str) -> tuple[int, float, int] | None:
+        """message_state, unix time of a final one (else 0.0), error. None: it is not known as this account's."""
+
+
+class Remover(Courier, Protocol):
+    """The courier."""
+
+    def purge(self, delivery: Delivery, _: str = "") -> None:
+        """Settle as removed a delivery that was taken out of its queue. Returns at once."""
+
+
+class SmppOrders:
+    """See above."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        manager: Manager,
+        orders: Orders,
+        courier: Remover,
+        book: SentStates,
+        admission: SmsAdmission,
+        normalise: Normalise,
+        clock: Clock,
+    ) -> None:
+        self._spool = spool
+        self._manager = manager
+        self._orders = orders
+        self._courier = courier
+        self._book = book
+        self._admission = admission
+        self._normalise = normalise
+        self._clock = clock
+        self._replacing = asyncio.Lock()
+
+    async def carry_out(self, pdu: QuerySm | CancelSm | ReplaceSm, account: Account) -> Pdu:
+        """The response. Raises EngineError: the spool or the disk does not let us."""
+        if self._spool.loading:
+            await self._spool.all_there()
+        if isinstance(pdu, QuerySm):
+            return self._query(pdu, account.system_id)
+        if isinstance(pdu, CancelSm):
+            return CancelSmResp(command_status=await self._cancel(pdu, account.system_id))
+        async with self._replacing:  # two at once would both be the one that comes after
+            return ReplaceSmResp(command_status=await self._replace(pdu, account))
+
+    # ---- query
+
+    def _query(self, pdu: QuerySm, user: str) -> Pdu:
+        message_id = _id(pdu.message_id)
+        if self._is_queued(message_id, user):
+            return QuerySmResp(message_id=pdu.message_id, message_state=_ENROUTE)
+        fate = self._book.state_of(message_id, user) if message_id else None
+        if fate is None:
+            return QuerySmResp(command_status=_UNKNOWN_ID)
+        state, final_at, error = fate
+        final_date = format_time(final_at) if final_at else b""
+        return QuerySmResp(
+            message_id=pdu.message_id, final_date=final_date, message_state=state, error_code=min(error, 255)
+        )  # fmt: skip
+
+    def _in_hand(self, message_id: str, user: str) -> list[Delivery]:
+        found = Scope("message", message_id).in_hand(self._spool) if message_id else []
+        return [one for one in found if one.message.tenant == user and one.state is not State.FINAL]
+
+    def _rows(self, message_id: str, user: str) -> list[Rows]:
+        tenant = self._spool.texts["tenant"].find(user)
+        if not message_id or tenant is None:
+            return []
+        return list(Scope("message", message_id).rows(self._spool, tenant=tenant))
+
+    def _is_queued(self, message_id: str, user: str) -> bool:
+        return bool(self._in_hand(message_id, user) or self._rows(message_id, user))
+
+    # ---- cancel
+
+    async def _cancel(self, pdu: CancelSm, user: str) -> int:
+        """The status."""
+        if not pdu.message_id:
+            return await self._cancel_by_addresses(pdu, user)
+        message_id = _id(pdu.message_id)
+        if not self._is_queued(message_id, user):
+            known = message_id and self._book.state_of(message_id, user) is not None
+            return _NO_CANCEL if known else _UNKNOWN_ID
+        return 0 if await self._remove(message_id, user) else _NO_CANCEL
+
+    async def _remove(self, message_id: str, user: str) -> bool:
+        """False: all of it is in an attempt just now, of which nobody knows the end."""
+        if not self._rows(message_id, user):
+            in_hand = self._in_hand(message_id, user)
+            if all(one.state is State.ATTEMPT for one in in_hand):
+                return False
+        taken, _ = await self._orders.give("purge", Scope("message", message_id))
+        return taken > 0
+
+    async def _cancel_by_addresses(self, pdu: CancelSm, user: str) -> int:
+        """3.4 4.9.1: all messages from one address to one number, and of one service_type if one is given.
+
+        Of a message to several numbers none can be taken out, so these stay.
+        """
+        source = pdu.source_addr.decode("ascii", "replace").removeprefix("+")
+        try:
+            number = self._normalise(
+                pdu.destination_addr.decode("ascii", "replace"), pdu.dest_addr_ton, pdu.dest_addr_npi
+            )
+        except ValueError:
+            return STATUSES["ESME_RINVDSTADR"]
+        service_type = pdu.service_type.decode("ascii", "replace")
+        found: dict[str, None] = {}
+        async for envelope, content in self._queued_of(user):
+            if envelope.sender.removeprefix("+") != source or [one.address for one in envelope.recipients] != [number]:
+                continue
+            if not service_type or decode_sms(_octets(content)).service_type == service_type:
+                found[envelope.id] = None
+        removed = [await self._remove(message_id, user) for message_id in found]
+        return 0 if any(removed) else _NO_CANCEL
+
+    async def _queued_of(self, user: str) -> AsyncIterator[tuple[Envelope, Content]]:
+        """What is queued of an application's to carriers."""
+        scope = Scope("tenant", user)
+        for rows in list(scope.rows(self._spool)):
+            for start in range(0, len(rows), SLICE_ROWS):
+                for found in _to_carriers(await self._spool.reader.peek(rows[start : start + SLICE_ROWS])):
+                    if found.message.hot is not None:
+                        yield found.message.hot
+        for delivery in _to_carriers(scope.in_hand(self._spool)):
+            if delivery.state not in (State.ATTEMPT, State.FINAL):
+                yield await self._spool.reader.load(delivery)
+
+    # ---- replace
+
+    async def _replace(self, pdu: ReplaceSm, account: Account) -> int:
+        """The status. The new text is safe on disk before the old one is removed: a crash in between sends both."""
+        message_id, user = _id(pdu.message_id), account.system_id
+        if not self._is_queued(message_id, user):
+            known = message_id and self._book.state_of(message_id, user) is not None
+            return _NO_REPLACE if known else _UNKNOWN_ID
+        if pdu.sm_default_msg_id:
+            return STATUSES["ESME_RINVDFTMSGID"]
+        delivery = await self._seized(message_id, user)
+        if delivery is None:
+            return _NO_REPLACE
+        try:
+            envelope, content = await self._spool.reader.load(delivery)
+            if len(envelope.recipients) > 1:
+                raise SmsRefused("ESME_RREPLACEFAIL", "syntax", "a message to several numbers")
+            envelope, content, due_at = self._replaced(pdu, account, delivery, envelope, _octets(content))
+            snapshot = delivery.snapshot()
+            snapshot[2] = due_at
+            await self._spool.take_in(envelope, content, {delivery.number + 1: snapshot})
+        except (SmsRefused, StorageError) as exc:
+            self._courier.working.discard(delivery)
+            self._manager.wait(delivery)
+            if isinstance(exc, SmsRefused):
+                return exc.status
+            raise
+        self._courier.purge(delivery)
+        return 0
+
+    async def _seized(self, message_id: str, user: str) -> Delivery | None:
+        """The one delivery of a message, out of its queue, so that it cannot be sent; None: it cannot be had."""
+        taken: list[Delivery] = []
+
+        def take(delivery: Delivery) -> None:
+            self._courier.working.add(delivery)  # Q4
+            taken.append(delivery)
+
+        in_hand, rows = self._in_hand(message_id, user), self._rows(message_id, user)
+        if len(in_hand) + sum(map(len, rows)) != 1:
+            return None
+        if in_hand:
+            if self._manager.seize(in_hand[0]):
+                take(in_hand[0])
+        elif self._spool.table.get(int(rows[0][0]), "state") in _WAITING:
+            self._manager.errands.seize(rows[0])
+            await self._manager.errands.run(self._manager.errands.visit(np.array(rows[0]), take))
+        return taken[0] if taken else None
+
+    def _replaced(
+        self, pdu: ReplaceSm, account: Account, delivery: Delivery, envelope: Envelope, content: bytes
+    ) -> tuple[Envelope, bytes, float]:
+        """The message as it is to be, and when it is due. Raises SmsRefused."""
+        old = decode_sms(content)
+        if old.udh:
+            raise SmsRefused("ESME_RREPLACEFAIL", "content", "a part of a message")
+        sms = replace(old, text=None, body=b"", registered=pdu.registered_delivery)
+        tlvs = (*old.tlvs, *pdu.tlvs)
+        sms = with_content(sms, pdu.short_message, old.esm_class, old.data_coding, tlvs, account.alphabet)
+        self._admission.parts(channel_of(delivery.destination)[1], sms)
+        now = self._clock.time()
+        due_at, expires_at = parse_times(pdu.schedule_delivery_time, pdu.validity_period, now)
+        if due_at:
+            self._admission.check_schedule(due_at, now)
+        start = due_at or delivery.due_at
+        if expires_at and expires_at <= max(start, now):
+            raise SmsRefused("ESME_RINVEXPIRY", "syntax", "valid until before it would be sent")
+        sms = replace(sms, schedule=due_at or old.schedule, validity=expires_at or old.validity)
+        data = encode_sms(sms)
+        expires_at = expires_at or max(envelope.expires_at, start + 1)
+        return replace(envelope, content_bytes=len(data), expires_at=expires_at), data, start
+
+
+def _id(text: bytes) -> str:
+    """A message id of ours; "": it is none."""
+    message_id = text.decode("ascii", "replace")
+    return message_id if is_id(message_id) else ""
+
+
+def _octets(content: Content) -> bytes:
+    assert isinstance(content, bytes), "no SMS is large"
+    return content
+
+
+def _to_carriers(deliveries: Iterable[Delivery]) -> list[Delivery]:
+    return [one for one in deliveries if channel_of(one.destination)[0] == "carrier"]

@@ -1,0 +1,154 @@
+"""submit_sm, data_sm and submit_multi as requests for admission: every field looked at, each fault by its own status.
+
+Served: what a store-and-forward SMSC can do. Not served, and said so: replace_if_present (it would need a message to be
+found by its numbers, and two at once would be a race), canned messages, distribution lists.
+"""
+
+from collections.abc import Sequence
+
+from engine.base.settings import Account
+from engine.intake.sms_admission import Number, SmsRequest
+from engine.intake.sms_content import with_content
+from engine.intake.sms_refusal import SmsRefused
+from engine.message.sms import Sms
+from engine.protocol.smpp_multi import DistributionList, SmeAddress, UnsuccessSme
+from engine.protocol.smpp_pdu import DataSm, SubmitMulti, SubmitSm
+from engine.protocol.smpp_tables import STATUSES
+from engine.protocol.smpp_time import parse_time
+
+Submit = SubmitSm | DataSm | SubmitMulti
+
+#: SMPP 3.4 5.2.17: what of the message's fate is reported, by whom, and if it is not final yet; the rest is reserved.
+_REGISTERED = 0x1F
+#: 3.4 5.2.14; 5.0 has a fifth.
+_HIGHEST_PRIORITY = 4
+_NO_LIST = STATUSES["ESME_RINVDLNAME"]
+
+
+def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> SmsRequest:
+    """Raises SmsRefused. now: unix seconds."""
+    if pdu.replace_if_present_flag:
+        raise SmsRefused("ESME_RINVREPFLAG", "syntax", "replace_if_present is not served; use replace_sm")
+    _check_common(pdu)
+    sms = Sms(
+        dest_ton=pdu.dest_addr_ton,
+        dest_npi=pdu.dest_addr_npi,
+        protocol_id=pdu.protocol_id,
+        priority=pdu.priority_flag,
+        registered=_registered(pdu.registered_delivery),
+        service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
+    )
+    numbers = [_number(pdu.destination_addr, pdu.dest_addr_ton, pdu.dest_addr_npi)]
+    return _request(pdu, pdu.short_message, sms, numbers, account, client, now)
+
+
+def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequest:
+    """Raises SmsRefused."""
+    sms = Sms(
+        dest_ton=pdu.dest_addr_ton,
+        dest_npi=pdu.dest_addr_npi,
+        registered=_registered(pdu.registered_delivery),
+        service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
+    )
+    numbers = [_number(pdu.destination_addr, pdu.dest_addr_ton, pdu.dest_addr_npi)]
+    return _request(pdu, b"", sms, numbers, account, client, now)
+
+
+def read_multi(pdu: SubmitMulti, account: Account, client: str, now: float) -> SmsRequest:
+    """To the handsets in their order; nobody here keeps lists. Raises SmsRefused."""
+    if pdu.replace_if_present_flag:
+        raise SmsRefused("ESME_RINVREPFLAG", "syntax", "replace_if_present is not served; use replace_sm")
+    _check_common(pdu)
+    if not pdu.dest_addresses:
+        raise SmsRefused("ESME_RINVNUMDESTS", "number", "no destination")
+    numbers = [_number_or_none(one) for one in _handsets(pdu)]
+    if not numbers:
+        raise SmsRefused("ESME_RINVDLNAME", "number", "a distribution list")
+    sms = Sms(
+        dest_ton=numbers[0][1],
+        dest_npi=numbers[0][2],
+        protocol_id=pdu.protocol_id,
+        priority=pdu.priority_flag,
+        registered=_registered(pdu.registered_delivery),
+        service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
+    )
+    return _request(pdu, pdu.short_message, sms, numbers, account, client, now)
+
+
+def unsuccessful(pdu: SubmitMulti, refused: Sequence[tuple[int, SmsRefused]]) -> tuple[UnsuccessSme, ...]:
+    """Who of its destinations gets nothing. refused: by their place in the request."""
+    places = _handsets(pdu)
+    found = [
+        UnsuccessSme(places[at].dest_addr_ton, places[at].dest_addr_npi, places[at].destination_addr[:20], exc.status)
+        for at, exc in refused
+    ]
+    lists = [one for one in pdu.dest_addresses if isinstance(one, DistributionList)]
+    return (*found, *(UnsuccessSme(0, 0, one.dl_name[:20], _NO_LIST) for one in lists))
+
+
+def _handsets(pdu: SubmitMulti) -> list[SmeAddress]:
+    """Its destinations that are no lists."""
+    return [one for one in pdu.dest_addresses if isinstance(one, SmeAddress)]
+
+
+def parse_times(schedule: bytes, validity: bytes, now: float) -> tuple[float, float]:
+    """schedule_delivery_time and validity_period as unix seconds; 0.0: none. Raises SmsRefused."""
+    try:
+        due_at = parse_time(schedule, now)
+    except (ValueError, OverflowError) as exc:
+        raise SmsRefused("ESME_RINVSCHED", "syntax", f"schedule_delivery_time: {exc}") from exc
+    try:
+        # A relative one is counted from the submission, 3.4 5.2.16.
+        expires_at = parse_time(validity, now)
+    except (ValueError, OverflowError) as exc:
+        raise SmsRefused("ESME_RINVEXPIRY", "syntax", f"validity_period: {exc}") from exc
+    return due_at, expires_at
+
+
+def _request(
+    pdu: Submit, data: bytes, sms: Sms, numbers: list[Number], account: Account, client: str, now: float
+) -> SmsRequest:
+    schedule = validity = 0.0
+    if not isinstance(pdu, DataSm) and (pdu.schedule_delivery_time or pdu.validity_period):
+        schedule, validity = parse_times(pdu.schedule_delivery_time, pdu.validity_period, now)
+    return SmsRequest(
+        numbers=numbers,
+        sms=with_content(sms, data, pdu.esm_class, pdu.data_coding, pdu.tlvs, account.alphabet),
+        sender=_ascii(pdu.source_addr, "ESME_RINVSRCADR"),
+        sender_ton=pdu.source_addr_ton,
+        sender_npi=pdu.source_addr_npi,
+        account=account,
+        validity=validity,
+        schedule=schedule,
+        client=client,
+    )
+
+
+def _check_common(pdu: SubmitSm | SubmitMulti) -> None:
+    if pdu.sm_default_msg_id:
+        raise SmsRefused("ESME_RINVDFTMSGID", "syntax", f"no canned message {pdu.sm_default_msg_id}")
+    if pdu.priority_flag > _HIGHEST_PRIORITY:
+        raise SmsRefused("ESME_RINVPRTFLG", "syntax", f"priority_flag {pdu.priority_flag}")
+
+
+def _registered(flag: int) -> int:
+    if flag & ~_REGISTERED:
+        raise SmsRefused("ESME_RINVREGDLVFLG", "syntax", f"registered_delivery 0x{flag:02X}")
+    return flag
+
+
+def _number(address: bytes, ton: int, npi: int) -> Number:
+    return _ascii(address, "ESME_RINVDSTADR"), ton, npi
+
+
+def _number_or_none(one: SmeAddress) -> Number:
+    """One that is not ASCII is no number, which admission says of it alone."""
+    return one.destination_addr.decode("ascii", "replace"), one.dest_addr_ton, one.dest_addr_npi
+
+
+def _ascii(value: bytes, status: str) -> str:
+    try:
+        return value.decode("ascii")
+    except UnicodeDecodeError as exc:
+        reason = {"ESME_RINVSRCADR": "sender", "ESME_RINVDSTADR": "number"}.get(status, "syntax")
+        raise SmsRefused(status, reason, "an address or type that is not ASCII") from exc

@@ -1,0 +1,186 @@
+"""query_sm, cancel_sm and replace_sm: on a whole queue, whose carrier is not there."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.base.settings import Account, Carrier
+from engine.intake.smpp_orders import SmppOrders
+from engine.intake.sms_admission import SmsAdmission
+from engine.message.sms import decode_sms
+from engine.protocol.smpp_pdu import CancelSm, QuerySm, QuerySmResp, ReplaceSm
+from engine.protocol.smpp_tables import status_name
+from engine.protocol.smpp_time import format_time
+from engine.queue.orders import Orders
+from engine.queue.scope import Scope
+from engine.storage.tables.sms_quota import SmsQuota
+from tests.support.smpp_intake import Routes, normalise
+from tests.support.sms_stage import SmsStage, play, sms_stage, until
+
+APP = Account(system_id="app")
+OTHER = Account(system_id="other")
+NOWHERE = Carrier(name="one", host="127.0.0.1", port=1, system_id="x")
+NUMBER = "+447700900123"
+Story = Callable[["Stage"], Awaitable[None]]
+
+
+class Stage:
+    """A queue, and orders about it. sent: the book, by id."""
+
+    def __init__(self, stage: SmsStage, path: Path) -> None:
+        self.stage = stage
+        self.sent: dict[tuple[str, str], tuple[int, float, int]] = {}
+        self.quota = SmsQuota(path / "quota.db")
+        self.queue_orders = Orders(
+            stage.spool, stage.manager, stage.state, {"bounce": stage.courier.bounce, "purge": stage.courier.purge},
+            stage.clock,
+        )  # fmt: skip
+        admission = SmsAdmission(
+            stage.spool, stage.ids, stage.clock, stage.metrics, stage.settings, stage.lines.append,
+            Routes(stage.settings.carrier), normalise, self.quota,
+        )  # fmt: skip
+        self.orders = SmppOrders(
+            stage.spool, stage.manager, self.queue_orders, stage.courier, self, admission, normalise, stage.clock
+        )
+
+    def state_of(self, message_id: str, account: str) -> tuple[int, float, int] | None:
+        return self.sent.get((message_id, account))
+
+    async def ask(self, pdu: Any, account: Account = APP) -> Any:
+        return await self.orders.carry_out(pdu, account)
+
+    async def status(self, pdu: Any, account: Account = APP) -> str:
+        return status_name((await self.ask(pdu, account)).command_status)
+
+    async def row(self, text: str = "hello", **more: Any) -> str:
+        """A message that is a row: held."""
+        await self.queue_orders.hold(Scope("all"))
+        self.stage.manager.standing.holds_changed()
+        return await self.stage.put(text, NUMBER, **more)
+
+    async def queued(self) -> list[tuple[str, str | None]]:
+        """Id and text of each delivery that is a row."""
+        found = []
+        for delivery in await self.stage.rows():
+            content = delivery.message.hot[1]
+            found.append((delivery.message.id, decode_sms(content).text))
+        return found
+
+
+def on_stage(path: Path, story: Story) -> None:
+    async def run() -> None:
+        async with sms_stage(path, NOWHERE) as stage:
+            made = Stage(stage, path)
+            try:
+                await story(made)
+            finally:
+                made.quota.close()
+
+    play(run)
+
+
+def test_query_tells_what_is_queued_and_what_the_book_knows(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message_id = await s.row()
+        answer = await s.ask(QuerySm(message_id=message_id.encode()))
+        assert answer == QuerySmResp(message_id=message_id.encode(), message_state=1)
+        assert await s.status(QuerySm(message_id=message_id.encode()), OTHER) == "ESME_RINVMSGID"
+        gone = message_id[:-1] + "z"
+        assert await s.status(QuerySm(message_id=gone.encode())) == "ESME_RINVMSGID"
+        s.sent[gone, "app"] = (2, 1_700_000_000.0, 0)
+        answer = await s.ask(QuerySm(message_id=gone.encode()))
+        assert (answer.message_state, answer.final_date) == (2, format_time(1_700_000_000.0))
+        for odd in (b"", b"x", b"\xff" * 14):
+            assert await s.status(QuerySm(message_id=odd)) == "ESME_RINVMSGID"
+
+    on_stage(tmp_path, story)
+
+
+def test_cancel_removes_what_is_queued_and_nothing_of_others(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message_id = await s.row()
+        stays = await s.row()
+        assert await s.status(CancelSm(message_id=message_id.encode()), OTHER) == "ESME_RINVMSGID"
+        assert await s.status(CancelSm(message_id=message_id.encode())) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 1)
+        assert [one for one, _ in await s.queued()] == [stays]
+        await until(lambda: s.stage.tally().get("removed") == 1)
+        assert await s.status(CancelSm(message_id=message_id.encode())) == "ESME_RINVMSGID"
+        s.sent[message_id, "app"] = (2, 1.0, 0)
+        assert await s.status(CancelSm(message_id=message_id.encode())) == "ESME_RCANCELFAIL"
+
+    on_stage(tmp_path, story)
+
+
+def test_cancel_of_what_is_in_hand(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message_id = await s.stage.put("hello", NUMBER)
+        assert await s.status(CancelSm(message_id=message_id.encode())) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 0)
+
+    on_stage(tmp_path, story)
+
+
+def test_cancel_by_addresses_takes_all_that_match(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        for _ in range(3):
+            await s.row(service_type="CMT")
+        other = await s.stage.put("x", "+447700900999")
+        several = await s.stage.put("x", NUMBER, "+447700900999")
+        receipt = await s.stage.put("x", NUMBER, destination="account:app")
+        wanted = CancelSm(source_addr=b"ACME", destination_addr=b"447700900123", dest_addr_ton=1)
+        assert await s.status(CancelSm(source_addr=b"ACME", destination_addr=b"x")) == "ESME_RINVDSTADR"
+        assert await s.status(CancelSm(source_addr=b"B", destination_addr=b"447700900123")) == "ESME_RCANCELFAIL"
+        assert await s.status(wanted, OTHER) == "ESME_RCANCELFAIL"
+        assert await s.status(wanted) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 3)
+        assert {one for one, _ in await s.queued()} == {other, several, receipt}
+        assert await s.status(wanted) == "ESME_RCANCELFAIL"
+
+    on_stage(tmp_path, story)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_replace_puts_a_new_text_in_its_place(tmp_path: Path, held: bool) -> None:
+    async def story(s: Stage) -> None:
+        message_id = await (s.row("old") if held else s.stage.put("old", NUMBER))
+        replacement = ReplaceSm(message_id=message_id.encode(), short_message=b"new")
+        assert await s.status(replacement, OTHER) == "ESME_RINVMSGID"
+        assert await s.status(replacement) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 1)
+        if held:
+            assert await s.queued() == [(message_id, "new")]
+        # And once more: the second takes the place of the first.
+        assert await s.status(ReplaceSm(message_id=message_id.encode(), short_message=b"newer")) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 1)
+        assert s.stage.manager.queued() == 1
+        if held:
+            assert await s.queued() == [(message_id, "newer")]
+            assert await s.status(CancelSm(message_id=message_id.encode())) == "ESME_ROK"
+            await until(lambda: s.stage.live() == 0)
+
+    on_stage(tmp_path, story)
+
+
+def test_a_replacement_that_cannot_be_leaves_the_message(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message_id = await s.row("old")
+        several = await s.stage.put("x", NUMBER, "+447700900999")
+        part = await s.row(None, body=b"x", udh=b"\x05\x00\x03\x01\x02\x01")  # type: ignore[arg-type]  # no text
+        odd = {
+            "ESME_RINVSCHED": {"schedule_delivery_time": b"x"},
+            "ESME_RINVEXPIRY": {"validity_period": b"000101000000000+"},
+            "ESME_RINVDFTMSGID": {"sm_default_msg_id": 1},
+            "ESME_RINVMSGLEN": {"tlvs": ((0x424, b"x" * 9000),)},
+        }
+        for status, fields in odd.items():
+            assert await s.status(ReplaceSm(message_id=message_id.encode(), **fields)) == status  # type: ignore[arg-type]
+        for one in (several, part):
+            assert await s.status(ReplaceSm(message_id=one.encode(), short_message=b"y")) == "ESME_RREPLACEFAIL"
+        s.sent["0" * 14, "app"] = (2, 1.0, 0)
+        assert await s.status(ReplaceSm(message_id=b"0" * 14)) == "ESME_RREPLACEFAIL"
+        assert sorted(await s.queued(), key=str) == sorted([(message_id, "old"), (several, "x"), (part, None)], key=str)
+
+    on_stage(tmp_path, story)
