@@ -14,9 +14,7 @@ from engine.delivery.failover import Failover
 from engine.delivery.sms_agent import SmsKit
 from engine.delivery.sms_reports import SmsReports
 from engine.feedback.answers import Answers
-from engine.feedback.notes import EventNotes
 from engine.feedback.receipts import Receipts
-from engine.feedback.sent_states import SentStates
 from engine.intake.smpp_binds import Binds
 from engine.intake.smpp_listener import SmppListener
 from engine.intake.smpp_orders import SmppOrders
@@ -25,6 +23,7 @@ from engine.message.ids import IdSource
 from engine.message.number import normalise
 from engine.message.sms import account_key, carrier_key
 from engine.net.outbox import Outbox
+from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
 from engine.routing.plan import Plan
@@ -71,10 +70,10 @@ class SmsEngine:
         self._sent = SentTable(data_dir / _SENT)
         self._quota = SmsQuota(data_dir / _QUOTA)
         self._inflight = Inflight(data_dir / _INFLIGHT)
+        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person)
         self._answers = Answers(
-            settings, self._db, self._optouts, spool, self._sent, EventNotes(spool), ids, clock, metrics
+            settings, self._db, self._optouts, spool, self._receipts, self._receipts, ids, clock, metrics
         )  # fmt: skip
-        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._answers.person)
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)
         self.binds = Binds(settings, metrics, first=self._account_opened)
@@ -91,7 +90,7 @@ class SmsEngine:
         """What clients order of queued messages is done by these."""
         kit = self._kit
         self._orders = SmppOrders(
-            kit.spool, self._manager, orders, courier, SentStates(self._sent), self._admission, self._normalise,
+            kit.spool, self._manager, orders, courier, self._receipts, self._admission, self._normalise,
             kit.clock,
         )  # fmt: skip
 
@@ -138,6 +137,9 @@ class SmsEngine:
         )  # fmt: skip
 
     # Inside.
+
+    def _person(self, carrier: str, pdu: DeliverSm | DataSm, answer: Callable[[int], None]) -> None:
+        self._answers.person(carrier, pdu, answer)
 
     def _normalise(self, text: str, ton: int, npi: int) -> str:
         return normalise(text, ton, npi, self._country)

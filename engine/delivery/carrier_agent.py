@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from engine.base.errors import StorageError
 from engine.delivery.carrier_link import CarrierLink
 from engine.delivery.sms_agent import Line, SmsAgent
-from engine.delivery.sms_job import Job
+from engine.delivery.sms_job import Job, Part
 from engine.delivery.sms_render import CarrierRules
 from engine.message.envelope import Envelope
 from engine.message.sms import Kind, SentPart, Sms, channel_of
+from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 
 #: A carrier that is not bound is looked at again after this long, if nothing happens before.
@@ -62,8 +63,11 @@ class CarrierAgent(SmsAgent):
             return ()
         return self._rules.render(sms, recipient, next(self._sms.references))
 
-    def _responded(self, seconds: float) -> None:
-        self._kit.metrics.sms_response.labels(self._rules.row.name).observe(seconds)
+    def answered(self, part: Part, event: Answered | Unanswered) -> None:
+        if isinstance(event, Answered):
+            took_s = self._loop.time() - event.request.sent_at
+            self._kit.metrics.sms_response.labels(self._rules.row.name).observe(took_s)
+        super().answered(part, event)
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         envelope, now = job.envelope, self._kit.clock.time()

@@ -126,9 +126,6 @@ class SmsAgent:
         """Of these recipients everything was taken. The delivery is settled when this is done."""
         raise NotImplementedError
 
-    def _responded(self, seconds: float) -> None:
-        """So long an answer took."""
-
     # ---- for the courier
 
     async def run(self) -> None:
@@ -320,7 +317,6 @@ class SmsAgent:
                 self._again.append(part)
                 self._slow_down()
                 return
-            self._responded(self._loop.time() - event.request.sent_at)
             if sms_trouble.congested(response):
                 self._slow_down()
             else:

@@ -63,6 +63,21 @@ class Taken:
             return Ending.WAITING
         return Ending.FINAL if self._whole.fate.final else Ending(2 * (self._whole.fate is Fate.MISSING))
 
+    @property
+    def state(self) -> State:
+        """What is known of the whole message, as a query is answered."""
+        heard = [state for number in range(1, len(self.parts) + 1) if (state := self.whole.state(number)) is not None]
+        match self.whole.fate:
+            case Fate.DELIVERED:
+                return State.DELIVERED
+            case Fate.FAILED:
+                return next(state for state in heard if state.final and state is not State.DELIVERED)
+            case Fate.SENT:
+                return State.ACCEPTED
+            case Fate.MISSING:
+                return State.UNKNOWN
+        return State.ENROUTE
+
     def rows(self) -> Iterator[tuple[int, int | None, int]]:
         """Key, state and fate of each part, for the table."""
         ending = int(self.ending)

@@ -22,6 +22,7 @@ from engine.feedback import telling
 from engine.feedback.matching import Candidate, candidates, choose, numbers_of
 from engine.feedback.outstanding import Ending, Outstanding, Taken
 from engine.feedback.parked import Answer, Arrival, Parked
+from engine.feedback.ports import Noted
 from engine.feedback.turn import Turns
 from engine.message.sms import SentPart
 from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, Receipt, claims_receipt, parse_receipt
@@ -79,6 +80,25 @@ class Receipts:
     def parked(self) -> int:
         """Receipts whose message is not known."""
         return len(self._parked)
+
+    def last_to(self, number: str) -> SentPart | None:
+        """The last part that was sent to a number. Raises StorageError."""
+        return self._table.last_to(number)
+
+    def state_of(self, message: str, account: str) -> tuple[int, float, int] | None:
+        """message_state, when it became final (0.0: not kept), error; None: it is not known as this account's.
+
+        Raises StorageError.
+        """
+        groups = _by_message([row for row in self._table.of_message(message) if row.part.account == account])
+        if not groups:
+            return None
+        taken = self._outstanding.get(groups[-1][0].first) or Taken.of(groups[-1])
+        return int(taken.state if taken is not None else State.UNKNOWN), 0.0, 0
+
+    def note(self, event: Noted) -> "asyncio.Future[None]":
+        """An event of an answer, durable by itself."""
+        return self._turns.note(telling.of_answer(event))
 
     async def settled(self) -> None:
         """Everything that came so far is durable and answered."""

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
+from engine.feedback.ports import Noted
 from engine.message.sms import SentPart, carrier_key
 from engine.protocol.receipt import MESSAGE_PAYLOAD, Receipt
 from engine.protocol.receipt_parts import Fate
@@ -45,6 +46,15 @@ def unmatched(now: float, carrier: str, pdu: DeliverSm | DataSm, receipt: Receip
 
 def unreadable(now: float, carrier: str, pdu: DeliverSm | DataSm) -> Event:
     return _stray(now, "receipt-unreadable", carrier, pdu, "", "")
+
+
+def of_answer(noted: Noted) -> Event:
+    """What a person's message led to."""
+    return Event(
+        id="", at=int(noted.at * 1000) / 1000, type=noted.type, message=noted.message, message_class="",
+        sender=noted.sender, recipient=noted.recipient, destination=noted.destination, attempt=noted.attempt,
+        reply=noted.reply, remote=noted.remote, answer=noted.answer, text=noted.text,
+    )  # fmt: skip
 
 
 def packed(pdu: DeliverSm | DataSm) -> str:

@@ -68,6 +68,10 @@ class Turns:
         if len(turn.events) >= _MOST_EVENTS:
             self._turn = None
 
+    def note(self, event: Event) -> "asyncio.Future[None]":
+        """An event from which nothing follows."""
+        return self._spool.note(lambda seq: noted_lines(seq, [event]))
+
     async def settled(self) -> None:
         """Everything that was recorded is durable and answered."""
         while self._under_way or self._turn is not None:

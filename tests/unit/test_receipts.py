@@ -438,6 +438,7 @@ def test_what_is_missing_is_told_once_also_when_a_part_of_it_comes_after_a_resta
             await s.pass_time(1001)
         async with receipt_stage(tmp_path, clock) as s:
             s.receipt("a")
+            await s.rest()
             await s.pass_time(10)
             s.receipt("b")
             await s.pass_time(10)
@@ -461,5 +462,26 @@ def test_more_that_is_missing_than_one_step_looks_at_and_what_is_old_is_forgotte
             assert s.table.last_to(NUMBER) is not None
             await s.pass_time(3 * 86400)
             assert s.table.last_to(NUMBER) is None
+
+    play(story)
+
+
+def test_what_a_client_may_ask_of_a_message(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with receipt_stage(tmp_path) as s:
+            states = []
+            for stats in ((), ("ENROUTE",), ("DELIVRD",), ("DELIVRD", "DELIVRD"), ("DELIVRD", "EXPIRED")):
+                ids = [f"{len(states)}{number}" for number in range(2)]
+                message = s.send(*ids, account="app")
+                for id, stat in zip(ids, stats, strict=False):
+                    s.receipt(id, stat)
+                await s.rest()
+                assert s.receipts.state_of(message, "plain") is None
+                told = s.receipts.state_of(message, "app")
+                assert told is not None
+                states.append(State(told[0]))
+            assert states == [State.ENROUTE, State.ENROUTE, State.ENROUTE, State.DELIVERED, State.EXPIRED]
+            last = s.receipts.last_to(NUMBER)
+            assert last is not None and last.message == message
 
     play(story)

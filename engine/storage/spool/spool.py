@@ -277,12 +277,8 @@ class Spool:
         return record.future
 
     def note(self, make: Callable[[int], bytes]) -> asyncio.Future[None]:
-        """Record events that are of no delivery here. make: gives their lines, with ids of the frame it is told.
-
-        Done when durable, and everything that was appended before; it never fails, as that of `settle`.
-        """
-        number = self._journal.next_number()
-        events = make(number)
+        """Events of no delivery here. make: gives their lines, with ids of a frame. Done when durable; never fails."""
+        events = make(number := self._journal.next_number())
         return self._journal.append(number, FrameType.NOTED, noted_header(events), b"", events, keep=True).future
 
     def when_settled(self, delivery: Delivery, then: Callable[[Delivery], None]) -> None:
