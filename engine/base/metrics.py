@@ -1,6 +1,7 @@
 """Every metric the engine exports, in one place; no label takes unbounded values.
 
-`provider` is a name from the provider table, "relay" for static routes, or "other"; `class` is transactional or bulk.
+`provider` is a name from the provider table, "relay" for static routes, or "other"; `class` is transactional or bulk;
+`carrier` is a name from the settings.
 Recipients are accepted before their route is looked up: their provider is that of the last mail to their destination,
 "unresolved" if there was none lately.
 One `Metrics` per worker, made by the daemon and handed down; hot paths keep the labelled child, not the parent.
@@ -44,6 +45,16 @@ class Metrics:
         self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
         self.answers = counter("answers", "Messages from phones, by what became of them", "result")
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
+        self.sms_receipts = counter("sms_receipts", "Receipts of known messages", "carrier", "state")
+        self.sms_odd_receipts = counter(
+            "sms_odd_receipts",
+            "Receipts that were early, guessed (of several messages), duplicate, unmatched, unreadable or missing",
+            "carrier",
+            "what",
+        )
+        self.sms_owed = counter("sms_receipts_owed", "Receipts queued for applications", "state")
+        self.sms_response = histogram("sms_response", "From a submit to its response", _SLOW, "carrier")
+        self.sms_receipt = histogram("sms_receipt", "From the response to the receipt that decides", _QUEUE, "carrier")
         self.queued = gauge("queue_deliveries", "Deliveries queued", "state")
         self.oldest = gauge("queue_oldest_seconds", "Age of the oldest queued delivery")
         self.orphans = gauge("queue_orphans", "Live deliveries without an owner or a next time; 0 or a bug")

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from engine.base.clock import Clock
 from engine.base.settings import Settings
 from engine.base.units import format_duration
+from engine.delivery.report import Report
+from engine.message.address import destination_of
 from engine.message.content import Content, head_of
 from engine.message.envelope import Envelope, MessageClass, Notify, Recipient
 from engine.message.ids import IdSource
@@ -51,7 +53,16 @@ class Bouncer:
 
     def tells_of_delay(self, envelope: Envelope, indexes: Sequence[int]) -> bool:
         """Whether its sender is to hear if one of these recipients has to wait."""
-        return bool(envelope.sender) and any(self._is_asked(envelope.recipients[n], "delayed") for n in indexes)
+        if not envelope.sender or envelope.channel:
+            return False
+        return any(self._is_asked(envelope.recipients[n], "delayed") for n in indexes)
+
+    def reports(
+        self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
+    ) -> Sequence[Report]:
+        """What is to be sent about these outcomes: one notification, or none."""
+        made = self.compose(envelope, content, outcomes, action)
+        return [] if made is None else [Report(*made, destination_of(envelope.sender))]
 
     def compose(
         self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action

@@ -62,6 +62,9 @@ class CarrierAgent(SmsAgent):
             return ()
         return self._rules.render(sms, recipient, next(self._sms.references))
 
+    def _responded(self, seconds: float) -> None:
+        self._kit.metrics.sms_response.labels(self._rules.row.name).observe(seconds)
+
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         envelope, now = job.envelope, self._kit.clock.time()
         row = self._rules.row

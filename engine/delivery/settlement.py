@@ -22,7 +22,7 @@ from engine.base.schedule import Schedule, parse_schedule
 from engine.base.settings import Settings
 from engine.base.units import format_duration
 from engine.delivery import verdicts
-from engine.message.address import destination_of
+from engine.delivery.report import Report
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.outcome import NOT_FINAL, Outcome, Status
@@ -59,13 +59,13 @@ _CLASSES = tuple(message_class.name.lower() for message_class in MessageClass)
 
 
 class Notifier(Protocol):
-    """Writes delivery status notifications (bouncer.py)."""
+    """Writes delivery status notifications (bouncer.py), or receipts (sms_reports.py)."""
 
     def wants(self, envelope: Envelope, outcome: Outcome, action: Action) -> bool: ...
 
-    def compose(
+    def reports(
         self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
-    ) -> tuple[Envelope, bytes] | None: ...
+    ) -> Sequence[Report]: ...
 
 
 class Timing:
@@ -92,10 +92,13 @@ class Settlement:
         clock: Clock,
         log_line: Callable[[str], None],
         rng: random.Random,
+        sms_notifier: Notifier | None = None,
     ) -> None:
+        """sms_notifier: for messages of that channel; None: the one there is for mail."""
         self._spool = spool
         self._manager = manager
         self._notifier = notifier
+        self._sms_notifier = sms_notifier
         self._metrics = metrics
         self._clock = clock
         self._log_line = log_line
@@ -217,7 +220,8 @@ class Settlement:
         # is due, too, for those who asked for it.
         due_at = max(now + wait * jitter, asked)
         notice_at = self.notice_at(delivery)
-        if now < notice_at < due_at and any(self._notifier.wants(envelope, o, "delayed") for o in outcomes):
+        wants = self._notifier_of(envelope).wants
+        if now < notice_at < due_at and any(wants(envelope, o, "delayed") for o in outcomes):
             due_at = notice_at
         delivery.due_at = min(due_at, max(expires_at, now + 1.0))
         return outcomes
@@ -234,7 +238,10 @@ class Settlement:
         """Queue the notifications that are due. They go to the journal before the outcome they tell of."""
         if not envelope.sender:
             return
-        failed = [o for o in outcomes if o.status is _FAILED or o.status is _EXPIRED]
+        if not envelope.channel:
+            failed = [o for o in outcomes if o.status is _FAILED or o.status is _EXPIRED]
+        else:
+            failed = [o for o in outcomes if o.status is not _DELIVERED and o.status.final]
         if failed:
             self._report(envelope, content, failed, "failed")
         if not relays_dsn:
@@ -248,21 +255,22 @@ class Settlement:
                 self._report(envelope, content, waiting, "delayed")
 
     def _report(self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action) -> bool:
-        """Queue one notification about the outcomes that its sender wants to hear of; False: there are none.
+        """Queue a notification about the outcomes that its sender wants to hear of; False: there are none.
 
         A message to many destinations that fails at many gets as many notifications, close together though they be:
         what is gathered in memory is lost in a crash, and an outcome that is held back until its notification is
         complete keeps a connection waiting. To gather them, the journal would have to keep who is still to be told.
         """
-        report = self._notifier.compose(envelope, content, outcomes, action)
-        if report is None:
-            return False
-        report_envelope, report_content = report
-        splits = [(destination_of(envelope.sender), (0,))]
-        self._spool.accept(report_envelope, report_content, splits, keep=True)
-        self._metrics.dsn_sent.labels(action).inc()
-        self._log_line(f"{envelope.id}: sender {action} notification: {report_envelope.id}")
-        return True
+        reports = self._notifier_of(envelope).reports(envelope, content, outcomes, action)
+        for report in reports:
+            self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
+            if not envelope.channel:
+                self._metrics.dsn_sent.labels(action).inc()
+            self._log_line(f"{envelope.id}: sender {action} notification: {report.envelope.id}")
+        return bool(reports)
+
+    def _notifier_of(self, envelope: Envelope) -> Notifier:
+        return self._sms_notifier if envelope.channel and self._sms_notifier is not None else self._notifier
 
     def _tell(
         self,

@@ -126,6 +126,9 @@ class SmsAgent:
         """Of these recipients everything was taken. The delivery is settled when this is done."""
         raise NotImplementedError
 
+    def _responded(self, seconds: float) -> None:
+        """So long an answer took."""
+
     # ---- for the courier
 
     async def run(self) -> None:
@@ -314,10 +317,15 @@ class SmsAgent:
         if isinstance(event, Answered):
             response = event.response
             if response.command_status in sms_trouble.THROTTLED and not isinstance(response, GenericNack):
-                self._slow_down(part)
+                self._again.append(part)
+                self._slow_down()
                 return
-            self._pause_s /= 2
-            self._probing = False
+            self._responded(self._loop.time() - event.request.sent_at)
+            if sms_trouble.congested(response):
+                self._slow_down()
+            else:
+                self._pause_s /= 2
+                self._probing = False
             carrier_id = sms_trouble.message_id(response)
             job.ids[part.index][part.number] = carrier_id
             outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
@@ -332,9 +340,8 @@ class SmsAgent:
     def _remote(self) -> str:
         return self._line.remote if self._line is not None else "none"
 
-    def _slow_down(self, part: Part) -> None:
-        """The peer takes no more for now: this first, when it does again, and nothing before that."""
-        self._again.append(part)
+    def _slow_down(self) -> None:
+        """The peer takes no more for now. What it refused goes first when it does again, and nothing before that."""
         now = self._loop.time()
         if now >= self._paused_until:  # once for all that were on the wire
             self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)

@@ -4,6 +4,7 @@ Sources: SMPP 3.4 5.1.3, 5.0 4.7.6; Kannel, which takes few statuses for permane
 
     ESME_ROK                DELIVERED: the carrier took responsibility
     throttled, queue full   no outcome: the same message is tried again, first, after a pause of the link
+    congestion_state        whatever else the answer says, a pause
     about the number        FAILED, RECIPIENT     about the sender or the content    FAILED, MESSAGE
     about us or itself      DEFERRED, SITE: another carrier may do
     no answer               UNKNOWN (D3)
@@ -14,18 +15,21 @@ from collections.abc import Mapping
 
 from engine.message.outcome import Outcome, Scope, Status
 from engine.protocol.smpp_codec import AnyPdu
-from engine.protocol.smpp_pdu import GenericNack
+from engine.protocol.smpp_pdu import GenericNack, Pdu
 from engine.protocol.smpp_tables import (
     ESME_RMSGQFUL,
     ESME_ROK,
     ESME_RTHROTTLED,
     STATUSES,
+    TAGS,
     status_name,
     status_text,
 )
 
 #: Try again, later: nothing else.
 THROTTLED = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
+
+_CONGESTION_STATE, _NEARLY_CONGESTED = TAGS["congestion_state"], 90
 
 _Meaning = tuple[Status, Scope, str]
 _NUMBER: _Meaning = (Status.FAILED, Scope.RECIPIENT, "5.1.1")
@@ -58,6 +62,12 @@ _MEANINGS: Mapping[int, _Meaning] = {
 def message_id(response: AnyPdu) -> str:
     """What the peer calls the message; "": it gives no id."""
     return bytes(getattr(response, "message_id", b"")).decode("utf-8", "backslashreplace")
+
+
+def congested(response: AnyPdu) -> bool:
+    """Whether its congestion_state says that no more should come for now (SMPP 5.0 4.8.4.18)."""
+    state = response.tlv(_CONGESTION_STATE) if isinstance(response, Pdu) else None
+    return bool(state) and state[0] >= _NEARLY_CONGESTED
 
 
 def judged(index: int, response: AnyPdu, carrier_id: str, remote: str) -> Outcome:

@@ -23,6 +23,7 @@ from engine.delivery.sms_render import CarrierRules
 from engine.intake.sms_refusal import REASONS, SmsRefused
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource
+from engine.message.number import INTERNATIONAL, sender_fields
 from engine.message.sms import CHANNEL, Sms, carrier_key, encode_sms
 from engine.protocol.sms_text import TextTooLong
 
@@ -31,11 +32,6 @@ _LABELS = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk
 
 #: A queue has 32 bits for a time, and nobody plans further; a later validity is no promise that could be kept.
 LONGEST_S = 366 * 86400.0
-_MAX_ALPHANUMERIC, _MAX_DIGITS = 11, 20
-#: TON and NPI of a sender id that came without (SMPP 3.4 5.2.5, 5.2.6).
-_ALPHANUMERIC, _INTERNATIONAL, _SHORT = (5, 0), (1, 1), (3, 0)
-#: The longest number that is no number of a subscriber.
-_SHORT_DIGITS = 6
 
 Splits = Sequence[tuple[str, tuple[int, ...]]]  #: destination -> indexes into Envelope.recipients
 Number = tuple[str, int, int]  #: as the client wrote it, TON, NPI
@@ -301,19 +297,16 @@ def _with_sender(request: SmsRequest) -> tuple[Sms, str]:
         # SMPP 3.4 4.4.1: an empty one is that of the account.
         request = replace(request, sender_ton=0)
         text = allowed[0]
-    bare = text.removeprefix("+")
-    if not bare or not text.isascii() or not text.isprintable():
-        raise SmsRefused("ESME_RINVSRCADR", "sender", "no sender id" if not bare else "a sender id that is not ASCII")
-    if bare.isdigit():
-        international = text != bare or request.sender_ton == _INTERNATIONAL[0]
-        kind = _INTERNATIONAL if international or len(bare) > _SHORT_DIGITS else _SHORT
-        longest = _MAX_DIGITS
-    else:
-        international, kind, longest = False, _ALPHANUMERIC, _MAX_ALPHANUMERIC
-    if len(bare) > longest:
-        raise SmsRefused("ESME_RINVSRCADR", "sender", f"a sender id of more than {longest} characters")
+    if request.sender_ton == INTERNATIONAL[0] and text.isdigit():
+        text = f"+{text}"
+    try:
+        ton, npi, address = sender_fields(text)
+    except ValueError as exc:
+        raise SmsRefused("ESME_RINVSRCADR", "sender", str(exc)) from exc
+    bare = address.decode()
     if allowed and not any(bare == one.removeprefix("+") for one in allowed):
         raise SmsRefused("ESME_RINVSRCADR", "sender", f"{text} is no sender id of this account")
-    ton, npi = (request.sender_ton, request.sender_npi) if request.sender_ton else kind
-    sender = f"+{bare}" if international else bare
+    sender = f"+{bare}" if text.startswith("+") and bare.isdigit() else bare
+    if request.sender_ton:
+        ton, npi = request.sender_ton, request.sender_npi
     return replace(request.sms, source=sender, source_ton=ton, source_npi=npi), sender

@@ -80,8 +80,8 @@ def channel_of(destination: str) -> tuple[Literal["mail", "carrier", "account"],
     return "mail", destination
 
 
-class SentPart(msgspec.Struct, frozen=True, kw_only=True):
-    """A part that a carrier took, and whose receipt is waited for.
+class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """A part that a carrier took, and whose receipt is waited for. As `Sms` on disk.
 
     carrier_id: the message_id of its response, exactly; "": the carrier gives none, and there will be no receipt.
     message, index: the id of our message, and the position of the recipient in its envelope. part: from 1, of `parts`.

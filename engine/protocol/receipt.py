@@ -9,14 +9,15 @@ read: acknowledged, counted, kept, never handed on as if a person had written it
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, tzinfo
 from types import MappingProxyType
 from typing import Literal
 
+import msgspec
+
 from engine.protocol.receipt_dates import parse_date
 from engine.protocol.receipt_states import State, read_state, state_of_tlv
-from engine.protocol.receipt_text import labelled, readings
+from engine.protocol.receipt_text import labelled, readings, usual
 
 #: Tags of TLVs (SMPP 3.4 5.3.2).
 RECEIPTED_MESSAGE_ID = 0x001E
@@ -32,8 +33,7 @@ Source = Literal["tlv", "text"]
 _NO_TLVS: Mapping[int, bytes] = MappingProxyType({})
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Receipt:
+class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One receipt. Times in unix seconds; None is what it does not say or says impossibly.
 
     id: of the message, as the carrier writes it here. stat: the state in the carrier's own words, "" without any.
@@ -81,7 +81,7 @@ def parse_receipt(
     clock, for dates that do not name one.
     """
     raw = message or tlvs.get(MESSAGE_PAYLOAD, b"")
-    values = _values(raw, data_coding, esm_class)
+    values = usual(raw, data_coding, esm_class) or _values(raw, data_coding, esm_class)
     id_, id_source = _id(values, tlvs)
     known = _state(values, tlvs)
     if not id_ or known is None:

@@ -44,6 +44,12 @@ def _absolute(digits: str, sign: str) -> float | None:
 
 
 def _laid_out(layout: re.Pattern[str], digits: str, zone: tzinfo) -> float | None:
+    if layout is _SHORT and len(digits) == 10:  # most are; it takes a third of the time
+        year, month, day, hour, minute = [int(digits[at : at + 2]) for at in (0, 2, 4, 6, 8)]
+        try:
+            return datetime(2000 + year, month, day, hour, minute, tzinfo=zone).timestamp()
+        except ValueError:
+            return None
     match = layout.match(digits)
     if match is None:
         return None

@@ -26,6 +26,8 @@ class Form(enum.IntEnum):
 #: message_id has at most 64 octets and a NUL. A longer one, out of a text, is taken for no number: converting it takes
 #: quadratic time, and Python refuses beyond 4,300 digits.
 _LONGEST_NUMBER = 64
+#: As many digits as the longest hexadecimal one has in decimal.
+_LONGEST_DECIMAL = 78
 _DECIMAL_DIGITS = frozenset("0123456789")
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
@@ -44,6 +46,35 @@ def forms(id: str) -> tuple[tuple[Form, str], ...]:
 def lookups(id: str) -> tuple[str, ...]:
     """The forms of the id in a receipt to look for among what `forms` gave, exact first."""
     return tuple(_same_base(id))
+
+
+def stored_as(id: str) -> str:
+    """The one text to store an id under, if it is looked for under all of `looked_up_as`."""
+    folded = id.lower()
+    stripped = folded.lstrip("0") or folded[:1]
+    return id if stripped == id else stripped  # the same object: there are many
+
+
+def looked_up_as(id: str) -> tuple[str, ...]:
+    """What the id that a receipt means may be stored as: `form_of` says for sure.
+
+    The other way round than `forms`, and the same: instead of every form of each id, one is kept, and the id of a
+    receipt is read in both bases.
+    """
+    own = stored_as(id)
+    if len(own) > _LONGEST_DECIMAL or not _HEX_DIGITS.issuperset(own) or not own:
+        return (own,)
+    if not _DECIMAL_DIGITS.issuperset(own):
+        return own, str(int(own, 16))
+    return tuple(dict.fromkeys((own, f"{int(own):x}", str(int(own, 16)))))
+
+
+def form_of(stored: str, told: str) -> Form | None:
+    """The form of the id in a submit_sm_resp by which a receipt means it; None: it means another."""
+    if stored == told:
+        return Form.EXACT
+    wanted = _same_base(told)
+    return next((form for form, text in forms(stored) if text in wanted), None)
 
 
 def _same_base(id: str) -> dict[str, Form]:
@@ -66,16 +97,26 @@ class Habit:
         self._recent: deque[Form] = deque(maxlen=remember)
         self.guesses = 0
 
+    def expects(self, form: Form) -> bool:
+        """This form has been seen lately, or nothing has."""
+        return not self._recent or form in self._recent
+
+    @property
+    def changes_base(self) -> bool:
+        """Lately a receipt had its id in another base."""
+        return Form.DECIMAL in self._recent or Form.HEXADECIMAL in self._recent
+
     def choose(self, found: Collection[Form]) -> Form:
         """Of the forms, one or more, by which a receipt matched messages: the one to believe.
 
         The only one teaches the habit. Of several it is the most usual, then the most trusted one; that is a guess,
         and teaches nothing, or the first wrong one would confirm itself.
         """
-        seen = Counter(self._recent)
-        chosen = min(found, key=lambda form: (-seen[form], form))
-        if len(set(found)) == 1:
+        forms = set(found)
+        if len(forms) == 1:
+            [chosen] = forms
             self._recent.append(chosen)
-        else:
-            self.guesses += 1
-        return chosen
+            return chosen
+        seen = Counter(self._recent)
+        self.guesses += 1
+        return min(forms, key=lambda form: (-seen[form], form))

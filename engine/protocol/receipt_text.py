@@ -31,6 +31,29 @@ _BLANK = "\0" + "".join(filter(str.isspace, map(chr, range(0x3001))))
 _BETWEEN = _BLANK + ",;|"
 
 
+# Exactly the form of appendix B, as most SMSCs write it; `labelled` reads it alike, seven times slower.
+_USUAL = re.compile(
+    rb"id:([!-9;-~]+) sub:([0-9]{3}) dlvrd:([0-9]{3}) submit date:([0-9]{10,12}) done date:([0-9]{10,12})"
+    rb" stat:([A-Z]+) err:([0-9A-Za-z]{1,3}) [Tt]ext:([\x20-\x7e]*)"
+)
+_NAMES = ("id", "sub", "dlvrd", "submitted_at", "done_at", "stat", "err", "text")
+
+
+def usual(message: bytes, data_coding: int, esm_class: int) -> dict[str, str] | None:
+    """The values of a receipt in the usual form, None: it is in another."""
+    if data_coding == UCS2 or esm_class & UDH_INDICATOR:
+        return None
+    match = _USUAL.fullmatch(message)
+    if match is None:
+        return None
+    values = dict(zip(_NAMES, [group.decode("ascii") for group in match.groups()], strict=True))
+    values["id"] = values["id"].strip(_BETWEEN)
+    values["text"] = values["text"].strip(_BLANK)
+    if not values["text"]:
+        del values["text"]
+    return values if values["id"] else None
+
+
 def labelled(text: str) -> dict[str, str]:
     """By label (id, submitted_at, done_at, sub, dlvrd, stat, err, text) the first value that is not blank."""
     labels = []

@@ -3,6 +3,7 @@
 `parse_receipt` reads back what is written here.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 
@@ -10,7 +11,8 @@ from engine.protocol.receipt import INTERMEDIATE, MESSAGE_STATE, NETWORK_ERROR_C
 from engine.protocol.receipt_states import State
 
 _TEXT_CHARACTERS = 20  #: of the message, as in appendix B
-_WORD_CHARACTERS = 64  #: receipted_message_id has 65 octets with its NUL (5.3.2.12)
+#: Printable ASCII but ":,;|"; receipted_message_id has 65 octets with its NUL (5.3.2.12).
+_WORD = re.compile(r"[!-+\--9<-{}~]{1,64}")
 _GSM_NETWORK = b"\x03"  #: the kind of network in network_error_code (5.3.2.31)
 
 
@@ -58,8 +60,10 @@ def write_receipt(
 
 
 def _is_word(text: str) -> bool:
-    return 0 < len(text) <= _WORD_CHARACTERS and all("!" <= char <= "~" and char not in ":,;|" for char in text)
+    return _WORD.fullmatch(text) is not None
 
 
 def _date(at: float, zone: tzinfo) -> str:
-    return datetime.fromtimestamp(at, zone).strftime("%y%m%d%H%M")
+    when = datetime.fromtimestamp(at, zone)
+    year = when.year % 100
+    return f"{year:02}{when.month:02}{when.day:02}{when.hour:02}{when.minute:02}"  # half the time of strftime()

@@ -17,6 +17,7 @@ removed or returned, and an order waits for the slice of an import that is on it
 """
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
@@ -51,16 +52,17 @@ Settle = Callable[[Delivery, str], None]
 class _Work:
     """An order that is being carried out. taken: deliveries; in_attempt: seen at the last look.
 
-    rows: SEIZED for it, to be visited; others that are, are somebody else's.
+    rows: SEIZED for it, to be visited; others that are, are somebody else's. more: set when there are some.
     """
 
-    __slots__ = ("in_attempt", "order", "rows", "scope", "taken")
+    __slots__ = ("in_attempt", "more", "order", "rows", "scope", "taken")
 
     def __init__(self, order: Order) -> None:
         self.order = order
         self.scope = Scope.stored(order.scope)
         self.taken = self.in_attempt = 0
         self.rows: list[Rows] = []
+        self.more = asyncio.Event()
 
 
 class Orders:
@@ -188,6 +190,7 @@ class Orders:
         if work.order.action != "move":
             table.move_many(rows, State.SEIZED)
             work.rows += (rows[start : start + SLICE_ROWS] for start in range(0, len(rows), SLICE_ROWS))
+            work.more.set()
             return
         number = self._spool.texts["via"].number(work.order.argument)
         columns = table.columns(rows, ("via", "state"))
@@ -205,7 +208,9 @@ class Orders:
                 await self._manager.errands.visit(rows, lambda delivery: settle(delivery, order.argument), by_hand=True)
             if not self._spool.loading and not self._is_left(work):
                 break
-            await asyncio.sleep(_LOOK_AGAIN_S)
+            work.more.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(work.more.wait(), _LOOK_AGAIN_S)  # or the rest of the spool is loaded
             if order not in self._state.orders:
                 break  # called off
             self._look(work)

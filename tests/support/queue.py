@@ -240,8 +240,8 @@ class NoReports:
         """Looked into all the same."""
         return True
 
-    def compose(self, *_: object) -> None:
-        return None
+    def reports(self, *_: object) -> tuple[()]:
+        return ()
 
 
 class Letter:

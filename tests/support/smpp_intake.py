@@ -94,7 +94,9 @@ class Client:
         async with asyncio.timeout(GUARD_S):
             return await self.ask_soon(pdu)
 
-    async def bind(self, system_id: str = "app", password: str = "secret", kind: type = BindTransceiver, **how: Any) -> Any:  # fmt: skip
+    async def bind(
+        self, system_id: str = "app", password: str = "secret", kind: type = BindTransceiver, **how: Any
+    ) -> Any:
         return await self.ask(kind(system_id=system_id.encode(), password=password.encode(), **how))
 
     async def submit(self, text: bytes = b"hello", to: bytes = b"447700900123", **more: Any) -> Any:

@@ -32,6 +32,7 @@ from engine.message.content import Content, whole
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Scope, Status
+from engine.storage.events.event import Event, noted_lines
 from engine.storage.spool import backlog, emptying, journal, large, mover
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
@@ -96,6 +97,7 @@ class Ledger:
     sent: dict[str, Sent] = field(default_factory=dict)
     steps: dict[Key, list[Step]] = field(default_factory=dict)
     acked_at: int = 0  #: the last moment at which anything was acknowledged
+    notes: dict[str, int] = field(default_factory=dict)  #: when events of no delivery were acknowledged, by their name
     ids: dict[tuple[Any, ...], str] = field(default_factory=dict)  #: of events that were seen
 
     def allowed(self, key: Key, moment: int) -> list[Saved]:
@@ -119,6 +121,9 @@ class Ledger:
                 if step.acked_at is not None and step.acked_at < moment:
                     for kind, recipient in step.events:
                         yield kind, key[0], recipient, step.attempt
+        for name, acked_at in self.notes.items():
+            if acked_at < moment:
+                yield "receipt", name, "", 0
 
 
 @dataclass
@@ -433,7 +438,9 @@ class Player:
     def _step(self) -> Awaitable[None]:
         chance = self.chance
         crowded = len(self.hands) + len(self.rows) > 60
-        match chance.choice("aaassscccrwwe"):
+        match chance.choice("aaassscccrwwen"):
+            case "n":
+                return self.note()
             case "a" if not crowded:
                 return self.accept(chance.choice((1, 1, 4, 8)))
             case "s" | "a":
@@ -447,6 +454,14 @@ class Player:
                 return self.sync_events()
             case _:
                 return self.work(at_once=chance.random() < 0.3)
+
+    async def note(self) -> None:
+        """Events that are of no delivery."""
+        names = [self.chance.randbytes(8).hex() for _ in range(self.chance.choice((1, 3)))]
+        events = [Event("", self.clock.time(), "receipt", name, "bulk", "", "", "sms:one") for name in names]
+        await self.spool.note(lambda seq: noted_lines(seq, events))
+        self.ledger.notes |= dict.fromkeys(names, self._now())
+        self.ledger.acked_at = self._now()
 
     async def sync_events(self) -> None:
         """As the upkeep does."""

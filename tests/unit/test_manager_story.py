@@ -362,3 +362,21 @@ TestStory.settings = settings(
     report_multiple_bugs=False,
     suppress_health_check=list(HealthCheck),
 )
+
+
+def test_an_order_goes_on_at_once_with_what_is_loaded_while_it_waits_to_look_again() -> None:
+    story = Story()
+    try:
+        story.message(days=0.01, tenant="", to=["one.test", "two.test", "shared-a.test"], urgent=False)
+        story.crash()
+        story.order(action="bounce", pick=0, scope="one.test")
+        story.order(action="move", pick=1, scope="one message")
+        story.crash()
+        story.old_files_are_emptied()
+        story.take(pick=0)
+        story.take(pick=0)
+        story.order(action="bounce", pick=0, scope="one message")
+        story.crash()
+        story.q1_every_delivery_is_in_its_place_and_no_other()
+    finally:
+        story.teardown()

@@ -20,7 +20,7 @@ from engine.base.settings import Listener, TlsFiles
 from engine.daemon.http import MetricsServer
 
 #: Labels whose values come from settings or from a fixed list. An address, a domain or a host name is none.
-BOUNDED_LABELS = {"provider", "class", "result", "reason", "state", "action", "where", "le"}
+BOUNDED_LABELS = {"provider", "class", "result", "reason", "state", "action", "where", "le", "carrier", "what"}
 
 
 def listener(**fields: object) -> Listener:

@@ -5,6 +5,9 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from engine.protocol.receipt import (
     MESSAGE_PAYLOAD,
@@ -181,3 +184,25 @@ def test_a_receipt_may_be_cut_anywhere() -> None:
 def test_dates_are_of_the_carriers_zone() -> None:
     receipt = parse_receipt(TEXT, zone=timezone(timedelta(hours=3)))
     assert receipt is not None and receipt.submitted_at == TEN_FIFTEEN - 3 * 3600
+
+
+@given(
+    st.from_regex(rb"(?:id|x|[0-9A-F.:-]){1,12}", fullmatch=True),
+    st.sampled_from([b"0000000000", b"2503141015", b"250314101559", b"9999999999"]),
+    st.sampled_from([b"DELIVRD", b"UNDELIV", b"MADEUP", b"ID", b"TEXT"]),
+    st.from_regex(rb"(?:id:| |stat:|[a-z,;]){0,12}", fullmatch=True),
+)
+def test_the_usual_form_is_read_as_any_other(id: bytes, date: bytes, stat: bytes, text: bytes) -> None:
+    """It has a quick way of its own; a space more, and it goes the long way."""
+    quick = b"id:%b sub:001 dlvrd:000 submit date:%b done date:%b stat:%b err:0A1 text:%b" % (
+        id,
+        date,
+        date,
+        stat,
+        text,
+    )
+    slow = quick.replace(b" sub:", b"  sub:", 1) if b" sub:" not in id else quick
+    one, other = parse_receipt(quick), parse_receipt(slow)
+    assert (one is None) == (other is None)
+    if one is not None and other is not None:
+        assert replace(one, raw=b"") == replace(other, raw=b"")

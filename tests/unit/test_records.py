@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from engine.base.errors import StorageError
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
+from engine.storage.events.event import Event, noted_lines
 from engine.storage.spool.frame import VERSION, Frame, FrameType, decode, encode
 from engine.storage.spool.index import TEXTS, decode_index, encode_index
 from engine.storage.spool.names import Names
@@ -18,7 +19,9 @@ from engine.storage.spool.records import (
     check_version,
     decode_envelope,
     encode_envelope,
+    is_sound,
     message_header,
+    noted_header,
     outcome_header,
     outcomes_in,
     recipients_at,
@@ -202,3 +205,14 @@ def test_what_is_no_index_is_refused(garbage: bytes, position: int) -> None:
             decode_index(segment, data, texts_of)
     with pytest.raises(StorageError, match="no index"):
         decode_index(other, whole, texts_of)
+
+
+def test_events_of_no_delivery_are_sound_only_with_the_ids_of_their_frame() -> None:
+    """Recovery compares these ids: one that is none would end the start (P1)."""
+    events = [Event("", 1.0, "receipt", id_of("m"), "bulk", "ACME", "+447700900123", "sms:one") for _ in range(2)]
+    for lines, sound in (
+        (noted_lines(7, events), True), (b"", True), (noted_lines(8, events), False), (b"{}\n", False),
+        (noted_lines(7, events)[:-1], False), (b"\xff\n", False),
+    ):  # fmt: skip
+        frame = decode(memoryview(encode(SALT, FrameType.NOTED, 7, noted_header(lines))), 0, SALT)
+        assert frame is not None and is_sound(frame) is sound, lines

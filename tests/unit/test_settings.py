@@ -351,6 +351,13 @@ def test_warnings(folder: Path) -> None:
     assert crowd.startswith("[node] workers: 64 for ")
 
 
+def test_a_proxy_before_smpp_is_refused(folder: Path) -> None:
+    """Rather than taken for the client of everybody behind it."""
+    with pytest.raises(ConfigError) as caught:
+        load(folder, '[[listener]]\nkind = "smpp"\naddress = "127.0.0.1:2775"\nproxy_from = ["192.0.2.1"]\n')
+    assert "[[listener]] 1 proxy_from: is for smtp only" in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("field", "what"),
     [

@@ -24,7 +24,9 @@ from tests.support.intake import Passwords, both_loops, tls_files
 from tests.support.smpp_intake import ACCOUNT, GUARD_S, play, sm, taking, until
 
 
-@pytest.mark.parametrize(("version", "told"), [(0x33, None), (0, None), (0x34, b"\x34"), (0x50, b"\x50"), (0xFF, b"\x50")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("version", "told"), [(0x33, None), (0, None), (0x34, b"\x34"), (0x50, b"\x50"), (0xFF, b"\x50")]
+)
 def test_a_bind_is_answered_in_the_clients_version(tmp_path: Path, version: int, told: bytes | None) -> None:
     async def story() -> None:
         async with taking(tmp_path) as intake, intake.client() as client:

@@ -11,7 +11,7 @@ from engine.base.units import Rate
 from engine.delivery import carrier_link, sms_agent
 from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
-from engine.protocol.smpp_tables import STATUSES
+from engine.protocol.smpp_tables import STATUSES, TAGS
 from tests.support.sms_stage import play, sms_stage, until
 from tests.support.smsc import Smsc
 
@@ -137,6 +137,23 @@ def test_what_is_throttled_is_sent_again_first_and_nothing_is_lost(tmp_path: Pat
             assert s.tally() == {"accepted": 12, "delivered": 12, "balanced": True}
         await smsc.close()
 
+    play(story)
+
+
+def test_a_carrier_that_says_it_is_congested_is_left_alone_for_a_while(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: SubmitSmResp(message_id=b"1", tlvs=((TAGS["congestion_state"], b"\x5f"),))
+        async with sms_stage(tmp_path, carrier(smsc, window=1)) as s:
+            for n in range(3):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: s.live() == 0)
+        assert caplog.text.count("told to slow down") == 3
+        await smsc.close()
+
+    caplog.set_level("INFO")
     play(story)
 
 

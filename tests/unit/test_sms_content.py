@@ -11,7 +11,9 @@ PART = b"\x05\x00\x03\x2a\x02\x01"
 SAR = sar_tlvs(Segment(7, 2, 1))
 
 
-def read(data: bytes, coding: int = 0, esm: int = 0, tlvs: tuple[tuple[int, bytes], ...] = (), alphabet: str = "gsm") -> Sms:  # fmt: skip
+def read(
+    data: bytes, coding: int = 0, esm: int = 0, tlvs: tuple[tuple[int, bytes], ...] = (), alphabet: str = "gsm"
+) -> Sms:
     return with_content(Sms(), data, esm, coding, tlvs, alphabet)
 
 

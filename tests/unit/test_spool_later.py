@@ -41,12 +41,13 @@ def test_the_end_of_a_hold_is_not_its_time(tmp_path: Path) -> None:
         async with sms_stage(tmp_path, NOWHERE) as stage:
             stage.state.hold("*", 1.0)
             stage.manager.standing.holds_changed()
-            await put_later(stage, 3600)
+            due_at = await put_later(stage, 3600)
             assert states(stage) == [State.HELD]
             stage.state.resume("*")
             stage.manager.standing.holds_changed()
             for rows in Scope("all").rows(stage.spool, state=State.HELD):
                 stage.manager.release(rows, now=False)
             assert states(stage) == [State.WAITING]
+            assert stage.spool.table.next_due is not None and stage.spool.table.next_due >= due_at
 
     play(story)

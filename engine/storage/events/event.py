@@ -3,25 +3,54 @@
 Events are projections of spool frames. `id` is "<seq>.<n>": the number of the frame and the position of the event
 in it, so that the same frame gives the same ids however often it is projected (E1). A field at its default is left
 out of the line. On disk: fields are added, never renamed and never given another meaning.
+
+    received                                      a recipient of a message of a client, once it is in the spool
+    delivered  deferred  failed  unknown          outcomes of an attempt, see `Status`
+    expired  removed  suppressed                  outcomes without one
+
+SMS (to a carrier, destination "sms:NAME") has these, too:
+
+    sent                an outcome: the carrier took all parts; what mail calls delivered
+    delivered           the phone has all parts, by their receipts (no `attempt`)
+    undelivered         a receipt says of a part that it never will be, and so the message is not
+    receipt             any other receipt that decides nothing yet: of a part among several, or of an intermediate state
+    receipt-missing     not all receipts came in time; they still count if they come later
+    receipt-unmatched   nothing that was sent has its id; `reply` is its text
+    receipt-unreadable  it has no id or no state; `reply` is its text
+
+Receipts have the state as `status` ("DELIVRD"), the carrier's words as `reply`, its id, and the price of what it is
+about. A receipt or an answer that waits for an application (destination "account:NAME") has outcomes only: its
+delivered is `handed-over`.
 """
 
 from collections.abc import Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
+from engine.message.sms import channel_of
 
 #: `type` of an outcome, by the number of its status. Later parts add bounced, complained and clicked to these.
 #: Tuples and not dicts: hashing an enum member runs Python code.
 _TYPES = ("", "delivered", "deferred", "failed", "unknown", "expired", "removed", "suppressed")
+_TYPES_TO = {
+    "mail": _TYPES,
+    "carrier": ("", "sent", *_TYPES[2:]),
+    "account": ("", "handed-over", *_TYPES[2:]),
+}
 _SCOPES = ("", "recipient", "message", "session", "site")
 _CLASSES = ("transactional", "bulk")
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"message_class": "class"}):
     """at: unix seconds. message: its id. delay_s: seconds since the message was accepted. The fields from
-    `attempt` on belong to outcomes; they mean what they mean in `Outcome`."""
+    `attempt` on belong to outcomes; they mean what they mean in `Outcome`.
+
+    Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
+    carrier_id: what the carrier calls it. latency_s: since the carrier took it.
+    """
 
     id: str
     at: float
@@ -40,6 +69,11 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     scope: str = ""
     provider: str = ""
     delay_s: float = 0.0
+    part: int = 0
+    parts: int = 0
+    price: str = ""
+    carrier_id: str = ""
+    latency_s: float = 0.0
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -56,6 +90,8 @@ def received_lines(seq: int, envelope: Envelope, destinations: Sequence[tuple[st
     recipients = envelope.recipients
     n = 0
     for destination, indexes in destinations:
+        if envelope.channel and channel_of(destination)[0] == "account":
+            continue  # no client sent it
         for index in indexes:
             events.append(
                 Event(
@@ -86,6 +122,7 @@ def outcome_lines(
     """One event per outcome of attempt number `attempt` (1 is the first); JSON lines, each with its newline."""
     name = _CLASSES[envelope.message_class]
     recipients = envelope.recipients
+    types = _TYPES if not envelope.channel else _TYPES_TO[channel_of(destination)[0]]
     delay_s = int((at - envelope.received_at) * 1000) / 1000
     at = int(at * 1000) / 1000
     return _lines(
@@ -93,7 +130,7 @@ def outcome_lines(
             Event(
                 f"{seq}.{n}",
                 at,
-                _TYPES[outcome.status],
+                types[outcome.status],
                 envelope.id,
                 name,
                 envelope.sender,
@@ -112,6 +149,16 @@ def outcome_lines(
             for n, outcome in enumerate(outcomes)
         ]
     )
+
+
+def class_name(message_class: int) -> str:
+    """As events have it."""
+    return _CLASSES[message_class]
+
+
+def noted_lines(seq: int, events: Sequence[Event]) -> bytes:
+    """Events that were made without an id; JSON lines, each with its newline."""
+    return _lines([replace(event, id=f"{seq}.{n}") for n, event in enumerate(events)])
 
 
 def event_id(line: bytes) -> tuple[int, int]:

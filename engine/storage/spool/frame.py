@@ -48,6 +48,7 @@ class FrameType(enum.IntEnum):
     TAKEN_IN = 9  #: deliveries of one message that came from another spool, in the journal
     JOURNAL = 10  #: second frame of a file of the journal: which older ones there are, and how long they are
     RETIRED = 11  #: a file of the journal that goes once this is durable
+    NOTED = 12  #: events that are of no delivery here, in the journal
     # Of a stream to another node (export.py), which is in no file of the spool:
     STREAM = 32  #: its first frame
     EXPORTED = 33  #: a message with its whole content and those of its deliveries that are exported

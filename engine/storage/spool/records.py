@@ -7,6 +7,7 @@
     DEAD      [version, [offsets of STORED messages]]
     CONTENT   [version]                                                                 body: the content
     TAKEN_IN  [version, envelope, [[delivery number, snapshot]], content reference]     body: the content
+    NOTED     [version, lines of the event journal, with the ids of this frame]
 
 A content reference is nil (the content is the body), [file, offset, length] of a CONTENT frame, or [name, length, CRC]
 of a file of its own, of which the body is the head. An OUTCOME carries the envelope of a message that is not in the
@@ -25,6 +26,7 @@ from engine.base.errors import StorageError
 from engine.message.content import LargeFile
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
+from engine.storage.events.event import event_id
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.frame import VERSION, Frame, FrameType, RecordDamaged
 from engine.storage.spool.segment import MAX_SEGMENT_BYTES
@@ -65,6 +67,7 @@ _SHAPES: dict[int, Any] = {
     FrameType.TAKEN_IN: tuple[int, bytes, tuple[tuple[_U16, _Snapshot], ...], _Ref | None],
     FrameType.JOURNAL: tuple[int, _Frame, tuple[tuple[_U32, _Offset], ...]],
     FrameType.RETIRED: tuple[int, _U32],
+    FrameType.NOTED: tuple[int, bytes],
 }  # fmt: skip
 
 _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {
@@ -131,6 +134,10 @@ def stored_header(
     return [VERSION, frame, number, snapshot, content_ref, envelope]
 
 
+def noted_header(events: bytes) -> list[Any]:
+    return [VERSION, events]
+
+
 def check_version(frame: Frame, where: object) -> None:
     """Raises StorageError: a later program wrote this."""
     if frame.header[:1] != [VERSION]:
@@ -154,6 +161,9 @@ def is_sound(frame: Frame) -> bool:
             return is_id and _is_snapshot(header[5]) and (header[7] is None or _is_envelope(header[7]))
         if frame.type == FrameType.STORED:
             return _is_envelope(header[5]) and _is_snapshot(header[3])
+        if frame.type == FrameType.NOTED:
+            lines = header[1].splitlines(keepends=True)
+            return all(event_id(line)[0] == frame.number and line.endswith(b"\n") for line in lines)
         return frame.type != FrameType.STATE or _is_snapshot(header[2])
     except (ValueError, TypeError, OverflowError, msgspec.MsgspecError):
         return False

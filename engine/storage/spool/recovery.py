@@ -239,6 +239,8 @@ def _apply(found: Recovered, frame: Frame, segment: Segment, files: Files, last_
         found.retired.add(frame.header[1])
         return
     new_event = frame.number >= last_event_frame
+    if frame.type == FrameType.NOTED and new_event:
+        found.events.append(frame.header[1])
     if frame.type == FrameType.MESSAGE:
         envelope = decode_envelope(frame.header[1])
         found.messages[envelope.id] = message = Young(frame, envelope, segment, frame.header[2])

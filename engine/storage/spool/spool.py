@@ -2,6 +2,7 @@
 
     accept    a new message: one frame; done when it is durable (S1)
     settle    what happened to recipients of a delivery: one frame (S2)
+    note      events that are of no delivery here: one frame (E1)
     load      envelope and content of a delivery, from memory while it is young, else from disk
     cool      a delivery that nobody has in hand any more becomes a row of the table
     read      rows become deliveries again, many at a time
@@ -42,6 +43,7 @@ from engine.storage.spool.reader import Reader
 from engine.storage.spool.records import (
     encode_envelope,
     message_header,
+    noted_header,
     only,
     outcome_header,
     recipients_of,
@@ -273,6 +275,15 @@ class Spool:
             delivery.state, delivery.owner = _FINAL, None
             record.durable = partial(self._finished, delivery)
         return record.future
+
+    def note(self, make: Callable[[int], bytes]) -> asyncio.Future[None]:
+        """Record events that are of no delivery here. make: gives their lines, with ids of the frame it is told.
+
+        Done when durable, and everything that was appended before; it never fails, as that of `settle`.
+        """
+        number = self._journal.next_number()
+        events = make(number)
+        return self._journal.append(number, FrameType.NOTED, noted_header(events), b"", events, keep=True).future
 
     def when_settled(self, delivery: Delivery, then: Callable[[Delivery], None]) -> None:
         """Call this with the delivery once what was recorded of it is durable; at once if it is."""

@@ -1,0 +1,76 @@
+"""Which part of which message a receipt is about, if several could be meant, or one that may not be.
+
+What counts, in this order: the number that the receipt names; how the carrier's receipts have written ids lately; that
+the part still waits for its receipt; that it is the newest, because carriers begin again with their ids.
+
+An id in another base may be the id of another message, whose response is still on its way. Unless this carrier does
+that and the number agrees, such a match is not believed before the receipt has waited for a better one (`sure`).
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from engine.feedback.outstanding import Taken
+from engine.protocol.receipt_ids import Form, Habit, form_of
+from engine.protocol.smpp_pdu import DataSm, DeliverSm
+
+#: So many last digits are compared: carriers write numbers with "+", "00", a trunk zero, or without the country.
+_DIGITS = 8
+
+
+class Candidate(NamedTuple):
+    """A part that may be meant. agrees: its number is one that the receipt names; None: it names none."""
+
+    taken: Taken
+    number: int
+    form: Form
+    agrees: bool | None
+
+
+def numbers_of(pdu: DeliverSm | DataSm) -> frozenset[str]:
+    """The ends of the numbers that a receipt names; some carriers do not swap source and destination."""
+    ends = (_end(bytes(address).decode("latin-1")) for address in (pdu.source_addr, pdu.destination_addr))
+    return frozenset(end for end in ends if end)
+
+
+def candidates(takens: Sequence[Taken], id: str, numbers: frozenset[str]) -> list[Candidate]:
+    """The parts of these messages that the id may mean."""
+    found = []
+    for taken in takens:
+        for part in taken.parts:
+            form = form_of(part.carrier_id, id) if part.carrier_id else None
+            if form is not None:
+                agrees = _end(part.recipient) in numbers if numbers else None
+                found.append(Candidate(taken, part.part, form, agrees))
+    return found
+
+
+def choose(found: Sequence[Candidate], habit: Habit, sure: bool) -> Candidate | None:
+    """The one to believe, None: none yet. sure: nothing better will come. Teaches the habit."""
+    if not sure:
+        found = [candidate for candidate in found if _is_credible(candidate, habit)]
+    found = [candidate for candidate in found if candidate.agrees] or found
+    if not found:
+        return None
+    form = habit.choose([candidate.form for candidate in found])
+    if len(found) == 1:
+        return found[0]
+    found = [candidate for candidate in found if candidate.form is form]
+    waiting = [candidate for candidate in found if not _is_heard(candidate)]
+    return (waiting or found)[-1]
+
+
+def _is_credible(candidate: Candidate, habit: Habit) -> bool:
+    if candidate.form in (Form.DECIMAL, Form.HEXADECIMAL):
+        return candidate.agrees is not False and habit.expects(candidate.form)
+    return candidate.agrees is not False or not habit.changes_base
+
+
+def _is_heard(candidate: Candidate) -> bool:
+    state = candidate.taken.whole.state(candidate.number)
+    return state is not None and state.final
+
+
+def _end(address: str) -> str:
+    digits = "".join(filter(str.isdecimal, address))
+    return digits[-_DIGITS:]

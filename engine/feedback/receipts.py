@@ -1,0 +1,303 @@
+"""Receipts of carriers: matched with what was sent, made events, told to the applications that asked.
+
+    sent      what a carrier took, remembered until its receipts are there
+    arrived   deliver_sm or data_sm from any bind of a carrier: a receipt, or a message from a person for somebody else
+    upkeep    what came too late or not at all
+
+R6  a receipt is answered only when what follows from it is on disk (turn.py).
+R7  what says that it is a receipt is never handed on as a message from a person.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import groupby
+
+from engine.base.clock import Clock
+from engine.base.metrics import Metrics
+from engine.base.settings import Settings
+from engine.delivery.sms_reports import SmsReports
+from engine.feedback import telling
+from engine.feedback.matching import Candidate, candidates, choose, numbers_of
+from engine.feedback.outstanding import Ending, Outstanding, Taken
+from engine.feedback.parked import Answer, Arrival, Parked
+from engine.feedback.turn import Turns
+from engine.message.sms import SentPart
+from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, Receipt, claims_receipt, parse_receipt
+from engine.protocol.receipt_ids import Form, Habit, stored_as
+from engine.protocol.receipt_parts import Fate
+from engine.protocol.receipt_states import State
+from engine.protocol.smpp_pdu import DataSm, DeliverSm
+from engine.protocol.smpp_tables import ESME_ROK, ESME_RX_T_APPN
+from engine.storage.spool.spool import Spool
+from engine.storage.tables.sent import ParkedRow, Row, SentTable
+
+log = logging.getLogger(__name__)
+
+#: Rows that one step of the upkeep looks at.
+_STEP = 5000
+
+Person = Callable[[str, DeliverSm | DataSm, Answer], None]
+
+
+class Receipts:
+    """See above. Implements SentBook, and the receipts' half of Incoming (delivery/sms_ports.py)."""
+
+    def __init__(
+        self, settings: Settings, spool: Spool, table: SentTable, reports: SmsReports, metrics: Metrics, clock: Clock,
+        person: Person,
+    ) -> None:  # fmt: skip
+        """person: takes what is no receipt. Raises StorageError: the table cannot be read."""
+        self._table = table
+        self._reports = reports
+        self._metrics = metrics
+        self._clock = clock
+        self._person = person
+        self._outstanding = Outstanding(settings.sms.recent)
+        self._parked = Parked()
+        self._habits: dict[str, Habit] = {}
+        self._turns = Turns(spool, table, self._outstanding)
+        self.reload(settings)
+        for rows in _by_message(table.waiting(settings.sms.recent)):
+            taken = Taken.of(rows)
+            if taken is not None:
+                self._outstanding.add(taken)
+        self._park_again(table.parked())
+
+    def reload(self, settings: Settings) -> None:
+        """Use these settings from now on."""
+        self._settings = settings.sms
+        self._outstanding.limit = settings.sms.recent
+        self._mute = {row.name for row in settings.carrier if not row.receipts}
+
+    def __len__(self) -> int:
+        """Messages in memory whose receipts are waited for."""
+        return len(self._outstanding)
+
+    @property
+    def parked(self) -> int:
+        """Receipts whose message is not known."""
+        return len(self._parked)
+
+    async def settled(self) -> None:
+        """Everything that came so far is durable and answered."""
+        await self._turns.settled()
+
+    # ---- what was sent
+
+    def sent(self, parts: Sequence[SentPart]) -> "asyncio.Future[None] | None":
+        """All parts of a message, of each of its recipients. Done when that survives the process."""
+        done: asyncio.Future[None] | None = None
+        for _, group in groupby(parts, lambda part: part.index):
+            done = self._sent(tuple(group))
+        return done
+
+    def _sent(self, parts: tuple[SentPart, ...]) -> "asyncio.Future[None]":
+        carrier = parts[0].carrier
+        first = self._table.new_keys(self._clock.time(), len(parts))
+        forms = [stored_as(part.carrier_id) for part in parts]
+        if carrier in self._mute or not any(forms):
+            # R5: there will be no receipt. The application hears as much as is known.
+            owed = self._reports.receipt(parts[0], State.ACCEPTED)
+            if owed is not None:
+                self._turns.record(owed=owed)
+            return self._table.add(first, parts, forms, Ending.FINAL)
+        done = self._table.add(first, parts, forms)
+        taken = Taken(first, parts)
+        self._outstanding.add(taken)
+        if self._parked:
+            for form in forms:
+                for arrival in self._parked.under(carrier, form):
+                    if not arrival.settled and self._match(arrival):
+                        self._count(carrier, "early")
+        return done
+
+    # ---- what comes
+
+    def arrived(self, carrier: str, pdu: DeliverSm | DataSm, answer: Answer) -> None:
+        """From any bind of a carrier; answered once it is safe."""
+        receipt, claimed = _read(pdu)
+        if receipt is not None:
+            arrival = Arrival(carrier, pdu, receipt, claimed, numbers_of(pdu), self._clock.time(), answer)
+            if not self._match(arrival):
+                self._look_up(arrival)
+        elif claimed:
+            self._count(carrier, "unreadable")
+            self._turns.record(telling.unreadable(self._clock.time(), carrier, pdu), answer=answer)
+        else:
+            self._person(carrier, pdu, answer)
+
+    def _match(self, arrival: Arrival, more: Sequence[Taken] = (), sure: bool = False) -> bool:
+        """Whether it is about something that is in memory, or among these."""
+        takens = [*more, *self._outstanding.find(arrival.carrier, arrival.texts)]
+        if not takens:
+            return False
+        habit = self._habits.get(arrival.carrier)
+        if habit is None:
+            habit = self._habits[arrival.carrier] = Habit()
+        guesses = habit.guesses
+        chosen = choose(candidates(takens, arrival.receipt.id, arrival.numbers), habit, sure)
+        if chosen is None:
+            return False
+        if habit.guesses != guesses or (sure and chosen.form in (Form.DECIMAL, Form.HEXADECIMAL)):
+            self._count(arrival.carrier, "guessed")
+        self._heard(chosen, arrival)
+        return True
+
+    def _look_up(self, arrival: Arrival, last: bool = False) -> None:
+        """In the table. Meanwhile its response may come."""
+        if not last:
+            if len(self._parked) >= self._settings.max_parked:
+                self._refuse(arrival)
+                return
+            self._parked.add(arrival)
+        self._table.find((arrival.carrier, arrival.texts), partial(self._found, arrival, last))
+
+    def _found(self, arrival: Arrival, last: bool, rows: list[Row]) -> None:
+        if arrival.settled:
+            return
+        takens = [
+            taken
+            for group in _by_message(sorted(rows, key=lambda row: row.key))
+            if self._outstanding.get(group[0].first) is None and (taken := Taken.of(group)) is not None
+        ]
+        if self._match(arrival, takens, sure=last):
+            return
+        if last:
+            self._give_up(arrival)
+        elif not arrival.key:
+            arrival.key = self._table.new_keys(self._clock.time())
+            row = ParkedRow(arrival.key, arrival.carrier, arrival.at, telling.packed(arrival.pdu))
+            self._table.park(row).add_done_callback(lambda _: self._parked_now(arrival))
+
+    def _parked_now(self, arrival: Arrival) -> None:
+        """It is on disk. If that failed the carrier is to send it again."""
+        answer = arrival.answer
+        if arrival.settled or answer is None:
+            return
+        arrival.answer = None
+        if self._table.failure is None:
+            answer(ESME_ROK)
+        else:
+            arrival.answer = answer
+            self._refuse(arrival)
+
+    def _refuse(self, arrival: Arrival) -> None:
+        arrival.settled = True
+        self._parked.remove(arrival)
+        if arrival.key:
+            self._table.unpark([arrival.key])
+        if arrival.answer is not None:
+            arrival.answer(ESME_RX_T_APPN)
+
+    # ---- what follows
+
+    def _heard(self, chosen: Candidate, arrival: Arrival) -> None:
+        taken, number, receipt = chosen.taken, chosen.number, arrival.receipt
+        arrival.settled = True
+        self._parked.remove(arrival)
+        whole, part = taken.whole, taken.parts[number - 1]
+        known = whole.state(number)
+        if known is not None and (known.final or known is receipt.state):
+            self._count(arrival.carrier, "duplicate")
+            self._turns.record(unparked=arrival.key, answer=arrival.answer)
+            return
+        now = self._clock.time()
+        if not taken.ending:
+            self._outstanding.add(taken)
+        fate = whole.heard(number, receipt.state)
+        self._metrics.sms_receipts.labels(arrival.carrier, receipt.state.word).inc()
+        owed = None
+        if fate is Fate.DELIVERED or fate is Fate.FAILED:
+            self._metrics.sms_receipt.labels(arrival.carrier).observe(max(now - part.sent_at, 0.0))
+            owed = self._reports.receipt(part, receipt.state, receipt.error or "000", receipt.done_at)
+        elif fate is Fate.SENT:
+            owed = self._reports.receipt(part, State.ACCEPTED)
+        elif receipt.state.intermediate and not whole.fate.final:
+            owed = self._reports.receipt(part, receipt.state, receipt.error or "000", receipt.done_at, interim=True)
+        event = telling.heard(now, part, receipt, fate)
+        self._turns.record(event, owed, taken, arrival.key, arrival.answer)
+
+    def _give_up(self, arrival: Arrival) -> None:
+        """Nothing that was sent has its id."""
+        arrival.settled = True
+        self._parked.remove(arrival)
+        if arrival.claimed:
+            self._count(arrival.carrier, "unmatched")
+            event = telling.unmatched(self._clock.time(), arrival.carrier, arrival.pdu, arrival.receipt)
+            self._turns.record(event, unparked=arrival.key, answer=arrival.answer)
+            return
+        # A person wrote what looks like a receipt. It was acknowledged, and stays on disk until somebody has it.
+        self._person(arrival.carrier, arrival.pdu, partial(self._handed_on, arrival))
+
+    def _handed_on(self, arrival: Arrival, status: int) -> None:
+        if arrival.answer is not None:
+            arrival.answer(status)
+        if arrival.key and status == ESME_ROK:
+            self._table.unpark([arrival.key])
+        elif arrival.key:
+            arrival.settled, arrival.at = False, self._clock.time()
+            self._parked.add(arrival)
+
+    def _count(self, carrier: str, what: str) -> None:
+        self._metrics.sms_odd_receipts.labels(carrier, what).inc()
+
+    # ---- time
+
+    async def upkeep(self) -> None:
+        """Now and then: parked receipts, deadlines, what nobody asks for any more. Raises StorageError."""
+        now = self._clock.time()
+        for arrival in self._parked.until(now - self._settings.park):
+            self._look_up(arrival, last=True)
+        full = True
+        while full and self._table.failure is None:
+            await self.settled()  # or what was just heard, or told, would be there again
+            full = await self._tell_missing(now)
+        while self._table.failure is None and await self._table.prune(now - self._settings.history, _STEP) == _STEP:
+            pass
+
+    async def _tell_missing(self, now: float) -> bool:
+        """What is not there at its deadline; whether there may be more of it."""
+        late = await self._table.overdue(now, _STEP)
+        for rows in _by_message(late):
+            taken = self._outstanding.get(rows[0].first) or Taken.of(rows)
+            if taken is None:
+                log.error("message %s: the table of sent SMS has not all its parts", rows[0].part.message)
+                await self._table.update([(row.key, row.state, Ending.MISSING) for row in rows])
+            elif taken.whole.expire(now) is Fate.MISSING:
+                self._missing(taken, now)
+        return len(late) >= _STEP
+
+    def _missing(self, taken: Taken, now: float) -> None:
+        missing = taken.whole.missing
+        part = taken.parts[missing[0] - 1]
+        self._count(part.carrier, "missing")
+        self._turns.record(telling.missing(now, part, missing), self._reports.receipt(part, State.UNKNOWN), taken)
+
+    def _park_again(self, rows: Sequence[ParkedRow]) -> None:
+        """What was parked before a restart."""
+        for row in rows:
+            pdu = telling.unpacked(row.pdu)
+            receipt, claimed = _read(pdu) if pdu is not None else (None, False)
+            if pdu is None or receipt is None:
+                log.error("a parked receipt of %s cannot be read, and is dropped: %s", row.carrier, row.pdu)
+                self._table.unpark([row.key])
+                continue
+            arrival = Arrival(row.carrier, pdu, receipt, claimed, numbers_of(pdu), row.at, None, row.key)
+            if not self._match(arrival):
+                self._parked.add(arrival)
+
+
+def _read(pdu: DeliverSm | DataSm) -> tuple[Receipt | None, bool]:
+    """The receipt in a PDU, if there is one, and whether it is said to be one."""
+    # Of several TLVs with one tag the first counts.
+    tlvs = dict(reversed(pdu.tlvs)) if pdu.tlvs else {}
+    message = pdu.short_message if isinstance(pdu, DeliverSm) else b""
+    receipt = parse_receipt(message, data_coding=pdu.data_coding, esm_class=pdu.esm_class, tlvs=tlvs)
+    return receipt, claims_receipt(pdu.esm_class) or RECEIPTED_MESSAGE_ID in tlvs
+
+
+def _by_message(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows in the order of their keys, the parts of each message together."""
+    return [list(group) for _, group in groupby(rows, lambda row: row.first)]

@@ -1,0 +1,117 @@
+"""What receipts have changed in one turn of the loop, made durable together, and only then answered.
+
+    events (one frame) and receipts for applications -> journal -> table of what was sent -> answers
+
+In this order a crash between two steps repeats the first ones when the carrier sends its receipt again, and loses
+nothing.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from engine.delivery.report import Report
+from engine.feedback.outstanding import Outstanding, Taken
+from engine.feedback.parked import Answer
+from engine.protocol.smpp_tables import ESME_ROK
+from engine.storage.events.event import Event, noted_lines
+from engine.storage.spool.spool import Spool
+from engine.storage.tables.sent import SentTable
+
+log = logging.getLogger(__name__)
+
+#: Events of one frame.
+_MOST_EVENTS = 500
+
+
+class _Turn:
+    __slots__ = ("answers", "changed", "events", "owed", "unparked")
+
+    def __init__(self) -> None:
+        self.events: list[Event] = []
+        self.owed: list[Report] = []
+        self.changed: dict[Taken, None] = {}
+        self.unparked: list[int] = []
+        self.answers: list[Callable[[], None]] = []
+
+
+class Turns:
+    """See above."""
+
+    def __init__(self, spool: Spool, table: SentTable, outstanding: Outstanding) -> None:
+        self._spool = spool
+        self._table = table
+        self._outstanding = outstanding
+        self._loop = asyncio.get_running_loop()
+        self._turn: _Turn | None = None
+        self._under_way: set[asyncio.Future[None]] = set()
+
+    def record(
+        self, event: Event | None = None, owed: Report | None = None, changed: Taken | None = None,
+        unparked: int = 0, answer: Answer | None = None,
+    ) -> None:  # fmt: skip
+        """All of this, durable in the order above."""
+        turn = self._turn
+        if turn is None:
+            turn = self._turn = _Turn()
+            self._loop.call_soon(self._flush, turn)
+        if event is not None:
+            turn.events.append(event)
+        if owed is not None:
+            turn.owed.append(owed)
+        if changed is not None:
+            turn.changed[changed] = None
+        if unparked:
+            turn.unparked.append(unparked)
+        if answer is not None:
+            turn.answers.append(lambda: answer(ESME_ROK))
+        if len(turn.events) >= _MOST_EVENTS:
+            self._turn = None
+
+    async def settled(self) -> None:
+        """Everything that was recorded is durable and answered."""
+        while self._under_way or self._turn is not None:
+            await asyncio.sleep(0)
+            if self._under_way:
+                await asyncio.wait(self._under_way)
+
+    def _flush(self, turn: _Turn) -> None:
+        if self._turn is turn:
+            self._turn = None
+        done = self._loop.create_future()
+        self._under_way.add(done)
+        done.add_done_callback(self._under_way.discard)
+        last: asyncio.Future[None] | None = None
+        if turn.events:
+            last = self._spool.note(lambda seq: noted_lines(seq, turn.events))
+        for report in turn.owed:
+            last = self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
+        # Frames become durable in their order: the last one stands for all.
+        if last is None:
+            self._recorded(turn, done)
+        else:
+            last.add_done_callback(lambda _: self._recorded(turn, done))
+
+    def _recorded(self, turn: _Turn, done: "asyncio.Future[None]") -> None:
+        written: asyncio.Future[None] | None = None
+        if turn.changed:
+            written = self._table.update([row for taken in turn.changed for row in taken.rows()])
+            for taken in turn.changed:
+                if taken.ending:
+                    # Who looks for it from now on looks behind this in the table.
+                    self._outstanding.remove(taken)
+        if turn.unparked:
+            written = self._table.unpark(turn.unparked)
+        if written is None:
+            self._answer(turn, done)
+        else:
+            written.add_done_callback(lambda _: self._answer(turn, done))
+
+    def _answer(self, turn: _Turn, done: "asyncio.Future[None]") -> None:
+        for answer in turn.answers:
+            try:
+                answer()
+            except Exception:  # one bind's fault is not that of the others
+                log.exception("answering a receipt")
+        if not done.done():
+            done.set_result(None)

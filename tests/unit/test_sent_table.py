@@ -1,0 +1,173 @@
+"""The table of sent SMS: what is committed survives the process; nothing is lost when the disk takes nothing."""
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.base.errors import StorageError
+from engine.message.sms import SentPart
+from engine.protocol.receipt_ids import Form, form_of, forms, looked_up_as, lookups, stored_as
+from engine.storage.tables import sent
+from engine.storage.tables.sent import ParkedRow, Row, SentTable
+from tests.support.sms_stage import play, until
+
+
+def part(carrier_id: str = "1", number: int = 1, parts: int = 1, **more: object) -> SentPart:
+    fields: dict[str, object] = {
+        "carrier": "one", "message": "m", "index": 0, "sent_at": 1.0, "deadline": 10.0, "sender": "ACME",
+        "recipient": "+447700900123",
+    }  # fmt: skip
+    return SentPart(carrier_id=carrier_id, part=number, parts=parts, **(fields | more))  # type: ignore[arg-type]
+
+
+async def find(table: SentTable, id: str, carrier: str = "one") -> list[Row]:
+    found: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
+    table.find((carrier, looked_up_as(id)), found.set_result)
+    return await found
+
+
+ids = st.one_of(
+    st.integers(0, 5000).map("{:x}".format), st.integers(0, 5000).map(str), st.integers(0, 5000).map("{:06X}".format),
+    st.integers(0, 1 << 256).map("{:x}".format), st.text(max_size=70),
+)  # fmt: skip
+
+
+@given(ids, ids)
+def test_one_form_in_the_table_finds_what_all_forms_would(stored: str, other: str) -> None:
+    for told in (other, stored, stored.upper(), *(text for _, text in forms(stored))):
+        meant = [form for form, text in forms(stored) if text in lookups(told)]
+        assert (form_of(stored, told) is not None) == bool(meant)
+        if meant:
+            assert stored_as(stored) in looked_up_as(told), (stored, told)
+            assert form_of(stored, told) is (Form.EXACT if stored == told else meant[0])
+
+
+def test_what_is_written_is_there_after_a_restart(tmp_path: Path) -> None:
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        one = table.new_keys(2.0, 2)
+        long = [part("00Ab", 1, 2, price="0.03"), part("c", 2, 2)]
+        table.add(one, long, ["ab", "c"])
+        other = table.new_keys(2.0)
+        table.add(other, [part("é\ud800", recipient="+49", deadline=5.0)], ["é\ud800"])
+        await table.park(ParkedRow(table.new_keys(2.0), "one", 2.0, "00ff"))
+        await table.update([(one, 2, 0)])
+        assert (one, other) == (2_000_000, 2_000_002)
+        await table.close()
+        assert (tmp_path / "sms.db").stat().st_mode & 0o777 == 0o600
+
+        table = SentTable(tmp_path / "sms.db")
+        assert table.new_keys(1.0) == 2_000_004, "no key twice, whatever the clock says"
+        rows = [Row(one, 2, 0, long[0]), Row(one + 1, None, 0, long[1])]
+        assert await find(table, "AB") == rows, "with the other parts"
+        assert await find(table, "AB", "two") == await find(table, "ab0") == []
+        assert [row.key for row in table.waiting(2)] == [one + 1, other]
+        assert table.last_to("+447700900123") == long[1] and table.last_to("+44") is None
+        assert [row.part for row in table.of_message("m")][:2] == long
+        assert table.parked() == [ParkedRow(2_000_003, "one", 2.0, "00ff")]
+        assert table.next_deadline() == 5.0
+        assert [row.key for row in await table.overdue(7.0, 10)] == [other]
+        assert await table.overdue(11.0, 1) != []
+        await table.unpark([2_000_003])
+        assert table.parked() == []
+        await table.update([(other, None, 1)])
+        assert await table.prune(3.0, 10) == 1, "what is waited for stays"
+        assert len(table.of_message("m")) == 2
+        await table.close()
+
+    play(story)
+
+
+def test_what_is_not_committed_yet_is_the_last_to_its_number(tmp_path: Path) -> None:
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        table.add(1, [part("1"), part("2")], ["1", "2"])
+        for _ in range(50):
+            found = table.last_to("+447700900123")
+            assert found is not None and found.carrier_id == "2"
+            await asyncio.sleep(0.0005)
+        await table.close()
+
+    play(story)
+
+
+def test_a_disk_that_takes_nothing_keeps_nobody_waiting_and_gets_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sent, "RETRY_S", 0.01)
+    monkeypatch.setattr(sent, "_BUSY_S", 0.0)
+
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        other = sqlite3.connect(tmp_path / "sms.db", isolation_level=None)
+        other.execute("begin immediate")
+        await table.add(1, [part("1")], ["1"])
+        assert table.failure is not None
+        table.add(2, [part("2")], ["2"])
+        assert await find(table, "9") == [], "nobody waits for good"
+        other.execute("rollback")
+        other.close()
+        await until(lambda: table.failure is None)
+        assert [row.part.carrier_id for row in table.of_message("m")] == ["1", "2"]
+        await table.close()
+
+    play(story)
+
+
+def test_a_path_that_is_none_is_an_error(tmp_path: Path) -> None:
+    async def story() -> None:
+        (tmp_path / "link").symlink_to(tmp_path / "sms.db")
+        for path in (tmp_path / "link", tmp_path / "no" / "sms.db", tmp_path):
+            with pytest.raises(StorageError):
+                SentTable(path)
+
+    play(story)
+
+
+_WRITER = """
+import asyncio, sys
+from pathlib import Path
+from engine.storage.tables.sent import SentTable
+from tests.unit.test_sent_table import part
+
+async def main():
+    table = SentTable(Path(sys.argv[1]))
+    n = 0
+    while True:
+        done = [table.add(table.new_keys(1.0), [part(str(n + i))], [str(n + i)]) for i in range(20)]
+        await asyncio.wait(done)
+        n += 20
+        print(n, flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_what_was_said_to_be_committed_survives_kill_9(tmp_path: Path) -> None:
+    path = tmp_path / "sms.db"
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", _WRITER, str(path)], stdout=subprocess.PIPE, text=True, cwd=root
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        for line in process.stdout:
+            if int(line) >= 400:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+        said = max([400, *(int(line) for line in process.stdout if line.endswith("\n"))])
+
+    async def story() -> None:
+        table = SentTable(path)
+        there = [row.part.carrier_id for row in table.of_message("m")]
+        assert there[:said] == [str(n) for n in range(said)]
+        await table.close()
+
+    play(story)
