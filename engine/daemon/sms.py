@@ -3,7 +3,6 @@
 One worker of a node does it, the first: it has the binds of all carriers and applications, and so their windows.
 """
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +12,11 @@ from engine.delivery.carriers import Carriers
 from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.sms_agent import SmsKit
+from engine.delivery.sms_reports import SmsReports
 from engine.feedback.answers import Answers
+from engine.feedback.notes import EventNotes
+from engine.feedback.receipts import Receipts
+from engine.feedback.sent_states import SentStates
 from engine.intake.smpp_binds import Binds
 from engine.intake.smpp_listener import SmppListener
 from engine.intake.smpp_orders import SmppOrders
@@ -31,45 +34,22 @@ from engine.storage.inflight import Inflight
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.grouped import Grouped
 from engine.storage.tables.optouts import OptOuts
+from engine.storage.tables.sent import SentTable
 from engine.storage.tables.sms_quota import SmsQuota
 
-log = logging.getLogger(__name__)
-
-_DATABASE, _QUOTA, _INFLIGHT = "sms.db", "quota.json", "inflight"
-
-
-class Receipts:
-    person = None
-
-    def sent(self, parts):
-        return None
-
-    def arrived(self, carrier, pdu, answer):
-        if pdu.esm_class & 0x3C:
-            answer(0)
-        else:
-            self.person(carrier, pdu, answer)
-
-    def state_of(self, message_id, account):
-        return None
-
-    def last_to(self, number):
-        return None
-
-    def note(self, event):
-        f = __import__("asyncio").get_running_loop().create_future()
-        f.set_result(None)
-        return f
+#: In data_dir. What was sent has a file of its own: it is written all the time.
+_ANSWERS, _SENT, _QUOTA, _INFLIGHT = "sms.db", "sms-sent.db", "sms-quota.db", "sms-inflight"
 
 
 class SmsEngine:
-    """See above. kit: that of the worker's courier. All methods on the loop."""
+    """See above. kit: what the courier needs; carriers, binds: for operators."""
 
     def __init__(
         self,
         settings: Settings,
         data_dir: Path,
         kit: Kit,
+        reports: SmsReports,
         manager: Manager,
         router: Router,
         credentials: Credentials,
@@ -79,63 +59,76 @@ class SmsEngine:
     ) -> None:
         """Raises EngineError: something of the settings or the disk cannot be used."""
         self._kit = kit
+        self._reports = reports
         self._manager = manager
         self._router = router
         self._credentials = credentials
         self._outbox = outbox
-        clock, metrics = kit.clock, kit.metrics
-        self._db = Grouped(data_dir / _DATABASE)
+        self._country = settings.sms.country
+        clock, metrics, spool = kit.clock, kit.metrics, kit.spool
+        self._db = Grouped(data_dir / _ANSWERS)
         self._optouts = OptOuts(self._db, clock)
-        self._inflight = Inflight(data_dir / _INFLIGHT)
+        self._sent = SentTable(data_dir / _SENT)
         self._quota = SmsQuota(data_dir / _QUOTA)
-        self._routes = SmsRoutes(settings, lambda name: self.carriers.healthy(name))
-        self._receipts = Receipts()
+        self._inflight = Inflight(data_dir / _INFLIGHT)
         self._answers = Answers(
-            settings, self._db, self._optouts, kit.spool, self._receipts, self._receipts, ids, clock, metrics
-        )
-        self._receipts.person = self._answers.person
+            settings, self._db, self._optouts, spool, self._sent, EventNotes(spool), ids, clock, metrics
+        )  # fmt: skip
+        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._answers.person)
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
+        self._routes = SmsRoutes(settings, self.carriers.healthy)
         self.binds = Binds(settings, metrics, first=self._account_opened)
         self._admission = SmsAdmission(
-            kit.spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
+            spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
             self._optouts.suppressed,
         )  # fmt: skip
         self.kit = SmsKit(
             carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
             alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
         )  # fmt: skip
-        self._country = settings.sms.country
 
     def attach(self, orders: Orders, courier: Courier) -> None:
         """What clients order of queued messages is done by these."""
         kit = self._kit
         self._orders = SmppOrders(
-            kit.spool, self._manager, orders, courier, self._receipts, self._admission, self._normalise, kit.clock
-        )
+            kit.spool, self._manager, orders, courier, SentStates(self._sent), self._admission, self._normalise,
+            kit.clock,
+        )  # fmt: skip
 
     def start(self) -> None:
+        """Raises StorageError."""
         self._answers.start()
         self.carriers.start()
 
     async def reload(self, settings: Settings) -> None:
-        """Work by new settings. Raises EngineError, and nothing has changed."""
+        """Work by new settings. Raises EngineError: they cannot be used, and nothing has changed."""
         await self.carriers.reload(settings)
         self._country = settings.sms.country
         self._routes.reload(settings)
         self._admission.reload(settings)
+        self._reports.reload(settings)
+        self._receipts.reload(settings)
         self._answers.reload(settings)
         self.binds.reload(settings)
 
+    async def upkeep(self) -> None:
+        """Raises StorageError."""
+        self._quota.save()
+        await self._receipts.upkeep()
+
     async def stop(self) -> None:
-        """Unbind from carriers; what applications had is answered by then."""
+        """Unbind from carriers; what they and the applications brought is durable and answered then."""
         await self.carriers.stop()
         await self._answers.close()
+        await self._receipts.settled()
 
     async def close(self) -> None:
         """After the spool."""
+        self._optouts.close()
+        await self._db.close()
+        await self._sent.close()
         self._quota.close()
         self._inflight.close()
-        await self._db.close()
 
     def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
         kit = self._kit

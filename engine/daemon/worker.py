@@ -30,6 +30,7 @@ from engine.delivery.bouncer import Bouncer
 from engine.delivery.courier import Courier
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
+from engine.delivery.sms_reports import SmsReports
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
@@ -106,8 +107,9 @@ class Worker:
         self._signer = Signer(settings, metrics, clock)
         self._bouncer = Bouncer(settings, ids, clock)
         self._spool.tells_of_delay = self._bouncer.tells_of_delay
+        self._sms_reports = SmsReports(settings, ids, clock, metrics)
         self._settlement = Settlement(
-            settings, self._spool, self._manager, self._bouncer, metrics, clock, log_line, rng
+            settings, self._spool, self._manager, self._bouncer, metrics, clock, log_line, rng, self._sms_reports
         )
         self._outbox = Outbox(asyncio.get_running_loop())
         self._kit = Kit(
@@ -125,8 +127,8 @@ class Worker:
         self._sms: SmsEngine | None = None
         if not number:
             self._sms = SmsEngine(
-                settings, data_dir, self._kit, self._manager, self._router, self._credentials, ids, self._outbox,
-                log_line,
+                settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials, ids,
+                self._outbox, log_line,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
@@ -264,6 +266,8 @@ class Worker:
             await self._try(self._spool.work)
             await self._try(self._spool.sync_events)
             await self._try(self._remember)
+            if self._sms is not None:
+                await self._try(self._sms.upkeep)
 
     async def _keep_sweeping(self) -> None:
         while True:

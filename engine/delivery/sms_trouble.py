@@ -67,7 +67,7 @@ def message_id(response: AnyPdu) -> str:
 def congested(response: AnyPdu) -> bool:
     """Whether its congestion_state says that no more should come for now (SMPP 5.0 4.8.4.18)."""
     state = response.tlv(_CONGESTION_STATE) if isinstance(response, Pdu) else None
-    return bool(state) and state[0] >= _NEARLY_CONGESTED
+    return bool(state and state[0] >= _NEARLY_CONGESTED)
 
 
 def judged(index: int, response: AnyPdu, carrier_id: str, remote: str) -> Outcome:

@@ -82,8 +82,8 @@ class Wire(asyncio.Protocol):
         if transport is not None:
             if data:
                 transport.write(data)
-            if self.session.closed:
-                transport.close()
+            if self.session.closed and not transport.is_closing():
+                transport.close()  # once: after a second time asyncio's TLS (3.11) cannot be aborted
         events = self.session.events()  # what a request that closed it has told
         if events:
             self._handle(events)

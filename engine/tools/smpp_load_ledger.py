@@ -29,6 +29,7 @@ class Ledger:
     ) -> None:
         self.report = SmppLoadReport(messages=options.messages, parts=maker.parts)
         self.answered_at = now
+        self._received_at = now
         self._options = options
         self._maker = maker
         self._started = now
@@ -126,6 +127,7 @@ class Ledger:
         else:
             self._final[submit] = 1
             self._finals += 1
+            self._received_at = max(self._received_at, at)
             self._receipts.append(at - self._sent_at[submit])
             self.report.receipts[receipt.state.word] += 1
 
@@ -146,6 +148,7 @@ class Ledger:
         report = self.report
         report.unanswered = self._open
         report.seconds = self.answered_at - self._started
+        report.receipt_seconds = self._received_at - self._started
         report.response, report.receipt = latency_of(self._responses), latency_of(self._receipts)
         report.unmatched_receipts += sum(map(len, self._early.values()))
         self._early.clear()

@@ -8,7 +8,8 @@ from engine.tools.latency import Latency
 
 @dataclass(slots=True, kw_only=True)
 class SmppLoadReport:
-    """Submits unless it says messages. seconds: from the beginning to the last response.
+    """Submits unless it says messages. seconds: from the beginning to the last response; receipt_seconds: to the last
+    final receipt.
 
     submitted: sent, each time. refused: with a status other than those for now, which are throttled and sent again.
     statuses: all responses by name. receipts: final states by word. missing_receipts: of accepted ones, none final.
@@ -28,6 +29,7 @@ class SmppLoadReport:
     lost_connections: int = 0
     unsolicited: int = 0
     seconds: float = 0.0
+    receipt_seconds: float = 0.0
     statuses: Counter[str] = field(default_factory=Counter)
     response: Latency = Latency()  # noqa: RUF009  a tuple
     receipts: Counter[str] = field(default_factory=Counter)

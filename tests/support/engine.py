@@ -26,7 +26,7 @@ PATIENCE_S = 60.0
 FATES = ("delivered", "failed", "expired", "suppressed", "removed", "deferred", "unknown")
 
 
-def wait_until(done: Callable[[], Any], what: str) -> Any:
+def wait_until(done: Callable[[], Any], what: object) -> Any:
     """What `done` gives, once it is true. Fails after PATIENCE_S."""
     deadline = time.monotonic() + PATIENCE_S
     while not (result := done()):
@@ -233,7 +233,10 @@ networks = ["127.0.0.0/8"]
 
     def until(self, **expected: int) -> Counter[str]:
         """Wait until at least so many events of each type have happened; all of them."""
-        return wait_until(lambda: (t := self.tally()) and all(t[k] >= n for k, n in expected.items()) and t, expected)
+        found: Counter[str] = wait_until(
+            lambda: (t := self.tally()) and all(t[k] >= n for k, n in expected.items()) and t, expected
+        )
+        return found
 
     def empty(self) -> None:
         """Wait until nothing is queued."""
@@ -251,7 +254,8 @@ def daemon(
 ) -> Iterator[Daemon]:
     """A running daemon, ended with SIGTERM; it must then say that it stopped in order."""
     path.mkdir(parents=True, exist_ok=True)
-    engine = Daemon(path, more, smtp=smtp, spool=spool, workers=workers).start(**environ)
+    engine = Daemon(path, more, smtp=smtp, spool=spool, workers=workers)
+    engine.start(wait=True, **environ)
     try:
         yield engine
     finally:
@@ -301,7 +305,10 @@ class Sink:
 
     def has(self, **expected: int) -> dict[str, Any]:
         """Wait until these counts of its status are reached; all counts."""
-        return wait_until(lambda: (s := self.status()) and all(s[k] >= n for k, n in expected.items()) and s, expected)
+        found: dict[str, Any] = wait_until(
+            lambda: (s := self.status()) and all(s[k] >= n for k, n in expected.items()) and s, expected
+        )
+        return found
 
     def connections(self) -> int:
         """Connections of clients, as last reported; our look whether it listens is not one."""

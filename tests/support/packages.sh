@@ -1,5 +1,5 @@
 #!/bin/bash
-# The programs of other people that the tests and benchmarks run against, from Debian.
+# The programs of other people that the tests and benchmarks run against, from Debian; and one package from npm.
 # As root: installs what is missing. Otherwise: says what is missing, and fails. Starts no service either way.
 set -euo pipefail
 
@@ -7,10 +7,14 @@ set -euo pipefail
 needed=(
     smtp-source:postfix smtp-sink:postfix swaks:swaks
     opendkim:opendkim opendkim-testmsg:opendkim-tools openssl:openssl cc:gcc
+    bearerbox:kannel smsbox:kannel mtbatch:kannel node:nodejs npm:npm
 )
 # The program that is installed is compiled: Python's own header.
 header='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
-modules=(Net::SSLeay:libnet-ssleay-perl Net::DNS:libnet-dns-perl)
+modules=(Net::SSLeay:libnet-ssleay-perl Net::DNS:libnet-dns-perl Net::SMPP:libnet-smpp-perl)
+# node-smpp lies where `make clean` finds it.
+smpp=0.5.1
+node=build/node
 
 # Packages that are missing, on one line.
 missing_packages() {
@@ -24,8 +28,21 @@ missing_packages() {
     done | tr '\n' ' '
 }
 
+install_node_smpp() {
+    local there=$node/node_modules/smpp/package.json
+    if [ -e $there ] && grep -q "\"version\": \"$smpp\"" $there; then return; fi
+    echo "Installing what the tests need: node-smpp"
+    npm install --prefix $node --no-audit --no-fund --silent --save-exact "smpp@$smpp" </dev/null && [ -e $there ] || {
+        echo "The tests need the npm package smpp: npm install --prefix $node smpp@$smpp failed" >&2
+        exit 1
+    }
+}
+
 read -ra missing <<<"$(missing_packages)"
-[ ${#missing[@]} -gt 0 ] || exit 0
+if [ ${#missing[@]} = 0 ]; then
+    install_node_smpp
+    exit
+fi
 
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
     echo "The tests need programs that are missing here. As root: apt-get install ${missing[*]}" >&2
@@ -54,3 +71,4 @@ if [ ${#missing[@]} -gt 0 ]; then
     echo "Still missing after apt-get install: ${missing[*]}" >&2
     exit 1
 fi
+install_node_smpp

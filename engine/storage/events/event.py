@@ -49,7 +49,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     `attempt` on belong to outcomes; they mean what they mean in `Outcome`.
 
     Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
-    carrier_id: what the carrier calls it. latency_s: since the carrier took it.
+    carrier_id: what the carrier calls it. latency_s: since the carrier took it. answer, text: the id of what a person
+    sent, and what it says; message is the one of ours that it answers.
     """
 
     id: str
@@ -74,6 +75,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     price: str = ""
     carrier_id: str = ""
     latency_s: float = 0.0
+    answer: str = ""
+    text: str = ""
 
 
 _ENCODER = msgspec.json.Encoder()
