@@ -14,6 +14,7 @@ from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.base.hostport import parse_host_port
 from engine.message.ids import is_id
+from engine.message.sms import channel_of
 from engine.queue.scope import Scope
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import State
@@ -47,7 +48,7 @@ async def retry(parts: Parts, target: str) -> AsyncIterator[Row]:
 async def hold(parts: Parts, target: str) -> AsyncIterator[Row]:
     """Keep what is queued, and what arrives, until `resume`. Survives a restart. A bounce or purge of it ends."""
     scope, manager, spool = await _parsed(parts, target), parts.manager, parts.spool
-    if scope.kind == "destination" and "." not in scope.name and not _destinations(parts, scope):
+    if scope.kind == "destination" and not _is_likely(parts, scope.name) and not _destinations(parts, scope):
         raise EngineError(_UNKNOWN.format(target))
     await parts.orders.hold(scope)
     manager.standing.holds_changed()
@@ -97,12 +98,12 @@ async def purge(parts: Parts, target: str) -> AsyncIterator[Row]:
 
 
 async def move(parts: Parts, target: str, relay: str) -> AsyncIterator[Row]:
-    """Send what is queued by another relay, "host:port", instead of its route; "" ends that."""
-    try:
-        if relay:
-            parse_host_port(relay)
-    except ValueError as exc:
-        raise EngineError(f"relay: {exc}") from exc
+    """Send what is queued by another relay, "host:port", or carrier, "sms:NAME", instead of its route; "" ends that.
+
+    Of many kinds of messages at once, those that cannot go that way stay on their own.
+    """
+    if relay:
+        _check_way(parts, target, relay)
     yield await _ordered(parts, "move", target, relay)
 
 
@@ -115,6 +116,32 @@ async def _ordered(parts: Parts, action: str, target: str, argument: str) -> Row
     if not done + left:
         _check(parts, scope, target)
     return {"deliveries": done, "in_attempt": left}
+
+
+def _check_way(parts: Parts, target: str, relay: str) -> None:
+    """Raises EngineError: no relay and no carrier, or none for this destination."""
+    way, name = channel_of(relay)
+    what = channel_of(target)[0]
+    if what == "account":
+        raise EngineError(f"{target}: what is for an application goes to its own binds only")
+    if way == "account" or (way == "carrier" and not isinstance(parts.router.cached(relay), Plan)):
+        raise EngineError(f"relay: there is no [[carrier]] {name}" if way == "carrier" else f"relay: {relay} is no way")
+    if way == "mail":
+        try:
+            parse_host_port(relay)
+        except ValueError as exc:
+            raise EngineError(f"relay: {exc}") from exc
+        if what == "carrier":
+            raise EngineError(f"relay: {relay} takes no SMS; sms:NAME, a carrier, does")
+    elif "." in target and what == "mail" and ":" not in target:
+        raise EngineError(f"relay: {relay} takes no mail; host:port does")
+
+
+def _is_likely(parts: Parts, destination: str) -> bool:
+    """It can be a destination, though nothing is queued for it: a domain, or a carrier or account that there is."""
+    if channel_of(destination)[0] == "mail":
+        return "." in destination
+    return isinstance(parts.router.cached(destination), Plan)
 
 
 _NOTHING = "{}: nothing of it is queued"

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,8 @@ from engine.message.address import destination_of
 from engine.message.content import LargeContent, head_of
 from engine.message.envelope import MessageClass
 from engine.message.ids import is_id
+from engine.message.number import NotANumber, normalise
+from engine.message.sms import CHANNEL, channel_of, decode_sms
 from engine.queue.ready import ReadyQueue
 from engine.queue.scope import Scope
 from engine.queue.stock import oldest_arrival
@@ -30,7 +32,7 @@ _ON_DISK = (State.DUE, State.LOADING)
 #: Destinations that `status` names to a supervisor: the longest fit into a row, and all take 0.1 s.
 _MOST_NAMES = 250_000
 _NOT_QUEUED = "{0} is not queued; what became of it: `postrider events list --message {0}`"
-_NO_TARGET = "{}: neither the id of a message nor an address"
+_NO_TARGET = "{}: neither the id of a message nor an address, nor the number of a phone"
 #: A line of a header that goes on the one before begins so; it is shown with one space.
 _CONTINUED = re.compile(r"^[ \t]+", re.MULTILINE)
 #: Messages that `why ADDRESS` reads, oldest first.
@@ -106,7 +108,9 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
     found = [await parts.spool.reader.envelope(delivery) for delivery in deliveries]
     envelope = found[0]
     head, error = await _head(parts, deliveries[0])
-    header = head[: head.find(b"\r\n\r\n") + 2 or None][:65536]
+    header = head[: head.find(b"\r\n\r\n") + 2 or None][:65536].decode(errors="replace").replace("\r\n", "\n")
+    if envelope.channel == CHANNEL:
+        header = "" if error else _sms_header(head)
     yield {
         "id": envelope.id,
         "sender": envelope.sender,
@@ -125,8 +129,19 @@ async def show(parts: Parts, message_id: str) -> AsyncIterator[Row]:
             }
             for delivery, own in zip(deliveries, found, strict=True)
         ],
-        "header": _CONTINUED.sub(" ", header.decode(errors="replace").replace("\r\n", "\n")),
+        "header": _CONTINUED.sub(" ", header),
     }
+
+
+def _sms_header(content: bytes) -> str:
+    """What can be said of an SMS without telling what it says."""
+    try:
+        sms = decode_sms(content)
+    except ValueError as exc:
+        return f"damaged: {exc}"
+    octets = len(sms.udh) + len(sms.body)
+    what = f"octets: {octets}, data_coding {sms.data_coding}" if sms.text is None else f"characters: {len(sms.text)}"
+    return f"kind: {sms.kind.name.lower()}\nsource: {sms.source}, TON {sms.source_ton}, NPI {sms.source_npi}\n{what}"
 
 
 async def _head(parts: Parts, delivery: Delivery) -> tuple[bytes, str | None]:
@@ -149,15 +164,29 @@ async def why(parts: Parts, what: str) -> AsyncIterator[Row]:
         for delivery in found:
             yield _why_row(parts, delivery)
         return
-    if "@" not in what:
-        raise EngineError((_NOT_QUEUED if is_id(what) else _NO_TARGET).format(what))
-    for delivery in await _deliveries(parts, Scope("destination", destination_of(what)), _LOOK_INTO):
-        try:
-            envelope = await parts.spool.reader.envelope(delivery)
-        except StorageError:
-            continue
-        if any(envelope.recipients[index].address.lower() == what.lower() for index in delivery.indexes):
-            yield _why_row(parts, delivery)
+    address, destinations = _of_recipient(parts, what)
+    for destination in destinations:
+        for delivery in await _deliveries(parts, Scope("destination", destination), _LOOK_INTO):
+            try:
+                envelope = await parts.spool.reader.envelope(delivery)
+            except StorageError:
+                continue
+            if any(envelope.recipients[index].address.lower() == address for index in delivery.indexes):
+                yield _why_row(parts, delivery)
+
+
+def _of_recipient(parts: Parts, what: str) -> tuple[str, Sequence[str]]:
+    """An address in lower case, or a number, and the destinations where messages for it may be."""
+    if "@" in what:
+        return what.lower(), (destination_of(what),)
+    if is_id(what):
+        raise EngineError(_NOT_QUEUED.format(what))
+    try:
+        number = normalise(what, country=parts.settings.sms.country)
+    except NotANumber:
+        raise EngineError(_NO_TARGET.format(what)) from None
+    queued = {key[0] for key in parts.manager.destinations}
+    return number, sorted(name for name in queued if channel_of(name)[0] == "carrier")
 
 
 def _why_row(parts: Parts, delivery: Delivery) -> Row:
@@ -244,7 +273,8 @@ def _site_limit(parts: Parts, plan: Plan) -> str | None:
 def _in_words(key: str) -> str:
     """Whose limits these are, by their key: a site, a relay, a provider; behind it may be a route's figures."""
     kind, colon, name = key.partition(" ")[0].partition(":")
-    return f"the {kind} {name}" if colon and kind in ("relay", "provider") else kind + colon + name
+    words = {"relay": "relay", "provider": "provider", "sms": "carrier", "account": "application"}
+    return f"the {words[kind]} {name}" if colon and kind in words else kind + colon + name
 
 
 async def _deliveries(parts: Parts, scope: Scope, most: int) -> list[Delivery]:

@@ -16,7 +16,7 @@ from engine.cli.common import Commands, add_config, add_json, how_many, print_js
 from engine.message.ids import is_id
 from engine.storage.tables.queue_state import ALL
 
-_TARGET = "a message id, a domain, or tenant:LOGIN, batch:NAME, class:transactional, class:bulk"
+_TARGET = "a message id, a domain, sms:CARRIER, account:SYSTEM_ID, or tenant:LOGIN, batch:NAME, class:NAME"
 #: What goes on in the background when the answer is there.
 _GOING_ON = {"bounce": "being returned", "purge": "being removed"}
 _STAYS = "; what comes is held, too, until `resume`"
@@ -34,16 +34,16 @@ def register(commands: Commands) -> None:
     parser.add_argument("-n", "--limit", type=how_many, default=100, help="at most that many (100)")
     parser = _view(commands, "show", "one message: envelope, deliveries, header", _show)
     parser.add_argument("id", metavar="ID")
-    parser = _view(commands, "why", "why a message, or the mail for an address, is not out yet", _why)
-    parser.add_argument("what", metavar="ID|ADDRESS")
+    parser = _view(commands, "why", "why a message, or what is for an address or a number, is not out yet", _why)
+    parser.add_argument("what", metavar="ID|ADDRESS|NUMBER")
     _action(commands, "retry", "try now what waits")
     _action(commands, "hold", "keep a message, a destination or everything until `resume`")
     _action(commands, "resume", "end a hold")
     parser = _action(commands, "bounce", "fail what is queued and tell the senders")
     parser.add_argument("--reason", help="what the senders are told")
     _action(commands, "purge", "remove what is queued; nobody is told")
-    parser = _action(commands, "move", "send what is queued by another relay instead of its route")
-    parser.add_argument("--relay", required=True, metavar="HOST:PORT", help='the relay; "" for the route again')
+    parser = _action(commands, "move", "send what is queued by another relay, or carrier, instead of its route")
+    parser.add_argument("--relay", required=True, metavar="HOST:PORT|sms:CARRIER", help='"" for the route again')
 
 
 def _view(commands: Commands, name: str, text: str, run: Any) -> argparse.ArgumentParser:

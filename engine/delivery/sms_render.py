@@ -36,7 +36,7 @@ class CarrierRules:
             "service_type": sms.service_type.encode(),
             "source_addr_ton": sms.source_ton,
             "source_addr_npi": sms.source_npi,
-            "source_addr": sms.source.removeprefix("+").encode("ascii", "replace"),
+            "source_addr": sms.source.removeprefix("+").encode("latin-1", "replace"),  # as in number.sender_fields
             "dest_addr_ton": ton,
             "dest_addr_npi": npi,
             "destination_addr": recipient.address.removeprefix("+").encode("ascii", "replace"),

@@ -300,13 +300,14 @@ def _with_sender(request: SmsRequest) -> tuple[Sms, str]:
     if request.sender_ton == INTERNATIONAL[0] and text.isdigit():
         text = f"+{text}"
     try:
-        ton, npi, address = sender_fields(text)
+        ton, npi, _ = sender_fields(text)
     except ValueError as exc:
         raise SmsRefused("ESME_RINVSRCADR", "sender", str(exc)) from exc
-    bare = address.decode()
+    if (ton, npi) == INTERNATIONAL and text[0] != "+":
+        text = f"+{text}"  # as answers to it, and opt-outs, have it
+    bare = text.removeprefix("+")
     if allowed and not any(bare == one.removeprefix("+") for one in allowed):
         raise SmsRefused("ESME_RINVSRCADR", "sender", f"{text} is no sender id of this account")
-    sender = f"+{bare}" if text.startswith("+") and bare.isdigit() else bare
     if request.sender_ton:
         ton, npi = request.sender_ton, request.sender_npi
-    return replace(request.sms, source=sender, source_ton=ton, source_npi=npi), sender
+    return replace(request.sms, source=text, source_ton=ton, source_npi=npi), text

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import phonenumbers
-from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberFormat
+from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberDesc, PhoneNumberFormat
 
 from engine.base.errors import EngineError
 from engine.protocol.sms_alphabets import encode_septets
@@ -37,6 +37,8 @@ _MAX_NAME = 11  #: septets in ten octets (3GPP TS 23.040 9.1.2.5)
 _MAX_TEXT = 40  #: the longest number anybody writes, with spaces
 _BETWEEN = str.maketrans("", "", " -.()/\u00a0\t")
 _NON_GEOGRAPHIC = "001"
+#: Main countries of codes of which even the last five digits decide nothing.
+_LARGE = ("GB", "RU")
 #: North America: one country code for many countries, told apart by the next three digits.
 _NANP = "1"
 
@@ -47,11 +49,13 @@ class NotANumber(EngineError, ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Code:
-    """A country code. regions: that have it, the main one first. general: any number behind it. prefix: what is dialled
+    """A country code. regions: that have it, the main one first. general: any number behind it. mobile: those of
+    mobile phones, where they can be told. prefix: what is dialled
     before a number inside the country, None if nothing is."""
 
     regions: tuple[str, ...]
     general: re.Pattern[str]
+    mobile: re.Pattern[str]
     prefix: re.Pattern[str] | None
 
 
@@ -86,10 +90,13 @@ def normalise(text: str, ton: int = 0, npi: int = 0, country: str = "") -> str:
 
 def _by_look(digits: str, country: str) -> str:
     """A number of this country, or one that has the code of another without a "+"."""
-    own = _codes()[str(phonenumbers.country_code_for_region(country))]
+    home = str(phonenumbers.country_code_for_region(country))
+    own = _codes()[home]
     dialled = own.prefix.match(digits) if own.prefix is not None else None
-    if own.general.fullmatch(digits) is None and not (dialled and dialled.end()) and _is_plain(digits):
-        return f"+{digits}"
+    if not (dialled and dialled.end()) and _is_plain(digits):
+        if own.general.fullmatch(digits) is None:
+            return f"+{digits}"
+        return _more_likely(digits, home)
     try:
         return _parsed(digits, country)
     except NotANumber as national:
@@ -97,6 +104,14 @@ def _by_look(digits: str, country: str) -> str:
             return _international(digits)
         except NotANumber:
             raise national from None
+
+
+def _more_likely(digits: str, home: str) -> str:
+    """Of what may be both: the one that is a mobile's; if both are, or none is, the national one."""
+    code = _code_of(digits)
+    assert code is not None
+    abroad = _codes()[home].mobile.fullmatch(digits) is None and code.mobile.fullmatch(digits[_code_length(digits) :])
+    return f"+{digits}" if abroad else f"+{home}{digits}"
 
 
 def sender_fields(sender: str) -> tuple[int, int, bytes]:
@@ -155,7 +170,9 @@ def country_of(number: str) -> str:
         return ""
     if len(code.regions) == 1:
         return code.regions[0]
-    return _country_among(number[1:5] if number[1] == _NANP else number[1:-3])
+    if number[1] == _NANP:
+        return _country_among(number[1:5], "2345678")  # an exchange does not begin with 0 or 1
+    return _country_among(*((number[1:-5], "00000") if code.regions[0] in _LARGE else (number[1:-3], "000")))
 
 
 def network_of(number: str) -> str:
@@ -265,17 +282,21 @@ def _made(code: int, regions: tuple[str, ...]) -> _Code:
         tables = [PhoneMetadata.metadata_for_nongeo_region(code)]
     else:
         tables = [PhoneMetadata.metadata_for_region(region) for region in regions]
-    found = [table.general_desc for table in tables if table is not None]
-    general = "|".join(f"(?:{one.national_number_pattern})" for one in found if one is not None)
+    general = [table.general_desc for table in tables if table is not None]
+    mobile = [table.mobile for table in tables if table is not None]
     prefix = tables[0].national_prefix_for_parsing if tables[0] is not None else None
-    return _Code(regions, re.compile(general, re.ASCII), re.compile(prefix) if prefix else None)
+    return _Code(regions, _any_of(general), _any_of(mobile), re.compile(prefix) if prefix else None)
+
+
+def _any_of(forms: Iterable[PhoneNumberDesc | None]) -> re.Pattern[str]:
+    patterns = [one.national_number_pattern for one in forms if one is not None and one.national_number_pattern]
+    return re.compile("|".join(f"(?:{pattern})" for pattern in patterns) or r"(?!)", re.ASCII)
 
 
 @lru_cache(maxsize=16384)
-def _country_among(beginning: str) -> str:
-    """Of several countries with one code: by all but the last digits, which never decide it."""
-    # An exchange of North America does not begin with 0 or 1.
-    digits = f"{beginning}2345678" if beginning[0] == _NANP else f"{beginning}000"
+def _country_among(beginning: str, rest: str) -> str:
+    """Of several countries with one code: by all but the last digits, which never decide it (a test tries)."""
+    digits = beginning + rest
     number = phonenumbers.PhoneNumber(int(digits[: _code_length(digits)]), int(digits[_code_length(digits) :] or 0))
     code = _code_of(digits)
     assert code is not None

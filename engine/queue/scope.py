@@ -1,6 +1,6 @@
 """What an operator's word is about: everything, a destination, a tenant, a batch, a class, one message.
 
-    *    example.net    tenant:acme    batch:spring-sale    class:bulk    0Hs7kQpf3Za2Wq
+    *    example.net    sms:alpha    account:shop    tenant:acme    batch:spring-sale    class:bulk    0Hs7kQpf3Za2Wq
 
 Matches rows of the table by a comparison of columns, whatever their number, and deliveries in hand one by one.
 """
@@ -13,6 +13,7 @@ from engine.base.errors import EngineError
 from engine.message.address import AddressError, domain_to_ascii
 from engine.message.envelope import MessageClass
 from engine.message.ids import is_id, split_id
+from engine.message.sms import channel_of
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.names import Names
 from engine.storage.spool.spool import Spool
@@ -56,6 +57,11 @@ class Scope:
             if text[6:] not in _CLASSES:
                 raise EngineError(f"{text}: a class is transactional or bulk")
             return cls("class", text[6:])
+        channel, name = channel_of(text)
+        if channel != "mail":
+            if not name or " " in name:
+                raise EngineError(f"{text} is not the queue of a carrier or an account, sms:NAME or account:SYSTEM_ID")
+            return cls("destination", text)
         if cls._is_queued(text, spool):
             return cls("message", text)
         try:

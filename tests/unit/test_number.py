@@ -45,6 +45,10 @@ UK = "+447700900123"
         ("60999", 3, "", "60999"),
         ("19123456", 3, "", "19123456"),
         ("12", 6, "", "12"),
+        ("447911123456", 0, "DE", "+447911123456"),  # is of the form of a German number, too
+        ("4917612345678", 0, "DE", "+4917612345678"),
+        ("17612345678", 0, "DE", "+4917612345678"),
+        ("3931234567", 0, "IT", "+393931234567"),
         ("20123456", 0, "DK", "+4520123456"),
         ("91234567", 0, "SG", "+6591234567"),
         ("89161234567", 0, "RU", "+79161234567"),
@@ -140,7 +144,8 @@ def test_the_last_digits_never_decide_a_country() -> None:
                 continue
             whole = phonenumbers.format_number(example, phonenumbers.PhoneNumberFormat.E164)
             for _ in range(20):
-                number = whole[:-3] + f"{rng.randrange(1000):03}"
+                last = 5 if code in (1, 7, 44) else 3
+                number = whole[:-last] + str(rng.randrange(10**last)).zfill(last)
                 parsed = phonenumbers.parse(number)
                 if phonenumbers.is_valid_number(parsed):
                     assert country_of(number) == phonenumbers.region_code_for_number(parsed), number

@@ -20,7 +20,11 @@ scopes = st.one_of(
     st.just(Scope("all")),
     st.builds(Scope, st.sampled_from(["tenant", "batch"]), names),
     st.builds(Scope, st.just("class"), st.sampled_from(["transactional", "bulk"])),
-    st.builds(Scope, st.just("destination"), st.sampled_from(["example.org", "xn--bcher-kva.example", "localhost"])),
+    st.builds(
+        Scope,
+        st.just("destination"),
+        st.sampled_from(["example.org", "xn--bcher-kva.example", "localhost", "sms:alpha", "account:shop"]),
+    ),
     st.builds(Scope, st.just("message"), st.sampled_from(["a", "b", "zz"]).map(id_of)),
 )
 
@@ -57,6 +61,8 @@ def test_what_an_operator_types_is_parsed(tmp_path: Path) -> None:
                 assert Scope.parse(str(scope), spool) == scope
         assert Scope.parse(id_of("m01"), spool) == Scope("message", id_of("m01")), "a row"
         assert Scope.parse(id_of("m09"), spool) == Scope("message", id_of("m09")), "in hand"
+        assert Scope.parse("sms:Alpha", spool) == Scope("destination", "sms:Alpha")
+        assert Scope.parse("account:tenant", None) == Scope("destination", "account:tenant")
         assert Scope.parse("Bücher.example", spool) == Scope("destination", "xn--bcher-kva.example")
         assert Scope.parse("tenant:ada@home.test", spool) == Scope("tenant", "ada@home.test")
         for text, reason in {

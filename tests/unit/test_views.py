@@ -123,7 +123,7 @@ def test_a_message_that_is_settled_is_not_queued_and_a_word_is_no_message(tmp_pa
         for view in (views.show, views.why):
             with pytest.raises(EngineError, match=f"^{letter.id} is not queued; what became of it: "):
                 await s.view(view, letter.id)
-        with pytest.raises(EngineError, match=r"^bob: neither the id of a message nor an address$"):
+        with pytest.raises(EngineError, match=r"^bob: neither the id of a message nor an address, nor the number"):
             await s.view(views.why, "bob")
 
     play(tmp_path, story)
