@@ -5,6 +5,7 @@ One daemon for all, with an account for each, and node-smpp as its carrier.
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import re
@@ -177,9 +178,10 @@ def test_over_tls_and_with_another_alphabet(house: House) -> None:
 
 def test_refusals_are_understood(house: House) -> None:
     """A wrong password, an unknown account, a number that is none."""
-    for script, account, password in (("smpp_esme.js", "node", "wrong"), ("smpp_esme.pl", "nobody", "secret")):
+    logins = ("smpp_esme.js", "node", "wrong", 0x0E), ("smpp_esme.pl", "nobody", "secret", 0x0F)
+    for script, account, password, status in logins:
         lines = esme(script, port=house.port, system_id=account, password=password)
-        assert told(lines, "bind") == [0x0E], "ESME_RINVPASWD: which of the two was wrong is not said"
+        assert told(lines, "bind") == [status], "ESME_RINVPASWD, ESME_RINVSYSID"
     for script, account in (("smpp_esme.js", "node"), ("smpp_esme.pl", "perl")):
         requests = [submit(account, "none", short_message="x"), submit(account, "447700900041", short_message="y")]
         lines = esme(script, port=house.port, system_id=account, password="secret", requests=requests, receive=1)
@@ -237,6 +239,7 @@ class _Kept(AbstractHook):
         return [each for each in self.came if isinstance(each, kind)]
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_aiosmpplib(house: House) -> None:
     hook, broker = _Kept(), SimpleBroker()
 
@@ -259,6 +262,7 @@ def test_aiosmpplib(house: House) -> None:
         await asyncio.wait_for(running, PATIENCE_S)
 
     asyncio.run(story())
+    gc.collect()  # it leaves its socket to the garbage collector, which complains
     assert hook.errors == []
     receipts = [each.parse_receipt() for each in hook.of(DeliverSm) if each.is_receipt()]
     assert sorted((receipt["id"], receipt["stat"]) for receipt in receipts) == sorted(
@@ -302,12 +306,12 @@ def test_kannel(house: House, tmp_path: Path) -> None:
         for to, text in {**texts, ABSENT: "nobody there"}.items():
             assert gateway.send(f"+{to}", text, sender="Kannel").startswith("0: Accepted")
         final = wait_until(
-            lambda: len(found := [q for path, q in asked if path == "/receipt" and q["kind"] in "12"]) >= 7 and found,
-            "reports of every part",
+            lambda: len(found := [q for path, q in asked if path == "/receipt" and q["kind"] in "12"]) >= 5 and found,
+            "reports of every message",
         )
-        # 8: the carrier, us, has taken it. Kannel cuts the long one itself: three parts, and a report of each.
+        # 1 delivered, 2 not. Kannel cuts the long one itself, and asks about one of its parts.
         assert sorted((report["to"].strip("+ "), report["kind"]) for report in final) == sorted(
-            [(to, "1") for to in texts] + [("447700900072", "1")] * 2 + [(ABSENT, "2")]
+            [*((to, "1") for to in texts), (ABSENT, "2")]
         )
         (answer,) = wait_until(lambda: [query for path, query in asked if path == "/answer"], "the answer")
         assert answer["text"] == ANSWER
