@@ -16,8 +16,9 @@ Told = Callable[[Answered | Unanswered], None]
 
 
 class Job:
-    """A delivery on the wire. waiting: parts without an answer. answers, ids: by recipient, of each part; the ids are
-    those that the carrier gave."""
+    """A delivery on the wire. sent, waiting: parts, and those of them without an answer. answers, ids: by recipient, of
+    each part; the ids are those that the carrier gave.
+    """
 
     __slots__ = (
         "answers",
@@ -26,6 +27,7 @@ class Job:
         "envelope",
         "ids",
         "rendered",
+        "sent",
         "slot",
         "sms",
         "timing",
@@ -41,6 +43,7 @@ class Job:
         self.timing = timing
         self.answers: dict[int, list[Outcome | None]] = {}
         self.ids: dict[int, list[str]] = {}
+        self.sent = 0
         self.waiting = 0
         self.rendered = False  #: all its parts are on their way
         self.slot = -1
@@ -48,18 +51,25 @@ class Job:
 
 
 class Part:
-    """One PDU of a job; called with what became of it."""
+    """One PDU of a job; called with what became of it. order: of the parts of an agent, as they are first sent."""
 
-    __slots__ = ("_told", "index", "job", "number", "pdu")
+    __slots__ = ("_told", "index", "job", "number", "order", "pdu")
 
     def __init__(
-        self, told: "Callable[[Part, Answered | Unanswered], None]", job: Job, index: int, number: int, pdu: Pdu
+        self,
+        told: "Callable[[Part, Answered | Unanswered], None]",
+        job: Job,
+        index: int,
+        number: int,
+        pdu: Pdu,
+        order: int,
     ) -> None:
         self._told = told
         self.job = job
         self.index = index
         self.number = number
         self.pdu = pdu
+        self.order = order
 
     def __call__(self, event: Answered | Unanswered) -> None:
         self._told(self, event)
