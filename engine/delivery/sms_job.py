@@ -12,8 +12,6 @@ from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 from engine.storage.spool.entry import Delivery
 
-Told = Callable[[Answered | Unanswered], None]
-
 
 class Job:
     """A delivery on the wire. waiting: parts without an answer. answers, ids: by recipient, of each part; the ids are
@@ -48,14 +46,21 @@ class Job:
 
 
 class Part:
-    """One PDU of a job; called with what became of it."""
+    """One PDU of a job; called with what became of it. order: among all of its agent."""
 
-    __slots__ = ("_told", "index", "job", "number", "pdu")
+    __slots__ = ("_told", "index", "job", "number", "order", "pdu")
 
     def __init__(
-        self, told: "Callable[[Part, Answered | Unanswered], None]", job: Job, index: int, number: int, pdu: Pdu
+        self,
+        told: "Callable[[Part, Answered | Unanswered], None]",
+        order: int,
+        job: Job,
+        index: int,
+        number: int,
+        pdu: Pdu,
     ) -> None:
         self._told = told
+        self.order = order
         self.job = job
         self.index = index
         self.number = number
