@@ -175,6 +175,7 @@ class Carrier(_Table, frozen=True):
     spare_octets: int = 0  #: of the 140 of a part, those that the carrier needs for itself
     max_parts: int = 10
     transliterate: bool = False  #: quotes, dashes, ... that cost a whole message its alphabet become plain ones
+    tlvs: tuple[tuple[str, str], ...] = ()  #: (tag, text) of vendors, with each submit that has no such tag
     receipts: bool = True  #: ask for a receipt of every part
     receipt_timeout: Duration = Duration(3 * 86400)  #: then a missing one is an event
     response_timeout: Duration = Duration(60)

@@ -27,6 +27,8 @@ LANGUAGES = ("tr", "es", "pt", "bn", "gu", "hi", "kn", "ml", "or", "pa", "ta", "
 
 # ---- rules
 
+_TAG = re.compile("0[xX][0-9A-Fa-f]{4}")
+
 
 def carrier_name(value: str, base: Path) -> str:
     """Of a queue, a folder and a metric."""
@@ -125,6 +127,16 @@ def price(value: str, base: Path) -> str:
 
 def languages(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
     return _each(value, LANGUAGES.__contains__, f"one of {', '.join(LANGUAGES)}")
+
+
+def tlvs(value: tuple[tuple[str, str], ...], base: Path) -> tuple[tuple[str, str], ...]:
+    """Tags as "0x1400"; 0 to 0x13FF are the specification's and the engine's own (SMPP 3.4 5.3.2)."""
+    for tag, text in value:
+        if not _TAG.fullmatch(tag) or not 0x1400 <= int(tag, 16) <= 0x3FFF:
+            raise ValueError(f'"{tag}" is not the tag of a vendor, 0x1400 to 0x3FFF')
+        if not text.isascii() or len(text) > 255:
+            raise ValueError(f"the value of {tag} is not ASCII, or longer than 255")
+    return value
 
 
 def _each(value: tuple[str, ...], good: Callable[[str], object], what: str) -> tuple[str, ...]:

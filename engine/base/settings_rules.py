@@ -301,6 +301,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Carrier, "classes"): settings_carriers.classes,
     (Carrier, "price"): settings_carriers.price,
     (Carrier, "languages"): settings_carriers.languages,
+    (Carrier, "tlvs"): settings_carriers.tlvs,
     (Carrier, "spare_octets"): _at_least(0, 100),  # protocol/sms_rules.py
     (Carrier, "max_parts"): _at_least(1, 255),
     (Account, "system_id"): settings_carriers.account_id,

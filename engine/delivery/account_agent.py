@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Sequence
 
-from engine.delivery.sms_agent import Line, SmsAgent
-from engine.delivery.sms_job import Job, Told
+from engine.delivery.sms_agent import SmsAgent
+from engine.delivery.sms_job import Job
+from engine.delivery.sms_ports import Line, Told
 from engine.delivery.sms_render import deliver_sm
 from engine.message.envelope import Envelope
 from engine.message.sms import Sms, channel_of

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 
 from engine.base.errors import StorageError
 from engine.delivery.carrier_link import CarrierLink
-from engine.delivery.sms_agent import Line, SmsAgent
+from engine.delivery.sms_agent import SmsAgent
 from engine.delivery.sms_job import Job, Part
+from engine.delivery.sms_ports import Line
 from engine.delivery.sms_render import CarrierRules
 from engine.message.envelope import Envelope
 from engine.message.sms import Kind, SentPart, Sms, channel_of

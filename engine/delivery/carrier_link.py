@@ -237,7 +237,8 @@ class CarrierLink:
     def _closed(self, event: Closed) -> None:
         if self._wire is not None and self._wire.session.state is State.CLOSED and not self.reason:
             self.reason = f"{event.end.value}{': ' if event.text else ''}{event.text}"
-            log.warning("carrier %s: %s is closed: %s", self.row.name, self.remote, self.reason)
+            level = logging.INFO if self._stopping else logging.WARNING
+            log.log(level, "carrier %s: %s is closed: %s", self.row.name, self.remote, self.reason)
         if self._over is not None and not self._over.done():
             self._over.set_result(None)
         self._wire = None

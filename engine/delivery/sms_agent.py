@@ -10,10 +10,9 @@ or not settled on disk. What they are is in inflight.py, and is marked when it i
 """
 
 import asyncio
-import bisect
 import itertools
 import logging
-from collections import deque
+from bisect import insort
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -26,8 +25,8 @@ from engine.delivery import sms_trouble, verdicts
 from engine.delivery.agent import Kit
 from engine.delivery.carriers import Carriers
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_job import Job, Part, Told, together
-from engine.delivery.sms_ports import Receivers, SentBook
+from engine.delivery.sms_job import Job, Part, together
+from engine.delivery.sms_ports import Line, Receivers, SentBook
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 from engine.message.sms import Sms, decode_sms
@@ -42,25 +41,10 @@ log = logging.getLogger(__name__)
 
 #: A link that is told to slow down pauses so long, twice as long each time it is told again, and half after a success.
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
-_ORDER = attrgetter("order")
 _TWICE = "; may have been sent before: the engine was killed"
 
 
-class Line(Protocol):
-    """A bind that an agent sends over."""
-
-    @property
-    def bound(self) -> bool: ...
-
-    @property
-    def room(self) -> bool: ...
-
-    @property
-    def remote(self) -> str: ...
-
-    def request(self, pdu: Pdu, told: Told) -> None: ...
-
-    def abort(self) -> None: ...
+_order = attrgetter("order")
 
 
 class Alternatives(Protocol):
@@ -101,7 +85,7 @@ class SmsAgent:
         self._queue = queue
         self._loop = asyncio.get_running_loop()
         self._line: Line | None = None
-        self._again: deque[Part] = deque()  #: told to slow down; sent again before anything else
+        self._again: list[Part] = []  #: told to slow down; sent again before anything else, in this order
         self._jobs: dict[Job, None] = {}
         self._wakeup: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[bool] | None = None
@@ -110,7 +94,7 @@ class SmsAgent:
         self._paused_until = 0.0
         self._probing = False  #: after a pause one goes alone, so that the order is kept if it is refused again
         self._on_wire = 0
-        self._sent = 0
+        self._order = itertools.count()
         self._unsettled = 0  #: parts of deliveries whose outcome is not on disk
 
     # ---- what a kind has of its own
@@ -247,8 +231,7 @@ class SmsAgent:
                     await self._room()
                 if not number:
                     job.answers[index], job.ids[index] = answers, [""] * len(pdus)
-                self._sent += 1
-                self._send(Part(self.answered, job, index, number, pdu, self._sent))
+                self._send(Part(self.answered, next(self._order), job, index, number, pdu))
                 job.sent += 1
                 self._unsettled += 1
         job.rendered = True
@@ -293,7 +276,7 @@ class SmsAgent:
             elif not self._line.room or (self._probing and self._on_wire):
                 await self._woken()
             elif self._again:
-                part = self._again.popleft()
+                part = self._again.pop(0)
                 part.job.waiting -= 1
                 self._send(part)
             else:
@@ -330,7 +313,7 @@ class SmsAgent:
         if isinstance(event, Answered):
             response = event.response
             if response.command_status in sms_trouble.THROTTLED and not isinstance(response, GenericNack):
-                bisect.insort(self._again, part, key=_ORDER)
+                insort(self._again, part, key=_order)
                 self._slow_down()
                 return
             if sms_trouble.congested(response):
@@ -364,7 +347,7 @@ class SmsAgent:
     def _drop_again(self) -> None:
         """The bind is gone, or we stop: what was to be sent again waits in the queue."""
         while self._again:
-            part = self._again.popleft()
+            part = self._again.pop(0)
             part.job.answers[part.index][part.number] = verdicts.everyone(
                 (part.index,), Status.DEFERRED, Scope.SESSION, "4.3.2", "told to slow down", remote=self._remote
             )[0]

@@ -12,8 +12,6 @@ from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 from engine.storage.spool.entry import Delivery
 
-Told = Callable[[Answered | Unanswered], None]
-
 
 class Job:
     """A delivery on the wire. sent, waiting: parts, and those of them without an answer. answers, ids: by recipient, of
@@ -51,25 +49,25 @@ class Job:
 
 
 class Part:
-    """One PDU of a job; called with what became of it. order: of the parts of an agent, as they are first sent."""
+    """One PDU of a job; called with what became of it. order: among all of its agent."""
 
     __slots__ = ("_told", "index", "job", "number", "order", "pdu")
 
     def __init__(
         self,
         told: "Callable[[Part, Answered | Unanswered], None]",
+        order: int,
         job: Job,
         index: int,
         number: int,
         pdu: Pdu,
-        order: int,
     ) -> None:
         self._told = told
+        self.order = order
         self.job = job
         self.index = index
         self.number = number
         self.pdu = pdu
-        self.order = order
 
     def __call__(self, event: Answered | Unanswered) -> None:
         self._told(self, event)

@@ -1,6 +1,7 @@
-"""What SMS delivery asks of those above it: who remembers what was sent, who takes what carriers bring, who is bound.
+"""What SMS delivery sends over, and what it asks of those above it.
 
-Declared here, implemented in feedback and intake, joined in daemon.
+Who remembers what was sent, who takes what carriers bring, who is bound: declared here, implemented in feedback and
+intake, joined in daemon.
 """
 
 import asyncio
@@ -9,7 +10,28 @@ from typing import Protocol
 
 from engine.message.sms import SentPart
 from engine.net.smpp_wire import Wire
-from engine.protocol.smpp_pdu import DataSm, DeliverSm
+from engine.protocol.smpp_events import Answered, Unanswered
+from engine.protocol.smpp_pdu import DataSm, DeliverSm, Pdu
+
+#: Told what became of a request, once.
+Told = Callable[[Answered | Unanswered], None]
+
+
+class Line(Protocol):
+    """A bind that an agent sends over."""
+
+    @property
+    def bound(self) -> bool: ...
+
+    @property
+    def room(self) -> bool: ...
+
+    @property
+    def remote(self) -> str: ...
+
+    def request(self, pdu: Pdu, told: Told) -> None: ...
+
+    def abort(self) -> None: ...
 
 
 class SentBook(Protocol):

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from msgspec.structs import replace
+
 from engine.base.settings import Carrier
 from engine.message.envelope import Recipient
 from engine.message.sms import Sms
 from engine.protocol.smpp_pdu import DeliverSm, SubmitSm
+from engine.protocol.smpp_time import format_time
 from engine.protocol.smpp_tlv import Tlv
 from engine.protocol.sms_data_coding import is_flash
 from engine.protocol.sms_text import encode_binary, encode_text
@@ -28,6 +31,7 @@ class CarrierRules:
         self.text = text_rules(row)
         self.transliterate = row.transliterate
         self.registered = _RECEIPT if row.receipts else _NO_RECEIPT
+        self._tlvs = tuple((int(tag, 16), text.encode() + b"\0") for tag, text in row.tlvs)
 
     def render(self, sms: Sms, recipient: Recipient, reference: int) -> Sequence[SubmitSm]:
         """One for each part. reference: tells the parts of this message from those of others. Raises TextTooLong."""
@@ -44,6 +48,11 @@ class CarrierRules:
             "priority_flag": sms.priority,
             "registered_delivery": self.registered,
         }
+        if sms.validity:
+            common = {**common, "validity_period": format_time(sms.validity)}
+        if self._tlvs:
+            own = {tag for tag, _ in sms.tlvs}
+            sms = replace(sms, tlvs=(*sms.tlvs, *(tlv for tlv in self._tlvs if tlv[0] not in own)))
         if sms.text is None:
             return self._octets(sms, common, reference)
         text = transliterate(sms.text) if self.transliterate else sms.text

@@ -1,4 +1,5 @@
-"""The ten-minute tour in ten seconds: mail goes in over SMTP, comes out signed, waits, is refused, is reported.
+"""The ten-minute tour in ten seconds: mail goes in over SMTP, comes out signed, waits, is refused, is reported. SMS
+follow over SMPP (demo_sms.py).
 
 Whatever is claimed here is read from what the parts wrote: the event journal, the messages at the test MX, the
 signatures as dkimpy sees them. Nothing is taken from the engine's memory.
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 import dkim  # type: ignore[import-untyped]  # dkimpy has no types
 
+from engine.tools import demo_sms
 from engine.tools.demo_stage import DemoFailed, Stage
 from engine.tools.submit import Server, submit
 
@@ -50,6 +52,7 @@ def run_demo(args: argparse.Namespace) -> int:
         _watch(stage, ids, say)
         _verify(stage, say)
         _tally(stage, say)
+        demo_sms.act(stage, say)
         _where_to_look(stage)
         done = True
         if args.stay:
@@ -79,8 +82,11 @@ def _raise_curtain(stage: Stage, say: Say) -> None:
         "rcpt:nobody@*=550 5.1.1 no such user here",
     )
     say(f"test MX: good.example on port {stage.ports['good']}, poor.example on {stage.ports['poor']}")
+    stage.start_smsc(*demo_sms.RULES)
+    say(f"test SMSC on port {stage.ports['smsc']}")
     stage.start_engine()
-    say(f"engine: SMTP on 127.0.0.1:{stage.ports['smtp']}, metrics on 127.0.0.1:{stage.ports['http']}")
+    ports = stage.ports
+    say(f"engine on 127.0.0.1: SMTP {ports['smtp']}, SMPP {ports['smpp']}, metrics {ports['http']}")
 
 
 def _submit(stage: Stage, say: Say) -> list[str]:
@@ -205,4 +211,5 @@ With the engine running (postrider demo --stay, or postrider serve -c {settings}
   metrics    http://127.0.0.1:{stage.ports["http"]}/metrics
   try        postrider status -c {settings}
              postrider route ada@good.example -c {settings}
+             postrider sms binds -c {settings}
              postrider send MESSAGE --from {SENDER} --to ada@good.example -c {settings}""")

@@ -23,13 +23,17 @@ from engine.base.errors import EngineError
 _PREFIX = "postrider-demo-"
 _MARK = "made-by-postrider-demo"  #: a file that says so of its folder
 #: What the next demo in the same folder removes; the rest it writes anew.
-_LEFT = ("data", "good", "poor", "good.json", "poor.json", "good.log", "poor.log", "engine.log")
+_LEFT = (
+    "data", "good", "poor", "good.json", "poor.json", "smsc.json", "good.log", "poor.log", "smsc.log", "engine.log",
+)  # fmt: skip
+_PORTS = ("smtp", "http", "smpp", "good", "poor", "smsc")
 _KEPT = 3  #: folders of earlier demos that stay
 _POLL_S = 0.05
 _STOP_S = 35.0  #: the engine may take 30 s to finish what is in flight
 
 SETTINGS = """\
-# Made by `postrider demo`: three domains with static routes to test MX on this machine, so that no DNS is needed.
+# Made by `postrider demo`: three domains with static routes to test MX on this machine, so that no DNS is needed, and
+# a carrier that is a test SMSC.
 [node]
 name = "mail.sender.example"
 data_dir = "data"
@@ -43,6 +47,21 @@ networks = ["127.0.0.0/8"]
 kind = "http"
 address = "127.0.0.1:{http}"
 networks = ["127.0.0.0/8"]
+
+[[listener]]
+kind = "smpp"
+address = "127.0.0.1:{smpp}"
+
+[[carrier]]
+name = "demo"
+host = "127.0.0.1"
+port = {smsc}
+system_id = "postrider"
+password = "demo"
+
+[[account]]
+system_id = "shop"
+password = "demo"
 
 [[route]]
 domain = "good.example"
@@ -83,7 +102,7 @@ class Stage:
         _take(folder)
         self.folder = folder
         self.settings = folder / "postrider.toml"
-        self.ports = dict(zip(("smtp", "http", "good", "poor"), _free_ports(4), strict=True))
+        self.ports = dict(zip(_PORTS, _free_ports(len(_PORTS)), strict=True))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.txt = b""
 
@@ -110,6 +129,12 @@ class Stage:
         self._start(name, arguments)
         self.wait(lambda: self.answers(name), 15, f"the test MX of {name}.example")
 
+    def start_smsc(self, *rules: str) -> None:
+        """rules: options of `postrider sink --smpp`."""
+        arguments = ["sink", "--smpp", "--listen", f"127.0.0.1:{self.ports['smsc']}", "--name", "smsc"]
+        self._start("smsc", [*arguments, "--status", str(self.folder / "smsc.json"), *rules])
+        self.wait(lambda: self.listens("smsc"), 15, "the test SMSC")
+
     def start_engine(self) -> None:
         self._start("engine", ["serve", "-c", str(self.settings)])
         self.wait(lambda: self.answers("smtp"), 20, "the engine")
@@ -124,6 +149,14 @@ class Stage:
                 return greeting.startswith(b"220")
         except OSError:
             return False
+
+    def listens(self, port: str) -> bool:
+        """Somebody takes connections at this port."""
+        try:
+            socket.create_connection(("127.0.0.1", self.ports[port]), 1).close()
+        except OSError:
+            return False
+        return True
 
     def wait(self, happened: Callable[[], bool], seconds: float, what: str) -> None:
         """Look until it has happened. Raises DemoFailed after so many seconds, or if a process has died."""

@@ -20,7 +20,21 @@ from engine.base.settings import Listener, TlsFiles
 from engine.daemon.http import MetricsServer
 
 #: Labels whose values come from settings or from a fixed list. An address, a domain or a host name is none.
-BOUNDED_LABELS = {"provider", "class", "result", "reason", "state", "action", "where", "le", "carrier", "what", "type"}
+BOUNDED_LABELS = {
+    "command",
+    "status",
+    "provider",
+    "class",
+    "result",
+    "reason",
+    "state",
+    "action",
+    "where",
+    "le",
+    "carrier",
+    "what",
+    "type",
+}
 
 
 def listener(**fields: object) -> Listener:

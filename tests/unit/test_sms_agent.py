@@ -391,6 +391,21 @@ def test_who_opted_out_meanwhile_is_not_sent_to_and_his_confirmation_is(tmp_path
     play(story)
 
 
+def test_a_carriers_own_tlvs_and_a_validity_go_with_each_submit(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        row = carrier(smsc, tlvs=(("0x1400", "entity"), ("0x1401", "template")))
+        async with sms_stage(tmp_path, row) as s:
+            await s.put("x", "+447700900001", tlvs=((0x1401, b"own\0"),), validity=1795739995.0)
+            await until(lambda: s.live() == 0)
+            [pdu] = smsc.submits
+            assert pdu.tlvs == ((0x1401, b"own\0"), (0x1400, b"entity\0"))
+            assert pdu.validity_period == b"261127003955000+"
+        await smsc.close()
+
+    play(story)
+
+
 def test_a_rate_is_in_parts(tmp_path: Path) -> None:
     async def story() -> None:
         smsc = await Smsc().open()

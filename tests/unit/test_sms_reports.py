@@ -80,7 +80,7 @@ def test_a_refused_message_is_told_to_its_application(tmp_path: Path) -> None:
         smsc.answer = lambda pdu: SubmitSmResp(command_status=STATUSES["ESME_RINVDSTADR"])
         row = Carrier(name="one", host="127.0.0.1", port=smsc.port, system_id="x")
         async with sms_stage(tmp_path, row) as s:
-            s.settlement.sms_notifier = SmsReports(s.settings, s.ids, s.clock, s.metrics)
+            s.settlement._sms_notifier = SmsReports(s.settings, s.ids, s.clock, s.metrics)
             message = await s.put("Hi", "+447700900123", registered=1)
             await s.put("nobody asked", "+447700900124")
             await until(lambda: len(s.told()) == 2)
