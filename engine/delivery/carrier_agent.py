@@ -27,7 +27,7 @@ class CarrierAgent(SmsAgent):
         carriers, name = self._sms.carriers, self._name
         link, rules = carriers.engage(name), carriers.rules(name)
         if link is not None and rules is not None:
-            link.pump, self._rules = self.wake, rules
+            link.pump, self._rules, self._most_unsettled = self.wake, rules, link.row.window
         return link
 
     def _disengage(self, line: Line) -> None:
@@ -69,9 +69,6 @@ class CarrierAgent(SmsAgent):
             took_s = self._loop.time() - event.request.sent_at
             self._kit.metrics.sms_response.labels(self._rules.row.name).observe(took_s)
         super().answered(part, event)
-
-    def _most_unsettled(self) -> int:
-        return self._rules.row.window
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         envelope, now = job.envelope, self._kit.clock.time()

@@ -78,6 +78,7 @@ class SmsAgent:
     """See above. The two kinds differ in what they say, over what, and what follows."""
 
     connecting = False  #: a link connects by itself
+    _most_unsettled = 1 << 30  #: with so many parts on the wire or not settled on disk no delivery is begun
 
     def __init__(self, kit: Kit, sms: SmsKit, queue: ReadyQueue) -> None:
         self._kit = kit
@@ -114,10 +115,6 @@ class SmsAgent:
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         """Of these recipients everything was taken. The delivery is settled when this is done."""
-        raise NotImplementedError
-
-    def _most_unsettled(self) -> int:
-        """Parts on the wire or not settled on disk, above which no delivery is begun."""
         raise NotImplementedError
 
     # ---- for the courier
@@ -226,7 +223,7 @@ class SmsAgent:
                 if not number:
                     await self._pace(len(pdus))
                 await self._room()
-                while not job.sent and self._unsettled >= self._most_unsettled():
+                while not job.sent and self._unsettled >= self._most_unsettled:
                     await self._woken()
                     await self._room()
                 if not number:
