@@ -378,10 +378,9 @@ class SmsAgent:
     def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
         kit, delivery = self._kit, job.delivery
         try:
+            other = None
             if self._may_go_elsewhere(outcomes):
                 other = self._sms.alternatives.next_for(delivery, job.envelope)
-            else:
-                other = None
             stored = kit.settlement.settle(
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
                 next_destination=other,
