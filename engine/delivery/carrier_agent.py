@@ -70,6 +70,9 @@ class CarrierAgent(SmsAgent):
             self._kit.metrics.sms_response.labels(self._rules.row.name).observe(took_s)
         super().answered(part, event)
 
+    def _most_unsettled(self) -> int:
+        return self._rules.row.window
+
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         envelope, now = job.envelope, self._kit.clock.time()
         row = self._rules.row

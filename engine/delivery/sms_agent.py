@@ -5,7 +5,8 @@
 Two kinds: to a carrier (submit_sm) and to an application that is bound to us (deliver_sm, a receipt or an answer).
 
 Q3  every delivery that was taken is settled or left as it was.     D3  no answer: unknown, recorded, retried once.
-A crash doubles no more than the window: what was on the wire is in inflight.py, and is marked when it is sent again.
+A crash doubles no more than the window, or one message of more parts: none is begun while as many parts are on the wire
+or not settled on disk. What they are is in inflight.py, and is marked when it is sent again.
 """
 
 import asyncio
@@ -94,6 +95,7 @@ class SmsAgent:
         self._probing = False  #: after a pause one goes alone, so that the order is kept if it is refused again
         self._on_wire = 0
         self._order = itertools.count()
+        self._unsettled = 0  #: parts of deliveries whose outcome is not on disk
 
     # ---- what a kind has of its own
 
@@ -112,6 +114,10 @@ class SmsAgent:
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         """Of these recipients everything was taken. The delivery is settled when this is done."""
+        raise NotImplementedError
+
+    def _most_unsettled(self) -> int:
+        """Parts on the wire or not settled on disk, above which no delivery is begun."""
         raise NotImplementedError
 
     # ---- for the courier
@@ -220,9 +226,14 @@ class SmsAgent:
                 if not number:
                     await self._pace(len(pdus))
                 await self._room()
+                while not job.sent and self._unsettled >= self._most_unsettled():
+                    await self._woken()
+                    await self._room()
                 if not number:
                     job.answers[index], job.ids[index] = answers, [""] * len(pdus)
                 self._send(Part(self.answered, next(self._order), job, index, number, pdu))
+                job.sent += 1
+                self._unsettled += 1
         job.rendered = True
         self._finish(job)
 
@@ -231,8 +242,8 @@ class SmsAgent:
         if job not in self._jobs:
             self._jobs[job] = None
             inflight, delivery = self._sms.inflight, job.delivery
-            job.twice = inflight.was(delivery.message.id, delivery.number)
             job.slot = inflight.enter(delivery.message.id, delivery.number)
+            job.twice = inflight.was(delivery.message.id, delivery.number)
         assert self._line is not None
         job.waiting += 1
         self._on_wire += 1
@@ -378,11 +389,16 @@ class SmsAgent:
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
                 next_destination=other,
             )  # fmt: skip
-            stored.add_done_callback(lambda _: self._sms.inflight.leave(job.slot))
+            stored.add_done_callback(lambda _: self._stored(job))
         finally:
             kit.working.discard(delivery)
         if any(outcome.status is Status.DELIVERED for outcome in outcomes):
             self._queue.throttle.delivered()
+
+    def _stored(self, job: Job) -> None:
+        self._sms.inflight.leave(job.slot)
+        self._unsettled -= job.sent
+        self.wake()
 
     def _may_go_elsewhere(self, outcomes: Sequence[Outcome]) -> bool:
         return any(o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION) for o in outcomes)

@@ -14,8 +14,9 @@ from engine.storage.spool.entry import Delivery
 
 
 class Job:
-    """A delivery on the wire. waiting: parts without an answer. answers, ids: by recipient, of each part; the ids are
-    those that the carrier gave."""
+    """A delivery on the wire. sent, waiting: parts, and those of them without an answer. answers, ids: by recipient, of
+    each part; the ids are those that the carrier gave.
+    """
 
     __slots__ = (
         "answers",
@@ -24,6 +25,7 @@ class Job:
         "envelope",
         "ids",
         "rendered",
+        "sent",
         "slot",
         "sms",
         "timing",
@@ -39,6 +41,7 @@ class Job:
         self.timing = timing
         self.answers: dict[int, list[Outcome | None]] = {}
         self.ids: dict[int, list[str]] = {}
+        self.sent = 0
         self.waiting = 0
         self.rendered = False  #: all its parts are on their way
         self.slot = -1

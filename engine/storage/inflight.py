@@ -1,8 +1,9 @@
 """What is on the wire just now, in a file that a killed process leaves behind.
 
 A slot of shared memory for each: written before a submit, cleared when its outcome is known, without any call to the
-disk. After kill -9 the next start reads which deliveries may have been sent already, and marks them. After a power cut
-the file says what it said some seconds earlier.
+disk. After kill -9 the next start reads which deliveries may have been sent already, and marks them; a slot of the dead
+process stays until its delivery is sent again, however many processes die before that. After a power cut the file says
+what it said some seconds earlier.
 """
 
 import mmap
@@ -17,7 +18,7 @@ _EMPTY = bytes(_SLOT_BYTES)
 
 
 class Inflight:
-    """See above. before: (message id, delivery number) of what the last process had on the wire."""
+    """See above. before: slots of what dead processes had on the wire, by message id and delivery number."""
 
     def __init__(self, path: Path) -> None:
         """Raises StorageError."""
@@ -30,15 +31,22 @@ class Inflight:
                 os.close(descriptor)
         except OSError as exc:
             raise StorageError(f"cannot use {path}: {exc.strerror}") from exc
-        self.before: set[tuple[str, int]] = set()
+        self.before: dict[tuple[str, int], int] = {}
         data = bytes(self._map)
         if any(data):
-            for start in range(0, len(data), _SLOT_BYTES):
-                name, dot, number = data[start : start + _SLOT_BYTES].rstrip(b"\0").partition(b".")
+            for slot in range(_SLOTS):
+                entry = data[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]
+                name, dot, number = entry.rstrip(b"\0").partition(b".")
                 if dot and number.isdigit() and name.isascii():
-                    self.before.add((name.decode(), int(number)))
-            self._map[:] = bytes(len(data))
-        self._free = list(range(_SLOTS - 1, -1, -1))
+                    self.before[name.decode(), int(number)] = slot
+        # Some of them were settled just before the end, and nobody will ask: in the end their slots are needed.
+        if len(self.before) > _SLOTS // 2:
+            self.before.clear()
+        kept = set(self.before.values())
+        self._free = [slot for slot in range(_SLOTS - 1, -1, -1) if slot not in kept]
+        if any(data):
+            for slot in self._free:
+                self._map[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = _EMPTY
 
     def enter(self, message_id: str, number: int) -> int:
         """Before it is sent: its slot; -1 if all are taken, which no window is wide enough for."""
@@ -57,13 +65,14 @@ class Inflight:
             self._free.append(slot)
 
     def was(self, message_id: str, number: int) -> bool:
-        """Whether the last process may have sent it; asked once."""
+        """Whether a process that is dead may have sent it; asked once, when it has a new slot."""
         if not self.before:
             return False
-        key = message_id, number
-        known = key in self.before
-        self.before.discard(key)
-        return known
+        slot = self.before.pop((message_id, number), None)
+        if slot is None:
+            return False
+        self.leave(slot)
+        return True
 
     def close(self) -> None:
         self._map.close()

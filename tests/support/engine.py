@@ -343,12 +343,16 @@ def sink(
 
 
 class Load:
-    """`postrider load` into a port; the ids of what was accepted are appended to a file. Ended at the end of `with`."""
+    """`postrider load` into a port; the ids of what was accepted are appended to a file. Ended at the end of `with`.
 
-    def __init__(self, port: int, accepted: Path, *options: str) -> None:
+    smpp: instead of SMTP; the file has lines `ID DESTINATION` then.
+    """
+
+    def __init__(self, port: int, accepted: Path, *options: str, smpp: bool = False) -> None:
         self.accepted = accepted
+        to = ["--smpp" if smpp else "--to", f"127.0.0.1:{port}"]
         self.process = subprocess.Popen(
-            [*POSTRIDER, "load", "--to", f"127.0.0.1:{port}", "--accepted", str(accepted), "--json", *options],
+            [*POSTRIDER, "load", *to, "--accepted", str(accepted), "--json", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
         )

@@ -12,6 +12,7 @@ from engine.delivery import carrier_link, sms_agent
 from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES, TAGS
+from engine.storage.inflight import Inflight
 from tests.support.sms_stage import play, sms_stage, until
 from tests.support.smsc import Smsc
 
@@ -58,7 +59,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_messages_go_in_order_and_each_is_remembered_before_it_is_settled(tmp_path: Path) -> None:
     async def story() -> None:
         smsc = await Smsc().open()
-        async with sms_stage(tmp_path, carrier(smsc)) as s:
+        async with sms_stage(tmp_path, carrier(smsc, window=30)) as s:
             await until(lambda: s.carriers.healthy("one"))
             s.book.slow = asyncio.Event()
             ids = [await s.put(f"text {n}", f"+44770090{n:04}") for n in range(30)]
@@ -120,6 +121,43 @@ def test_the_window_is_never_exceeded_and_the_rate_counts_parts(tmp_path: Path) 
         await smsc.close()
 
     play(story)
+
+
+def test_no_more_is_begun_than_a_crash_may_double(tmp_path: Path) -> None:
+    """What was answered, but is not settled on disk, would be sent again after a crash: it counts as on the wire."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc, window=4)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            s.book.slow = asyncio.Event()
+            for n in range(10):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: len(s.book.parts) == 4)
+            await asyncio.sleep(0.05)
+            assert len(smsc.submits) == 4
+            s.book.slow.set()
+            await until(lambda: s.live() == 0)
+            assert len(smsc.submits) == 10
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_died_twice_before_it_was_sent_again_is_still_known(tmp_path: Path) -> None:
+    """A slot of a process that was killed stays until its delivery is on the wire again."""
+    first = Inflight(tmp_path / "inflight")
+    first.enter("0Vc83one", 1)
+    first.leave(first.enter("0Vc83two", 1))
+    first.close()
+    Inflight(tmp_path / "inflight").close()
+    third = Inflight(tmp_path / "inflight")
+    slots = [third.enter("0Vc83one", 1), third.enter("0Vc83two", 1)]
+    assert [third.was("0Vc83two", 1), third.was("0Vc83one", 1), third.was("0Vc83one", 1)] == [False, True, False]
+    for slot in slots:
+        third.leave(slot)
+    third.close()
+    assert not any((tmp_path / "inflight").read_bytes())
 
 
 @pytest.mark.parametrize("status", ["ESME_RTHROTTLED", "ESME_RMSGQFUL"])
