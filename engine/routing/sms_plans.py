@@ -49,7 +49,8 @@ def _to_carrier(row: Carrier, source: Source) -> Plan:
     rate = None if row.rate is None else float(row.rate)
     limits = Limits(key=key, connections=row.binds, messages_per_connection=_MESSAGES, rate=rate)
     return Plan(
-        destination=key, site=key, provider=row.name, hosts=((Endpoint(row.host, row.host, row.port),),), tls=cast(TlsLevel, row.tls),
+        destination=key, site=key, provider=row.name, hosts=((Endpoint(row.host, row.host, row.port),),),
+        tls=cast(TlsLevel, row.tls),
         source=source, limits=limits, credentials=None, stop=(), expires_at=_FOREVER, channel="carrier",
     )  # fmt: skip
 
