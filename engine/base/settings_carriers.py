@@ -74,7 +74,9 @@ def host(value: str, base: Path) -> str:
     return value.lower()
 
 
-def tls(value: str, base: Path) -> str:
+def tls(value: str | bool, base: Path) -> str:
+    if isinstance(value, bool):
+        return "verify" if value else "none"
     if value == "opportunistic":
         raise ValueError('"opportunistic" is nothing that SMPP has; "none", "encrypt" or "verify"')
     return value

@@ -24,7 +24,7 @@ from engine.daemon.spools import leftover
 from engine.daemon.supervisor import Supervisor
 from engine.daemon.systemd import Notifier
 from engine.daemon.worker import Worker
-from engine.intake.listener import client_limit
+from engine.intake.doors import client_limit
 
 log = logging.getLogger(__name__)
 

@@ -46,10 +46,7 @@ class Gate(Protocol):
     metrics: Metrics
     admission: Admission
     outbox: Outbox
-
-    @property
-    def draining(self) -> bool:
-        """The listener is going away: sessions end as soon as they are idle."""
+    draining: bool  #: the listener is going away: sessions end as soon as they are idle
 
     def enter(self, connection: "Connection", descriptor: int, address: Address, counted: bool) -> bool:
         """Let a connection in, or not. counted: it takes one of the places of its address."""

@@ -76,9 +76,7 @@ class Gate(Protocol):
     credentials: Verifier | None
     tls: ssl.SSLContext | None
     auth_delay_s: float
-
-    @property
-    def draining(self) -> bool: ...
+    draining: bool
 
     def may_come_from(self, address: Address) -> bool: ...
 

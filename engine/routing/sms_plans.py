@@ -1,6 +1,8 @@
 """Plans of destinations that no DNS knows: carriers, and applications that are bound to us."""
 
-from engine.base.settings import Carrier, Settings, Source
+from typing import cast
+
+from engine.base.settings import Carrier, Settings, Source, TlsLevel
 from engine.message.outcome import Status
 from engine.message.sms import account_key, carrier_key, channel_of
 from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
@@ -47,7 +49,8 @@ def _to_carrier(row: Carrier, source: Source) -> Plan:
     rate = None if row.rate is None else float(row.rate)
     limits = Limits(key=key, connections=row.binds, messages_per_connection=_MESSAGES, rate=rate)
     return Plan(
-        destination=key, site=key, provider=row.name, hosts=((Endpoint(row.host, row.host, row.port),),), tls=row.tls,
+        destination=key, site=key, provider=row.name, hosts=((Endpoint(row.host, row.host, row.port),),),
+        tls=cast(TlsLevel, row.tls),
         source=source, limits=limits, credentials=None, stop=(), expires_at=_FOREVER, channel="carrier",
     )  # fmt: skip
 
