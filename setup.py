@@ -17,14 +17,19 @@ from setuptools import Extension, setup
 COMPILED = """
     base: clock
     protocol: smtp_client smtp_reply
+    protocol: smpp_codec smpp_session smpp_tlv receipt_dates receipt_ids receipt_parts receipt_text
     message: content ids
     net: outbox
-    storage/spool: entry guards hands journal spool
+    storage: inflight
+    storage/spool: entry guards hands journal rows spool
+    storage/tables: sent
     storage/events: journal
     routing: plan router
-    queue: budget manager ready shares throttle
+    queue: budget larder manager ready shares stock throttle
     delivery: agent bouncer courier settlement smtp_session
-    intake: acceptor
+    delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_render sms_reports sms_trouble
+    feedback: matching outstanding parked receipts telling turn
+    intake: acceptor smpp_requests sms_content
 """
 
 

@@ -13,6 +13,7 @@ from engine.message.envelope import Envelope
 from engine.message.sms import Kind, SentPart, Sms, channel_of
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
+from engine.storage.spool.entry import Delivery
 
 #: A carrier that is not bound is looked at again after this long, if nothing happens before.
 _LOOK_AGAIN_S = 15.0
@@ -46,17 +47,22 @@ class CarrierAgent(SmsAgent):
         while down and (delivery := queue.take()) is not None:
             kit.working.add(delivery)
             try:
-                envelope, _ = delivery.message.hot or await kit.spool.reader.load(delivery)
-                other = self._sms.alternatives.next_for(delivery, envelope)
-                if other is None:
-                    queue.put_back(delivery)
-                    break
-                kit.settlement.pass_on(delivery, envelope, other)
+                down = await self._pass_on(delivery)
             except StorageError as exc:
                 kit.settlement.put_off(delivery, str(exc))
             finally:
                 kit.working.discard(delivery)
         queue.throttle.close(kit.clock.time() + _LOOK_AGAIN_S, self._sms.carriers.why_down(self._name))
+
+    async def _pass_on(self, delivery: Delivery) -> bool:
+        """To another carrier; False: there is none. Raises StorageError."""
+        envelope, _ = delivery.message.hot or await self._kit.spool.reader.load(delivery)
+        other = self._sms.alternatives.next_for(delivery, envelope)
+        if other is None:
+            self._queue.put_back(delivery)
+            return False
+        self._kit.settlement.pass_on(delivery, envelope, other)
+        return True
 
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
         recipient = envelope.recipients[index]

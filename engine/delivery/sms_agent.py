@@ -26,7 +26,7 @@ from engine.delivery.agent import Kit
 from engine.delivery.carriers import Carriers
 from engine.delivery.settlement import Timing
 from engine.delivery.sms_job import Job, Part, together
-from engine.delivery.sms_ports import Line, Receivers, SentBook
+from engine.delivery.sms_ports import Line, LineLost, Receivers, SentBook
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 from engine.message.sms import Sms, decode_sms
@@ -68,10 +68,6 @@ class SmsKit:
     alternatives: Alternatives
     suppressed: Callable[[str, str], bool]
     references: "itertools.count[int]" = field(default_factory=itertools.count)
-
-
-class LineLost(EngineError):
-    """The bind is gone, or the agent is to stop."""
 
 
 class SmsAgent:

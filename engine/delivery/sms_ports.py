@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from engine.base.errors import EngineError
 from engine.message.sms import SentPart
 from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_events import Answered, Unanswered
@@ -32,6 +33,10 @@ class Line(Protocol):
     def request(self, pdu: Pdu, told: Told) -> None: ...
 
     def abort(self) -> None: ...
+
+
+class LineLost(EngineError):
+    """The bind is gone, or the agent is to stop."""
 
 
 class SentBook(Protocol):

@@ -96,74 +96,74 @@ class _Sm(Pdu, frozen=True):
 
 
 class GenericNack(Pdu, frozen=True):
-    command_id = COMMANDS["generic_nack"]
+    command_id: ClassVar[int] = COMMANDS["generic_nack"]
 
 
 class BindReceiver(_Bind, frozen=True):
-    command_id = COMMANDS["bind_receiver"]
+    command_id: ClassVar[int] = COMMANDS["bind_receiver"]
 
 
 class BindReceiverResp(_BindResp, frozen=True):
-    command_id = COMMANDS["bind_receiver_resp"]
+    command_id: ClassVar[int] = COMMANDS["bind_receiver_resp"]
 
 
 class BindTransmitter(_Bind, frozen=True):
-    command_id = COMMANDS["bind_transmitter"]
+    command_id: ClassVar[int] = COMMANDS["bind_transmitter"]
 
 
 class BindTransmitterResp(_BindResp, frozen=True):
-    command_id = COMMANDS["bind_transmitter_resp"]
+    command_id: ClassVar[int] = COMMANDS["bind_transmitter_resp"]
 
 
 class BindTransceiver(_Bind, frozen=True):
-    command_id = COMMANDS["bind_transceiver"]
+    command_id: ClassVar[int] = COMMANDS["bind_transceiver"]
 
 
 class BindTransceiverResp(_BindResp, frozen=True):
-    command_id = COMMANDS["bind_transceiver_resp"]
+    command_id: ClassVar[int] = COMMANDS["bind_transceiver_resp"]
 
 
 class Outbind(_WithPassword, frozen=True):
-    command_id = COMMANDS["outbind"]
+    command_id: ClassVar[int] = COMMANDS["outbind"]
 
     system_id: CString16 = b""
     password: CString17 = b""
 
 
 class Unbind(Pdu, frozen=True):
-    command_id = COMMANDS["unbind"]
+    command_id: ClassVar[int] = COMMANDS["unbind"]
 
 
 class UnbindResp(Pdu, frozen=True):
-    command_id = COMMANDS["unbind_resp"]
+    command_id: ClassVar[int] = COMMANDS["unbind_resp"]
 
 
 class EnquireLink(Pdu, frozen=True):
-    command_id = COMMANDS["enquire_link"]
+    command_id: ClassVar[int] = COMMANDS["enquire_link"]
 
 
 class EnquireLinkResp(Pdu, frozen=True):
-    command_id = COMMANDS["enquire_link_resp"]
+    command_id: ClassVar[int] = COMMANDS["enquire_link_resp"]
 
 
 class SubmitSm(_Sm, frozen=True):
-    command_id = COMMANDS["submit_sm"]
+    command_id: ClassVar[int] = COMMANDS["submit_sm"]
 
 
 class SubmitSmResp(_MessageId, frozen=True):
-    command_id = COMMANDS["submit_sm_resp"]
+    command_id: ClassVar[int] = COMMANDS["submit_sm_resp"]
 
 
 class DeliverSm(_Sm, frozen=True):
-    command_id = COMMANDS["deliver_sm"]
+    command_id: ClassVar[int] = COMMANDS["deliver_sm"]
 
 
 class DeliverSmResp(_MessageId, frozen=True):
-    command_id = COMMANDS["deliver_sm_resp"]
+    command_id: ClassVar[int] = COMMANDS["deliver_sm_resp"]
 
 
 class DataSm(Pdu, frozen=True):
-    command_id = COMMANDS["data_sm"]
+    command_id: ClassVar[int] = COMMANDS["data_sm"]
 
     service_type: CString6 = b""
     source_addr_ton: Octet = 0
@@ -178,11 +178,11 @@ class DataSm(Pdu, frozen=True):
 
 
 class DataSmResp(_MessageId, frozen=True):
-    command_id = COMMANDS["data_sm_resp"]
+    command_id: ClassVar[int] = COMMANDS["data_sm_resp"]
 
 
 class SubmitMulti(Pdu, frozen=True):
-    command_id = COMMANDS["submit_multi"]
+    command_id: ClassVar[int] = COMMANDS["submit_multi"]
 
     service_type: CString6 = b""
     source_addr_ton: Octet = 0
@@ -202,13 +202,13 @@ class SubmitMulti(Pdu, frozen=True):
 
 
 class SubmitMultiResp(_MessageId, frozen=True):
-    command_id = COMMANDS["submit_multi_resp"]
+    command_id: ClassVar[int] = COMMANDS["submit_multi_resp"]
 
     unsuccess_smes: UnsuccessSmes = ()
 
 
 class QuerySm(Pdu, frozen=True):
-    command_id = COMMANDS["query_sm"]
+    command_id: ClassVar[int] = COMMANDS["query_sm"]
 
     message_id: CString65 = b""
     source_addr_ton: Octet = 0
@@ -217,7 +217,7 @@ class QuerySm(Pdu, frozen=True):
 
 
 class QuerySmResp(Pdu, frozen=True):
-    command_id = COMMANDS["query_sm_resp"]
+    command_id: ClassVar[int] = COMMANDS["query_sm_resp"]
 
     message_id: CString65 = b""
     final_date: CString17 = b""
@@ -226,7 +226,7 @@ class QuerySmResp(Pdu, frozen=True):
 
 
 class CancelSm(Pdu, frozen=True):
-    command_id = COMMANDS["cancel_sm"]
+    command_id: ClassVar[int] = COMMANDS["cancel_sm"]
 
     service_type: CString6 = b""
     message_id: CString65 = b""
@@ -239,11 +239,11 @@ class CancelSm(Pdu, frozen=True):
 
 
 class CancelSmResp(Pdu, frozen=True):
-    command_id = COMMANDS["cancel_sm_resp"]
+    command_id: ClassVar[int] = COMMANDS["cancel_sm_resp"]
 
 
 class ReplaceSm(Pdu, frozen=True):
-    command_id = COMMANDS["replace_sm"]
+    command_id: ClassVar[int] = COMMANDS["replace_sm"]
 
     message_id: CString65 = b""
     source_addr_ton: Octet = 0
@@ -257,11 +257,11 @@ class ReplaceSm(Pdu, frozen=True):
 
 
 class ReplaceSmResp(Pdu, frozen=True):
-    command_id = COMMANDS["replace_sm_resp"]
+    command_id: ClassVar[int] = COMMANDS["replace_sm_resp"]
 
 
 class AlertNotification(Pdu, frozen=True):
-    command_id = COMMANDS["alert_notification"]
+    command_id: ClassVar[int] = COMMANDS["alert_notification"]
 
     source_addr_ton: Octet = 0
     source_addr_npi: Octet = 0

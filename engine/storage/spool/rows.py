@@ -102,7 +102,9 @@ def delivery_of(row: int, read: Read, table: Table, texts: Texts, segments: Segm
     delivery.via = texts["via"].text(table.get(row, "via"))
     due_at = table.get(row, "due_at")
     if seconds(delivery.due_at) != due_at:
-        delivery.due_at = due_at  # it was put off, or is to go at once; else the record has the fraction of the second
+        delivery.due_at = float(
+            due_at
+        )  # it was put off, or is to go at once; else the record has the fraction of the second
     delivery.state = State(table.get(row, "state"))
     return delivery
 

@@ -126,7 +126,7 @@ class SentTable:
         self.failure: str | None = None
         self._busy = False
         self._retry: asyncio.TimerHandle | None = None
-        self._thread = ThreadPoolExecutor(1, "sent")
+        self._worker = ThreadPoolExecutor(1, "sent")
         self._batch = _Batch(self._loop)
         self._under_way: _Batch | None = None
         if path.is_symlink():  # SQLite would follow it
@@ -228,7 +228,7 @@ class SentTable:
             await asyncio.wait([(self._under_way or self._batch).done])
         if self._retry is not None:
             self._retry.cancel()
-        self._thread.shutdown()
+        self._worker.shutdown()
         self._reading.close()
         self._db.close()
 
@@ -246,7 +246,7 @@ class SentTable:
         self._retry = None
         batch, self._batch = self._batch, _Batch(self._loop)
         self._under_way = batch
-        working = self._loop.run_in_executor(self._thread, self._commit, batch)
+        working = self._loop.run_in_executor(self._worker, self._commit, batch)
         working.add_done_callback(lambda future: self._committed(batch, future.exception(), future))
 
     def _committed(self, batch: _Batch, error: BaseException | None, future: "asyncio.Future[Any]") -> None:
@@ -291,7 +291,7 @@ class SentTable:
 
     async def _run(self, work: Callable[..., Any], *values: object) -> Any:
         try:
-            return await self._loop.run_in_executor(self._thread, work, *values)
+            return await self._loop.run_in_executor(self._worker, work, *values)
         except sqlite3.Error as exc:
             raise StorageError(f"the table of sent SMS: {exc}") from exc
 
