@@ -11,7 +11,7 @@ from engine.delivery.agent import Kit
 from engine.delivery.carriers import Carriers
 from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
-from engine.delivery.sms_agent import SmsKit
+from engine.delivery.sms_kit import SmsKit
 from engine.delivery.sms_reports import SmsReports
 from engine.feedback.answers import Answers
 from engine.feedback.receipts import Receipts

@@ -22,10 +22,12 @@ from engine.delivery.account_agent import AccountAgent
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.carrier_agent import CarrierAgent
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_agent import SmsAgent, SmsKit
+from engine.delivery.sms_agent import SmsAgent
+from engine.delivery.sms_kit import SmsKit
 from engine.message.content import Content
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome
+from engine.message.sms import channel_of
 from engine.queue.budget import Lease
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import OTHER, NoRoute
@@ -181,8 +183,18 @@ class Courier:
             settlement.put_off(delivery, str(exc))
             return
         outcomes, timing = errand.verdict(delivery.indexes), Timing(self._kit.clock.time())
+        other = None
+        if self._sms is not None and errand.attempted and channel_of(delivery.destination)[0] == "carrier":
+            other = self._sms.alternatives.next_for(delivery, envelope)  # its own is in the settings no more
         await settlement.settle(
-            delivery, envelope, content, outcomes, errand.provider, timing, attempted=errand.attempted
+            delivery,
+            envelope,
+            content,
+            outcomes,
+            errand.provider,
+            timing,
+            attempted=errand.attempted,
+            next_destination=other,
         )
 
     async def _tell(self, delivery: Delivery, provider: str, reason: str) -> None:

@@ -23,20 +23,18 @@ class Failover:
         self.routes = routes
         self._carriers = carriers
 
-    def next_for(self, delivery: Delivery, envelope: Envelope) -> str | None:
-        """The next of those that may have all its recipients and can be sent to now.
+    def next_for(self, delivery: Delivery, envelope: Envelope, refused: bool = False) -> str | None:
+        """Another of those that may have all its recipients and can be sent to now.
 
-        None when every one of them has had it: then it waits, and begins again with the one it is with.
+        refused: by the one it is with. When there were as many attempts as there are carriers it waits, and does not go
+        round and round.
         """
         _, now = channel_of(delivery.destination)
         common: list[str] = []
         for place, index in enumerate(delivery.indexes):
             may = self.routes.carriers(envelope.recipients[index].address, envelope.sender, envelope.message_class)
             common = [name for name in common if name in may] if place else list(may)
-            if len(common) < 2:
-                return None
-        if now not in common or delivery.attempts >= len(common):
+        if refused and delivery.attempts + 1 >= len(common):  # this attempt is not counted yet
             return None
-        start = common.index(now)
-        others = common[start + 1 :] + common[:start]
+        others = (name for name in common if name != now)
         return next((carrier_key(name) for name in others if self._carriers.healthy(name)), None)

@@ -13,20 +13,19 @@ import asyncio
 import itertools
 import logging
 from bisect import insort
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from operator import attrgetter
-from typing import Protocol
 
 from msgspec.structs import replace
 
 from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
 from engine.delivery.agent import Kit
-from engine.delivery.carriers import Carriers
 from engine.delivery.settlement import Timing
 from engine.delivery.sms_job import Job, Part, together
-from engine.delivery.sms_ports import Line, LineLost, Receivers, SentBook
+from engine.delivery.sms_kit import SmsKit
+from engine.delivery.sms_pause import Pause
+from engine.delivery.sms_ports import Line, LineLost
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 from engine.message.sms import Sms, decode_sms
@@ -34,40 +33,14 @@ from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
 from engine.protocol.smpp_pdu import GenericNack, Pdu
 from engine.queue.ready import ReadyQueue
-from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
 
 log = logging.getLogger(__name__)
 
-#: A link that is told to slow down pauses so long, twice as long each time it is told again, and half after a success.
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 _TWICE = "; may have been sent before: the engine was killed"
 
 
 _order = attrgetter("order")
-
-
-class Alternatives(Protocol):
-    """Who else could carry a delivery (failover.py)."""
-
-    def next_for(self, delivery: Delivery, envelope: Envelope) -> str | None:
-        """Another destination for it, which can be sent to now; None: there is none."""
-
-
-@dataclass(slots=True, kw_only=True)
-class SmsKit:
-    """What agents of SMS work with, besides a Kit. suppressed: whether (sender, number) must not be sent to.
-
-    references: of messages in several parts.
-    """
-
-    carriers: Carriers
-    receivers: Receivers
-    book: SentBook
-    inflight: Inflight
-    alternatives: Alternatives
-    suppressed: Callable[[str, str], bool]
-    references: "itertools.count[int]" = field(default_factory=itertools.count)
 
 
 class SmsAgent:
@@ -87,9 +60,7 @@ class SmsAgent:
         self._wakeup: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[bool] | None = None
         self._stopping = False
-        self._pause_s = 0.0
-        self._paused_until = 0.0
-        self._probing = False  #: after a pause one goes alone, so that the order is kept if it is refused again
+        self._pause = Pause()
         self._on_wire = 0
         self._order = itertools.count()
         self._unsettled = 0  #: parts of deliveries whose outcome is not on disk
@@ -108,6 +79,14 @@ class SmsAgent:
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
         """What this recipient is sent; nothing: he must not be sent to. Raises EngineError: it cannot be said."""
         raise NotImplementedError
+
+    def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
+        """What the peer has said of each part, and its ids, before this attempt: mostly nothing."""
+        return [None] * parts, [""] * parts
+
+    def _ended(self, job: Job, index: int, answers: Sequence[Outcome | None]) -> Outcome:
+        """The outcome of a recipient."""
+        return together(index, answers)
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         """Of these recipients everything was taken. The delivery is settled when this is done."""
@@ -203,32 +182,37 @@ class SmsAgent:
 
     async def _send_all(self, job: Job) -> None:
         """Raises LineLost: some of it was not sent."""
-        delivery = job.delivery
         job.timing.ready = job.timing.connected = self._kit.clock.time()
-        for index in delivery.indexes:
-            try:
-                pdus = self._render(job.sms, job.envelope, index)
-            except EngineError as exc:
-                job.answers[index] = [sms_trouble.malformed(index, exc)]
-                continue
-            if not pdus:
-                job.answers[index] = list(verdicts.suppressed((index,)))
-                continue
-            answers: list[Outcome | None] = [None] * len(pdus)
-            for number, pdu in enumerate(pdus):
-                if not number:
-                    await self._pace(len(pdus))
+        for index in job.delivery.indexes:
+            await self._send_to(job, index)
+        job.rendered = True
+        self._finish(job)
+
+    async def _send_to(self, job: Job, index: int) -> None:
+        try:
+            pdus = self._render(job.sms, job.envelope, index)
+        except EngineError as exc:
+            job.answers[index] = [sms_trouble.malformed(index, exc)]
+            return
+        if not pdus:
+            job.answers[index] = list(verdicts.suppressed((index,)))
+            return
+        answers, ids = self._begun(job.delivery, index, len(pdus))
+        await self._pace(answers.count(None))
+        await self._room()
+        while not job.sent and self._unsettled >= self._most_unsettled:
+            await self._woken()
+            await self._room()
+        if self._is_late(job):
+            job.answers[index] = list(verdicts.expired((index,), job.delivery.last))
+            return
+        job.answers[index], job.ids[index] = answers, ids
+        for number, pdu in enumerate(pdus):
+            if answers[number] is None:
                 await self._room()
-                while not job.sent and self._unsettled >= self._most_unsettled:
-                    await self._woken()
-                    await self._room()
-                if not number:
-                    job.answers[index], job.ids[index] = answers, [""] * len(pdus)
                 self._send(Part(self.answered, next(self._order), job, index, number, pdu))
                 job.sent += 1
                 self._unsettled += 1
-        job.rendered = True
-        self._finish(job)
 
     def _send(self, part: Part) -> None:
         job = part.job
@@ -263,17 +247,28 @@ class SmsAgent:
         while True:
             self._check()
             assert self._line is not None
-            wait = self._paused_until - self._loop.time()
+            wait = self._pause.left(self._loop.time())
             if wait > 0:
                 await self._woken(wait)
-            elif not self._line.room or (self._probing and self._on_wire):
+            elif not self._line.room or (self._pause.probing and self._on_wire):
                 await self._woken()
             elif self._again:
-                part = self._again.pop(0)
-                part.job.waiting -= 1
-                self._send(part)
+                self._send_again(self._again.pop(0))
             else:
                 return
+
+    def _send_again(self, part: Part) -> None:
+        job = part.job
+        job.waiting -= 1
+        if self._is_late(job):
+            job.answers[part.index][part.number] = verdicts.expired((part.index,), "told to slow down")[0]
+            self._finish(job)
+        else:
+            self._send(part)
+
+    def _is_late(self, job: Job) -> bool:
+        """Its validity is over."""
+        return self._kit.clock.time() >= job.envelope.expires_at
 
     async def _room_or_loss(self) -> bool:
         try:
@@ -312,8 +307,7 @@ class SmsAgent:
             if sms_trouble.congested(response):
                 self._slow_down()
             else:
-                self._pause_s /= 2
-                self._probing = False
+                self._pause.ended()
             carrier_id = sms_trouble.message_id(response)
             job.ids[part.index][part.number] = carrier_id
             outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
@@ -330,11 +324,8 @@ class SmsAgent:
 
     def _slow_down(self) -> None:
         """The peer takes no more for now. What it refused goes first when it does again, and nothing before that."""
-        now = self._loop.time()
-        if now >= self._paused_until:  # once for all that were on the wire
-            self._pause_s = min(max(2 * self._pause_s, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-            self._paused_until, self._probing = now + self._pause_s, True
-            log.info("%s: told to slow down; a pause of %g s", self._remote, self._pause_s)
+        if seconds := self._pause.begin(self._loop.time()):
+            log.info("%s: told to slow down; a pause of %g s", self._remote, seconds)
         self.wake()
 
     def _drop_again(self) -> None:
@@ -361,7 +352,7 @@ class SmsAgent:
         if job.waiting or not job.rendered:
             return
         self._jobs.pop(job, None)
-        outcomes = [together(index, answers) for index, answers in job.answers.items()]
+        outcomes = [self._ended(job, index, answers) for index, answers in job.answers.items()]
         if job.twice:
             outcomes = [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
         delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
@@ -375,8 +366,8 @@ class SmsAgent:
         kit, delivery = self._kit, job.delivery
         try:
             other = None
-            if self._may_go_elsewhere(outcomes):
-                other = self._sms.alternatives.next_for(delivery, job.envelope)
+            if self._may_go_elsewhere(job, outcomes):
+                other = self._sms.alternatives.next_for(delivery, job.envelope, refused=True)
             stored = kit.settlement.settle(
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
                 next_destination=other,
@@ -392,5 +383,8 @@ class SmsAgent:
         self._unsettled -= job.sent
         self.wake()
 
-    def _may_go_elsewhere(self, outcomes: Sequence[Outcome]) -> bool:
-        return any(o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION) for o in outcomes)
+    def _may_go_elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> bool:
+        """It is the peer's trouble, and the peer has no part of it."""
+        deferred = [o for o in outcomes if o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION)]
+        parts = [answer for outcome in deferred for answer in job.answers[outcome.index] if answer is not None]
+        return bool(deferred) and not any(answer.status is Status.DELIVERED for answer in parts)

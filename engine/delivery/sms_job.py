@@ -85,5 +85,10 @@ def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
     return worst
 
 
+_WORSE = (
+    Status.DELIVERED, Status.SUPPRESSED, Status.DEFERRED, Status.UNKNOWN, Status.EXPIRED, Status.FAILED,
+)  # fmt: skip
+
+
 def _badness(outcome: Outcome) -> int:
-    return (Status.DELIVERED, Status.SUPPRESSED, Status.DEFERRED, Status.UNKNOWN, Status.FAILED).index(outcome.status)
+    return _WORSE.index(outcome.status)

@@ -70,15 +70,20 @@ def congested(response: AnyPdu) -> bool:
     return bool(state and state[0] >= _NEARLY_CONGESTED)
 
 
+def taken(index: int, carrier_id: str, remote: str) -> Outcome:
+    """The peer took responsibility."""
+    words = f"ESME_ROK id={carrier_id}" if carrier_id else "ESME_ROK, without an id"
+    return Outcome(
+        index=index, status=Status.DELIVERED, scope=Scope.RECIPIENT, status_code="2.0.0", reply=words, remote=remote,
+        phase="submit",
+    )  # fmt: skip
+
+
 def judged(index: int, response: AnyPdu, carrier_id: str, remote: str) -> Outcome:
     """The outcome of an answer that is not in THROTTLED."""
     status = response.command_status
     if status == ESME_ROK and not isinstance(response, GenericNack):
-        words = f"ESME_ROK id={carrier_id}" if carrier_id else "ESME_ROK, without an id"
-        return Outcome(
-            index=index, status=Status.DELIVERED, scope=Scope.RECIPIENT, status_code="2.0.0", reply=words,
-            remote=remote, phase="submit",
-        )  # fmt: skip
+        return taken(index, carrier_id, remote)
     fate, scope, code = _MEANINGS.get(status, _OTHER)
     words = f"{status_name(status)} {status_text(status)}"
     if isinstance(response, GenericNack):

@@ -246,7 +246,7 @@ class SmsAdmission:
         if account is None or not account.quota:
             return
         if self._quota.used(account.system_id, now) + parts > account.quota:
-            raise SmsRefused("ESME_RMSGQFUL", "quota", f"the quota of {account.quota} parts a day is used up")
+            raise SmsRefused("ESME_RSUBMITFAIL", "quota", f"the quota of {account.quota} parts a day is used up")
         self._quota.add(account.system_id, parts, now)
 
     def _stored(

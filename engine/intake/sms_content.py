@@ -22,6 +22,8 @@ from engine.protocol.sms_udh import (
 )
 
 _SAR = (SAR_MSG_REF_NUM, SAR_TOTAL_SEGMENTS, SAR_SEGMENT_SEQNUM)
+#: Message waiting indications (TS 23.038 4): that mail, a fax, waits. They mean what they are, whatever the text.
+_WAITING = (0xC, 0xD, 0xE)
 _PART_OCTETS, _PART_SEPTETS = 140, 160
 #: esm_class: its mode (SMPP 3.4 5.2.12), whose third says that the answer waits for the phone, and its type.
 _MODE, _FORWARD, _TYPE = 0x03, 0x02, 0x3C
@@ -48,7 +50,7 @@ def with_content(sms: Sms, data: bytes, esm_class: int, data_coding: int, tlvs: 
         _check_part(b"", data, data_coding)
         return replace(sms, body=data, data_coding=data_coding, esm_class=kept, tlvs=tlvs)
     tlvs = tuple(tlv for tlv in tlvs if tlv[0] not in _SAR)
-    if charset_of(data_coding) is Charset.BINARY:
+    if charset_of(data_coding) is Charset.BINARY or data_coding >> 4 in _WAITING:
         return replace(sms, body=data, data_coding=data_coding, esm_class=kept, tlvs=tlvs)
     text = _text(data, data_coding, alphabet)
     return replace(sms, text=text, data_coding=data_coding, esm_class=kept, tlvs=tlvs)
@@ -86,7 +88,7 @@ def _text(data: bytes, data_coding: int, alphabet: str) -> str:
     text, faults = decoded.text, decoded.faults
     if text is None or Fault.ODD_OCTET in faults:
         raise SmsRefused("ESME_RINVMSGLEN", "content", "half a character at the end")
-    if Fault.UNDEFINED in faults:
+    if Fault.UNDEFINED in faults or Fault.SURROGATE in faults:
         raise SmsRefused("ESME_RINVDCS", "content", f"octets that are no text of data_coding {data_coding}")
     return text
 
@@ -98,4 +100,11 @@ def _default(data: bytes, alphabet: str) -> str:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
             raise SmsRefused("ESME_RINVDCS", "content", "octets that are not UTF-8") from exc
-    return decode_septets(data)[0] if alphabet == "gsm" else data.decode("latin-1")
+    if alphabet != "gsm":
+        return data.decode("latin-1")
+    if not data.isascii():  # no septets; what most such clients mean is UTF-8
+        try:
+            return data.decode("utf-8-sig")
+        except UnicodeDecodeError as exc:
+            raise SmsRefused("ESME_RINVDCS", "content", "octets that are neither GSM nor UTF-8") from exc
+    return decode_septets(data)[0]

@@ -112,7 +112,19 @@ class Errands:
         states = self._table.columns(rows, ("state",))["state"]
         rows = rows[np.isin(states, (State.WAITING, State.DUE, State.HELD))]
         self.seize(rows)
-        self.run(self.visit(rows, self._courier.fail_lost, by_hand=True))
+        self.run(self._fail_lost(rows))
+
+    async def _fail_lost(self, rows: Rows) -> None:
+        async for part in self.slices(rows):
+            for one in await self._spool.reader.read(part):
+                if isinstance(one, Delivery):  # it can be read after all
+                    self._spool.cool(one, State.WAITING)
+                    self._due_changed()
+                    continue
+                lost = self._spool.reader.take_unread(*one)
+                lost.state, lost.owner = State.ATTEMPT, self
+                self._courier.fail_lost(lost)
+            await self._courier.catch_up()
 
     def _expire(self, delivery: Delivery) -> None:
         delivery.last = delivery.last or "4.3.0 its content cannot be read"

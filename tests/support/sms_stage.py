@@ -17,7 +17,7 @@ from engine.delivery.carriers import Carriers
 from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.settlement import Settlement
-from engine.delivery.sms_agent import SmsKit
+from engine.delivery.sms_kit import SmsKit
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.sms import CHANNEL, SentPart, Sms, carrier_key, channel_of, encode_sms
@@ -44,6 +44,7 @@ class _Routes:
 
     def __init__(self, carriers: Sequence[Carrier]) -> None:
         self.rows = {row.name: row for row in carriers}
+        self.only: dict[str, list[str]] = {}  #: by number, who may have it
 
     def cached(self, destination: str, via: str = "") -> Plan:
         channel, name = channel_of(destination)
@@ -60,7 +61,7 @@ class _Routes:
         return channel_of(destination)[1]
 
     def carriers(self, number: str, sender: str, message_class: int) -> Sequence[str]:
-        return list(self.rows)
+        return self.only.get(number) or list(self.rows)
 
 
 class Book:
@@ -147,12 +148,20 @@ class SmsStage:
 
     # For the story.
 
-    async def put(self, text: str, *numbers: str, carrier: str = "one", destination: str = "", **more: Any) -> str:
+    async def put(
+        self,
+        text: str,
+        *numbers: str,
+        carrier: str = "one",
+        destination: str = "",
+        expires_in: float = 3600,
+        **more: Any,
+    ) -> str:
         """A message that is accepted and durable: its id."""
         message_id, now = self.ids.next(), self.clock.time()
         content = encode_sms(Sms(**{"source": "ACME", "source_ton": 5, "text": text} | more))
         envelope = Envelope(
-            message_id, "ACME", tuple(Recipient(number) for number in numbers), now, now + 3600, len(content), 0,
+            message_id, "ACME", tuple(Recipient(number) for number in numbers), now, now + expires_in, len(content), 0,
             user="app", channel=CHANNEL,
         )  # fmt: skip
         splits = [(destination or carrier_key(carrier), tuple(range(len(numbers))))]

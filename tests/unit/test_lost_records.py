@@ -10,7 +10,7 @@ import pytest
 from engine.base.settings import SpoolSettings
 from engine.base.units import Size
 from engine.message.outcome import Status
-from engine.storage.spool.segment import file_of, is_side, offset_of
+from engine.storage.spool.segment import Segment, file_of, is_side, offset_of
 from tests.support.queue import Letter, Stage, outcome, play
 
 HOUR = 3600.0
@@ -93,6 +93,31 @@ def test_its_delivery_fails_and_the_journal_goes_on(
         await s.restart()
         assert await s.queued() == others
         assert s.spool.damaged == 0, "nothing is left of it"
+
+    play(tmp_path, story, spool=SMALL_FILES)
+
+
+def test_a_message_that_has_the_row_of_a_damaged_one_by_then_is_not_taken_for_it(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.throttle("one.test").close(s.clock.time() + HOUR, "421 closed")
+        letters = [await s.put("a@one.test", name=f"m{number}") for number in range(5)]
+        await message(s, letters[1])
+        [row] = letters[1].rows
+        emptier = s.spool._mover._emptier
+        move_states = emptier._move_states
+
+        async def meanwhile(source: Segment) -> None:
+            if emptier._damaged and letters[1].rows:
+                await s.do("purge", letters[1].id)
+                taken = await s.put("a@one.test", name="m9")
+                assert taken.rows == [row]
+            await move_states(source)
+
+        emptier._move_states = meanwhile  # type: ignore[method-assign]
+        await work(s)
+        assert await s.queued() == ["m0", "m2", "m3", "m4", "m9"]
+        assert [kind for kind, _ in s.told() if kind == "failed"] == []
+        assert s.spool.damaged == 1
 
     play(tmp_path, story, spool=SMALL_FILES)
 

@@ -179,7 +179,7 @@ def test_the_quota_of_a_day_is_counted_in_parts(tmp_path: Path) -> None:
         async with taking(tmp_path, replace(ACCOUNT, quota=3)) as intake, intake.bound() as client:
             long = sm(b"x" * 200)
             assert [await refused(client, pdu) for pdu in (long, long, sm(), sm())] == [
-                "ESME_ROK", "ESME_RMSGQFUL", "ESME_ROK", "ESME_RMSGQFUL",
+                "ESME_ROK", "ESME_RSUBMITFAIL", "ESME_ROK", "ESME_RSUBMITFAIL",
             ]  # fmt: skip
             intake.clock.advance(DAY_S)
             assert await refused(client, long) == "ESME_ROK"

@@ -8,7 +8,7 @@ import pytest
 
 from engine.base.settings import Carrier
 from engine.base.units import Rate
-from engine.delivery import carrier_link, sms_agent
+from engine.delivery import carrier_agent, carrier_link, sms_pause
 from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES, TAGS
@@ -53,7 +53,8 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes hundredths."""
     monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
-    monkeypatch.setattr(sms_agent, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(carrier_agent, "_LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(sms_pause, "FIRST_PAUSE_S", 0.02)
 
 
 def test_messages_go_in_order_and_each_is_remembered_before_it_is_settled(tmp_path: Path) -> None:
@@ -402,6 +403,91 @@ def test_a_carriers_own_tlvs_and_a_validity_go_with_each_submit(tmp_path: Path) 
             assert pdu.tlvs == ((0x1401, b"own\0"), (0x1400, b"entity\0"))
             assert pdu.validity_period == b"261127003955000+"
         await smsc.close()
+
+    play(story)
+
+
+def test_of_a_message_that_was_taken_in_part_only_the_rest_goes_again(tmp_path: Path) -> None:
+    """Also after a restart; and not to another carrier, which has none of it."""
+
+    async def story() -> None:
+        smsc, other = await Smsc().open(), await Smsc().open()
+
+        def answer(pdu: SubmitSm) -> SubmitSmResp:
+            if pdu.short_message[5] == 2 and len(smsc.submits) <= 3:
+                return SubmitSmResp(command_status=STATUSES["ESME_RSYSERR"])
+            return smsc.take(pdu)
+
+        smsc.answer = answer
+        async with sms_stage(tmp_path, carrier(smsc), carrier(other, "two")) as s:
+            await until(lambda: s.carriers.healthy("one") and s.carriers.healthy("two"))
+            message = await s.put("a" * 400, "+447700900001")
+            await until(s.told)
+            assert "; one has part 1 as 1, part 3 as 3" in s.told()[0][2]
+            assert s.book.parts == [] and not other.submits
+        async with sms_stage(tmp_path, carrier(smsc), carrier(other, "two")) as s:
+            s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
+            await until(lambda: s.live() == 0)
+            assert [pdu.short_message[5] for pdu in smsc.submits] == [1, 2, 3, 2]
+            assert len({pdu.short_message[3] for pdu in smsc.submits}) == 1, "parts of one message still"
+            assert [(part.message, part.part, part.carrier_id) for part in s.book.parts] == [
+                (message, 1, "1"), (message, 2, "4"), (message, 3, "3"),
+            ]  # fmt: skip
+        await smsc.close()
+        await other.close()
+
+    play(story)
+
+
+def test_what_waits_for_a_carrier_longer_than_it_is_valid_is_not_sent(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = Refusing("ESME_RTHROTTLED")
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            await s.put("x", "+447700900001", expires_in=0.5)
+            await until(lambda: s.live() == 0)
+            assert s.tally() == {"accepted": 1, "expired": 1, "balanced": True}
+        await smsc.close()
+
+    play(story)
+
+
+def test_one_that_no_other_carrier_may_have_keeps_nobody_from_going_there(tmp_path: Path) -> None:
+    async def story() -> None:
+        gone, there = await Smsc().open(), await Smsc().open()
+        async with sms_stage(tmp_path, carrier(gone), carrier(there, "two")) as s:
+            s.routes.only["+43660000001"] = ["one"]
+            await until(lambda: s.carriers.healthy("two"))
+            await gone.close()
+            await until(lambda: s.carriers.down("one"))
+            await s.put("stays", "+43660000001")
+            for number in range(3):
+                await s.put("goes", f"+4915100000{number}")
+            await until(lambda: len(there.submits) == 3)
+            assert s.live() == 1
+        await there.close()
+
+    play(story)
+
+
+def test_what_was_tried_often_goes_to_another_carrier_still_if_its_own_is_down(tmp_path: Path) -> None:
+    async def story() -> None:
+        gone, there = await Smsc().open(), await Smsc().open()
+        gone.answer, there.answer = Refusing("ESME_RSYSERR"), Refusing("ESME_RSYSERR", 1)
+        async with sms_stage(tmp_path, carrier(gone), carrier(there, "two")) as s:
+            await until(lambda: s.carriers.healthy("one") and s.carriers.healthy("two"))
+            await s.put("x", "+447700900001")
+            await until(lambda: len(s.told()) == 2)
+            [delivery] = await s.rows()
+            assert (delivery.destination, delivery.attempts) == ("sms:two", 2)
+            gone.answer = gone.take
+            await there.close()
+            await until(lambda: s.carriers.down("two"))
+            s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
+            await until(lambda: s.live() == 0)
+            assert [part.carrier for part in s.book.parts] == ["one"]
+        await gone.close()
 
     play(story)
 

@@ -70,7 +70,8 @@ class Emptier:
         self._lost = lost
         self.rate = 0  #: bytes a second, of the work that is being done
         self.stuck: set[int] = set()
-        self._damaged: list[int] = []  #: rows, of the file that is emptied just now
+        self.aside: set[tuple[int, int]] = set()  #: places of records that were set aside, and of their states
+        self._damaged: list[tuple[int, Spot, int]] = []  #: rows, of the file that is emptied just now, and their ids
 
     async def empty(self, segment: Segment) -> None:
         """Move what lives in a file, and what only its records say of others, elsewhere."""
@@ -83,9 +84,7 @@ class Emptier:
                 await self._move_states(segment)
         finally:
             await self._run(self._backlog.forget_contents)
-            damaged, self._damaged = self._damaged, []
-            if damaged:
-                self._lost(np.array(damaged, dtype=np.uint32))
+            self._tell_lost()
 
     async def _chunks(self, segment: Segment) -> AsyncIterator[tuple[Path, list[_Task]]]:
         """What is to be moved, a chunk at a time, each for one directory."""
@@ -148,14 +147,33 @@ class Emptier:
 
     async def _cannot_move(self, task: _Task, error: StorageError, source: Segment) -> None:
         holds_back = source.is_journal or source.number in self._backlog.unsound
+        subject, spot = task.subject, task.spot
         if not (holds_back and isinstance(error, RecordDamaged)):
             if source.number not in self.stuck:
                 log.error("spool: %s; it holds back its file%s", error, ", and the journal's" if holds_back else "")
             self.stuck.add(source.number)
-        elif not isinstance(task.subject, Delivery):  # which is in memory, perhaps with all that it needs
-            await self._run(self._backlog.set_aside, task.spot)
+        elif not isinstance(subject, Delivery) and self._is_still(subject, spot):
+            # One in hand is in memory, perhaps with all that it needs.
+            try:
+                await self._run(self._backlog.set_aside, spot)
+            except StorageError as exc:
+                log.error("spool: %s; not set aside: %s", error, exc)
+                return
             log.error("spool: %s: set aside; its delivery is lost", error)
-            self._damaged.append(task.subject)
+            self.aside.add((spot.place, spot.state_place))
+            self._damaged.append((subject, spot, self._table.get(subject, "id")))
+
+    def _is_still(self, row: int, spot: Spot) -> bool:
+        """A row is the delivery that it was: it may have been settled meanwhile, and the row be another's."""
+        table = self._table
+        there = (table.get(row, "place"), table.get(row, "state_place"), table.get(row, "number"))
+        return table.holds(row) and there == (spot.place, spot.state_place, spot.number)
+
+    def _tell_lost(self) -> None:
+        damaged, self._damaged = self._damaged, []
+        rows = [row for row, spot, id_ in damaged if self._is_still(row, spot) and self._table.get(row, "id") == id_]
+        if rows:
+            self._lost(np.array(rows, dtype=np.uint32))
 
     def _take_note(self, task: _Task, moved: Moved) -> None:
         """A copy is written: it is the delivery's place from now on, unless that went elsewhere meanwhile."""

@@ -78,6 +78,11 @@ class Mover:
         self._first_seen: dict[int, int] = {}  #: how many deliveries needed a file of shared contents then
         self._looked_at: dict[int, int] = {}  #: and when it was last seen how many contents they need
 
+    @property
+    def damaged(self) -> int:
+        """Records that were found damaged, and set aside."""
+        return len(self._emptier.aside)
+
     def work_soon(self) -> None:
         """Begin now what upkeep would do later; a fault is upkeep's to meet again."""
         if self._soon is None or self._soon.done():

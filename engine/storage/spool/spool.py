@@ -192,8 +192,8 @@ class Spool:
 
     @property
     def damaged(self) -> int:
-        """How much this start found damaged or missing; the log has a line for each."""
-        return self._opening.damaged
+        """How much was found damaged or missing since the start; the log has a line for each."""
+        return self._opening.damaged + self._mover.damaged
 
     def large(self) -> LargeWriter:
         """For a content that is to be stored in a file of its own, from its client's first slice on."""
