@@ -137,6 +137,8 @@ def for_account(answer: Answer, account: Account, reference: int = 0) -> list[Sm
 def _reads(sms: Sms, account: Account) -> str | None:
     """What an application takes the octets for: by their label, and never by a guess."""
     charset = charset_of(sms.data_coding)
+    if charset is Charset.UCS2:
+        return sms.body.decode("utf-16-be", "replace")  # with a mark, or half a character, that a phone put there
     if charset not in (Charset.DEFAULT, Charset.ASCII):
         return text_of(sms, Charset.GSM)
     alphabet = account.alphabet if charset is Charset.DEFAULT else "ascii"

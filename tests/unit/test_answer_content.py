@@ -73,6 +73,12 @@ def test_octets_that_would_be_misread_are_written_anew(
     assert (sms.body, sms.data_coding) == (expected, data_coding)
 
 
+@pytest.mark.parametrize("body", [b"\xfe\xff\x04\x36", b"\xff\xfe\x36\x04", b"\x04\x36\x00"])
+def test_a_byte_order_mark_and_half_a_character_do_not_reach_an_application(body: bytes) -> None:
+    [sms] = for_account(answer(DeliverSm(source_addr=b"1", short_message=body, data_coding=8)), account())
+    assert (sms.body, sms.data_coding) == (b"\x04\x36", 8)
+
+
 def test_a_header_that_joins_nothing_stays_where_it_is() -> None:
     """Ports, and a table that the text is written in."""
     udh = bytes([6, 5, 4, 0x23, 0xF4, 0, 0])
