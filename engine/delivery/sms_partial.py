@@ -1,7 +1,7 @@
 """What a carrier has of a message in parts when it did not take all of them: the next attempt sends it the others only.
 
-It stands at the end of the delivery's last reply, which the spool keeps and operators read. Of a delivery to several
-numbers the spool keeps one reply, so that those are sent as a whole again.
+It stands in the delivery's last reply, which the spool keeps and operators read. Of a delivery to several numbers the
+spool keeps one reply, so that those are sent as a whole again.
 """
 
 import re
@@ -10,14 +10,14 @@ from urllib.parse import quote, unquote
 
 from engine.message.outcome import Outcome, Status
 
-_TAIL = re.compile(r"; (\S+) has (part \d+ as [^\s,]+(?:, part \d+ as [^\s,]+)*)$")
-_PART = re.compile(r"part (\d+) as ([^\s,]+)")
-#: In place of an id, where the carrier gave none.
-_NO_ID = "-"
+_HAS = re.compile(r"; (\S+) has (part \d+ as [^\s,;]+(?:, part \d+ as [^\s,;]+)*)")
+_PART = re.compile(r"part (\d+) as ([^\s,;]+)")
+#: In place of an id, where the carrier gave none; `quote` makes nothing like it.
+_NO_ID = "(none)"
 
 
 def told(carrier: str, answers: Sequence[Outcome | None], ids: Sequence[str]) -> str:
-    """The end of the reply; "" if the carrier has nothing of it."""
+    """What the reply says of it; "" if the carrier has nothing of it."""
     taken = [
         f"part {number} as {quote(ids[number - 1], safe='') or _NO_ID}"
         for number, answer in enumerate(answers, 1)
@@ -28,7 +28,7 @@ def told(carrier: str, answers: Sequence[Outcome | None], ids: Sequence[str]) ->
 
 def known(last: str, carrier: str) -> Mapping[int, str]:
     """The ids of the parts that this carrier has, by number from 1, as the last reply tells."""
-    tail = _TAIL.search(last)
+    tail = _HAS.search(last)
     if tail is None or tail[1] != carrier:
         return {}
     return {
