@@ -20,6 +20,7 @@ from engine.delivery.settlement import Settlement
 from engine.delivery.sms_kit import SmsKit
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
+from engine.message.outcome import Status
 from engine.message.sms import CHANNEL, SentPart, Sms, carrier_key, channel_of, encode_sms
 from engine.net.outbox import Outbox
 from engine.net.smpp_wire import Wire
@@ -27,7 +28,7 @@ from engine.net.stream import TlsContexts, connect
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
-from engine.routing.plan import Endpoint, Limits, Plan
+from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 from engine.storage.events.journal import EventJournal
 from engine.storage.events.reader import read_events
 from engine.storage.inflight import Inflight
@@ -46,8 +47,10 @@ class _Routes:
         self.rows = {row.name: row for row in carriers}
         self.only: dict[str, list[str]] = {}  #: by number, who may have it
 
-    def cached(self, destination: str, via: str = "") -> Plan:
+    def cached(self, destination: str, via: str = "") -> Plan | NoRoute:
         channel, name = channel_of(destination)
+        if channel == "carrier" and name not in self.rows:
+            return NoRoute(Status.DEFERRED, "4.4.4", f"there is no [[carrier]] {name}", float("inf"))
         row = self.rows.get(name)
         connections, rate = (row.binds, row.rate) if row is not None else (1, None)
         return Plan(
@@ -136,7 +139,9 @@ class SmsStage:
         self.state.close()
 
     def _opened(self, name: str) -> None:
-        self.manager.sites.reopen(self.routes.cached(carrier_key(name)))
+        plan = self.routes.cached(carrier_key(name))
+        assert isinstance(plan, Plan)
+        self.manager.sites.reopen(plan)
 
     # As carriers and agents see it.
 

@@ -300,6 +300,22 @@ def test_what_went_to_the_next_carrier_stays_there_after_a_restart(tmp_path: Pat
     play(story)
 
 
+def test_what_is_queued_for_a_carrier_that_a_reload_removed_goes_to_another(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            await s.put("x", "+447700900001", destination="sms:gone")
+            await until(lambda: s.live() == 0)
+            await until(lambda: len(s.told()) == 2)
+            assert [(kind, reply) for kind, _, reply in s.told()] == [
+                ("deferred", "there is no [[carrier]] gone"), ("sent", "ESME_ROK id=1"),
+            ]  # fmt: skip
+        await smsc.close()
+
+    play(story)
+
+
 def test_a_carrier_that_is_not_there_is_waited_for(tmp_path: Path) -> None:
     async def story() -> None:
         smsc = await Smsc().open()
