@@ -480,8 +480,7 @@ def test_one_that_no_other_carrier_may_have_keeps_nobody_from_going_there(tmp_pa
             await s.put("stays", "+43660000001")
             for number in range(3):
                 await s.put("goes", f"+4915100000{number}")
-            await until(lambda: len(there.submits) == 3)
-            assert s.live() == 1
+            await until(lambda: len(there.submits) == 3 and s.live() == 1)
         await there.close()
 
     play(story)
