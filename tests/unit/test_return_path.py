@@ -19,45 +19,47 @@ _words = st.text("abcdefghijklmnopqrstuvwxyzABCDEFGHIJ0123456789._+=~-%!/é\"' "
 
 def valid(message):
     try:
-        PATHS.local_part(message, "a@b.test", 0)
+        PATHS.local_part(message, "a@b.test")
     except ValueError:
         return False
     return True
 
 
-@given(_ids.filter(valid), _words, st.sampled_from(["b.test", "mx.some.example.org"]), st.integers(0, 65535))
-def test_whatever_the_recipient_the_local_part_is_one_and_names_him(message, local, domain, place):
+@given(_ids.filter(valid), _words, st.sampled_from(["b.test", "mx.some.example.org"]))
+def test_whatever_the_recipient_the_local_part_is_one_and_names_him(message, local, domain):
     recipient = f"{local}@{domain}"
-    text = PATHS.local_part(message, recipient, place)
+    text = PATHS.local_part(message, recipient)
     assert parse_mailbox(f"{text}@bounces.example.org", smtputf8=False), "at most 64 octets, and no strange character"
-    named = PATHS.named(text)
-    assert named in (Named(message, recipient, -1), Named(message, "", place))
     assert looks_signed(text)
-    lower = PATHS.named(text.lower())
-    assert lower is not None and lower.recipient == named.recipient.lower()
-    assert (lower.message, lower.place) == (named.message, named.place)
-    assert PATHS.named(text.upper()) is not None
+    for form in (text, text.lower(), text.upper()):
+        named = PATHS.named(form)
+        assert named is not None and named.message == message
+        assert named.recipient.lower() in ("", recipient.lower())
+        assert named.is_about(recipient) and not named.is_about(f"x{recipient}")
 
 
 def test_an_ordinary_recipient_can_be_read_by_people():
-    text = PATHS.local_part(MESSAGE, "anna.smith=x@example.com", 0)
+    text = PATHS.local_part(MESSAGE, "anna.smith=x@example.com")
     assert text.endswith("=anna.smith=x=example.com") and len(text) == 57
-    assert PATHS.named(text) == Named(MESSAGE, "anna.smith=x@example.com", -1)
+    assert PATHS.named(text) == Named(MESSAGE, "anna.smith=x@example.com")
 
 
-def test_one_that_does_not_fit_is_told_by_its_place():
-    text = PATHS.local_part(MESSAGE, "a" * 40 + "@example.com", 65535)
-    assert len(text) == 36 and PATHS.named(text) == Named(MESSAGE, "", 65535)
-    with pytest.raises(ValueError, match="recipient 65536"):
-        PATHS.local_part(MESSAGE, "a" * 40 + "@example.com", 65536)
+def test_one_that_does_not_fit_is_told_by_a_mark():
+    long = "a" * 40 + "@example.com"
+    text = PATHS.local_part(MESSAGE, long)
+    named = PATHS.named(text)
+    assert len(text) == 40 and named is not None and (named.message, named.recipient) == (MESSAGE, "")
+    assert [named.is_about(each) for each in ("b@example.com", long)] == [False, True]
+    with pytest.raises(ValueError, match="not a message id"):
+        PATHS.local_part("no-id", long)
 
 
 @pytest.mark.parametrize("recipient", ["b@example.net", "x" * 50 + "@example.net"])
 def test_a_token_that_was_changed_names_nobody(recipient):
-    text = PATHS.local_part(MESSAGE, recipient, 3)
+    text = PATHS.local_part(MESSAGE, recipient)
     assert ReturnPaths({1: OTHER}).named(text) is None
     assert ReturnPaths({2: KEY}).named(text) is None
-    for at in range(len(text) - 1):  # the last character of the second form has bits that mean nothing
+    for at in range(len(text)):
         changed = "b" if text[at].lower() == "a" else "a"
         assert PATHS.named(text[:at] + changed + text[at + 1 :]) is None
     assert PATHS.named(text[:32] + "=somebody=example.net") is None
@@ -71,8 +73,8 @@ def test_any_text_is_a_token_or_none(text):
 
 
 def test_the_first_key_signs_and_all_are_believed():
-    old = PATHS.local_part(MESSAGE, "b@example.net", 0)
+    old = PATHS.local_part(MESSAGE, "b@example.net")
     both = ReturnPaths({2: OTHER, 1: KEY})
-    assert both.named(old) == Named(MESSAGE, "b@example.net", -1)
-    new = both.local_part(MESSAGE, "b@example.net", 0)
+    assert both.named(old) == Named(MESSAGE, "b@example.net")
+    new = both.local_part(MESSAGE, "b@example.net")
     assert PATHS.named(new) is None and ReturnPaths({2: OTHER}).named(new)
