@@ -31,7 +31,7 @@ class TlsFiles(_Table, frozen=True):
 
 
 class Listener(_Table, frozen=True):
-    kind: Literal["smtp", "smpp", "http"]
+    kind: Literal["smtp", "inbound", "smpp", "http"]
     address: str  #: "host:port", "[::1]:port"
     networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials, or bind (smpp)
     tls: TlsFiles | None = None
@@ -232,6 +232,17 @@ class Sms(_Table, frozen=True):
     post_attempts: int = 20  #: then an answer is given up, which is an event
 
 
+class Inbound(_Table, frozen=True):
+    """A domain that listeners of kind inbound take mail for: what comes back."""
+
+    domain: str
+    kind: Literal["return-path", "feedback", "reply"]
+    senders: tuple[str, ...] = ()  #: domains of senders whose mail gets a return path here; none: all
+    users: tuple[str, ...] = ()  #: logins whose mail does; none: all
+    signed: bool = True  #: a return path for each recipient; False: senders name one of this domain by themselves
+    replies: str = ""  #: who has what people write: an address, or a folder; empty: `inbound` in data_dir
+
+
 class RetryClass(_Table, frozen=True):
     schedule: str = "30s, 1m, 5m, 15m, 30m, 1h, 2h, 4h*"
     expire_after: Duration = Duration(24 * 3600)
@@ -295,6 +306,7 @@ class Settings(_Table, frozen=True):
     account: tuple[Account, ...] = ()
     keyword: tuple[Keyword, ...] = ()
     sms: Sms = Sms()
+    inbound: tuple[Inbound, ...] = ()
     retry: Retry = Retry()
     delivery: Delivery = Delivery()
     dsn: Dsn = Dsn()

@@ -145,6 +145,8 @@ def check_rows(tables: Mapping[str, Rows], report: Report) -> None:
         report(f"[[source]] {number} name", f'"{name}" is there already')
     check_providers(tables["provider"], report)
     settings_carriers.check_carriers(tables, report)
+    for number, name in _repeated((number, row.domain) for number, row in tables["inbound"]):
+        report(f"[[inbound]] {number} domain", f'"{name}" is there already')
     keys = [(number, row) for number, row in tables["dkim"] if row.selector and row.domain]
     for number, name in _repeated((number, f"{row.selector}._domainkey.{row.domain}") for number, row in keys):
         report(f"[[dkim]] {number} selector", f"{name} is there already")
@@ -202,9 +204,14 @@ def warnings_of(settings: Settings) -> list[str]:
     for number, listener in enumerate(settings.listener, 1):
         if listener.kind == "smtp" and not listener.networks and not (listener.auth and _auth_possible(listener)):
             found.append(f"[[listener]] {number}: no networks, and AUTH is not offered: nobody can submit here")
-        idle = _only_for_smtp(listener) if listener.kind != "smtp" else ""
+        idle = _only_for_smtp(listener) if listener.kind not in ("smtp", "inbound") else ""
         if idle:
             found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "{listener.kind}"')
+    inbound = any(listener.kind == "inbound" for listener in settings.listener)
+    if inbound and not settings.inbound:
+        found.append('a [[listener]] of kind "inbound" and no [[inbound]]: it takes nothing')
+    elif settings.inbound and not inbound:
+        found.append('[[inbound]], and no [[listener]] of kind "inbound": what comes back is for another node')
     found += _never_reached([route.domain for route in settings.route])
     found += settings_carriers.carrier_warnings(settings)
     if not settings.dkim and not (settings.carrier and all(one.kind != "smtp" for one in settings.listener)):

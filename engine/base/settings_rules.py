@@ -22,6 +22,7 @@ from engine.base.settings import (
     Dkim,
     Dsn,
     Events,
+    Inbound,
     Intake,
     Keyword,
     Listener,
@@ -237,6 +238,17 @@ def _printable_or_none(value: str, base: Path) -> str:
     return value
 
 
+def _domains(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    return tuple(_domain(text, base) for text in value)
+
+
+def _replies(value: str, base: Path) -> str:
+    """An address, or a folder."""
+    if not value:
+        return value
+    return _postmaster(value, base) if "@" in value and "/" not in value else _folder(value, base)
+
+
 def _postmaster(value: str, base: Path) -> str:
     local, at, domain = value.rpartition("@")
     if value and not (at and local and local.isprintable() and " " not in local and is_host_name(domain)):
@@ -326,6 +338,9 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Retry, "schedule"): _schedule,
     (Retry, "jitter"): _fraction,
     (Delivery, "idle_timeout"): _or_zero,
+    (Inbound, "domain"): _domain,
+    (Inbound, "senders"): _domains,
+    (Inbound, "replies"): _replies,
     (Dsn, "sender_name"): _printable_or_none,
     (Dsn, "postmaster"): _postmaster,
     (Dsn, "max_return_bytes"): _or_zero,

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 
 #: A worker has 30 s to stop; then it is cut off.
 _STOP_S = 32.0
+#: Kinds of listeners that every worker has, and all that take messages.
+_MAIL, _TAKING = ("smtp", "inbound"), ("smtp", "inbound", "smpp")
 #: How often workers are asked for a sign of life, and how long one may be silent: a loop that is stuck so long is a
 #: fault, not load. Below systemd's WatchdogSec, so that one worker's fault does not end the others.
 _BEAT_S, _SILENT_S = 1.0, 20.0
@@ -109,7 +111,7 @@ class Supervisor:
                 raise
             self.settings = settings
             logging.getLogger().setLevel(settings.log.level.upper())
-            self._close_sockets(self._sockets.keys() - {row.address for row in _rows(settings, "smtp", "smpp")})
+            self._close_sockets(self._sockets.keys() - {row.address for row in _rows(settings, *_TAKING)})
             await self._pages.follow(_only(settings, "http"))
 
     async def stop(self) -> None:
@@ -167,7 +169,7 @@ class Supervisor:
     def _for(self, child: Child, settings: Settings) -> Settings:
         """The settings of one worker: no pages, its part of the signers, and no listeners where it only drains."""
         sms = not child.number and not child.drains  # one of them does it, so that there is one window of each carrier
-        rows = () if child.drains else _rows(settings, "smtp", "smpp") if sms else _rows(settings, "smtp")
+        rows = () if child.drains else _rows(settings, *_TAKING) if sms else _rows(settings, *_MAIL)
         threads = -(-settings.signing.threads // settings.node.workers)
         return msgspec.structs.replace(
             settings, listener=rows, signing=msgspec.structs.replace(settings.signing, threads=threads),
@@ -187,8 +189,8 @@ class Supervisor:
 
     async def _open_new(self, settings: Settings) -> list[str]:
         """Bind what these settings listen on and nobody has yet; the addresses. Raises NetworkError, and none is."""
-        staying = {row.address for row in _rows(settings, "smtp", "smpp")}
-        wanted = [row.address for row in _rows(settings, "smtp", "smpp") if row.address not in self._sockets]
+        staying = {row.address for row in _rows(settings, *_TAKING)}
+        wanted = [row.address for row in _rows(settings, *_TAKING) if row.address not in self._sockets]
         # Where the pages were and mail is to be, they go first; whoever fails to reload puts them back.
         await self._pages.close([door for door in self._pages.doors if door[0] in wanted])
         opened: list[str] = []

@@ -17,6 +17,7 @@ from engine.base.errors import EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery import trouble, verdicts
+from engine.delivery.return_paths import SenderPaths
 from engine.delivery.settlement import Settlement, Timing
 from engine.delivery.signer import Signer
 from engine.delivery.smtp_session import SmtpSession
@@ -44,6 +45,7 @@ class Kit:
     spool: Spool
     settlement: Settlement
     signer: Signer
+    return_paths: SenderPaths
     budget: Budget
     metrics: Metrics
     clock: Clock
@@ -165,11 +167,15 @@ class Agent:
                 return
             timing.ready = kit.clock.time()
             left, first = delivery.indexes, True
+            back_to = kit.return_paths.domain_for(envelope)
+            most = 1 if back_to else kit.settings.delivery.max_recipients
+            sent, header = envelope, prefix
             while left:
-                chunk, left = left[: kit.settings.delivery.max_recipients], left[kit.settings.delivery.max_recipients :]
-                outcomes, again = trouble.too_many_at_once(
-                    await self._attempt(envelope, chunk, prefix, content, timing)
-                )
+                chunk, left = left[:most], left[most:]
+                if back_to:
+                    sent, line = kit.return_paths.made(envelope, chunk[0], back_to)
+                    header = prefix + line
+                outcomes, again = trouble.too_many_at_once(await self._attempt(sent, chunk, header, content, timing))
                 left = again + left
                 if self._stored is not None and not self._stored.done():
                     await self._stored

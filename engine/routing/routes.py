@@ -168,7 +168,7 @@ def password_problems(settings: Settings) -> list[str]:
 
 def own_relays(settings: Settings) -> list[str]:
     """Routes whose relay is a listener of this node: mail would go round until its Received fields are counted."""
-    ours = [listener.address for listener in settings.listener if listener.kind == "smtp"]
+    ours = [listener.address for listener in settings.listener if listener.kind in ("smtp", "inbound")]
     return [
         f'[[route]] {number} relay: "{row.relay}" is a listener of this node: its mail would come back'
         for number, row in enumerate(settings.route, 1)

@@ -73,7 +73,7 @@ class OwnHosts:
         self._everywhere = False
         for listener in listeners:
             host, listens_on = parse_host_port(listener.address)
-            if listener.kind != "smtp" or listens_on != port:
+            if listener.kind not in ("smtp", "inbound") or listens_on != port:
                 continue
             for text in ("127.0.0.1", "::1") if host == "localhost" else (host,):
                 if is_ip_address(text):
