@@ -8,10 +8,13 @@ import re
 _TYPED = re.compile(r"\s*(?:rfc[ -]?822|utf-8|smtp|x-[a-z0-9-]{1,30}|unknown|addrtype|internet)\s*;\s*", re.I)
 _MAX = 320  # 64 + 1 + 255, RFC 5321 4.5.3.1
 #: What may stand before the at sign unquoted (RFC 5322 atext and dots, whatever is not ASCII), and behind it.
-_LOCAL = r"[^\s@<>()\[\]{},;:\"'`|*?!&=\\\u3000-\u303f\uff00-\uff65][^\s@<>()\[\],;:\"`|\\\u3000-\u303f\uff00-\uff65]{0,127}"
+_LOCAL = (
+    r"[^\s@<>()\[\]{},;:\"'`|*?!&=\\\u3000-\u303f\uff00-\uff65][^\s@<>()\[\],;:\"`|\\\u3000-\u303f\uff00-\uff65]{0,127}"
+)
 _DOMAIN = r"(?:\[[0-9a-fA-F.:IPvpV]{3,50}\]|[^\s@<>()\[\]{},;:\"'`|*?!&=\\/#%$^~\u3000-\u303f\uff00-\uff65]{1,255})"
 ADDRESS = re.compile(rf"(?:\"[^\"@\n]{{1,64}}\"|{_LOCAL})@{_DOMAIN}")
 _QUOTED = re.compile(r"(?:[^\s@<>\"]|\"[^\"\n]{0,64}\"){1,128}@[^\s@<>\"]{1,255}")
+_PREFIX = re.compile(r"(?:.{0,60}:)?(?:smtp|mailto|rfc-?822)[=:]", re.I)
 _XTEXT = re.compile(r"\+(2B|3D|5C)")
 _UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
 _ROUTE = re.compile(r"@[^\s:@]{1,255}:")
@@ -28,7 +31,7 @@ def address_of(value: str) -> str | None:
         value = value[value.find("<") + 1 :].partition(">")[0]
     if match := _ROUTE.match(value):
         value = value[match.end() :]
-    value = value.removeprefix("mailto:").removeprefix("smtp:").removeprefix("SMTP:").partition(" ")[0]
+    value = _PREFIX.sub("", value.partition(" ")[0], 1)
     if "\\x{" in value:
         value = _UNICODE.sub(_character, value)
     elif "+" in value:
@@ -53,7 +56,7 @@ def cleaned(address: str) -> str | None:
     """Without what prose puts around an address; None if nothing is left that could be one."""
     local, _, domain = address.rpartition("@")
     domain = domain.rstrip(".-_+…。、”’»").lstrip(".-")
-    local = local.lstrip("-.…“‘«").removeprefix("mailto:")
+    local = _PREFIX.sub("", local.lstrip("-.…“‘«"))
     if not local or not domain or len(local) + len(domain) >= _MAX or not (local + domain).isprintable():
         return None
     if "." not in domain and not domain.startswith("[") and domain.lower() != "localhost":
@@ -66,7 +69,9 @@ def cleaned(address: str) -> str | None:
 def is_system(address: str) -> bool:
     """Of a mail system itself, so that a report that names it does not mean it."""
     local = address.partition("@")[0].lower()
-    return local in _SYSTEM or local.startswith(("mailer-daemon", "mailerdaemon", "microsoftexchange", "no-reply", "noreply"))
+    return local in _SYSTEM or local.startswith(
+        ("mailer-daemon", "mailerdaemon", "microsoftexchange", "no-reply", "noreply")
+    )
 
 
 _SYSTEM = frozenset((

@@ -14,7 +14,15 @@ from engine.protocol.mime_parts import Header, Part
 _REDACTED = re.compile(r"redacted|removed|hidden|anonym|undisclosed|unknown|xxx+|\*\*|example\.invalid", re.I)
 #: Where a provider names the recipient it redacted elsewhere.
 _NAMED_IN = ("x-hmxmroriginalrecipient", "x-original-rcpt-to", "x-original-to", "original-rcpt-to", "x-rcpt-to")
-_OUR_SENDERS = ("staff@hotmail.com", "scomp@aol.net", "feedback@arf.mail.yahoo.com", "feedbackloop", "fbl@", "jmrp", "fbl-")
+_OUR_SENDERS = (
+    "staff@hotmail.com",
+    "scomp@aol.net",
+    "feedback@arf.mail.yahoo.com",
+    "feedbackloop",
+    "fbl@",
+    "jmrp",
+    "fbl-",
+)
 _NATURES = {"auth-failure": Nature.AUTH_REPORT, "dmarc": Nature.AUTH_REPORT}
 _MAX = 100
 
@@ -59,7 +67,12 @@ def returned_header(top: Part, after: Part | None) -> Header:
             continue
         if part.type in ("message/rfc822", "message/global") and part.parts:
             return part.parts[0].header
-        if part.type in ("text/rfc822-headers", "message/rfc822-headers", "message/global-headers", "text/rfc822-header"):
+        if part.type in (
+            "text/rfc822-headers",
+            "message/rfc822-headers",
+            "message/global-headers",
+            "text/rfc822-header",
+        ):
             return Header(part.data)
     return Header(b"")
 
@@ -82,7 +95,7 @@ def _named(value: str) -> str | None:
 
 
 def _report(nature: Nature, recipients: list[str], reason: str, returned: Header, top: Part) -> Report:
-    unique = list(dict.fromkeys(recipients)) or [None]
+    unique: list[str | None] = [*dict.fromkeys(recipients)] or [None]
     return Report(
         nature=nature,
         recipients=tuple(Reported(recipient=each, reason=reason) for each in unique),

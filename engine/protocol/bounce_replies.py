@@ -20,7 +20,8 @@ _ANNOUNCED = re.compile(
     re.I,
 )
 _TRAILERS = re.compile(
-    r"\s*(?:\(in reply to [^()]{0,60}\)|\(\d{1,3}:\d{1,3}:\d{1,3}\)|Giving up on \S{1,100}|_{5,}|-{5,}|={5,})\.?\s*$", re.I
+    r"\s*(?:\(in reply to [^()]{0,60}\)|\(\d{1,3}:\d{1,3}:\d{1,3}\)|Giving up on \S{1,100}|_{5,}|-{5,}|={5,})\.?\s*$",
+    re.I,
 )
 _MULTILINE = re.compile(r"\s+([245]\d\d)-(?=\S)")
 _MAX_WORDS = 2000
@@ -32,9 +33,11 @@ def tidy(text: str) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text).strip()
 
 
-def status_in(text: str) -> str:
-    """The first enhanced status code (RFC 3463), "5.1.1"; "" without. Parts of addresses and versions are none."""
+def status_in(text: str, classes: str = "245") -> str:
+    """The first enhanced status code (RFC 3463) of these classes, "5.1.1"; "" without. Parts of versions are none."""
     match = _STATUS.search(text[:4000])
+    while match is not None and match[1][0] not in classes:
+        match = _STATUS.search(text, match.end(1), 4000)
     if match is None:
         return ""
     first, second, third = match[1].split(".")
@@ -47,6 +50,8 @@ def reply_in(text: str, *, bare: bool = False) -> str:
     bare: the text is said to be a reply (Diagnostic-Code), so one that stands anywhere counts.
     """
     text = text[: _MAX_WORDS * 2]
+    if _CODE.search(text) is None:
+        return ""
     first = _WITH_STATUS.search(text)
     announced = _ANNOUNCED.search(text)
     if announced is not None and (first is None or announced.start(1) <= first.start()):
@@ -58,11 +63,17 @@ def reply_in(text: str, *, bare: bool = False) -> str:
         if found is None:
             return ""
         start = found.start()
+    if text[start : start + 5].upper() == "SMTP ":
+        start += 5
     reply = _unfolded(tidy(text[start:]))
-    return reply[5:] if reply.startswith("SMTP ") else reply
+    return reply if len(reply) > 6 or reply.isdigit() else reply[:3]
 
 
+_CODE = re.compile(r"(?<![\d.])[45]\d\d(?![\d.])")
 _BARE = re.compile(r"(?<![\d.])[45]\d\d(?=[ -]+[^\d\s])")
+
+
+_STATUS_FIRST = re.compile(rf"\d\d\d ({_STATUS_RE})(?= )")
 
 
 def _unfolded(reply: str) -> str:
@@ -73,6 +84,9 @@ def _unfolded(reply: str) -> str:
     reply = _MULTILINE.sub(lambda m: " " if m[1] == code else m[0], reply)
     if f" {code} " in reply[4:]:
         reply = reply[:4] + reply[4:].replace(f" {code} ", " ")
+    if status := _STATUS_FIRST.match(reply):
+        # Said once for each line (RFC 2034 4).
+        reply = reply[: status.end()] + reply[status.end() :].replace(f" {status[1]} ", " ")
     for _ in range(3):
         shorter = _TRAILERS.sub("", reply)
         if shorter == reply:

@@ -23,7 +23,9 @@ _MAX_LINE = 2000
 _REASON_LINES = 30
 
 #: An address that begins its line, behind bullets, brackets and quotes.
-_LEADING = re.compile(rf"[\s>*\-\u2022\u30fb\u00b7\"'`(\[|<:.]{{0,40}}(?:<?mailto:|smtp:|rfc822;\s?)?<?({ADDRESS.pattern})", re.I)
+_LEADING = re.compile(
+    rf"[\s>*\-\u2022\u30fb\u00b7\"'`(\[|<:.]{{0,40}}(?:<?mailto:|smtp:|rfc822;\s?)?<?({ADDRESS.pattern})", re.I
+)
 #: Labels of the party that did not fail.
 _NOT_HIM = re.compile(
     r"\s*[>*|-]{0,3}\s*(?:from|sender|return-path|reply-to|mail from|x-sender|envelope-from|reported by|contact|cc|"
@@ -32,11 +34,16 @@ _NOT_HIM = re.compile(
     r"(?:\([^()]{0,40}\))?\s*[:：]",
     re.I,
 )
-_SENDER_COMMAND = re.compile(r"\bmail from ?:|\bsender\b|\bfrom:? ?<|please (?:contact|send|e-?mail|forward)|contact (?:the|your)|assistance|help", re.I)
+_SENDER_COMMAND = re.compile(
+    r"\bmail from ?:|\bsender\b|\bfrom:? ?<|please (?:contact|send|e-?mail|forward)|contact (?:the|your)|"
+    r"assistance|help",
+    re.I,
+)
 _LABEL = re.compile(r"\s*[>*|-]{0,3}\s*([^:：\n<@]{1,60})\s*[:：]\s*")
 _DELAY = re.compile(
     r"warning|delayed|delay|still (?:trying|being|queued)|not yet been|will (?:keep|be retried|continue|try)|temporary|"
-    r"transient|no action is required|do not need to (?:resend|do)|verzöger|retard|retras|ritardo|atrasad|задерж|延迟|遅延|지연",
+    r"transient|no action is required|do not need to (?:resend|do)|verzöger|retard|retras|ritardo|atrasad|задерж|"
+    r"延迟|遅延|지연",
     re.I,
 )
 _PERMANENT = re.compile(
@@ -49,6 +56,14 @@ class Notice(NamedTuple):
 
     words: str
     returned: str
+
+
+class _Whole(NamedTuple):
+    """What the notice says of all recipients. permanent: that it was the last try."""
+
+    action: Action
+    explanation: str
+    permanent: bool
 
 
 class _Candidate(NamedTuple):
@@ -67,7 +82,9 @@ def cut(text: str) -> Notice:
         end = RETURNED.ends(raw)[:2] if at >= 0 else []
         later = RETURNED.first(raw[end[0] :]) if end else -1
         at = end[0] + later if end and later > 0 else -1
-    return Notice(text, "") if at < 0 else Notice(raw[:at].decode("utf-8", "ignore"), raw[at:].decode("utf-8", "ignore"))
+    return (
+        Notice(text, "") if at < 0 else Notice(raw[:at].decode("utf-8", "ignore"), raw[at:].decode("utf-8", "ignore"))
+    )
 
 
 def read_notice(words: str, ours: Iterable[str], failed: Iterable[str] = ()) -> list[Reported]:
@@ -91,9 +108,12 @@ def read_notice(words: str, ours: Iterable[str], failed: Iterable[str] = ()) -> 
         end = candidates[ahead].line if ahead < len(candidates) else len(lines)
         block = _block(lines, candidate.line, end)
         blocks.setdefault(key, (candidate.address, []))[1].extend(block)
-    shared = tidy(_without_addresses(words)) if len(blocks) < 2 else ""
-    action = action_of(words)
-    return [_reported(spelled, block, words, shared, action, len(blocks)) for spelled, block in blocks.values()]
+    # One recipient may be told of anywhere; of several each in its own lines.
+    shared = words if len(blocks) < 2 else ""
+    whole = _Whole(action_of(words), _explanation(words), _PERMANENT.search(words[:4000]) is not None)
+    if not blocks and (local := _bare_local(lines)):
+        return [_reported(f"{local}@{domain}", lines, whole, shared) for domain in [_domain_of(ours)] if domain]
+    return [_reported(spelled, block, whole, shared) for spelled, block in blocks.values()]
 
 
 def nobody(words: str) -> Reported:
@@ -101,7 +121,7 @@ def nobody(words: str) -> Reported:
     whole = tidy(words)
     reply = _reply_of(words.split("\n"))
     return Reported(
-        recipient=None, action=action_of(words), status=status_in(reply) or status_in(whole), reply=reply,
+        recipient=None, action=action_of(words), status=status_in(reply, "45") or status_in(whole, "45"), reply=reply,
         reason=reply or _explanation(words),
     )  # fmt: skip
 
@@ -109,7 +129,11 @@ def nobody(words: str) -> Reported:
 def action_of(words: str) -> Action:
     """Whether the notice says that this was final."""
     start = words[:4000]
-    return "delayed" if _DELAY.search(start) and not _PERMANENT.search(start) and not _FINAL_CODE.search(start) else "failed"
+    return (
+        "delayed"
+        if _DELAY.search(start) and not _PERMANENT.search(start) and not _FINAL_CODE.search(start)
+        else "failed"
+    )
 
 
 _FINAL_CODE = re.compile(r"(?<![\d.])5\d\d[ -][^\d]|(?<![\d.])5\.\d\.\d{1,3}(?!\.?\d)")
@@ -151,15 +175,24 @@ def _weight(line: str, address: str, position: int, distance: int, announced: bo
     leads = leading is not None and cleaned(leading[1]) == address
     if leads:
         return 6 if distance <= 12 else 5
+    at = line.find(address)
+    if _ORIGIN.search(line[max(0, at - 24) : at]):
+        return 0
+    label = _LABEL.match(line)
+    if label is not None and label[1].strip().lower() in _OF_THE_MESSAGE:
+        return 2
     if announced:
         return 5
-    if position == 0 and distance <= 4 and _LABEL.match(line):
+    if position == 0 and distance <= 4 and label is not None:
         return 4
     if distance <= 3:
         return 3
     return 2 if FAILURE.found(line.encode("utf-8", "replace")) else 1
 
 
+#: Fields of the message as a notice shows it: it went to more than those who failed.
+_OF_THE_MESSAGE = frozenset(("to", "an", "à", "a", "para", "til", "aan", "кому", "宛先", "收件人", "do", "kime"))
+_ORIGIN = re.compile(r"(?:\bfrom|\bvia|\bvon)\s+(?:user\s+)?[<\"'(]{0,3}$", re.I)
 _RECIPIENT_COMMAND = re.compile(r"rcpt to|recipient|delivered to|deliver to", re.I)
 
 
@@ -190,21 +223,38 @@ def _block(lines: list[str], start: int, end: int) -> list[str]:
     return block
 
 
-def _reported(
-    address: str, block: list[str], words: str, shared: str, action: Action, count: int
-) -> Reported:
+def _reported(address: str, block: list[str], whole: _Whole, shared: str) -> Reported:
     reply = _reply_of(block)
-    about = tidy(_without_addresses("\n".join(block)))
-    status = status_in(reply) or status_in(about)
-    if not reply and count == 1:
-        reply = _reply_of(words.split("\n"))
-        status = status or status_in(reply) or status_in(shared)
-    reason = reply or (about if _says_something(about) else "") or _explanation(words)
-    if status.startswith("4") and not _PERMANENT.search(words[:4000]):
-        action = "delayed"
+    text = "\n".join(block)
+    about = _without_addresses(text)
+    status = status_in(reply, "45") or status_in(about, "45")
+    if shared and not reply:
+        reply = _reply_of(shared.split("\n"))
+        status = status or status_in(reply, "45") or status_in(_without_addresses(shared), "45")
+    reason = reply or (tidy(text).lstrip("<>:;,*- ") if _says_something(about) else "") or whole.explanation
+    delayed = status.startswith("4") and not whole.permanent
     return Reported(
-        recipient=address, action=action, status=status, reply=reply, reason=reason, remote=_remote(block)
+        recipient=address, action="delayed" if delayed else whole.action, status=status, reply=reply, reason=reason,
+        remote=_remote(text),
     )  # fmt: skip
+
+
+def _bare_local(lines: list[str]) -> str:
+    """The word behind an announcement where a system names its own mailboxes without domain."""
+    for number, line in enumerate(lines[:-1]):
+        if line.rstrip().endswith(":") and ANCHOR.found(line.encode("utf-8", "replace")):
+            following = next((more.strip() for more in lines[number + 1 : number + 4] if more.strip()), "")
+            if _LOCAL.fullmatch(following):
+                return following
+    return ""
+
+
+_LOCAL = re.compile(r"[a-z0-9][a-z0-9._+-]{1,63}", re.I)
+
+
+def _domain_of(ours: Iterable[str]) -> str:
+    """Of the system that sends the notice: the first of the addresses."""
+    return next(iter(ours), "").rpartition("@")[2]
 
 
 def _reply_of(lines: list[str]) -> str:
@@ -225,18 +275,22 @@ def _reply_of(lines: list[str]) -> str:
 
 
 _ENDS_REPLY = re.compile(
-    r">>>|\.\.\.|-{3,}|={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|(?:reporting|remote)-mta|action:|status:|"
-    r"final-recipient|please |the |this |your |if |for |we |it |received:|i'm |giving up|last-attempt|diagnostic|\(in reply",
+    r">>>|quit$|\.\.\.|-{3,}|={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|(?:reporting|remote)-mta|action:|"
+    r"status:|final-recipient|please |the |this |your |if |for |we |it |received:|i'm |giving up|last-attempt|diagnostic|\(in reply",
     re.I,
 )
 
 
-def _remote(block: list[str]) -> str:
-    match = _HOST.search(" ".join(block)[:3000])
+def _remote(block: str) -> str:
+    match = _HOST.search(block[:3000])
     return match[1].rstrip(".") if match else ""
 
 
-_HOST = re.compile(r"(?:while talking to|host|connected to|remote (?:host|server)|from|by|server)\s+\[?([a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,6})", re.I)
+_HOST = re.compile(
+    r"(?:while talking to|host|connected to|remote (?:host|server)|from|by|server)\s+"
+    r"\[?([a-z0-9-]{1,63}(?:\.[a-z0-9-]{1,63}){1,6})",
+    re.I,
+)
 
 
 def _without_addresses(text: str) -> str:
@@ -252,5 +306,6 @@ def _explanation(words: str) -> str:
     text = tidy(words)
     at = FAILURE.first(text.encode("utf-8", "replace"))
     raw = text.encode("utf-8", "replace")
-    start = max(0, raw.rfind(b". ", 0, at) + 2) if at > 0 else 0
+    begins = raw.rfind(b". ", 0, at) if at > 0 else -1
+    start = begins + 2 if begins >= 0 else 0
     return tidy(raw[start : start + 500].decode("utf-8", "ignore"))

@@ -27,13 +27,17 @@ _STATUS_TYPES = frozenset((
 _FIELDS_IN_TEXT = re.compile(r"^[ \t]{0,8}(?:Final|Original)-Recipient[ \t]*:", re.I | re.M)
 _NO_STATUS_FIELDS = re.compile(r"^(?:Reporting-MTA|Final-Recipient|Original-Recipient)[ \t]*:", re.I | re.M)
 _DAEMON = re.compile(
-    r"mailer[-_. ]?daemon|mail[-_. ]?daemon|postmaster|mail delivery (?:sub)?system|mail administrator|microsoftexchange|"
-    r"system administrator|mdaemon|bounce|\bmailer\b|mmdf|delivery (?:agent|notif|status|system|service)|mail system|"
+    r"mailer[-_. ]?daemon|mail[-_. ]?daemon|postmaster|mail delivery (?:sub)?system|mail administrator|"
+    r"microsoftexchange|system administrator|mdaemon|bounce|\bmailer\b|mmdf|delivery (?:agent|notif|status|system|service)|mail system|"
     r"internet mail|mail router|smtp (?:server|gateway)|systemadministrator|mta[-_ ]|administrator@|mailmaster|"
-    r"e-?mail (?:system|server|administrator)|почтов|邮件系统|系统管理员|郵件系統|메일 ?시스템|メール(?:配信|サーバ)|mailer@|root@",
+    r"e-?mail (?:system|server|administrator)|почтов|邮件系统|系统管理员|郵件系統|메일 ?시스템|メール(?:配信|サーバ)|"
+    r"mailer@|root@",
     re.I,
 )
-_MESSAGE_ID = re.compile(r"^[ \t>|*-]{0,6}(?:original[- ])?message[- ]?id\s*[:=]\s*(<[^<>\s]{3,500}>|[^\s<>@]{1,250}@[^\s<>@]{1,250})", re.I | re.M)
+_MESSAGE_ID = re.compile(
+    r"^[ \t>|*-]{0,6}(?:original[- ])?message[- ]?id\s*[:=]\s*(<[^<>\s]{3,500}>|[^\s<>@]{1,250}@[^\s<>@]{1,250})",
+    re.I | re.M,
+)
 _HEADER_ID = re.compile(r"<[^<>\s]{1,500}>")
 _ANSWER = re.compile(r"\s*(?:re|aw|fw|fwd|wg|sv|tr|rv|antw|odp|vs|res|enc)\s*:", re.I)
 _MAX_WORDS = 4000
@@ -51,14 +55,14 @@ def read_report(content: bytes) -> Report:
         if report is not None:
             return report
     words = own_words(top)
-    if is_disposition(top):
+    if is_disposition(top) and not (_daemon(top.header) and FAILURE.found(words[:2000].encode("utf-8", "replace"))):
         return _automatic(top, Nature.AUTO_REPLY, words)
     complaint = read_complaint(top, words)
     if complaint is not None:
         return complaint
     if is_challenge(top.header, words) and not _daemon(top.header):
         return _automatic(top, Nature.CHALLENGE, words)
-    if _is_bounce(top.header, words):
+    if _is_bounce(top, words):
         return _prose(top, parts, words)
     if is_automatic(top, words):
         return _automatic(top, Nature.AUTO_REPLY, words)
@@ -195,10 +199,18 @@ def _failed_recipients(header: Header) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def _disposed(parts: Sequence[Part]) -> list[str]:
+    """Whom a mailbox's filter refused for, in a disposition notification that is a bounce (Dovecot)."""
+    reports = [Header(part.data) for part in parts if part.type == "message/disposition-notification"]
+    return [found for fields in reports if (found := address_of(fields.get("final-recipient")))]
+
+
 def _ours(top: Part) -> list[str]:
     """Addresses of the two who exchange this bounce."""
     header = top.header
-    values = [value for name in ("from", "to", "reply-to", "return-path", "sender", "errors-to") for value in header.all(name)]
+    values = [
+        value for name in ("from", "to", "reply-to", "return-path", "sender", "errors-to") for value in header.all(name)
+    ]
     return [address for value in values for address in addresses_in(value[:2000])]
 
 
@@ -206,17 +218,21 @@ def _daemon(header: Header) -> bool:
     return bool(_DAEMON.search(header.text("from")) or _DAEMON.search(header.get("sender")))
 
 
-def _is_bounce(header: Header, words: str) -> bool:
+def _is_bounce(top: Part, words: str) -> bool:
     """Enough speaks for a mail system's notice: who sent it, its subject, its words."""
+    header = top.header
     if "x-failed-recipients" in header:
+        return True
+    if top.parameters.get("report-type", "").lower() == "delivery-status":
         return True
     subject = header.text("subject")
     raw = subject.encode("utf-8", "replace")
     daemon = _daemon(header)
     null = header.get("return-path").replace(" ", "") == "<>" or header.get("x-return-path") == "<>"
     says = FAILURE.found(words[:8000].encode("utf-8", "replace"))
-    titled = BOUNCE_SUBJECT.found(raw) and not _ANSWER.match(subject)
-    if not daemon and (AUTO_SUBJECT.found(raw) or _ANSWER.match(subject)) and not titled:
+    answer = _ANSWER.match(subject) is not None and ("in-reply-to" in header or "references" in header)
+    titled = not answer and (BOUNCE_SUBJECT.found(raw) or FAILURE.found(raw))
+    if not daemon and not titled and (answer or AUTO_SUBJECT.found(raw)):
         return False
     fields = _FIELDS_IN_TEXT.search(words) is not None
     return 2 * daemon + 2 * titled + says + null + 2 * fields >= 3 and (daemon or titled or fields)
@@ -231,7 +247,7 @@ def _prose(top: Part, parts: Sequence[Part], words: str) -> Report:
         if any(not each.reply for each in found):
             found = _told(found, notice.words, top)
     if not found:
-        found = read_notice(notice.words, _ours(top), _failed_recipients(top.header))
+        found = read_notice(notice.words, _ours(top), _failed_recipients(top.header) or _disposed(parts))
     if not found and notice.returned:
         found = read_notice(words, _ours(top)) if not notice.words.strip() else []
     return Report(
@@ -253,9 +269,8 @@ def _original_id(top: Part, parts: Sequence[Part], notice: Notice) -> str:
     text = notice.returned or notice.words
     match = _MESSAGE_ID.search(text[: 256 << 10]) or _MESSAGE_ID.search(notice.words)
     if match is None:
-        for part in parts:
-            if part is not top and not part.parts and (match := _MESSAGE_ID.search(part.body[: 64 << 10].decode("latin-1"))):
-                break
+        leaves = (part.body[: 64 << 10].decode("latin-1") for part in parts if part is not top and not part.parts)
+        match = next(filter(None, map(_MESSAGE_ID.search, leaves)), None)
     if match:
         return match[1] if match[1].startswith("<") else f"<{match[1]}>"
     for name in ("x-original-message-id", "original-message-id", "in-reply-to", "references"):
@@ -268,29 +283,18 @@ def _original_id(top: Part, parts: Sequence[Part], notice: Notice) -> str:
 def _automatic(top: Part, nature: Nature, words: str) -> Report:
     """The one who answers is the one we wrote to."""
     header = top.header
-    sender = next((found for name in ("from", "reply-to", "sender") if (found := address_of(header.text(name)))), None)
-    recipient = None
-    for part in top.walk():
-        if part.type == "message/disposition-notification":
-            fields = Header(part.data)
-            recipient = address_of(fields.get("original-recipient")) or address_of(fields.get("final-recipient"))
-            original = fields.get("original-message-id")
-            break
-    else:
-        original = ""
-    if recipient is None and sender is not None and not is_system(sender):
-        recipient = sender
-    found = _HEADER_ID.search(original or header.get("in-reply-to") or "")
-    if found is None:
-        ids = _HEADER_ID.findall(header.get("references"))
-        original_id = ids[-1] if ids else _quoted_id(top)
-    else:
-        original_id = found[0]
+    reports = [Header(part.data) for part in top.walk() if part.type == "message/disposition-notification"]
+    fields = reports[0] if reports else Header(b"")
+    named = [fields.get("original-recipient"), fields.get("final-recipient")]
+    senders = [header.text(name) for name in ("from", "reply-to", "sender")]
+    people = [found for value in (*named, *senders) if (found := address_of(value)) and not is_system(found)]
+    ids = [fields.get("original-message-id"), header.get("in-reply-to"), header.get("references")]
+    found = [each for value in ids for each in _HEADER_ID.findall(value)[-1:]]
     subject = header.text("subject")[:500]
     return Report(
         nature=nature,
-        recipients=(Reported(recipient=recipient, reason=tidy(subject or words)[:300]),),
-        original_message_id=original_id,
+        recipients=(Reported(recipient=people[0] if people else None, reason=tidy(subject or words)[:300]),),
+        original_message_id=found[0] if found else _quoted_id(top),
         subject=subject,
         words=words[:_MAX_WORDS],
     )
@@ -306,7 +310,7 @@ def _wrapped(top: Part) -> Report | None:
     for part in top.walk():
         if part.type == "message/rfc822" and part.parts and part.depth < 6:
             inner = part.parts[0]
-            if _report_type(inner) or _is_bounce(inner.header, own_words(inner)):
+            if _report_type(inner) or _is_bounce(inner, own_words(inner)):
                 return _prose(inner, list(inner.walk()), own_words(inner))
     return None
 

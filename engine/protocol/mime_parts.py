@@ -84,7 +84,7 @@ class Part:
     def text(self) -> str:
         """The body as a person would read it, whatever its type."""
         text = decode_charset(self.data, self.parameters.get("charset", "utf-8"))
-        return text_of_html(text[:MAX_TEXT_BYTES >> 3]) if self.type == "text/html" else text
+        return text_of_html(text[: MAX_TEXT_BYTES >> 3]) if self.type == "text/html" else text
 
     def walk(self) -> Iterator["Part"]:
         """This part and all below, in order."""
@@ -110,13 +110,9 @@ def split_header(content: bytes) -> tuple[bytes, bytes]:
         return b"", content[1:]
     end = content.find(b"\n\n")
     section = content if end < 0 else content[: end + 1]
-    if _LOOKS_LIKE_FIELDS(section):
+    if _FIRST_FIELD.match(section):
         return section, b"" if end < 0 else content[end + 2 :]
     return b"", content
-
-
-def _LOOKS_LIKE_FIELDS(section: bytes) -> bool:  # noqa: N802
-    return _FIRST_FIELD.match(section) is not None
 
 
 _FIRST_FIELD = re.compile(rb">?[!-9;-~]{1,80}[ \t]*:|>?From ")

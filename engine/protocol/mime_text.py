@@ -1,7 +1,7 @@
 """Texts of mail as people wrote them: charsets, encoded words, quoted-printable, HTML.
 
-Total and linear (P1): what cannot be decoded as it says is read as UTF-8, then as Latin-1; nothing raises. Only charsets
-of mail are looked up: Python's registry also has codecs that are quadratic, or no charsets at all.
+Total and linear (P1): what cannot be decoded as it says is read as UTF-8, then as Latin-1; nothing raises. Only
+charsets of mail are looked up: Python's registry also has codecs that are quadratic, or no charsets at all.
 """
 
 import base64
