@@ -19,6 +19,7 @@ MAX_TEXT = 2000
 _SEEN = 4096
 
 _HEAD = re.compile(r"\s*(?:([2-5]\d\d)(?=$|[^\d.])[ -]*[(\[#]{0,2})?(?:([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d))?")
+_ADDRESS = re.compile(r"[^\s<>\"'(@]{1,64}@[^\s<>\"')@,;:]{1,255}")
 _INNER = re.compile(r"#([245])\.(\d{1,3})\.(\d{1,3})\b")
 _STATUS = re.compile(r"([245x])\.(\d{1,3}|x)\.(\d{1,3}|x)")
 
@@ -59,6 +60,9 @@ class Classifier:
         providers.toml.
         """
         text = reply[:MAX_TEXT]
+        if "@" in text:
+            # What people call their mailboxes is no evidence: spam-quota@example.net may be unknown like any other.
+            text = _ADDRESS.sub("@", text)
         head = _HEAD.match(text)
         code, first, second, third = head.groups() if head else (None, None, None, None)
         if first:
@@ -66,9 +70,12 @@ class Classifier:
         elif "#" in text and (inner := _INNER.search(text)):
             status = ".".join(inner.groups())
         allowed, plain = self._allowed(code or "", status)
-        found = self._set.Match(text)
-        best = min((self._of_pattern[each] for each in found if self._fits(self._of_pattern[each], allowed, phase, provider)),
-                   default=len(self._rules)) if found else len(self._rules)  # fmt: skip
+        found = self._set.Match(text.encode("utf-8", "replace"))
+        best = len(self._rules)
+        for each in found or ():
+            index = self._of_pattern[each]
+            if index < best and self._fits(index, allowed, phase, provider):
+                best = index
         for index in plain:
             if index >= best:
                 break

@@ -70,7 +70,7 @@ BOUNCE_SUBJECT = Phrases(
 #: What a mail system says of a message it could not deliver.
 FAILURE = Phrases(
     r"""
-    could(?: not|n't) be (?:successfully )?(?:delivered|sent|reached|completed|routed|relayed)|was(?: not|
+    was (?:automatically )?rejected|could(?: not|n't) be (?:successfully )?(?:delivered|sent|reached|completed|routed|relayed)|was(?: not|
     n't) (?:able to|delivered)|wasn't delivered|unable to (?:deliver|relay|send|complete|reach|process)|(?:has|
     have) not (?:yet )?been (?:delivered|received|sent)|undeliver(?:able|ed)|unable to be delivered|
     failed to (?:be delivered|deliver|reach)|delivery (?:has |to .{1,80} )?failed|delivery (?:to|
@@ -133,7 +133,7 @@ ANCHOR = Phrases(
 #: Lines from which on a bounce shows the message it is about, or its header.
 RETURNED = Phrases(
     r"""
-    ^[>*\s]*[-=_*~+#]{2,}[^\n]{0,40}(?:original|returned|unsent|undelivered|orignal) (?:message|mail|
+    ^old message:|^[>*\s]*[-=_*~+#]{2,}[^\n]{0,40}(?:original|returned|unsent|undelivered|orignal) (?:message|mail|
     e-?mail)[^\n]{0,60}$|^[-=_*~\s]*(?:below|above|enclosed) (?:this line |
     the next line )?is a copy of the (?:message|original|mail)[^\n]{0,60}$|^[-=_*~ ]*this is a copy of (?:the|
     your) (?:original )?message[^\n]{0,80}$|^[-=_*~ ]*(?:the )?(?:header|first|copy|body|text|

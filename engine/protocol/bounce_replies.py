@@ -66,7 +66,7 @@ def reply_in(text: str, *, bare: bool = False) -> str:
     if text[start : start + 5].upper() == "SMTP ":
         start += 5
     reply = _unfolded(tidy(text[start:]))
-    return reply if len(reply) > 6 or reply.isdigit() else reply[:3]
+    return reply if any(map(str.isalnum, reply[3:])) else reply[:3]
 
 
 _CODE = re.compile(r"(?<![\d.])[45]\d\d(?![\d.])")

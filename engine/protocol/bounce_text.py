@@ -41,8 +41,8 @@ _SENDER_COMMAND = re.compile(
 )
 _LABEL = re.compile(r"\s*[>*|-]{0,3}\s*([^:：\n<@]{1,60})\s*[:：]\s*")
 _DELAY = re.compile(
-    r"warning|delayed|delay|still (?:trying|being|queued)|not yet been|will (?:keep|be retried|continue|try)|temporary|"
-    r"transient|no action is required|do not need to (?:resend|do)|verzöger|retard|retras|ritardo|atrasad|задерж|"
+    r"warning|delayed|delay|still (?:trying|being|queued)|not yet been|will (?:keep|be retried|continue|try)|"
+    r"transient non-fatal|no action is required|do not need to (?:resend|do)|verzöger|retard|retras|ritardo|atrasad|задерж|"
     r"延迟|遅延|지연",
     re.I,
 )
@@ -177,7 +177,7 @@ def _weight(line: str, address: str, position: int, distance: int, announced: bo
         return 6 if distance <= 12 else 5
     at = line.find(address)
     if _ORIGIN.search(line[max(0, at - 24) : at]):
-        return 0
+        return 1 if "generated from" in line else 0
     label = _LABEL.match(line)
     if label is not None and label[1].strip().lower() in _OF_THE_MESSAGE:
         return 2
@@ -231,12 +231,16 @@ def _reported(address: str, block: list[str], whole: _Whole, shared: str) -> Rep
     if shared and not reply:
         reply = _reply_of(shared.split("\n"))
         status = status or status_in(reply, "45") or status_in(_without_addresses(shared), "45")
-    reason = reply or (tidy(text).lstrip("<>:;,*- ") if _says_something(about) else "") or whole.explanation
-    delayed = status.startswith("4") and not whole.permanent
+    words = _NAMED_FIRST.sub("", tidy(text), 1) or tidy(text)
+    reason = reply or (words if _says_something(about) else "") or whole.explanation
     return Reported(
-        recipient=address, action="delayed" if delayed else whole.action, status=status, reply=reply, reason=reason,
+        recipient=address, action=whole.action, status=status, reply=reply, reason=reason,
         remote=_remote(text),
     )  # fmt: skip
+
+
+#: The recipient in front of what is said of him.
+_NAMED_FIRST = re.compile(rf"^[<>\"'(*\u2022 -]{{0,10}}{ADDRESS.pattern}[>\"')]{{0,3}}\s*[:\u2014-]?\s*(?=\S)")
 
 
 def _bare_local(lines: list[str]) -> str:
