@@ -24,6 +24,10 @@ _OUR_SENDERS = (
     "fbl-",
 )
 _NATURES = {"auth-failure": Nature.AUTH_REPORT, "dmarc": Nature.AUTH_REPORT}
+_MESSAGES = frozenset(("message/rfc822", "message/global"))
+_HEADERS = frozenset((
+    "text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers",
+))  # fmt: skip
 _MAX = 100
 
 
@@ -53,26 +57,21 @@ def read_complaint(top: Part, words: str) -> Report | None:
     said = COMPLAINT_SUBJECT.found(subject.encode("utf-8", "replace"))
     told = COMPLAINT_TEXT.found(words[:8000].encode("utf-8", "replace"))
     attached = any(part.type in ("message/rfc822", "text/rfc822-headers") for part in top.walk())
-    inner = "x-hmxmroriginalrecipient" in returned_header(top, None)
+    inner = "x-hmxmroriginalrecipient" in returned_header(top)
     if not (inner or (ours + said + told + attached >= 2 and (ours or said or (told and attached)))):
         return None
-    returned = returned_header(top, None)
+    returned = returned_header(top)
     return _report(Nature.COMPLAINT, _of_returned(returned, top), tidy(subject or words)[:300], returned, top)
 
 
-def returned_header(top: Part, after: Part | None) -> Header:
-    """The header of the message that is reported on: of the last part that holds one."""
-    for part in top.walk():
-        if part is top:
-            continue
-        if part.type in ("message/rfc822", "message/global") and part.parts:
+def returned_header(top: Part, after: Part | None = None) -> Header:
+    """The header of the message that is reported on: of the first part that holds one, behind `after` if it is given."""
+    parts = list(top.walk())[1:]
+    start = parts.index(after) + 1 if after in parts else 0
+    for part in parts[start:] + parts[:start]:
+        if part.type in _MESSAGES and part.parts:
             return part.parts[0].header
-        if part.type in (
-            "text/rfc822-headers",
-            "message/rfc822-headers",
-            "message/global-headers",
-            "text/rfc822-header",
-        ):
+        if part.type in _HEADERS:
             return Header(part.data)
     return Header(b"")
 

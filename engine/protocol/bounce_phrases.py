@@ -37,7 +37,7 @@ class Phrases:
 #: Subjects of bounces, at their beginning (behind a tag in brackets).
 BOUNCE_SUBJECT = Phrases(
     r"""
-    ^(?:\[[^\]]{0,40}\] )?(?:\*+ ?)?(?:undeliver|undeliv|returned mail|returned message|returned to sender|
+    ^(?:\[[^\]]{0,40}\] )?(?:\*+ ?)?(?:notice: )?(?:undeliver|undeliv|returned mail|returned message|returned to sender|
     return(?:ed)? email|mail delivery (?:fail|sys|sub|err|status|problem|delay|warn|notif|report|could)|
     mail could not be|mail not delivered|message (?:could )?not (?:be )?delivered|delivery (?:status|fail|report|
     notif|err|problem|delay|has failed|incomplete|unsuccess|of your)|failure notice|failed mail|failed delivery|

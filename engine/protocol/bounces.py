@@ -24,11 +24,10 @@ _STATUS_TYPES = frozenset((
     "message/delivery-status", "message/global-delivery-status", "message/delivery-report", "text/delivery-status",
     "message/deliverystatus", "message/dsn",
 ))  # fmt: skip
-_FIELDS_IN_TEXT = re.compile(r"^[ \t]{0,8}(?:Final|Original)-Recipient[ \t]*:", re.I | re.M)
-_NO_STATUS_FIELDS = re.compile(r"^(?:Reporting-MTA|Final-Recipient|Original-Recipient)[ \t]*:", re.I | re.M)
+_FIELDS = re.compile(rb"^[ \t]{0,8}(?:final|original)-recipient[ \t]*:", re.I | re.M)
 _DAEMON = re.compile(
     r"mailer[-_. ]?daemon|mail[-_. ]?daemon|postmaster|mail delivery (?:sub)?system|mail administrator|"
-    r"microsoftexchange|system administrator|mdaemon|bounce|\bmailer\b|mmdf|delivery (?:agent|notif|status|system|service)|mail system|"
+    r"microsoftexchange|mail server|system administrator|mdaemon|bounce|\bmailer\b|mmdf|delivery (?:agent|notif|status|system|service)|mail system|"
     r"internet mail|mail router|smtp (?:server|gateway)|systemadministrator|mta[-_ ]|administrator@|mailmaster|"
     r"e-?mail (?:system|server|administrator)|почтов|邮件系统|系统管理员|郵件系統|메일 ?시스템|メール(?:配信|サーバ)|"
     r"mailer@|root@",
@@ -63,7 +62,8 @@ def read_report(content: bytes) -> Report:
     if is_challenge(top.header, words) and not _daemon(top.header):
         return _automatic(top, Nature.CHALLENGE, words)
     if _is_bounce(top, words):
-        return _prose(top, parts, words)
+        hidden = any(_FIELDS.search(part.body) for part in _own_parts(top) if not part.parts)
+        return (_delivery_report(top, parts) if hidden else None) or _prose(top, parts, words)
     if is_automatic(top, words):
         return _automatic(top, Nature.AUTO_REPLY, words)
     inner = _wrapped(top)
@@ -106,13 +106,15 @@ def _report_type(top: Part) -> str:
 def _delivery_report(top: Part, parts: Sequence[Part]) -> Report | None:
     """The delivery report among the parts, unless it names no outcome at all."""
     found: list[Reported] = []
+    source: Part | None = None
     for part in parts:
-        if part.type in _STATUS_TYPES:
-            found += read_status(part.text + "".join("\n\n" + _whole(each) for each in part.parts))
+        if part.type in _STATUS_TYPES and (more := read_status(part.text)):
+            found += more
+            source = source or part
     if not found:
         for part in _own_parts(top):
-            if not part.parts and _NO_STATUS_FIELDS.search(text := part.text):
-                found += read_status(text)
+            if not part.parts and _FIELDS.search(part.body):
+                found += read_status(part.text)
     if not found:
         return None
     words = own_words(top)
@@ -125,15 +127,10 @@ def _delivery_report(top: Part, parts: Sequence[Part]) -> Report | None:
     return Report(
         nature=Nature.BOUNCE,
         recipients=tuple(_merged(found)),
-        original_message_id=_original_id(top, parts, notice),
+        original_message_id=_original_id(top, parts, notice, source),
         subject=top.header.text("subject")[:500],
         words=notice.words[:_MAX_WORDS],
     )
-
-
-def _whole(part: Part) -> str:
-    """A part that is fields for somebody who took it for a message."""
-    return "\n".join(f"{name}: {value}" for name, value in part.header.fields) + "\n\n" + part.text
 
 
 def _told(found: list[Reported], words: str, top: Part) -> list[Reported]:
@@ -234,7 +231,7 @@ def _is_bounce(top: Part, words: str) -> bool:
     titled = not answer and (BOUNCE_SUBJECT.found(raw) or FAILURE.found(raw))
     if not daemon and not titled and (answer or AUTO_SUBJECT.found(raw)):
         return False
-    fields = _FIELDS_IN_TEXT.search(words) is not None
+    fields = any(_FIELDS.search(part.body) for part in _own_parts(top) if not part.parts)
     return 2 * daemon + 2 * titled + says + null + 2 * fields >= 3 and (daemon or titled or fields)
 
 
@@ -242,10 +239,6 @@ def _prose(top: Part, parts: Sequence[Part], words: str) -> Report:
     """A bounce in words."""
     notice = cut(words)
     found: list[Reported] = []
-    if _FIELDS_IN_TEXT.search(words):
-        found = [each for each in read_status(words) if each.recipient]
-        if any(not each.reply for each in found):
-            found = _told(found, notice.words, top)
     if not found:
         found = read_notice(notice.words, _ours(top), _failed_recipients(top.header) or _disposed(parts))
     if not found and notice.returned:
@@ -259,9 +252,9 @@ def _prose(top: Part, parts: Sequence[Part], words: str) -> Report:
     )
 
 
-def _original_id(top: Part, parts: Sequence[Part], notice: Notice) -> str:
+def _original_id(top: Part, parts: Sequence[Part], notice: Notice, after: Part | None = None) -> str:
     """Message-ID of the message that did not arrive, wherever the report shows it."""
-    value = returned_header(top, None).get("message-id")
+    value = returned_header(top, after).get("message-id")
     if match := _HEADER_ID.search(value):
         return match[0]
     if value:
@@ -301,7 +294,7 @@ def _automatic(top: Part, nature: Nature, words: str) -> Report:
 
 
 def _quoted_id(top: Part) -> str:
-    match = _HEADER_ID.search(returned_header(top, None).get("message-id"))
+    match = _HEADER_ID.search(returned_header(top).get("message-id"))
     return match[0] if match else ""
 
 
