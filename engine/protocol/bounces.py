@@ -39,6 +39,7 @@ _MESSAGE_ID = re.compile(
 )
 _HEADER_ID = re.compile(r"<[^<>\s]{1,500}>")
 _ANSWER = re.compile(r"\s*(?:re|aw|fw|fwd|wg|sv|tr|rv|antw|odp|vs|res|enc)\s*:", re.I)
+_WORD_CHARSET = re.compile(r"=\?([A-Za-z0-9_.-]{2,30})\?[bBqQ]\?")
 _MAX_WORDS = 4000
 
 
@@ -75,10 +76,14 @@ def read_report(content: bytes) -> Report:
 def own_words(top: Part) -> str:
     """The text of the message itself: of its first part that a person can read, not of what is attached."""
     texts: dict[str, str] = {}
+    hint = _WORD_CHARSET.search(top.header.get("subject"))
     for part in _own_parts(top):
         if part.type in ("text/plain", "text/html") or (part.type.startswith("text/") and "rfc822" not in part.type):
             if "attachment" in part.header.get("content-disposition").lower():
                 continue
+            if hint:
+                # Who says no charset often says one where he had to, in the subject.
+                part.parameters.setdefault("charset", hint[1])
             text = part.text
             if text.strip():
                 texts.setdefault(part.type, text)

@@ -41,14 +41,17 @@ def decode_charset(data: bytes, charset: str) -> str:
     if data.isascii() and b"\x1b" not in data and b"\0" not in data and b"~" not in data and "utf-" not in charset:
         return data.decode("ascii")
     codec = _CODECS.get(re.sub(r"[^a-z0-9]", "", charset.lower()), "utf-8")
-    try:
-        text = data.decode(codec)
-    except (UnicodeError, ValueError):
+    # What is UTF-8 by its bytes is UTF-8, whatever it says: no text in another charset looks so by chance.
+    tried = ("utf-8", codec) if not data.isascii() and not codec.startswith("utf-16") else (codec,)
+    for each in tried:
+        try:
+            text = data.decode(each)
+            break
+        except (UnicodeError, ValueError):
+            continue
+    else:
         # One broken character must not cost the rest, if there is a rest in that charset.
-        if codec == "utf-8":
-            text = data.decode("cp1252", "replace")
-        else:
-            text = data.decode(codec, "replace") if codec != "utf-7" else data.decode("latin-1")
+        text = data.decode(codec if codec not in ("utf-8", "utf-7") else "cp1252", "replace")
     return text.translate(_NULS) if not text.isascii() or "\0" in text else text
 
 
