@@ -16,7 +16,7 @@ _ANNOUNCED = re.compile(
     r"\berror message:|\bcode:|\bfailure:|\breason:|\brejected:|\bserver:|\breturned:|\banswer:|\bmessage:|\berror is:|"
     r"\bRCPT TO:?<[^<>]{0,320}>:|\bDATA:|\bend of data:|\bcommand:|<<<|->|=>|\bSMTP;|\bSMTP error,|\bsmtp error|"
     r"\bcode|\bgot:?|\bserver error:|\berror|\bответил:|\bответ:|\bошибка:|\):|\]:|>:|\.\.\.|:)"
-    r"[\s\"'`<(\[>]{0,6}#?((?:SMTP )?[45]\d\d(?=[ \-:;,.)\]'\"#<]|$))",
+    r"[\s\"'`<(\[>]{0,6}#?((?:SMTP )?[45]\d\d(?=[ \-:;.)\]'\"#<]|$))",
     re.I,
 )
 _TRAILERS = re.compile(
@@ -81,6 +81,8 @@ def _unfolded(reply: str) -> str:
     code = reply[:3]
     if reply[3:4] == "-":
         reply = f"{code} {reply[4:].lstrip()}"
+    if reply[3:8] == f" {code} ":
+        reply = reply[4:]
     reply = _MULTILINE.sub(lambda m: " " if m[1] == code else m[0], reply)
     if f" {code} " in reply[4:]:
         reply = reply[:4] + reply[4:].replace(f" {code} ", " ")
