@@ -104,7 +104,7 @@ def _reported(group: dict[str, str]) -> Reported | None:
         return None
     diagnostic = _untyped(group.get("diagnostic-code", "")) or _untyped(group.get("x-supplementary-info", ""))
     reply = reply_in(diagnostic, bare=True)
-    told = status_in(reply or diagnostic)
+    told = status_in(reply) or status_in(diagnostic)
     # "5.0.0" and "5.5.0" are what mailers write that did not read the reply; the reply knows better.
     if told and (not status or (status[1:] in (".0.0", ".5.0", ".3.0", ".7.0") and told[0] == status[0])):
         status = told
