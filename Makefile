@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms install clean
+.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces install clean
 
 help:
 	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
@@ -25,6 +25,7 @@ help:
 	@echo "make bench     rates and CPU per message beside Postfix (see bench/)"
 	@echo "make bench-spool, make bench-millions    the spool's figures beside their bars; ARGS=--n=20000 for less"
 	@echo "make bench-sms SMS through the spool to a carrier and receipts back, beside Kannel; ARGS=--n=10000 for less"
+	@echo "make bench-bounces    what share of bounces is read right, and how fast, beside flufl.bounce"
 	@echo "make lint      ruff;  make types: mypy"
 	@echo "make setup     .venv with .venv/bin/postrider, from constraints.txt"
 	@echo "make install   PREFIX=/usr/local DESTDIR=: program, unit, settings"
@@ -108,6 +109,9 @@ bench-millions: setup $(COMPILED)
 bench-sms: packages $(COMPILED)
 	$(BENCH).sms $(ARGS)
 
+bench-bounces: setup
+	$(VENV)/bin/python -m bench.bounces
+
 # The installed program is a copy: nothing in it points to this folder or to DESTDIR.
 ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc
 LIB = $(PREFIX)/lib/postrider
@@ -130,7 +134,7 @@ install: setup $(WHEEL)/built
 	sed -e 's|/usr/local/etc/|$(ETC)/|' -e 's|/usr/local/|$(PREFIX)/|' systemd/postrider.service \
 		>"$(DESTDIR)$(PREFIX)/lib/systemd/system/postrider.service"
 	install -m 644 systemd/postrider.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/postrider.conf"
-	@for file in postrider.toml providers.toml; do \
+	@for file in postrider.toml providers.toml bounces.toml; do \
 		if [ -e "$(DESTDIR)$(ETC)/postrider/$$file" ]; then echo "$(ETC)/postrider/$$file is there: left as it is"; \
 		else install -m 644 config/$$file "$(DESTDIR)$(ETC)/postrider/$$file"; fi; done
 	@case "$$(readlink -f "$(DESTDIR)$(LIB)/venv/bin/python")" in /home/*|/root/*) \

@@ -278,6 +278,10 @@ class Dsn(_Table, frozen=True):
     max_return_bytes: Size = Size(50 << 10)  #: larger contents are returned as headers
 
 
+class Bounces(_Table, frozen=True):
+    rules_file: str = "bounces.toml"  #: relative to the settings file
+
+
 class Log(_Table, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -310,5 +314,6 @@ class Settings(_Table, frozen=True):
     retry: Retry = Retry()
     delivery: Delivery = Delivery()
     dsn: Dsn = Dsn()
+    bounces: Bounces = Bounces()
     log: Log = Log()
     events: Events = Events()

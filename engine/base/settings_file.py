@@ -24,16 +24,13 @@ import msgspec
 import engine
 from engine.base import settings_checks, settings_rules, settings_sms
 from engine.base.errors import ConfigError
-from engine.base.settings import Provider, Routing, Settings
+from engine.base.settings import Provider, Settings
+from engine.base.settings_bounces import BounceRule
 from engine.base.units import Duration, Rate, Size, parse_duration, parse_rate, parse_size
 
 _BESIDE = Path(engine.__file__).parent.parent
-#: Where the provider table that comes with the program lies: in a checkout, in a folder, or in an environment.
-SHIPPED_PROVIDERS = (
-    _BESIDE / "config" / "providers.toml",
-    _BESIDE / "share" / "postrider" / "providers.toml",
-    Path(sys.prefix) / "share" / "postrider" / "providers.toml",
-)
+#: Where tables that come with the program lie: in a checkout, in a folder, or in an environment.
+_SHIPPED = (_BESIDE / "config", _BESIDE / "share" / "postrider", Path(sys.prefix) / "share" / "postrider")
 
 _PARSERS = {Duration: parse_duration, Size: parse_size, Rate: parse_rate}
 _EXAMPLES = {
@@ -59,7 +56,11 @@ def read_settings(path: Path) -> tuple[Settings, list[str]]:
     if raw is None:
         return Settings(), problems
     settings = _Reader(path.name, path.parent, problems).settings(raw)
-    file = _providers_path(raw, settings, path, problems)
+    rules = _table_path(raw, "bounces", "rules_file", Path(settings.bounces.rules_file), path, problems)
+    if rules is not None:
+        bounces = msgspec.structs.replace(settings.bounces, rules_file=str(rules.absolute()))
+        settings = msgspec.structs.replace(settings, bounces=bounces)
+    file = _table_path(raw, "routing", "providers_file", Path(settings.routing.providers_file), path, problems)
     if file is not None:
         replaced = {provider.name for provider in settings.provider}
         rows = [provider for provider in load_providers(file, problems) if provider.name not in replaced]
@@ -81,16 +82,40 @@ def load_providers(path: Path, problems: list[str]) -> tuple[Provider, ...]:
     return _whole(rows)
 
 
-def _providers_path(raw: dict[str, Any], settings: Settings, path: Path, problems: list[str]) -> Path | None:
-    """Where the provider table is: as named, or next to the settings file, or the one that came with the program."""
-    routing = raw.get("routing")
-    named = isinstance(routing, dict) and "providers_file" in routing
-    places = [Path(settings.routing.providers_file)] if named else [path.parent / Routing().providers_file]
-    places += [] if named else SHIPPED_PROVIDERS
-    found = next((place for place in places if place.exists()), None)
-    if found is None:
-        problems.append(f"{path.name}: [routing] providers_file: {places[0].absolute()} does not exist")
-    return found
+def load_bounce_rules(path: Path, problems: list[str]) -> tuple[BounceRule, ...]:
+    """The rules of a bounces.toml that can be used; what is wrong with the others goes to `problems`."""
+    raw = _read_toml(path, path.name, problems)
+    if raw is None:
+        return ()
+    reader = _Reader(path.name, path.parent, problems)
+    for key in raw.keys() - {"rule"}:
+        problems.append(f"{path.name}: [{key}]: unknown table; this file holds [[rule]] only")
+    return _whole(reader.tables(BounceRule, raw.get("rule", []), "rule"))
+
+
+def shipped(name: str) -> Path:
+    """A table that came with the program, such as "bounces.toml"; the first place it may be if it is not there."""
+    places = [folder / name for folder in _SHIPPED]
+    return next((place for place in places if place.exists()), places[0])
+
+
+def _table_path(
+    raw: dict[str, Any], table: str, key: str, file: Path, settings: Path, problems: list[str]
+) -> Path | None:
+    """Where a table that has a file of its own is: as named, beside the settings, or as it came with the program.
+
+    file: what the setting [table] key says, or its default.
+    """
+    own = raw.get(table)
+    if isinstance(own, dict) and key in own:
+        found = file
+    else:
+        name = file.name
+        found = settings.parent / name if (settings.parent / name).exists() else shipped(name)
+    if found.exists():
+        return found
+    problems.append(f"{settings.name}: [{table}] {key}: {found.absolute()} does not exist")
+    return None
 
 
 def _read_toml(path: Path, name: str, problems: list[str]) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from engine.base.hostport import format_host_port, is_host_name, is_ip_address, 
 from engine.base.schedule import parse_schedule
 from engine.base.settings import (
     Account,
+    Bounces,
     Carrier,
     Delivery,
     Dkim,
@@ -280,6 +281,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Resolver, "min_ttl"): _or_zero,
     (Routing, "port"): _port,
     (Routing, "providers_file"): _path,
+    (Bounces, "rules_file"): _path,
     (Route, "domain"): _domain_pattern,
     (Route, "relay"): _relay,
     (Route, "username"): _printable_or_none,

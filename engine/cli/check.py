@@ -9,7 +9,7 @@ from engine.base.errors import ConfigError, StorageError
 from engine.base.settings import Settings
 from engine.base.settings_carriers import open_secrets
 from engine.base.settings_checks import warnings_of
-from engine.base.settings_file import load_providers, read_settings
+from engine.base.settings_file import load_bounce_rules, load_providers, read_settings
 from engine.base.units import counted
 from engine.cli.common import Commands, add_config, add_json, print_json
 
@@ -31,7 +31,7 @@ def run(args: argparse.Namespace) -> int:
 
     name = args.config.name
     settings, problems = read_settings(args.config)
-    problems += _provider_problems(settings, name)
+    problems += _provider_problems(settings, name) + _bounce_problems(settings)
     if long := too_long(Path(settings.node.data_dir), settings.node.workers):
         problems.append(f"{name}: [node] data_dir: {long}")
     problems += [f"{name}: {text}" for text in password_problems(settings) + route_problems(settings)]
@@ -68,4 +68,23 @@ def _provider_problems(settings: Settings, name: str) -> list[str]:
     return [
         *(f"{name}: {text}" for text in provider_problems(own)),
         *(f"{file.name}: {text}" for text in provider_problems(shipped)),
+    ]
+
+
+def _bounce_problems(settings: Settings) -> list[str]:
+    """Rules that are not what their samples say, and those for a provider that no table names."""
+    from engine.message.bounce_rules import problems as rule_problems
+
+    file = Path(settings.bounces.rules_file)
+    if not file.is_file():
+        return []
+    found: list[str] = []
+    rules = load_bounce_rules(file, found)
+    providers = {row.name for row in settings.provider}
+    found += [f"{file.name}: {text}" for text in rule_problems(rules)]
+    return found + [
+        f'{file.name}: [[rule]] "{rule.name}": provider "{each}" is in no provider table'
+        for rule in rules
+        for each in rule.provider
+        if each not in providers
     ]

@@ -12,6 +12,7 @@ from typing import Any
 from engine.admin.client import ask
 from engine.base.log import escape
 from engine.base.units import counted, format_duration
+from engine.cli import bounce
 from engine.cli.common import Commands, add_config, add_json, how_many, print_json, print_rows, settings_of
 from engine.message.ids import is_id
 from engine.storage.tables.queue_state import ALL
@@ -39,8 +40,9 @@ def register(commands: Commands) -> None:
     _action(commands, "retry", "try now what waits")
     _action(commands, "hold", "keep a message, a destination or everything until `resume`")
     _action(commands, "resume", "end a hold")
-    parser = _action(commands, "bounce", "fail what is queued and tell the senders")
+    parser = _action(commands, "bounce", "fail what is queued and tell the senders; explain, classify: read bounces")
     parser.add_argument("--reason", help="what the senders are told")
+    bounce.add_words(parser)
     _action(commands, "purge", "remove what is queued; nobody is told")
     parser = _action(commands, "move", "send what is queued by another relay, or carrier, instead of its route")
     parser.add_argument("--relay", required=True, metavar="HOST:PORT|sms:CARRIER", help='"" for the route again')

@@ -1,0 +1,104 @@
+"""Complaints: feedback reports (RFC 5965, and 6591 for authentication), and what older providers send instead.
+
+Providers redact: the recipient may be missing or hashed, while what we wrote into the header is still there.
+"""
+
+import re
+
+from engine.protocol.bounce_addresses import address_of, addresses_in, is_system
+from engine.protocol.bounce_phrases import COMPLAINT_SUBJECT, COMPLAINT_TEXT
+from engine.protocol.bounce_replies import tidy
+from engine.protocol.bounce_report import Nature, Report, Reported
+from engine.protocol.mime_parts import Header, Part
+
+_REDACTED = re.compile(r"redacted|removed|hidden|anonym|undisclosed|unknown|xxx+|\*\*|example\.invalid", re.I)
+#: Where a provider names the recipient it redacted elsewhere.
+_NAMED_IN = ("x-hmxmroriginalrecipient", "x-original-rcpt-to", "x-original-to", "original-rcpt-to", "x-rcpt-to")
+_OUR_SENDERS = (
+    "staff@hotmail.com",
+    "scomp@aol.net",
+    "feedback@arf.mail.yahoo.com",
+    "feedbackloop",
+    "fbl@",
+    "jmrp",
+    "fbl-",
+)
+_NATURES = {"auth-failure": Nature.AUTH_REPORT, "dmarc": Nature.AUTH_REPORT}
+_MESSAGES = frozenset(("message/rfc822", "message/global"))
+_HEADERS = frozenset((
+    "text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers",
+))  # fmt: skip
+_MAX = 100
+
+
+def read_feedback(part: Part, top: Part) -> Report:
+    """The report whose message/feedback-report is `part`."""
+    fields = Header(part.data)
+    kind = fields.get("feedback-type").lower() or "abuse"
+    nature = _NATURES.get(kind, Nature.COMPLAINT)
+    if kind == "not-spam":
+        nature = Nature.OTHER
+    returned = returned_header(top, part)
+    recipients = [found for value in fields.all("original-rcpt-to")[:_MAX] if (found := _named(value))]
+    recipients += [found for value in fields.all("removal-recipient")[:_MAX] if (found := _named(value))]
+    if not recipients:
+        recipients = _of_returned(returned, top)
+    words = f"feedback report: {kind}"
+    auth = " ".join(filter(None, (fields.get("auth-failure"), fields.get("delivery-result"))))
+    reason = tidy(f"{words} {auth} {fields.get('user-agent')}")
+    return _report(nature, recipients, reason, returned, top)
+
+
+def read_complaint(top: Part, words: str) -> Report | None:
+    """A complaint that is no feedback report; None if it is none: an original, and a provider that says why."""
+    sender = (top.header.get("from") + top.header.get("return-path")).lower()
+    subject = top.header.text("subject")
+    ours = any(name in sender for name in _OUR_SENDERS) or "x-hmxmroriginalrecipient" in top.header
+    said = COMPLAINT_SUBJECT.found(subject.encode("utf-8", "replace"))
+    told = COMPLAINT_TEXT.found(words[:8000].encode("utf-8", "replace"))
+    attached = any(part.type in ("message/rfc822", "text/rfc822-headers") for part in top.walk())
+    inner = "x-hmxmroriginalrecipient" in returned_header(top)
+    if not (inner or (ours + said + told + attached >= 2 and (ours or said or (told and attached)))):
+        return None
+    returned = returned_header(top)
+    return _report(Nature.COMPLAINT, _of_returned(returned, top), tidy(subject or words)[:300], returned, top)
+
+
+def returned_header(top: Part, after: Part | None = None) -> Header:
+    """The header of the message that is reported on: of the first part that holds one, behind `after` if it is given."""
+    parts = list(top.walk())[1:]
+    start = parts.index(after) + 1 if after in parts else 0
+    for part in parts[start:] + parts[:start]:
+        if part.type in _MESSAGES and part.parts:
+            return part.parts[0].header
+        if part.type in _HEADERS:
+            return Header(part.data)
+    return Header(b"")
+
+
+def _of_returned(returned: Header, top: Part) -> list[str]:
+    for header in (top.header, returned):
+        for name in _NAMED_IN:
+            if found := _named(header.get(name)):
+                return [found]
+    # The one person we wrote to is the one who complains; of several nobody can tell.
+    to = [address for value in returned.all("to") for address in addresses_in(value)]
+    return [found for address in to if (found := _named(address))] if len(to) == 1 else []
+
+
+def _named(value: str) -> str | None:
+    address = address_of(value)
+    if address is None or _REDACTED.search(address) or is_system(address):
+        return None
+    return address
+
+
+def _report(nature: Nature, recipients: list[str], reason: str, returned: Header, top: Part) -> Report:
+    unique: list[str | None] = [*dict.fromkeys(recipients)] or [None]
+    return Report(
+        nature=nature,
+        recipients=tuple(Reported(recipient=each, reason=reason) for each in unique),
+        original_message_id=returned.get("message-id")[:500] or top.header.get("x-original-message-id")[:500],
+        subject=top.header.text("subject")[:500],
+        words=reason,
+    )
