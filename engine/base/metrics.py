@@ -44,6 +44,8 @@ class Metrics:
         self.unknown = counter("unknown", "Recipients with no reply after end of data", "provider", "class")
         self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
         self.answers = counter("answers", "Messages from phones, by what became of them", "result")
+        self.inbound = counter("inbound", "What came back by mail, for each recipient it is about", "type", "kind")
+        self.forwarded = counter("inbound_forwarded", "Messages that came back and were queued for people")
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
         self.sms_receipts = counter("sms_receipts", "Receipts of known messages", "carrier", "state")
         self.sms_odd_receipts = counter(

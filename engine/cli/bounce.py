@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from engine.base.errors import ConfigError, UsageError
+from engine.base.errors import UsageError
 from engine.base.log import escape
 from engine.base.settings_bounces import PHASES
 from engine.cli.common import add_config, add_json, print_json, settings_of
@@ -64,16 +64,12 @@ def _words() -> dict[str, argparse.ArgumentParser]:
 
 def _classifier(args: argparse.Namespace) -> "Classifier":
     """With the rules of the settings, or without settings those that came with the program."""
-    from engine.base.settings_file import load_bounce_rules, shipped
-    from engine.message.bounce_rules import Classifier, problems
+    from engine.base.settings_file import shipped
+    from engine.message.bounce_rules import load_classifier
 
-    file = Path(settings_of(args).bounces.rules_file) if args.config.exists() else shipped("bounces.toml")
-    found: list[str] = []
-    rules = load_bounce_rules(file, found)
-    found = found or [f"{file.name}: {text}" for text in problems(rules)]
-    if found:
-        raise ConfigError(found)
-    return Classifier(rules)
+    return load_classifier(
+        Path(settings_of(args).bounces.rules_file) if args.config.exists() else shipped("bounces.toml")
+    )
 
 
 def _explain(args: argparse.Namespace) -> int:

@@ -28,9 +28,11 @@ from engine.daemon.sockets import HeldSockets
 from engine.delivery.agent import Kit
 from engine.delivery.bouncer import Bouncer
 from engine.delivery.courier import Courier
+from engine.delivery.return_paths import SenderPaths
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.delivery.sms_reports import SmsReports
+from engine.feedback.inbound import Inbound
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
@@ -44,6 +46,8 @@ from engine.queue.orders import Orders
 from engine.queue.sweeper import Sweeper
 from engine.routing.router import Router
 from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.events.recipients import recipients_of
+from engine.storage.secrets import read_keys
 from engine.storage.spool.entry import State
 from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
@@ -57,6 +61,7 @@ STOP_S = 27.0
 #: How often free space is measured, learned throttles are saved, expired DNS and event files forgotten.
 UPKEEP_S = 5.0
 #: A sweep looks at everything: every two seconds, or so seldom that it costs under 1 % of the time.
+RETURN_PATH_KEYS = "return-path.keys"  #: in data_dir
 SWEEP_S, SWEEP_PER_ROW_S = 2.0, 0.000_002
 
 
@@ -105,6 +110,7 @@ class Worker:
         self._budget = budget or LocalBudget(settings.delivery.max_connections)
         self._manager = Manager(self._spool, self._router, self._budget, self._state, clock)
         self._signer = Signer(settings, metrics, clock)
+        self._return_paths = SenderPaths(settings, keys := read_keys(data_dir / RETURN_PATH_KEYS))
         self._bouncer = Bouncer(settings, ids, clock)
         self._spool.tells_of_delay = self._bouncer.tells_of_delay
         self._sms_reports = SmsReports(settings, ids, clock, metrics)
@@ -117,6 +123,7 @@ class Worker:
             spool=self._spool,
             settlement=self._settlement,
             signer=self._signer,
+            return_paths=self._return_paths,
             budget=self._budget,
             metrics=metrics,
             clock=clock,
@@ -138,6 +145,9 @@ class Worker:
         if self._sms is not None:
             self._sms.attach(self._orders, courier)
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
+        self._inbound = Inbound(
+            settings, self._spool, keys, ids, clock, metrics, log_line, partial(recipients_of, data_dir)
+        )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         self._parts = Parts(
             settings=settings,
@@ -179,11 +189,14 @@ class Worker:
         try:
             self._router.reload(settings)
             self._signer.reload(settings)
+            self._inbound.reload(settings, keys := read_keys(Path(settings.node.data_dir, RETURN_PATH_KEYS)))
         except EngineError:
             self._router.reload(self.settings)
+            self._signer.reload(self.settings)
             await self._listeners.close(opened)
             raise
         self._resolver.reload(settings.resolver)
+        self._return_paths.reload(settings, keys)
         self._bouncer.reload(settings)
         self._settlement.reload(settings)
         self._admission.reload(settings)
@@ -235,8 +248,9 @@ class Worker:
         if row.kind == "smpp":
             assert self._sms is not None
             return self._sms.make_listener(row, settings)
+        admission = self._inbound if row.kind == "inbound" else self._admission
         return SmtpListener(
-            row, settings, self._admission, self._credentials, self.metrics, self.clock, self._outbox,
+            row, settings, admission, self._credentials, self.metrics, self.clock, self._outbox,
             reverse=self._reverse,
         )  # fmt: skip
 

@@ -20,6 +20,7 @@ from engine.base.errors import StorageError
 from engine.delivery import verdicts
 from engine.delivery.account_agent import AccountAgent
 from engine.delivery.agent import Agent, Kit
+from engine.delivery.box_agent import BoxAgent
 from engine.delivery.carrier_agent import CarrierAgent
 from engine.delivery.settlement import Timing
 from engine.delivery.sms_agent import SmsAgent
@@ -62,7 +63,7 @@ class Courier:
         self.working = kit.working
         self._kit = kit
         self._sms = sms
-        self._agents: dict[asyncio.Task[None], Agent | SmsAgent] = {}
+        self._agents: dict[asyncio.Task[None], Agent | BoxAgent | SmsAgent] = {}
         self._errands: deque[tuple[Delivery, set[Delivery], Callable[[], Awaitable[None]]]] = deque()
         self._telling: set[Delivery] = set()  #: whose senders are about to hear of a delay
         self._runners: set[asyncio.Task[None]] = set()
@@ -73,10 +74,12 @@ class Courier:
         self._agents[task] = agent
         task.add_done_callback(self._agents.pop)
 
-    def _agent_for(self, queue: ReadyQueue) -> Agent | SmsAgent:
+    def _agent_for(self, queue: ReadyQueue) -> Agent | BoxAgent | SmsAgent:
         channel = queue.plan.channel
         if channel == "mail":
             return Agent(self._kit, queue)
+        if channel == "box":
+            return BoxAgent(self._kit, queue)
         assert self._sms is not None
         return (CarrierAgent if channel == "carrier" else AccountAgent)(self._kit, self._sms, queue)
 
@@ -142,7 +145,7 @@ class Courier:
     def connections(self) -> int:
         return len(self._agents)
 
-    async def _employ(self, agent: Agent | SmsAgent, queue: ReadyQueue, lease: Lease) -> None:
+    async def _employ(self, agent: Agent | BoxAgent | SmsAgent, queue: ReadyQueue, lease: Lease) -> None:
         try:
             await agent.run()
         except Exception:  # top of a task; the agent has settled or put back what it had

@@ -1,4 +1,4 @@
-"""The sender that a receiver is told, where reports are to come back to us: one for each recipient (message/return_path.py).
+"""The sender that a receiver is told, where reports are to come back to us: one for each recipient.
 
 Chosen at the last moment, like a signature: the sender that the client gave stays with the message, and hears of what
 fails in the session.
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from msgspec.structs import replace
 
-from engine.base.settings import Inbound, Settings
+from engine.base.settings import Settings
 from engine.message.address import AddressError, destination_of
 from engine.message.envelope import Envelope
 from engine.message.return_path import ReturnPaths
@@ -21,12 +21,11 @@ class SenderPaths:
     """The rows of [[inbound]] that give mail a return path, and the keys."""
 
     def __init__(self, settings: Settings, keys: Mapping[int, bytes]) -> None:
-        self._paths = ReturnPaths(keys)
-        self._rows: tuple[Inbound, ...] = ()
-        self.reload(settings)
+        self.reload(settings, keys)
 
-    def reload(self, settings: Settings) -> None:
-        """Use these settings from the next message on."""
+    def reload(self, settings: Settings, keys: Mapping[int, bytes]) -> None:
+        """Use these from the next message on."""
+        self._paths = ReturnPaths(keys)
         self._rows = tuple(row for row in settings.inbound if row.kind == "return-path" and row.signed)
 
     def domain_for(self, envelope: Envelope) -> str:

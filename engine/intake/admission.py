@@ -81,6 +81,18 @@ class Submission:
         self.smtputf8 = False
 
 
+class Admits(Protocol):
+    """What a session hands its messages to: Admission, or feedback.inbound.Inbound for what comes back."""
+
+    def refusal(self) -> str | None: ...
+
+    def large(self) -> LargeWriter: ...
+
+    async def submit(
+        self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
+    ) -> str: ...
+
+
 class Admission:
     """Turns submissions into messages in the store. log_line: takes one line per accepted message.
 

@@ -23,7 +23,7 @@ from typing import Any, Protocol, Self
 from aiosmtpd.smtp import SMTP, TLSSetupException
 
 from engine.base.metrics import Metrics
-from engine.intake.admission import Admission, Submission
+from engine.intake.admission import Admits, Submission
 from engine.intake.client import UNKNOWN, Client
 from engine.intake.policy import Address, Policy, parse_address
 from engine.intake.reader import BareLineEnd, Express, LineTooLong, Reader, Writer
@@ -44,7 +44,7 @@ class Gate(Protocol):
 
     policy: Policy
     metrics: Metrics
-    admission: Admission
+    admission: Admits
     outbox: Outbox
     draining: bool  #: the listener is going away: sessions end as soon as they are idle
 

@@ -31,16 +31,19 @@ class Incoming:
     """One message as it arrives.
 
     head: the header with its empty line, once that has come; a header that is too long, cut off behind the limit.
-    size: bytes that were fed. seven_bit: none of those behind the head is above 127.
+    start: the first `keep` bytes of it all. size: bytes that were fed. seven_bit: none of those behind the head is
+    above 127.
     """
 
-    def __init__(self, writer: LargeWriter, max_header_bytes: int, *, framed: bool) -> None:
+    def __init__(self, writer: LargeWriter, max_header_bytes: int, *, framed: bool, keep: int = 0) -> None:
         """framed: what is fed has CRLF and nothing else, and no piece ends inside one; otherwise it is reframed."""
         self._writer = writer
         self._head_limit = max_header_bytes + _BEYOND
         self._head_complete = False
         self._reframer = None if framed else Reframer()
         self.head = b""
+        self.start = bytearray()
+        self._keep = keep
         self.size = 0
         self.seven_bit = True
 
@@ -53,6 +56,8 @@ class Incoming:
         await self._writer.room()
 
     def _pass_on(self, piece: bytes) -> None:
+        if len(self.start) < self._keep:
+            self.start += piece[: self._keep - len(self.start)]
         if not self._head_complete:
             piece = self._behind_head(piece)
         if piece:

@@ -15,7 +15,7 @@ from functools import partial
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
-from engine.intake.admission import Admission
+from engine.intake.admission import Admits
 from engine.intake.client import Client
 from engine.intake.connection import Connection
 from engine.intake.doors import Door, tls_context
@@ -27,13 +27,13 @@ from engine.net.outbox import Outbox
 
 
 class SmtpListener(Door[Connection]):
-    """One [[listener]] of kind smtp. credentials: None, and nobody can authenticate."""
+    """One [[listener]] of kind smtp or inbound. credentials: None, and nobody can authenticate."""
 
     def __init__(
         self,
         listener: Listener,
         settings: Settings,
-        admission: Admission,
+        admission: Admits,
         credentials: Verifier | None,
         metrics: Metrics,
         clock: Clock,

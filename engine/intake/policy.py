@@ -29,10 +29,14 @@ class Policy:
         self.intake = settings.intake
         self.large_bytes = settings.spool.large_bytes
         self.node = settings.node.name
+        #: Domains that anybody may bring mail for; None: who may submit may send to all of them.
+        self.domains = tuple(row.domain for row in settings.inbound) if listener.kind == "inbound" else None
         self.postmaster = settings.dsn.postmaster or f"postmaster@{settings.node.name}"
+        if self.domains:
+            self.postmaster = f"postmaster@{self.domains[0]}"
         self.postmaster_destination = destination_of(self.postmaster)
         self.too_large = b"552 5.3.4 The message is larger than %d bytes" % settings.intake.max_message_bytes
-        self.auth = listener.auth and has_credentials
+        self.auth = listener.auth and has_credentials and self.domains is None
         self.starttls = listener.tls is not None and not listener.tls.implicit
         #: TLS from the first byte, or the first one after a PROXY header.
         self.implicit_tls = listener.tls is not None and listener.tls.implicit

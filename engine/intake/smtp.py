@@ -1,6 +1,7 @@
 """The SMTP commands of intake (RFC 5321, 1870, 2920, 3030, 3461, 6531).
 
-A client may submit because its network is listed or because it authenticated, and for no other reason.
+A client may submit because its network is listed or because it authenticated, and for no other reason. On a listener of
+kind inbound anybody may bring mail, for the domains of [[inbound]].
 
 Framing: DATA ends at CRLF.CRLF only, and content with a bare CR or LF is refused after that end (550 5.6.11), so no
 reading of the same bytes finds another message in it. With BDAT the length says where the content ends, so a bare CR
@@ -28,6 +29,8 @@ from engine.protocol import smtp_content
 _log = logging.getLogger(__name__)
 #: Ten digits are a chunk of 9 GB, more than data_timeout lets anybody send; longer numbers are not meant.
 _CHUNK = re.compile(r"([0-9]{1,10})(?: +(LAST))?", re.IGNORECASE)
+#: Of a large message that came back: a report is read by its start, and what follows is what it gives back.
+_READ_BYTES = 256 << 10
 # For every line: names of the module are quicker than members of a class.
 _NO, _SERVED, _MESSAGE = Express.NO, Express.SERVED, Express.MESSAGE
 _OK = b"250 2.0.0 Ok"
@@ -37,6 +40,7 @@ _GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>"
 _NO_HELO = b"503 5.5.1 Send EHLO first"
 _BARE = b"550 5.6.11 The message contains a bare CR or LF"
 _RELAY_DENIED = b"554 5.7.1 Relay access denied"
+_NOT_HERE = b"550 5.7.1 This host takes no mail for that domain"
 
 
 class SmtpServer(SecureConnection):
@@ -138,7 +142,8 @@ class SmtpServer(SecureConnection):
             return self.reject("sequence", b"503 5.5.1 RCPT goes between MAIL and the message")
         if arg[:3].upper() != "TO:":
             return self.reject("syntax", b"501 5.5.4 Syntax: RCPT TO:<address>")
-        if not (self.trusted or self._authenticated):
+        domains = self.policy.domains
+        if domains is None and not (self.trusted or self._authenticated):
             return self.reject("relay", _RELAY_DENIED)
         if len(submission.recipients) >= self.policy.intake.max_recipients:
             return self.reject("recipients", b"452 4.5.3 Too many recipients")
@@ -158,6 +163,8 @@ class SmtpServer(SecureConnection):
             return self.reject("address", f"553 {error.reply}".encode())
         except ParameterError as error:
             return self.reject("parameter", error.reply.encode())
+        if domains is not None and destination not in domains:
+            return self.reject("relay", _NOT_HERE)
         submission.recipients.append(Recipient(address, notify, orcpt))
         submission.destinations.append(destination)
         self.say(_RECIPIENT_OK)
@@ -228,7 +235,9 @@ class SmtpServer(SecureConnection):
             self.reject(*fault)
 
     def _large(self, *, framed: bool) -> Incoming:
-        return Incoming(self.gate.admission.large(), self.policy.intake.max_header_bytes, framed=framed)
+        policy = self.policy
+        keep = _READ_BYTES if policy.domains is not None else 0
+        return Incoming(self.gate.admission.large(), policy.intake.max_header_bytes, framed=framed, keep=keep)
 
     def _not_stored(self, error: StorageError) -> tuple[str, bytes]:
         """The reply for a message that the disk did not take."""

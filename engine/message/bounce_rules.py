@@ -8,11 +8,14 @@ are one RE2 set: a reply is read once, in linear time, whatever the rules and wh
 
 import re
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import re2
 
+from engine.base.errors import ConfigError
 from engine.base.settings_bounces import BounceRule, Kind
+from engine.base.settings_file import load_bounce_rules
 
 #: Of a reply; what is behind it is not looked at. Postfix keeps 2,048 of a line.
 MAX_TEXT = 2000
@@ -188,3 +191,13 @@ def _sample_problems(classifier: Classifier, rule: BounceRule) -> Iterator[str]:
 
 def _taken(verdict: Verdict) -> str:
     return f'"{verdict.rule}" takes it' if verdict.rule else "no rule takes it"
+
+
+def load_classifier(file: Path) -> Classifier:
+    """With the rules of a bounces.toml. Raises ConfigError: everything that is wrong with them."""
+    found: list[str] = []
+    rules = load_bounce_rules(file, found)
+    found = found or [f"{file.name}: {text}" for text in problems(rules)]
+    if found:
+        raise ConfigError(found)
+    return Classifier(rules)

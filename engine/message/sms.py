@@ -12,7 +12,7 @@ import msgspec
 
 #: `Envelope.channel` of an SMS.
 CHANNEL = "sms"
-_CARRIER, _ACCOUNT = "sms:", "account:"
+_CARRIER, _ACCOUNT, _BOX = "sms:", "account:", "box:"
 
 
 class Kind(enum.IntEnum):
@@ -71,8 +71,15 @@ def account_key(system_id: str) -> str:
     return _ACCOUNT + system_id
 
 
-def channel_of(destination: str) -> tuple[Literal["mail", "carrier", "account"], str]:
+def box_key(domain: str) -> str:
+    """The destination of what people wrote to an [[inbound]] domain, where it is not forwarded."""
+    return _BOX + domain
+
+
+def channel_of(destination: str) -> tuple[Literal["mail", "carrier", "account", "box"], str]:
     """What kind of destination it is, and its name."""
+    if destination.startswith(_BOX):
+        return "box", destination[len(_BOX) :]
     if destination.startswith(_CARRIER):
         return "carrier", destination[len(_CARRIER) :]
     if destination.startswith(_ACCOUNT):

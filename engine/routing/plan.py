@@ -53,8 +53,8 @@ class Plan:
     """How to deliver to one destination, until `expires_at` (monotonic).
 
     site: "mx1.example.net,mx2.example.net" (sorted MX names, long ones shortened by a hash), "relay:host:port",
-    or the address literal; "sms:NAME", "account:ID" where there is no mail. provider: a name of the provider table,
-    RELAY or OTHER; of a carrier its name.
+    or the address literal; "sms:NAME", "account:ID", "box:DOMAIN" where there is no mail. provider: a name of the
+    provider table, RELAY or OTHER; of a carrier its name.
     hosts: preference groups, the best first; never empty, no group empty. source.ehlo is never empty.
     stop: (text in a reply, seconds to leave the site alone).
     """
@@ -69,7 +69,7 @@ class Plan:
     credentials: tuple[str, str] | None
     stop: tuple[tuple[str, float], ...]
     expires_at: float
-    channel: Literal["mail", "carrier", "account"] = "mail"
+    channel: Literal["mail", "carrier", "account", "box"] = "mail"
 
     def endpoints(self, rng: random.Random) -> list[Endpoint]:
         """The order to try: groups by preference, each shuffled (RFC 5321 5.1), IPv6 and IPv4 taking turns in it.

@@ -1,10 +1,10 @@
-"""Plans of destinations that no DNS knows: carriers, and applications that are bound to us."""
+"""Plans of destinations that no DNS knows: carriers, applications that are bound to us, and folders of replies."""
 
-from typing import cast
+from typing import Literal, cast
 
 from engine.base.settings import Carrier, Settings, Source, TlsLevel
 from engine.message.outcome import Status
-from engine.message.sms import account_key, carrier_key, channel_of
+from engine.message.sms import account_key, box_key, carrier_key, channel_of
 from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 
 #: As long as these settings hold.
@@ -13,8 +13,8 @@ _FOREVER = float("inf")
 _UNKNOWN_S = 300.0
 #: A bind is not given up because it has carried its share.
 _MESSAGES = 1 << 60
-#: The applications' metric label.
-_ACCOUNT = "account"
+#: Of settings.
+_TABLES = {"carrier": "carrier", "account": "account", "box": "inbound"}
 
 
 class SmsPlans:
@@ -23,7 +23,17 @@ class SmsPlans:
     def __init__(self, settings: Settings, source: Source) -> None:
         self._plans = {carrier_key(row.name): _to_carrier(row, source) for row in settings.carrier}
         for account in settings.account:
-            self._plans[account_key(account.system_id)] = _to_account(account.system_id, source)
+            self._add(account_key(account.system_id), account.system_id, "account", source)
+        for inbound in settings.inbound:
+            self._add(box_key(inbound.domain), inbound.domain, "box", source)
+
+    def _add(self, key: str, name: str, channel: Literal["account", "box"], source: Source) -> None:
+        """One agent at a time, as fast as it can."""
+        limits = Limits(key=key, connections=1, messages_per_connection=_MESSAGES, rate=None)
+        self._plans[key] = Plan(
+            destination=key, site=key, provider=channel, hosts=((Endpoint(name, name, 0),),), tls="none",
+            source=source, limits=limits, credentials=None, stop=(), expires_at=_FOREVER, channel=channel,
+        )  # fmt: skip
 
     def plan(self, destination: str, via: str, now: float) -> Plan | NoRoute | None:
         """None: this is mail. via: the carrier that an operator chose instead.
@@ -39,7 +49,7 @@ class SmsPlans:
         if channel == "carrier" and channel_of(via)[0] == "carrier":
             found, name = self._plans.get(via), channel_of(via)[1]
         if found is None:
-            return NoRoute(Status.DEFERRED, "4.4.4", f"there is no [[{channel}]] {name}", now + _UNKNOWN_S)
+            return NoRoute(Status.DEFERRED, "4.4.4", f"there is no [[{_TABLES[channel]}]] {name}", now + _UNKNOWN_S)
         return found
 
 
@@ -52,13 +62,4 @@ def _to_carrier(row: Carrier, source: Source) -> Plan:
         destination=key, site=key, provider=row.name, hosts=((Endpoint(row.host, row.host, row.port),),),
         tls=cast(TlsLevel, row.tls),
         source=source, limits=limits, credentials=None, stop=(), expires_at=_FOREVER, channel="carrier",
-    )  # fmt: skip
-
-
-def _to_account(system_id: str, source: Source) -> Plan:
-    key = account_key(system_id)
-    limits = Limits(key=key, connections=1, messages_per_connection=_MESSAGES, rate=None)
-    return Plan(
-        destination=key, site=key, provider=_ACCOUNT, hosts=((Endpoint(system_id, system_id, 0),),), tls="none",
-        source=source, limits=limits, credentials=None, stop=(), expires_at=_FOREVER, channel="account",
     )  # fmt: skip

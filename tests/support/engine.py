@@ -187,7 +187,7 @@ networks = ["127.0.0.0/8"]
             if any(tally[kind] != count for kind, count in counted.items()):
                 return False
             metrics = self.metrics()
-            told = metrics["accepted_recipients"] + metrics["dsn"]
+            told = metrics["accepted_recipients"] + metrics["dsn"] + metrics["inbound_forwarded"]
             return (
                 bool(status["balanced"]) and told == status["accepted"] and metrics["delivered"] == tally["delivered"]
             )

@@ -18,6 +18,17 @@ SMS (to a carrier, destination "sms:NAME") has these, too:
     receipt-unmatched   nothing that was sent has its id; `reply` is its text
     receipt-unreadable  it has no id or no state; `reply` is its text
 
+Mail that comes back (feedback/inbound.py), one for each recipient that it is about:
+
+    bounced             a delivery failed after all, elsewhere
+    reported            nothing failed, or not yet: delayed, relayed, ...
+    complained          a person called the message unwanted
+    auto-replied        vacation, acknowledgement
+    challenged          a system wants to know whether the sender is a person
+    auth-reported       a signature or an alignment failed somewhere
+    replied             a person wrote
+    unread              it came to a feedback domain, and is no report
+
 Receipts have the state as `status` ("DELIVRD"), the carrier's words as `reply`, its id, and the price of what it is
 about. A receipt or an answer that waits for an application (destination "account:NAME") has outcomes only: its
 delivered is `handed-over`.
@@ -51,6 +62,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
     carrier_id: what the carrier calls it. latency_s: since the carrier took it.
     Of answers: answer: the id of what a phone sent. text: what it says.
+    Of what comes back by mail: message: the one of ours that it is about, "" if nobody knows. recipient: of that.
+    sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml).
+    proof: "token" if it is certain whom it is about. answer: the id of what came. text: the words of a person.
     """
 
     id: str
@@ -77,6 +91,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     latency_s: float = 0.0
     answer: str = ""
     text: str = ""
+    kind: str = ""
+    proof: str = ""
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -76,12 +76,13 @@ def forget_unused(texts: Mapping[str, Names], used: Callable[[str], Iterable[int
 
 
 def folder_of(destination: str) -> Path:
-    """Where a destination's segments go, below the spool: mail/example.org, sms/alpha, sms/account%3ashop.
+    """Where a destination's segments go, below the spool: mail/example.org, mail/box%3aexample.org, sms/alpha,
+    sms/account%3ashop.
 
     A carrier's name has no colon, so it is never taken for an account.
     """
     channel, name = channel_of(destination)
-    if channel == "mail":
+    if channel in ("mail", "box"):
         return Path(HOMES[0], folder_name(destination))
     return Path(HOMES[1], folder_name(name if channel == "carrier" else destination))
 

@@ -1,0 +1,267 @@
+"""What comes back by mail: read, made events, and handed on where a person, or nobody, understands it.
+
+    message -> whom it is about (token) -> what it says (protocol/bounces.py) -> what that means (bounces.toml)
+            -> suppression -> handed on -> event -> 250
+
+S1  what follows from a message is on disk before its 250.
+F1  whom a token names is certain, whatever the report says; what has none is recorded, and suppresses nobody. A report
+    about several recipients proves nothing of any of them.
+"""
+
+import asyncio
+import logging
+import re
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from email.utils import formatdate
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from engine.base.clock import Clock
+from engine.base.errors import StorageError
+from engine.base.log import escape
+from engine.base.metrics import Metrics
+from engine.base.settings import Inbound as Row
+from engine.base.settings import Settings
+from engine.base.settings_bounces import Kind
+from engine.intake.admission import NOT_STORED, Origin, Refused, Submission
+from engine.intake.large import Incoming
+from engine.message.address import destination_of
+from engine.message.bounce_rules import Classifier, load_classifier
+from engine.message.bounce_verdict import Judged, judge_report
+from engine.message.content import Content
+from engine.message.envelope import Envelope, MessageClass, Recipient
+from engine.message.headers import HeaderError, admit_header, reframe
+from engine.message.ids import IdSource
+from engine.message.return_path import Named, ReturnPaths
+from engine.message.sms import box_key
+from engine.protocol.bounce_report import Action, Nature, Report
+from engine.protocol.bounces import read_report
+from engine.storage.events.event import Event, noted_lines
+from engine.storage.spool.spool import Spool
+
+_log = logging.getLogger(__name__)
+
+#: A longer message is read in a thread: a report takes a millisecond, and what it gives back may be long.
+_LONG_BYTES = 32 << 10
+#: Where in a message a token may stand that was not its recipient: a complaint gives back the header.
+_TOKEN_BYTES = 64 << 10
+_TEXT_CHARS = 1000
+
+_TYPES: dict[Nature, str] = {
+    Nature.BOUNCE: "bounced", Nature.COMPLAINT: "complained", Nature.AUTO_REPLY: "auto-replied",
+    Nature.CHALLENGE: "challenged", Nature.AUTH_REPORT: "auth-reported", Nature.OTHER: "replied",
+}  # fmt: skip
+#: Reports that nothing failed, or not yet.
+_NO_FAILURE: frozenset[Action] = frozenset(("delayed", "delivered", "relayed", "expanded"))
+
+
+class Suppressor(Protocol):
+    """Who decides what evidence suppresses whom."""
+
+    async def heard(self, recipient: str, user: str, kind: Kind, evidence: str, at: float) -> None:
+        """It is certain that this is about him. Done when what followed is on disk; raises StorageError."""
+
+
+class Recipients(Protocol):
+    """Who knows to whom a message went (storage/events)."""
+
+    def __call__(self, message: str) -> Awaitable[Sequence[str]]: ...
+
+
+class Finding(NamedTuple):
+    """What a report says of one recipient; "" is who, or what message, is not known. certain: of whom it is."""
+
+    recipient: str
+    message: str
+    judged: Judged
+    certain: bool
+
+
+class Arrival(NamedTuple):
+    """A message that came back. row: of the domain it came to. named: by a token, which is certain; None: by none."""
+
+    id: str
+    at: float
+    sender: str
+    recipient: str
+    row: Row
+    named: Named | None
+    report: Report
+
+
+class Inbound:
+    """See above. The admission of listeners of kind inbound."""
+
+    def __init__(
+        self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], ids: IdSource, clock: Clock,
+        metrics: Metrics, log_line: Callable[[str], None], recipients: Recipients, suppressor: Suppressor | None = None,
+    ) -> None:  # fmt: skip
+        """keys: of return paths (storage/secrets.py). Raises ConfigError: bounces.toml cannot be used."""
+        self._spool = spool
+        self._ids = ids
+        self._clock = clock
+        self._inbound, self._forwarded = metrics.inbound, metrics.forwarded.labels()
+        self._log_line = log_line
+        self._recipients = recipients
+        self._suppressor = suppressor
+        self.refusal = spool.refusal
+        self.large = spool.large
+        self.reload(settings, keys)
+
+    def reload(self, settings: Settings, keys: Mapping[int, bytes]) -> None:
+        """Use these from the next message on. Raises ConfigError, and the old ones hold."""
+        self._classifier = load_classifier(Path(settings.bounces.rules_file)) if settings.inbound else Classifier(())
+        self._paths = ReturnPaths(keys)
+        self._rows = {row.domain: row for row in settings.inbound}
+        domains = "|".join(re.escape(row.domain) for row in settings.inbound if row.kind == "return-path")
+        token = rf"([A-Za-z2-7]{{32}}[^\s<>@,;:\"]{{0,32}})@(?:{domains})\b"
+        self._token = re.compile(token, re.I) if domains else None
+        self._own_id = re.compile(rf"<([0-9A-Za-z]{{14}})@{re.escape(settings.node.name)}>")
+        self._node = settings.node.name.encode()
+        self._max_header_bytes, self._max_received = settings.intake.max_header_bytes, settings.intake.max_received
+        self._expire_after = float(settings.retry.expire_after)
+
+    async def submit(
+        self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
+    ) -> str:
+        """Take a message: its id, once everything that follows is durable. Raises Refused."""
+        refusal = self.refusal()
+        if refusal is not None:
+            raise Refused("storage", refusal)
+        if isinstance(content, bytes):
+            data = content
+        else:
+            content.end()
+            data = bytes(content.start)
+        report = read_report(data) if len(data) < _LONG_BYTES else await asyncio.to_thread(read_report, data)
+        arrival = self._arrival(submission, data, report)
+        findings = await self._findings(arrival)
+        events = [self._event(arrival, finding) for finding in findings]
+        try:
+            if _needs_people(report, findings):
+                await self._hand_on(arrival, content, origin, framed)
+            for finding, event in zip(findings, events, strict=True):
+                await self._suppress(arrival, finding, event)
+            await self._spool.note(lambda seq: noted_lines(seq, events))
+        except StorageError as exc:
+            _log.error("%s: not accepted: %s", arrival.id, exc)
+            raise Refused("storage", NOT_STORED) from exc
+        for event in events:
+            self._tell(arrival, event, origin)
+        return arrival.id
+
+    # ---- whom it is about
+
+    def _arrival(self, submission: Submission, data: bytes, report: Report) -> Arrival:
+        """Of several recipients of ours one with a token counts: it knows most."""
+        pairs = list(zip(submission.recipients, submission.destinations, strict=True))
+        named: Named | None = None
+        recipient, domain = pairs[0]
+        for one, destination in pairs:
+            if found := self._paths.named(one.address.rpartition("@")[0]):
+                named, recipient, domain = found, one, destination
+                break
+        if named is None and report.nature in (Nature.BOUNCE, Nature.COMPLAINT):
+            named = self._given_back(data)
+        return Arrival(
+            self._ids.next(), self._clock.time(), submission.sender or "", recipient.address, self._rows[domain], named,
+            report,
+        )  # fmt: skip
+
+    def _given_back(self, data: bytes) -> Named | None:
+        """By a token in what a report gives back of our message; nobody else can make one."""
+        if self._token is not None:
+            for match in self._token.finditer(data[:_TOKEN_BYTES].decode("latin-1")):
+                if named := self._paths.named(match[1]):
+                    return named
+        return None
+
+    async def _findings(self, arrival: Arrival) -> list[Finding]:
+        """What the report says, of whom, and whether that is certain."""
+        judged = judge_report(arrival.report, self._classifier)
+        named = arrival.named
+        if named is None:
+            found = self._own_id.search(arrival.report.original_message_id)
+            return [Finding(each.recipient or "", found[1] if found else "", each, False) for each in judged]
+        if len(judged) == 1:
+            recipient = named.recipient or await self._address_of(named)
+            return [Finding(recipient or judged[0].recipient or "", named.message, judged[0], bool(recipient))]
+        return [Finding(each.recipient or "", named.message, each, False) for each in judged]
+
+    async def _address_of(self, named: Named) -> str:
+        """Of a token that has no address in it; "": it is not known any more."""
+        return next((each for each in await self._recipients(named.message) if named.is_about(each)), "")
+
+    # ---- what follows
+
+    def _event(self, arrival: Arrival, finding: Finding) -> Event:
+        report, judged = arrival.report, finding.judged
+        kind = _TYPES[report.nature]
+        action = next((each.action for each in report.recipients if each.recipient == judged.recipient), "")
+        if report.nature is Nature.BOUNCE and action in _NO_FAILURE:
+            kind = "reported"
+        elif report.nature is Nature.OTHER and arrival.row.kind == "feedback":
+            kind = "unread"
+        return Event(
+            id="", at=int(arrival.at * 1000) / 1000, type=kind, message=finding.message, message_class="",
+            sender=arrival.sender, recipient=finding.recipient, destination=arrival.recipient, status=judged.status,
+            reply=(judged.reply or judged.reason)[:_TEXT_CHARS], kind=judged.kind if kind != "replied" else "",
+            proof="token" if finding.certain else "", answer=arrival.id, text=_words_of(report),
+        )  # fmt: skip
+
+    async def _suppress(self, arrival: Arrival, finding: Finding, event: Event) -> None:
+        if self._suppressor is not None and finding.certain and event.type in ("bounced", "complained"):
+            users = arrival.row.users
+            evidence = f"{event.type} {arrival.id}: {event.reply}"
+            await self._suppressor.heard(
+                finding.recipient, users[0] if len(users) == 1 else "", finding.judged.kind, evidence, arrival.at
+            )
+
+    async def _hand_on(self, arrival: Arrival, content: bytes | Incoming, origin: Origin, framed: bool) -> None:
+        """The whole message, to whom the settings say. Raises StorageError, Refused."""
+        head = content.head if isinstance(content, Incoming) else content if framed else reframe(content)
+        date = f"{formatdate(arrival.at)[:-5]}+0000".encode()
+        received = b"Received: %b%b\r\n\tfor <%b>;\r\n\t%b\r\n" % (
+            origin.trace, arrival.id.encode(), arrival.recipient.encode(), date
+        )  # fmt: skip
+        try:
+            admitted = admit_header(
+                head, received, b"Date: %b\r\n" % date, b"Message-ID: <%b@%b>\r\n" % (arrival.id.encode(), self._node),
+                self._max_header_bytes, self._max_received,
+            )  # fmt: skip
+        except HeaderError as exc:
+            raise Refused(exc.reason, exc.reply) from exc
+        whole: Content = admitted.content if isinstance(content, bytes) else await content.finish(admitted.content)
+        replies, domain = arrival.row.replies, arrival.row.domain
+        forward = "@" in replies and "/" not in replies
+        # Without a sender: if it cannot be forwarded there is nobody to tell, and no loop.
+        envelope = Envelope(
+            id=arrival.id, sender="", recipients=(Recipient(replies if forward else arrival.recipient),),
+            received_at=arrival.at, expires_at=arrival.at + self._expire_after, content_bytes=len(whole),
+            message_class=int(MessageClass.TRANSACTIONAL), body="7BIT" if admitted.seven_bit else "8BITMIME",
+            smtputf8=admitted.utf8_header, client=origin.client, header_from=admitted.header_from,
+        )  # fmt: skip
+        destination = destination_of(replies) if forward else box_key(domain)
+        await self._spool.accept(envelope, whole, [(destination, (0,))])
+        self._forwarded.inc()
+
+    def _tell(self, arrival: Arrival, event: Event, origin: Origin) -> None:
+        self._inbound.labels(event.type, event.kind).inc()
+        text = (
+            f"{arrival.id}: client={origin.client}, from=<{arrival.sender}>, to=<{arrival.recipient}>, {event.type}"
+            f"{f' ({event.kind})' if event.kind else ''}, message={event.message or 'unknown'}, "
+            f"recipient=<{event.recipient}>{', signed' if event.proof else ''}: {event.reply}"
+        )
+        self._log_line(text if text.isprintable() else escape(text))
+
+
+def _needs_people(report: Report, findings: Sequence[Finding]) -> bool:
+    """Somebody should see it: a person wrote it, or it could not be read, or nobody knows whom it is about."""
+    if report.nature is Nature.OTHER:
+        return True
+    return not any(finding.recipient or finding.message for finding in findings)
+
+
+def _words_of(report: Report) -> str:
+    """What a person wrote; a system's words are in `reply`."""
+    return report.words[:_TEXT_CHARS] if report.nature in (Nature.OTHER, Nature.AUTO_REPLY) else ""

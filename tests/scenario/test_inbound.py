@@ -1,0 +1,219 @@
+"""What comes back by mail, through the whole daemon: reports to signed return paths, complaints, vacations, replies."""
+
+import mailbox
+import re
+import smtplib
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.client import letter, submit
+from tests.support.engine import Daemon, Sink, daemon, sink, wait_until
+from tests.support.ports import free_port
+from tests.support.relay import route
+
+BOUNCES, FEEDBACK, REPLIES = "bounces.mx.test", "feedback.mx.test", "reply.mx.test"
+
+
+class Stage:
+    """An engine with an inbound listener, a receiver of mail, and who forwards of replies go to."""
+
+    def __init__(self, engine: Daemon, receiver: Sink, port: int) -> None:
+        self.engine, self.receiver, self.port = engine, receiver, port
+
+    def sent(self, recipient: str) -> tuple[str, str, bytes]:
+        """A message, delivered: its id, the sender that the receiver was told, and what it got."""
+        message = submit(self.engine.port, "shop@news.test", recipient, letter())
+        self.engine.books()
+        for envelope, content in self.receiver.messages():
+            if message.encode() in content:
+                return message, envelope["sender"], content
+        raise AssertionError(f"{message} did not arrive")
+
+    def returns(self, to: str, content: str, sender: str = "") -> dict[str, Any]:
+        """Bring this to the inbound listener; the event that it becomes."""
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=60) as client:
+            client.ehlo("remote.test")
+            client.mail(sender)
+            assert client.rcpt(to)[0] == 250
+            code, reply = client.data(content.replace("\n", "\r\n").encode())
+            assert code == 250, reply
+        return self.event(reply.split()[-1].decode())
+
+    def event(self, answer: str) -> dict[str, Any]:
+        """The one event that what came with this id became. It is there: 250 was said."""
+        (found,) = wait_until(lambda: [e for e in self.engine.events() if e.get("answer") == answer], answer)
+        return found
+
+
+def report(recipient: str, status: str, reply: str, action: str = "failed", returned: bytes = b"") -> str:
+    return f"""From: Mail Delivery System <MAILER-DAEMON@remote.test>
+To: whoever
+Subject: Undelivered Mail Returned to Sender
+Auto-Submitted: auto-replied
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=delivery-status; boundary="b"
+
+--b
+Content-Type: text/plain
+
+Sorry.
+
+--b
+Content-Type: message/delivery-status
+
+Reporting-MTA: dns; remote.test
+
+Final-Recipient: rfc822; {recipient}
+Action: {action}
+Status: {status}
+Diagnostic-Code: smtp; {reply}
+
+--b
+Content-Type: message/rfc822
+
+{returned.decode().replace(chr(13), "")}
+--b--
+"""
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    path = tmp_path_factory.mktemp("inbound")
+    port = free_port()
+    with sink(path / "receiver") as receiver:
+        settings = f"""
+            [[listener]]
+            kind = "inbound"
+            address = "127.0.0.1:{port}"
+            [[inbound]]
+            domain = "{BOUNCES}"
+            kind = "return-path"
+            senders = ["news.test"]
+            [[inbound]]
+            domain = "{FEEDBACK}"
+            kind = "feedback"
+            [[inbound]]
+            domain = "{REPLIES}"
+            kind = "reply"
+            replies = "support@home.test"
+            {route(receiver.address)}"""
+        with daemon(path / "engine", settings) as engine:
+            yield Stage(engine, receiver, port)
+
+
+def test_a_report_to_a_signed_return_path_names_its_recipient_whatever_it_says(stage: Stage) -> None:
+    message, sender, content = stage.sent("ada@far.test")
+    assert re.fullmatch(rf"[a-z2-7]{{32}}=ada=far\.test@{re.escape(BOUNCES)}", sender)
+    assert f"X-Postrider-Return: {sender}\r\n".encode() in content
+    event = stage.returns(sender, report("someone-else@far.test", "5.1.1", "550 5.1.1 no such user here"))
+    assert (event["type"], event["kind"], event["proof"]) == ("bounced", "hard", "token")
+    assert (event["message"], event["recipient"]) == (message, "ada@far.test")
+    assert (event["status"], event["reply"]) == ("5.1.1", "550 5.1.1 no such user here")
+
+
+def test_a_recipient_that_fits_into_no_return_path_is_found_among_those_of_the_message(stage: Stage) -> None:
+    long = "a.very.long.mailbox.name.indeed@far.away.example.test"
+    message, sender, _ = stage.sent(long)
+    assert re.fullmatch(rf"[a-z2-7]{{40}}@{re.escape(BOUNCES)}", sender)
+    event = stage.returns(sender.upper(), report("x@far.test", "5.2.2", "552 5.2.2 mailbox full"))
+    assert (event["message"], event["recipient"], event["proof"]) == (message, long, "token")
+    assert event["kind"] != "hard"
+
+
+def test_a_forged_token_proves_nothing(stage: Stage) -> None:
+    _, sender, _ = stage.sent("bob@far.test")
+    forged = sender.replace("=bob=", "=eve=")
+    event = stage.returns(forged, report("eve@far.test", "5.1.1", "550 5.1.1 no such user"))
+    assert (event["type"], event["recipient"], event.get("proof", "")) == ("bounced", "eve@far.test", "")
+    assert not event["message"]
+
+
+def test_a_plain_return_path_is_read_too(stage: Stage) -> None:
+    event = stage.returns(f"list-owner@{BOUNCES}", report("carl@far.test", "5.1.1", "550 5.1.1 no such user"))
+    assert (event["type"], event["kind"], event["recipient"]) == ("bounced", "hard", "carl@far.test")
+    assert not event.get("proof")
+
+
+def test_a_delay_is_no_bounce(stage: Stage) -> None:
+    _, sender, _ = stage.sent("dora@far.test")
+    event = stage.returns(sender, report("dora@far.test", "4.4.1", "421 try later", action="delayed"))
+    assert (event["type"], event["kind"]) == ("reported", "soft")
+
+
+def test_a_complaint_is_about_whom_the_returned_header_was_signed_for(stage: Stage) -> None:
+    message, _, content = stage.sent("frida@far.test")
+    head = content.split(b"\r\n\r\n")[0].decode().replace("\r\n", "\n")
+    complaint = f"""From: <fbl@provider.test>
+To: <fbl@{FEEDBACK}>
+Subject: complaint
+MIME-Version: 1.0
+Content-Type: multipart/report; report-type=feedback-report; boundary="b"
+
+--b
+Content-Type: text/plain
+
+An email abuse report.
+
+--b
+Content-Type: message/feedback-report
+
+Feedback-Type: abuse
+User-Agent: SomeGenerator/1.0
+Version: 1
+Original-Rcpt-To: redacted@provider.test
+
+--b
+Content-Type: text/rfc822-headers
+
+{head}
+
+--b--
+"""
+    event = stage.returns(f"fbl@{FEEDBACK}", complaint, sender="fbl@provider.test")
+    assert (event["type"], event["kind"], event["proof"]) == ("complained", "complaint", "token")
+    assert (event["message"], event["recipient"]) == (message, "frida@far.test")
+
+
+def test_a_vacation_is_no_bounce_and_no_reply(stage: Stage) -> None:
+    message, sender, _ = stage.sent("gina@far.test")
+    vacation = "From: gina@far.test\nAuto-Submitted: auto-replied\nSubject: Out of office\n\nI am away until Monday.\n"
+    event = stage.returns(sender, vacation)
+    assert (event["type"], event["kind"], event["message"]) == ("auto-replied", "auto-reply", message)
+    stage.engine.books()
+    assert not [content for _, content in stage.receiver.messages() if b"until Monday" in content]
+
+
+def test_a_reply_goes_whole_to_whom_the_settings_say_and_is_tied_to_what_it_answers(stage: Stage) -> None:
+    message, _, _ = stage.sent("hugo@far.test")
+    reply = (
+        f"From: Hugo <hugo@far.test>\nTo: shop@{REPLIES}\nSubject: Re: hello\nIn-Reply-To: <{message}@mx.test>\n\n"
+        "Where is my parcel?\n"
+    )
+    event = stage.returns(f"shop@{REPLIES}", reply, sender="hugo@far.test")
+    assert (event["type"], event["sender"], event["message"]) == ("replied", "hugo@far.test", message)
+    assert event["text"].strip() == "Where is my parcel?"
+    stage.engine.books()
+    (got,) = [(e, c) for e, c in stage.receiver.messages() if b"Where is my parcel?" in c]
+    assert (got[0]["sender"], got[0]["recipients"]) == ("", ["support@home.test"])
+    assert got[1].startswith(b"Received: from remote.test") and b"Subject: Re: hello\r\n" in got[1]
+
+
+def test_what_a_person_writes_to_a_return_path_lies_in_a_folder(stage: Stage) -> None:
+    message, sender, _ = stage.sent("ida@far.test")
+    event = stage.returns(sender, "From: ida@far.test\nSubject: stop it\n\nPlease stop.\n", sender="ida@far.test")
+    assert (event["type"], event["message"]) == ("replied", message)
+    stage.engine.books()
+    (kept,) = mailbox.Maildir(stage.engine.data / "inbound", create=False)
+    assert kept["Subject"] == "stop it" and kept.get_payload() == "Please stop.\n"
+
+
+def test_everything_else_is_refused(stage: Stage) -> None:
+    with smtplib.SMTP("127.0.0.1", stage.port, timeout=60) as client:
+        client.ehlo("remote.test")
+        assert not client.has_extn("auth")
+        client.mail("x@remote.test")
+        assert client.rcpt("ada@far.test")[0] == 550
+        assert client.rcpt("ada@mx.test")[0] == 550
+        assert client.rcpt("postmaster")[0] == 250
