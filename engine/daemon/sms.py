@@ -71,6 +71,7 @@ class SmsEngine:
         self._quota = SmsQuota(data_dir / _QUOTA)
         self._inflight = Inflight(data_dir / _INFLIGHT)
         self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person)
+        reports.fates = self._receipts
         self._answers = Answers(
             settings, self._db, self._optouts, spool, self._receipts, self._receipts, ids, clock, metrics
         )  # fmt: skip
