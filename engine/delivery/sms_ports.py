@@ -39,6 +39,10 @@ class LineLost(EngineError):
     """The bind is gone, or the agent is to stop."""
 
 
+class Withdrawn(EngineError):
+    """The message that is about to be sent is not to be, after all."""
+
+
 class SentBook(Protocol):
     """Remembers what carriers took, for their receipts."""
 

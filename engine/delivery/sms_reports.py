@@ -11,6 +11,7 @@ from typing import Protocol
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.delivery import verdicts
 from engine.delivery.report import Report
 from engine.message.content import Content, head_of
 from engine.message.envelope import Envelope, Recipient
@@ -73,7 +74,8 @@ class SmsReports:
 
     def wants(self, envelope: Envelope, outcome: Outcome, action: Action) -> bool:
         """Nobody is told of a delay."""
-        return action == "failed" and bool(envelope.user) and outcome.status in _STATES
+        failed = action == "failed" and outcome.status_code != verdicts.REPLACED
+        return failed and bool(envelope.user) and outcome.status in _STATES
 
     def reports(
         self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action

@@ -57,7 +57,7 @@ class Heard(NamedTuple):
 
 
 def heard_at(state: State, at: float, error: str | None) -> Heard:
-    """at: unix seconds. error: in decimal, as receipts have it; others are none, and those over an octet its highest."""
+    """at: unix seconds. error: decimal, as receipts have it; what is none is 0, what is over an octet its highest."""
     told = error or ""
     code = int(told) if told.isascii() and told.isdecimal() and len(told) < 10 else 0
     return Heard(state, min(max(int(at), 0), 0xFFFFFFFF), min(code, 0xFF))

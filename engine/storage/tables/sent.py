@@ -71,8 +71,8 @@ _body_of = msgspec.json.Decoder(SentPart).decode
 
 
 class Row(NamedTuple):
-    """A part as the table has it. state: what was heard of it (protocol.receipt_states.Heard), as a number; fate: of its
-    message, 0: it is waited for.
+    """A part as the table has it. state: what was heard of it, as a number (protocol.receipt_states.Heard); fate: of
+    its message, 0: it is waited for.
     """
 
     key: int
