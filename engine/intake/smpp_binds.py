@@ -14,6 +14,7 @@ from engine.intake.policy import Address
 from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_states import State
 
+Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 _RECEIVING = (State.BOUND_RX, State.BOUND_TRX)
 _TYPES = {State.BOUND_TX: "transmitter", State.BOUND_RX: "receiver", State.BOUND_TRX: "transceiver"}
 
@@ -38,8 +39,8 @@ class Account:
         self.row = row
         self._networks = [ipaddress.ip_network(text, strict=False) for text in row.networks]
 
-    def may_come_from(self, address: Address) -> bool:
-        return not self._networks or any(address in network for network in self._networks)
+    def may_come_from(self, address: Address | None) -> bool:
+        return is_in(address, self._networks)
 
     def has_password(self, password: bytes) -> bool:
         """That of the settings; one that is not set is nobody's."""
@@ -133,6 +134,11 @@ class Binds:
 
     def _has_receiver(self, account: Account) -> bool:
         return any(self._bound[bind] in _RECEIVING for bind in account.binds)
+
+
+def is_in(address: Address | None, networks: Networks) -> bool:
+    """Whether an application may come from there; without networks, from anywhere. None: from nobody knows where."""
+    return not networks or (address is not None and any(address in network for network in networks))
 
 
 def describe(state: State) -> str:

@@ -17,8 +17,9 @@ from engine.intake.doors import Door, tls_context
 from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
 from engine.intake.policy import Address
+from engine.intake.proxy import hush
 from engine.intake.smpp import SmppServer
-from engine.intake.smpp_binds import Binds
+from engine.intake.smpp_binds import Binds, is_in
 from engine.intake.smpp_connection import Orders, SmppConnection
 from engine.intake.sms_admission import SmsAdmission
 from engine.net.outbox import Outbox
@@ -67,7 +68,8 @@ class SmppListener(Door[SmppConnection]):
         """
         tls = tls_context(listener.tls) if listener.tls is not None else None
         networks = [ipaddress.ip_network(text, strict=False) for text in listener.networks]
-        self.tls, self._networks = tls, networks
+        proxies = [ipaddress.ip_network(text, strict=False) for text in listener.proxy_from]
+        self.tls, self._networks, self._proxies = tls, networks, proxies
         self._listener, self.settings = listener, settings
 
     async def drain(self, deadline: float) -> None:
@@ -80,6 +82,7 @@ class SmppListener(Door[SmppConnection]):
                 await asyncio.wait(list(self._tasks))
 
     def _factory(self) -> Callable[[], asyncio.BaseProtocol]:
+        hush()
         return partial(SmppServer, self)
 
     def _ask_to_end(self, connection: SmppConnection) -> None:
@@ -91,19 +94,24 @@ class SmppListener(Door[SmppConnection]):
 
     # What connections ask (Gate).
 
-    def may_come_from(self, address: Address) -> bool:
-        """Whether one may bind from there; without networks, from anywhere."""
-        return not self._networks or any(address in network for network in self._networks)
+    def may_come_from(self, address: Address | None) -> bool:
+        return is_in(address, self._networks)
 
-    def enter(self, connection: SmppConnection, descriptor: int, address: Address) -> bool:
-        return self._let_in(connection, descriptor, address, self.settings.intake)
+    def speaks_proxy(self, peer: Address) -> bool:
+        return any(peer in network for network in self._proxies)
+
+    def enter(self, connection: SmppConnection, descriptor: int, address: Address, counted: bool) -> bool:
+        return self._let_in(connection, descriptor, address if counted else None, self.settings.intake)
+
+    def count(self, connection: SmppConnection, address: Address) -> bool:
+        return self._count_to(connection, address, self.settings.intake)
 
     def spawn(self, work: Coroutine[object, object, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def count(self, command: type[Pdu], status: int) -> None:
+    def answered(self, command: type[Pdu], status: int) -> None:
         count = self._counts.get((command, status))
         if count is None:
             count = self.metrics.sms_requests.labels(command.__name__, status_name(status)).inc

@@ -310,8 +310,8 @@ def test_cancel_of_what_the_carrier_told_to_slow_down(tmp_path: Path) -> None:
         first, behind = [(await s.stage.put(text, NUMBER)).encode() for text in ("first", "behind")]
         await until(lambda: len(smsc.submits) >= 1)
         for message_id in (behind, first):
-            while (status := await s.status(CancelSm(message_id=message_id))) == "ESME_RCANCELFAIL":
-                await asyncio.sleep(0.002)  # it is on the wire just then
+            while (status := await s.status(CancelSm(message_id=message_id))) == "ESME_RCANCELFAIL":  # noqa: ASYNC110
+                await asyncio.sleep(0.002)  # on the wire just then
             assert status == "ESME_ROK"
         await until(lambda: len(replies(s)) == 2)
         assert set(replies(s)) == {("removed", "removed by account app (cancel_sm)")}
