@@ -10,7 +10,7 @@ R7  what says that it is a receipt is never handed on as a message from a person
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -85,16 +85,19 @@ class Receipts:
         """The last part that was sent to a number. Raises StorageError."""
         return self._table.last_to(number)
 
-    def state_of(self, message: str, account: str) -> Heard | None:
+    def state_of(self, message: str, account: str, queued: Collection[int] = ()) -> Heard | None:
         """What is known of a message; None: not even that it is this account's. Raises StorageError.
 
-        Of one to several numbers: what is not final comes first, then what failed.
+        Of one to several numbers: what is not final comes first, then what failed. queued: indexes of recipients that
+        are not settled, of which there may be a receipt already.
         """
         groups = _by_message([row for row in self._table.of_message(message) if row.part.account == account])
-        if not groups:
+        if not groups and not queued:
             return None
         last = {rows[0].part.index: rows for rows in groups}  # it may have been sent to a number twice
         known = [self._known(rows) for rows in last.values()]
+        if not last.keys() >= set(queued):
+            known.append(Heard(State.ENROUTE))
         return min(known, key=lambda heard: (heard.state.final, heard.state is State.DELIVERED))
 
     def ended(self, part: SentPart, heard: Heard) -> None:

@@ -61,7 +61,10 @@ class Account:
 
 
 class Binds:
-    """See above. first: told a system_id when its first bind that receives is there; last: when its last one went."""
+    """See above. first: told a system_id when its first bind that receives is there; last: when its last one went.
+
+    call: told one that has none while something waits for it.
+    """
 
     def __init__(
         self,
@@ -69,9 +72,11 @@ class Binds:
         metrics: Metrics,
         first: Callable[[str], None] = lambda system_id: None,
         last: Callable[[str], None] = lambda system_id: None,
+        call: Callable[[str], None] = lambda system_id: None,
     ) -> None:
         self._first = first
         self._last = last
+        self.call = call
         self._gauges = {state: metrics.sms_binds.labels(name) for state, name in _TYPES.items()}
         self._bound: dict[Bind, State] = {}  #: all binds, as they were made
         self._accounts: dict[str, Account] = {}

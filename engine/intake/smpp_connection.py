@@ -47,7 +47,8 @@ from engine.protocol.smpp_tables import (
 _log = logging.getLogger(__name__)
 #: What we send on a bind without an answer: receipts and answers.
 _WINDOW = 50
-_SYSTEM_ID = b"postrider"
+#: What we call ourselves.
+SYSTEM_ID = b"postrider"
 
 BindPdu = BindTransceiver | BindTransmitter | BindReceiver
 Order = QuerySm | CancelSm | ReplaceSm
@@ -83,7 +84,8 @@ class Gate(Doorkeeper, Protocol):
 class SmppConnection(Opening):
     """See above."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, called: str = "") -> None:
+        """called: we made the connection, to the account of this system_id."""
         sms = gate.settings.sms
         timers = Timers(session_init=sms.bind_timeout, enquire_link=sms.enquire_link)
         session = Session(Role.SMSC, timers, asyncio.get_running_loop().time(), window=_WINDOW)
@@ -91,8 +93,15 @@ class SmppConnection(Opening):
         self._gate = self._door = gate
         self._account: Account | None = None
         self._guesses = 0
+        self.called = called
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     # ---- its end
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if not self.over.done():
+            self.over.set_result(None)
 
     def shut_down(self) -> None:
         self._leaving = True
@@ -179,9 +188,19 @@ class SmppConnection(Opening):
             self._refuse_bind(pdu, "ESME_RBINDFAIL", "too many failed logins from this address")
         elif account is None:
             self._wrong(pdu, "ESME_RINVSYSID", "no such account")
+        elif self.called:
+            if account.row.system_id == self.called:
+                self._check_password(pdu, account)
+            else:
+                self._wrong(pdu, "ESME_RINVSYSID", f"the call was for {self.called}")
         elif not gate.may_come_from(self.origin) or not account.may_come_from(self.origin):
             self._refuse_bind(pdu, "ESME_RBINDFAIL", "not from this address")
-        elif account.row.credential:
+        else:
+            self._check_password(pdu, account)
+
+    def _check_password(self, pdu: BindPdu, account: Account) -> None:
+        gate = self._gate
+        if account.row.credential:
             gate.spawn(self._verify(pdu, account))
         elif account.has_password(pdu.password):
             self._bound(pdu, account)
@@ -219,12 +238,12 @@ class SmppConnection(Opening):
         kind = response_type(type(pdu))
         assert kind is not None
         self.session.peer_window = account.row.window
-        self.answer(pdu, ESME_ROK, kind(tlvs=tlvs, system_id=_SYSTEM_ID))  # type: ignore[call-arg]  # a bind_resp's
+        self.answer(pdu, ESME_ROK, kind(tlvs=tlvs, system_id=SYSTEM_ID))  # type: ignore[call-arg]  # a bind_resp's
         self._account = account
         gate.binds.enter(account, self)
         _log.info(
             "intake: client=%s, account=%s: bound as %s, version %x.%x%s", self.client, account.row.system_id,
-            describe(self.session.state), version >> 4, version & 15, " with TLS" if gate.tls else "",
+            describe(self.session.state), version >> 4, version & 15, " with TLS" if self.secure else "",
         )  # fmt: skip
 
     def _wrong(self, pdu: BindPdu, status: str, why: str) -> None:

@@ -95,6 +95,11 @@ class Opening(Bind):
             self._plain.abort()
         super().abort()
 
+    @property
+    def secure(self) -> bool:
+        """It goes through TLS."""
+        return self.transport is not None and self.transport.get_extra_info("sslcontext") is not None
+
     # ---- inside
 
     def _meet(self, address: Address, known: bool = True) -> None:

@@ -5,7 +5,7 @@ beyond recall, and known by the book of what was sent. A cancel is a purge as an
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -45,8 +45,11 @@ _WAITING = (State.WAITING, State.DUE, State.HELD)
 class SentStates(Protocol):
     """The book of what carriers took."""
 
-    def state_of(self, message_id: str, account: str) -> tuple[int, float, int] | None:
-        """message_state, unix time of a final one (else 0.0), error. None: it is not known as this account's."""
+    def state_of(self, message_id: str, account: str, queued: Collection[int] = ()) -> tuple[int, float, int] | None:
+        """message_state, unix time of a final one (else 0.0), error. None: it is not known as this account's.
+
+        queued: indexes of its recipients that are in the hands of the queue.
+        """
 
 
 class Remover(Courier, Protocol):
@@ -98,9 +101,10 @@ class SmppOrders:
 
     def _query(self, pdu: QuerySm, user: str) -> Pdu:
         message_id = _id(pdu.message_id)
-        if self._is_queued(message_id, user):
+        if self._rows(message_id, user):
             return QuerySmResp(message_id=pdu.message_id, message_state=_ENROUTE)
-        fate = self._book.state_of(message_id, user) if message_id else None
+        queued = [index for delivery in self._in_hand(message_id, user) for index in delivery.indexes]
+        fate = self._book.state_of(message_id, user, queued) if message_id else None
         if fate is None:
             return QuerySmResp(command_status=_UNKNOWN_ID)
         state, final_at, error = fate

@@ -1,7 +1,7 @@
 """query_sm, cancel_sm and replace_sm: on a whole queue, whose carrier is not there."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class Stage:
             stage.spool, stage.manager, self.queue_orders, stage.courier, self, admission, normalise, stage.clock
         )
 
-    def state_of(self, message_id: str, account: str) -> tuple[int, float, int] | None:
-        return self.sent.get((message_id, account))
+    def state_of(self, message_id: str, account: str, queued: Collection[int] = ()) -> tuple[int, float, int] | None:
+        return self.sent.get((message_id, account), (1, 0.0, 0) if queued else None)
 
     async def ask(self, pdu: Any, account: Account = APP) -> Any:
         return await self.orders.carry_out(pdu, account)

@@ -107,5 +107,8 @@ def test_a_message_to_several_numbers_is_over_when_all_are(tmp_path: Path) -> No
             await s.rest()
             known = s.receipts.state_of(message, "app")
             assert known is not None and (known.state, known.error) == (State.REJECTED, 11)
+            assert s.receipts.state_of(message, "app", queued=(0, 1)) == known, "a receipt may be quicker than we are"
+            assert s.receipts.state_of(message, "app", queued=(2,)) == Heard(State.ENROUTE)
+            assert s.receipts.state_of("nothing yet", "app", queued=(0,)) == Heard(State.ENROUTE)
 
     play(story)
