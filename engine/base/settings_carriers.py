@@ -53,6 +53,10 @@ def system_id(value: str, base: Path) -> str:
     return value
 
 
+def outbind_system_id(value: str, base: Path) -> str:
+    return value and system_id(value, base)
+
+
 def system_type(value: str, base: Path) -> str:
     if not (value.isascii() and value.isprintable()) or len(value) > _MAX_SYSTEM_TYPE:
         raise ValueError(f'"{value}" is not a system_type: at most {_MAX_SYSTEM_TYPE} printable ASCII characters')
@@ -171,6 +175,15 @@ def one_password(row: Account) -> str:
     return (
         "given, password is, too: one of the two" if row.credential else "missing, and so is password: one of the two"
     )
+
+
+def half_outbind(row: Carrier) -> str:
+    """Of a carrier that calls: who it is and how it proves that."""
+    return "" if row.outbind_system_id or not row.outbind_password else "does nothing without outbind_system_id"
+
+
+def open_outbind(row: Carrier) -> str:
+    return "" if row.outbind_password or not row.outbind_system_id else "needs outbind_password: anybody could say it"
 
 
 def unjoined_languages(row: Carrier) -> str:

@@ -125,6 +125,8 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (Carrier, ("password", "password_file"), settings_carriers.two_passwords),
     (Carrier, ("join", "languages"), settings_carriers.unjoined_languages),
     (Account, ("password", "credential"), settings_carriers.one_password),
+    (Carrier, ("outbind_system_id", "outbind_password"), settings_carriers.half_outbind),
+    (Carrier, ("outbind_password", "outbind_system_id"), settings_carriers.open_outbind),
     (Keyword, ("account", "url"), settings_sms.one_target),
 )
 

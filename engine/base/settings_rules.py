@@ -291,6 +291,8 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Carrier, "password"): settings_carriers.password,
     (Carrier, "password_file"): _secret_or_none,
     (Carrier, "system_type"): settings_carriers.system_type,
+    (Carrier, "outbind_system_id"): settings_carriers.outbind_system_id,
+    (Carrier, "outbind_password"): settings_carriers.password,
     (Carrier, "binds"): _at_least(1, 100),
     (Carrier, "window"): _at_least(1, 10_000),
     (Carrier, "tls"): settings_carriers.tls,

@@ -140,10 +140,12 @@ class SmsEngine:
 
     def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
         kit = self._kit
-        return SmppListener(
+        listener = SmppListener(
             row, settings, self._admission, self._orders, self.binds, self._credentials, kit.metrics, kit.clock,
             self._outbox,
         )  # fmt: skip
+        listener.called = self.carriers.called
+        return listener
 
     # Inside.
 

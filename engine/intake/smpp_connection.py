@@ -8,7 +8,7 @@ is told to come again.
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.base.clock import Clock
@@ -27,6 +27,7 @@ from engine.protocol.smpp_pdu import (
     BindTransceiver,
     BindTransmitter,
     CancelSm,
+    Outbind,
     Pdu,
     QuerySm,
     ReplaceSm,
@@ -61,6 +62,11 @@ class Orders(Protocol):
         """The response to it. Raises EngineError."""
 
 
+#: Asked by who has connected to us and said outbind, with its system_id and password, to bind there: the name of the
+#: carrier that it is; "": of none, and nothing was done.
+Called = Callable[[bytes, bytes, asyncio.Transport], str]
+
+
 class Gate(Doorkeeper, Protocol):
     """What a connection asks its listener."""
 
@@ -73,6 +79,7 @@ class Gate(Doorkeeper, Protocol):
     credentials: Verifier | None
     auth_delay_s: float
     draining: bool
+    called: Called | None
 
     def may_come_from(self, address: Address | None) -> bool:
         """None: nobody knows where it comes from."""
@@ -141,6 +148,8 @@ class SmppConnection(Opening):
                     told(event)
             elif isinstance(event, Refused):
                 self._gate.answered(type(event.pdu), event.status)  # type: ignore[arg-type]  # or what is no PDU
+                if isinstance(event.pdu, Outbind):
+                    asyncio.get_running_loop().call_soon(self._outbind, event.pdu)
             elif isinstance(event, LateAnswer):
                 _log.warning("intake: client=%s: a late answer, counted as none", self.client)
             elif isinstance(event, Closed):
@@ -176,6 +185,29 @@ class SmppConnection(Opening):
         self._gate.answered(type(pdu), status)
         if self._leaving:
             self._unbind_when_done()
+
+    # ---- an SMSC has connected, and asks us to bind
+
+    def _outbind(self, pdu: Outbind) -> None:
+        gate, transport = self._gate, self.transport
+        if transport is None or transport.is_closing() or self.session.state is not State.OPEN or self._leaving:
+            return
+        may = gate.may_come_from(self.origin) and not gate.guesses.blocked(str(self.address), gate.settings.intake)
+        if gate.called is not None and may and self._hand_over(gate.called, pdu):
+            return
+        gate.guesses.failed(str(self.address), gate.settings.intake)
+        _log.warning("intake: client=%s: outbind refused: no carrier, or a wrong password", self.client)
+        transport.close()
+
+    def _hand_over(self, called: Called, pdu: Outbind) -> bool:
+        """The connection to a carrier's link; False: there is none for it."""
+        client, transport = self.client, self.transport
+        assert transport is not None
+        name = called(pdu.system_id, pdu.password, transport)
+        if name:
+            self.detach()
+            _log.info("intake: client=%s: outbind of carrier %s", client, name)
+        return bool(name)
 
     # ---- bind
 

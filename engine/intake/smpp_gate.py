@@ -9,7 +9,7 @@ from engine.base.settings import Settings
 from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
 from engine.intake.smpp_binds import Binds
-from engine.intake.smpp_connection import Orders
+from engine.intake.smpp_connection import Called, Orders
 from engine.intake.sms_admission import SmsAdmission
 from engine.net.outbox import Outbox
 from engine.protocol.smpp_pdu import Pdu
@@ -43,6 +43,7 @@ class SmppGate:
         self.outbox = outbox
         self.guesses = Guesses(clock)
         self.auth_delay_s = auth_delay_s
+        self.called: Called | None = None  #: to be set by whoever has carriers
         self._counts: dict[tuple[type[Pdu], int], Callable[[], None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 

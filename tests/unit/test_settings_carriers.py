@@ -218,3 +218,14 @@ def test_an_account_that_is_called(tmp_path: Path) -> None:
         "[[account]] 1 outbind_password: does nothing without outbind"
     ]
     assert warnings(tmp_path, text + 'outbind = "127.0.0.1:2776"') == []
+
+
+def test_a_carrier_that_calls_says_who_it_is_and_proves_it(tmp_path: Path) -> None:
+    name, password = 'outbind_system_id = "smsc"\n', 'outbind_password = "x"\n'
+    for lines, problem in (
+        (password, "[[carrier]] 1 outbind_password: does nothing without outbind_system_id"),
+        (name, "[[carrier]] 1 outbind_system_id: needs outbind_password: anybody could say it"),
+    ):
+        assert problems(tmp_path, LOCAL + lines) == [problem]
+    row = load(tmp_path, LOCAL + name + password).carrier[0]
+    assert (row.outbind_system_id, row.outbind_password) == ("smsc", "x")
