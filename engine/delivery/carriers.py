@@ -116,8 +116,8 @@ class Carriers:
             own.free.append(link)
 
     def called(self, system_id: bytes, password: bytes, transport: asyncio.Transport) -> str:
-        """Somebody has connected to us and said outbind: bind there, if it is a carrier that may, and has not as many such
-        connections as binds. Its name; "": it is none.
+        """Somebody has connected to us and said outbind: bind there if it is a carrier that may. Its name; "": it is
+        none, or has as many such connections as binds already.
         """
         for own in self._own.values():
             row = own.row
