@@ -240,7 +240,7 @@ def _account_warnings(settings: Settings) -> Iterator[str]:
 def open_secrets(settings: Settings, path: Path) -> Iterator[str]:
     """A settings file that holds passwords and is there for all to read."""
     tables = [
-        *("carrier" for row in settings.carrier if row.password),
+        *("carrier" for row in settings.carrier if row.password or row.outbind_password),
         *("account" for row in settings.account if row.password or row.outbind_password),
     ]
     try:

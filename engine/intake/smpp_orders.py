@@ -141,13 +141,14 @@ class SmppOrders:
     async def _remove(self, message_id: str, user: str) -> bool:
         """False: all of it is on the wire just now, and nobody knows how that ends."""
         by = f"account {user} (cancel_sm)"
-        in_hand, free = self._in_hand(message_id, user), bool(self._rows(message_id, user))
-        for delivery in in_hand:
-            free |= delivery.state is not State.ATTEMPT or self._courier.withdraw(delivery, by)
-        if free:
-            # Also of what was withdrawn, so that it does not come back if we crash before that is written.
-            await self._orders.give("purge", Scope("message", message_id), by)
-        return free
+        in_hand, rows = self._in_hand(message_id, user), self._rows(message_id, user)
+        attempts = [delivery for delivery in in_hand if delivery.state is State.ATTEMPT]
+        withdrawn = [delivery for delivery in attempts if self._courier.withdraw(delivery, by)]
+        if not rows and not withdrawn and len(attempts) == len(in_hand):
+            return False
+        # Also of what was withdrawn, so that it does not come back if we crash before that is written.
+        taken, _ = await self._orders.give("purge", Scope("message", message_id), by)
+        return taken > 0 or bool(withdrawn)
 
     async def _cancel_by_addresses(self, pdu: CancelSm, user: str) -> int:
         """3.4 4.9.1: all messages from one address to one number, and of one service_type if one is given.

@@ -116,13 +116,15 @@ class Outbinds(SmppGate):
     async def stop(self) -> None:
         """Call nobody more, and unbind."""
         self.draining = True
-        await self.end_tasks()
+        for call in self._calls.values():
+            call.changed.set()
         for connection in list(self._connections):
             connection.shut_down()
         if self._connections:
             await asyncio.wait([connection.over for connection in self._connections], timeout=_UNBIND_S)
         for connection in list(self._connections):
             connection.abort()
+        await self.end_tasks()
 
     # ---- inside
 

@@ -1,8 +1,9 @@
 """What applications have of the whole daemon: the end of a message that ended here, and a call when receipts wait."""
 
 import asyncio
+from collections.abc import Awaitable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.net.outbox import Outbox
 from engine.net.smpp_wire import Wire
@@ -16,6 +17,8 @@ from tests.support.engine import PATIENCE_S, Daemon, daemon, sink
 from tests.support.ports import free_port
 from tests.support.smpp_application import Application
 from tests.support.smpp_intake import Client, sm, until
+
+T = TypeVar("T")
 
 
 async def bound(port: int) -> Client:
@@ -62,9 +65,26 @@ def test_a_call_brings_the_receipts_and_a_query_knows_every_end(tmp_path: Path) 
         client.wire.abort()
         called.close()
 
-    async def timed(engine: Daemon) -> None:
+    async def absent() -> bytes:
+        """Its receipt comes while nobody answers a call."""
+        client = await bound(port)
+        message_id: bytes = (await client.submit(registered_delivery=1)).message_id
+        while (await query(client, message_id)).message_state != State.DELIVERED:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+        client.wire.abort()
+        return message_id
+
+    async def back(message_id: bytes) -> None:
+        called = Application()
+        called.port = outbind
+        await called.open()
+        await until(lambda: called.received)
+        assert isinstance(called.received[0], DeliverSm) and message_id in called.received[0].short_message
+        called.close()
+
+    async def timed(work: Awaitable[T]) -> T:
         async with asyncio.timeout(PATIENCE_S):
-            await story(engine)
+            return await work
 
     with sink(tmp_path / "smsc", "--smpp", "--reply=447700900666=ESME_RINVDSTADR", save=False) as smsc:
         settings = f"""
@@ -85,9 +105,13 @@ system_id = "us"
 password = "secret"
 """
         with daemon(tmp_path / "engine", settings) as engine:
-            asyncio.run(timed(engine))
+            asyncio.run(timed(story(engine)))
             routes = engine.run("sms", "route", "+447700900123").stdout
             assert "1  one  0 a part  every number  bound 1 of 1" in routes
             [event] = engine.events("removed")
             assert event["reply"] == "removed by account app (cancel_sm)"
+            waiting = asyncio.run(timed(absent()))
+            engine.stop()
+            engine.start()  # its queue was closed until somebody looks at it, in an hour
+            asyncio.run(timed(back(waiting)))
             assert "Traceback" not in engine.log_text(), engine.log_text()
