@@ -1,7 +1,8 @@
 """query_sm, cancel_sm and replace_sm: what became of a message, and changing it while it is queued.
 
 A message is the account's that submitted it; to others it does not exist. What is on the wire, or a carrier took, is
-beyond recall, and known by the book of what was sent. A cancel is a purge as an operator orders it, and as safe.
+beyond recall, and known by the book of what was sent; so is what ended here. A cancel is a purge as an operator orders
+it, and as safe; it also takes back what an agent has and has not sent.
 """
 
 import asyncio
@@ -181,7 +182,7 @@ class SmppOrders:
                     if found.message.hot is not None:
                         yield found.message.hot
         for delivery in _to_carriers(scope.in_hand(self._spool)):
-            if delivery.state not in (State.ATTEMPT, State.FINAL):
+            if delivery.state is not State.FINAL:
                 yield await self._spool.reader.load(delivery)
 
     # ---- replace
