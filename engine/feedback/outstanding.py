@@ -21,6 +21,10 @@ class Ending(enum.IntEnum):
     MISSING = 2
 
 
+#: Shared by all of which nothing was heard: there are many.
+_NOTHING: dict[int, Heard] = {}
+
+
 class Taken:
     """A message to one number that a carrier took. first: the key of its first part in the table.
 
@@ -33,7 +37,7 @@ class Taken:
         self.first = first
         self.parts = parts
         self._whole: Parts | None = None
-        self._heard: dict[int, Heard] = {}  #: by number of the part
+        self._heard: dict[int, Heard] = _NOTHING  #: by number of the part
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Taken | None":
@@ -60,6 +64,8 @@ class Taken:
 
     def heard(self, number: int, heard: Heard) -> Fate | None:
         """A receipt came for a part; as `Parts.heard`, to be called while no final state of it is known."""
+        if self._heard is _NOTHING:
+            self._heard = {}
         self._heard[number] = heard
         return self.whole.heard(number, heard.state)
 
