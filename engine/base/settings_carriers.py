@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.base.hostport import is_host_name, is_ip_address
+from engine.base.hostport import is_host_name, is_ip_address, parse_host_port
 from engine.base.settings import Account, Carrier, Settings
 
 Report = Callable[[str, str], None]
@@ -51,6 +51,10 @@ def system_id(value: str, base: Path) -> str:
     if not (value and value.isascii() and value.isprintable() and len(value) <= _MAX_SYSTEM_ID):
         raise ValueError(f'"{value}" is not a system_id: 1 to {_MAX_SYSTEM_ID} printable ASCII characters')
     return value
+
+
+def outbind_system_id(value: str, base: Path) -> str:
+    return value and system_id(value, base)
 
 
 def system_type(value: str, base: Path) -> str:
@@ -173,6 +177,15 @@ def one_password(row: Account) -> str:
     )
 
 
+def half_outbind(row: Carrier) -> str:
+    """Of a carrier that calls: who it is and how it proves that."""
+    return "" if row.outbind_system_id or not row.outbind_password else "does nothing without outbind_system_id"
+
+
+def open_outbind(row: Carrier) -> str:
+    return "" if row.outbind_password or not row.outbind_system_id else "needs outbind_password: anybody could say it"
+
+
 def unjoined_languages(row: Carrier) -> str:
     if row.languages and not row.join.startswith("udh"):
         return f'do nothing with join = "{row.join}": which table was used is said in a user data header'
@@ -212,13 +225,23 @@ def carrier_warnings(settings: Settings) -> Iterator[str]:
             yield f'[[carrier]] {number} tls: "none": the password and every message travel for all to read'
         if _unused(row, settings.account):
             yield f"[[carrier]] {number}: never reached, no [[account]] may use any of its senders"
+    yield from _account_warnings(settings)
+
+
+def _account_warnings(settings: Settings) -> Iterator[str]:
+    for number, account in enumerate(settings.account, 1):
+        host = account.outbind and parse_host_port(account.outbind)[0]
+        if host and account.outbind_tls == "none" and not _is_loopback(host):
+            yield f'[[account]] {number} outbind_tls: "none": passwords and every message travel for all to read'
+        if account.outbind_password and not host:
+            yield f"[[account]] {number} outbind_password: does nothing without outbind"
 
 
 def open_secrets(settings: Settings, path: Path) -> Iterator[str]:
     """A settings file that holds passwords and is there for all to read."""
     tables = [
-        *("carrier" for row in settings.carrier if row.password),
-        *("account" for row in settings.account if row.password),
+        *("carrier" for row in settings.carrier if row.password or row.outbind_password),
+        *("account" for row in settings.account if row.password or row.outbind_password),
     ]
     try:
         mode = stat.S_IMODE(path.stat().st_mode)

@@ -60,14 +60,6 @@ def _any_proxy(listener: Listener) -> str:
     return f"{everybody} would let anybody say where it comes from" if everybody else ""
 
 
-def _proxy_before_smpp(listener: Listener) -> str:
-    if listener.kind != "smpp" or not listener.proxy_from:
-        return ""
-    return (
-        "is for smtp only: behind a proxy an smpp listener sees the proxy's address, which account.networks must have"
-    )
-
-
 def _any_xclient(listener: Listener) -> str:
     everybody = _everybody(listener.xclient_from)
     return f"{everybody} would let anybody say who it is" if everybody else ""
@@ -124,7 +116,6 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (TlsFiles, ("cert", "key"), _tls_problem),
     (Listener, ("kind", "networks"), _open_relay),
     (Listener, ("proxy_from",), _any_proxy),
-    (Listener, ("kind", "proxy_from"), _proxy_before_smpp),
     (Listener, ("xclient_from",), _any_xclient),
     (Resolver, ("max_ttl", "min_ttl"), _ttl_order),
     (Routing, ("ipv4", "ipv6"), _no_family),
@@ -134,6 +125,8 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (Carrier, ("password", "password_file"), settings_carriers.two_passwords),
     (Carrier, ("join", "languages"), settings_carriers.unjoined_languages),
     (Account, ("password", "credential"), settings_carriers.one_password),
+    (Carrier, ("outbind_system_id", "outbind_password"), settings_carriers.half_outbind),
+    (Carrier, ("outbind_password", "outbind_system_id"), settings_carriers.open_outbind),
     (Keyword, ("account", "url"), settings_sms.one_target),
 )
 
@@ -204,7 +197,7 @@ def warnings_of(settings: Settings) -> list[str]:
     for number, listener in enumerate(settings.listener, 1):
         if listener.kind == "smtp" and not listener.networks and not (listener.auth and _auth_possible(listener)):
             found.append(f"[[listener]] {number}: no networks, and AUTH is not offered: nobody can submit here")
-        idle = _only_for_smtp(listener) if listener.kind not in ("smtp", "inbound") else ""
+        idle = _idle_fields(listener)
         if idle:
             found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "{listener.kind}"')
     inbound = any(listener.kind == "inbound" for listener in settings.listener)
@@ -240,9 +233,18 @@ def _patterns_for(domain: str) -> Iterator[str]:
     yield from (domain[at:] for at, char in enumerate(domain) if char == ".")
 
 
-def _only_for_smtp(listener: Listener) -> str:
-    """The fields given that only a listener of kind smtp uses; a default written out cannot be told from none."""
-    names = ("auth", "message_class", "proxy_from", "xclient_from")
+#: Fields that do nothing, by the kind of a listener.
+_IDLE = {
+    "smtp": (),
+    "inbound": ("auth", "message_class", "networks"),
+    "smpp": ("auth", "message_class", "xclient_from"),
+    "http": ("auth", "message_class", "proxy_from", "xclient_from"),
+}
+
+
+def _idle_fields(listener: Listener) -> str:
+    """Those that are given and do nothing; a default written out cannot be told from none."""
+    names = _IDLE[listener.kind]
     plain = Listener(kind=listener.kind, address=listener.address)
     return ", ".join(name for name in names if getattr(listener, name) != getattr(plain, name))
 

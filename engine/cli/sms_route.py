@@ -2,15 +2,18 @@
 
 $ postrider sms route +447700900123
 +447700900123: GB
-  1  alpha  0.03 a part  prefix 447
-  2  beta   0.02 a part  country GB
+  1  alpha  0.03 a part  prefix 447  bound 2 of 2, 50/s
+  2  beta   0.02 a part  country GB  down: connect to 192.0.2.7:2775: Connection refused
 
-By the settings alone: which of them are bound now, `postrider status` of the running daemon tells.
+By the settings; what is bound, at what rate and what slows it down is asked of the daemon, if it runs. Carriers that
+cannot be sent to come last, as they do there.
 """
 
 import argparse
+from pathlib import Path
 from typing import Any
 
+from engine.admin.client import NotRunning, ask
 from engine.base.errors import UsageError
 from engine.base.log import escape
 from engine.base.settings import Settings
@@ -31,7 +34,8 @@ def add(subcommands: Commands) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Exit status 0: each has a carrier; 1: one of them has none, or is no number."""
-    rows = _rows(settings_of(args), args.number, args.sender, args.message_class)
+    settings = settings_of(args)
+    rows = _rows(settings, _health(settings), args.number, args.sender, args.message_class)
     if args.json:
         print_json(rows)
     else:
@@ -39,13 +43,41 @@ def run(args: argparse.Namespace) -> int:
     return 0 if all(row.get("carriers") for row in rows) else 1
 
 
-def _rows(settings: Settings, numbers: list[str], sender: str, message_class: str) -> list[dict[str, Any]]:
+Health = dict[str, dict[str, Any]]
+
+
+def _health(settings: Settings) -> Health | None:
+    """By carrier: binds that send, those of them that are bound, the rate just now, what keeps or slows it.
+
+    None: no daemon runs.
+    """
+    found: Health = {}
+    try:
+        for row in ask(Path(settings.node.data_dir), "binds"):
+            if row["side"] != "carrier" or row["bind"] == "receiver":
+                continue
+            one = found.setdefault(row["name"], {"bound": 0, "binds": 0, "rate": None, "reason": ""})
+            one["bound"] += row["state"] == "bound"
+            one["binds"] += 1
+            one["rate"] = one["rate"] or row.get("rate")
+            one["reason"] = one["reason"] or row["reason"]
+    except NotRunning:
+        return None
+    return found
+
+
+def _rows(
+    settings: Settings, health: Health | None, numbers: list[str], sender: str, message_class: str
+) -> list[dict[str, Any]]:
     """Raises UsageError: no sender id. ConfigError: routes that cannot be."""
     from engine.message.envelope import MessageClass
     from engine.message.number import NotANumber, country_of, network_of, normalise, read_sender
     from engine.routing.sms_routes import SmsRoutes
 
-    home, routes = settings.sms.country, SmsRoutes(settings)
+    def healthy(name: str) -> bool:
+        return health is None or health.get(name, {}).get("bound", 0) > 0
+
+    home, routes = settings.sms.country, SmsRoutes(settings, healthy)
     try:
         sender = sender and read_sender(sender.encode(), country=home)
     except NotANumber as error:
@@ -64,7 +96,12 @@ def _rows(settings: Settings, numbers: list[str], sender: str, message_class: st
                 "country": country_of(number) or None,
                 "network": network_of(number) or None,
                 "carriers": [
-                    {"carrier": one.carrier.name, "price": str(routes.price(one.carrier.name)), "why": one.fits}
+                    {
+                        "carrier": one.carrier.name,
+                        "price": str(routes.price(one.carrier.name)),
+                        "why": one.fits,
+                        "health": health and health.get(one.carrier.name),
+                    }
                     for one in choices
                 ],
             }
@@ -78,8 +115,17 @@ def _shown(row: dict[str, Any]) -> str:
     carriers = row["carriers"]
     where = row["network"] or row["country"] or ("of no country" if row["number"][0] == "+" else "a short code")
     lines = [f"{row['number']}: {where}"]
-    names, prices = ([len(one[key]) for one in carriers] or [0] for key in ("carrier", "price"))
+    widths = {key: max([len(one[key]) for one in carriers], default=0) for key in ("carrier", "price", "why")}
     for place, one in enumerate(carriers, 1):
-        name, price = one["carrier"].ljust(max(names)), one["price"].ljust(max(prices))
-        lines.append(f"  {place}  {name}  {price} a part  {one['why']}")
+        name, price, why = (one[key].ljust(width) for key, width in widths.items())
+        lines.append(f"  {place}  {name}  {price} a part  {why}  {_told(one['health'])}".rstrip())
     return "\n".join(lines if carriers else [*lines, "  no [[carrier]] may have it"])
+
+
+def _told(health: dict[str, Any] | None) -> str:
+    if health is None:
+        return ""
+    rate, reason = f", {health['rate']}" if health["rate"] else "", health["reason"]
+    if not health["bound"]:
+        return f"down: {reason}"
+    return f"bound {health['bound']} of {health['binds']}{rate}{f'; {reason}' if reason else ''}"

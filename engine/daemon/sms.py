@@ -3,6 +3,7 @@
 One worker of a node does it, the first: it has the binds of all carriers and applications, and so their windows.
 """
 
+import asyncio
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from engine.feedback.receipts import Receipts
 from engine.intake.smpp_binds import Binds
 from engine.intake.smpp_listener import SmppListener
 from engine.intake.smpp_orders import SmppOrders
+from engine.intake.smpp_outbind import Outbinds
 from engine.intake.sms_admission import SmsAdmission
 from engine.message.ids import IdSource
 from engine.message.number import normalise
@@ -71,12 +73,13 @@ class SmsEngine:
         self._quota = SmsQuota(data_dir / _QUOTA)
         self._inflight = Inflight(data_dir / _INFLIGHT)
         self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person)
+        reports.fates = self._receipts
         self._answers = Answers(
             settings, self._db, self._optouts, spool, self._receipts, self._receipts, ids, clock, metrics
         )  # fmt: skip
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)
-        self.binds = Binds(settings, metrics, first=self._account_opened)
+        self.binds = Binds(settings, metrics, first=self._account_opened, call=self._account_wanted)
         self._admission = SmsAdmission(
             spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
             self._optouts.suppressed,
@@ -93,11 +96,16 @@ class SmsEngine:
             kit.spool, self._manager, orders, courier, self._receipts, self._admission, self._normalise,
             kit.clock,
         )  # fmt: skip
+        self._outbinds = Outbinds(
+            kit.settings, self._admission, self._orders, self.binds, self._credentials, kit.metrics, kit.clock,
+            self._outbox, kit.contexts, self._waits_for_account, self._account_reopened,
+        )  # fmt: skip
 
     def start(self) -> None:
         """Raises StorageError."""
         self._answers.start()
         self.carriers.start()
+        self._outbinds.start()
 
     async def reload(self, settings: Settings) -> None:
         """Work by new settings. Raises EngineError: they cannot be used, and nothing has changed."""
@@ -109,6 +117,7 @@ class SmsEngine:
         self._receipts.reload(settings)
         self._answers.reload(settings)
         self.binds.reload(settings)
+        self._outbinds.reload(settings)
 
     async def upkeep(self) -> None:
         """Raises StorageError."""
@@ -116,8 +125,8 @@ class SmsEngine:
         await self._receipts.upkeep()
 
     async def stop(self) -> None:
-        """Unbind from carriers; what they and the applications brought is durable and answered then."""
-        await self.carriers.stop()
+        """Unbind from carriers, and from called applications; what they brought is durable and answered then."""
+        await asyncio.gather(self.carriers.stop(), self._outbinds.stop())
         await self._answers.close()
         await self._receipts.settled()
 
@@ -131,10 +140,12 @@ class SmsEngine:
 
     def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
         kit = self._kit
-        return SmppListener(
+        listener = SmppListener(
             row, settings, self._admission, self._orders, self.binds, self._credentials, kit.metrics, kit.clock,
             self._outbox,
         )  # fmt: skip
+        listener.called = self.carriers.called
+        return listener
 
     # Inside.
 
@@ -148,7 +159,17 @@ class SmsEngine:
         self._reopen(carrier_key(name))
 
     def _account_opened(self, system_id: str) -> None:
+        self._account_reopened(system_id)
+        self._outbinds.bound(system_id)
+
+    def _account_reopened(self, system_id: str) -> None:
         self._reopen(account_key(system_id))
+
+    def _account_wanted(self, system_id: str) -> None:
+        self._outbinds.call(system_id)
+
+    def _waits_for_account(self, system_id: str) -> bool:
+        return self._manager.destination(account_key(system_id)).live > 0
 
     def _reopen(self, destination: str) -> None:
         plan = self._router.cached(destination)

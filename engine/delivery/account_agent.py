@@ -53,6 +53,7 @@ class AccountAgent(SmsAgent):
     async def _unreachable(self) -> None:
         now = self._kit.clock.time()
         self._queue.throttle.close(now + _LOOK_AGAIN_S, "the application has no bind that takes messages")
+        self._sms.receivers.call(channel_of(self._queue.plan.site)[1])
 
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
         return [deliver_sm(sms, envelope.recipients[index])]

@@ -126,6 +126,20 @@ class CarrierLink:
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
 
+    def answer(self, transport: asyncio.Transport, gone: Callable[["CarrierLink"], None]) -> "CarrierLink":
+        """Bind as receiver on a connection that the carrier has made and said outbind on: a link of its own, which ends
+        with it. gone: called then.
+        """
+        link = CarrierLink(
+            self.row, "receiver", self._password, self._incoming, self._outbox, self._contexts, self._changed
+        )  # fmt: skip
+        wire = link._new_wire()
+        transport.set_protocol(wire)
+        wire.connection_made(transport)
+        link._task = asyncio.get_running_loop().create_task(link._serve(wire))
+        link._task.add_done_callback(lambda _: gone(link))
+        return link
+
     async def stop(self) -> None:
         """Unbind, or cut it off."""
         self._stopping = True
@@ -162,13 +176,10 @@ class CarrierLink:
     async def _connect(self) -> None:
         """One connection, from its beginning to its end."""
         row, loop = self.row, asyncio.get_running_loop()
-        self._over, self._bind_status = loop.create_future(), None
-        timers = Timers(response=row.response_timeout, enquire_link=row.enquire_link)
-        session = Session(Role.ESME, timers, loop.time(), window=row.window)
-        wire = Wire(session, self._handle, self._outbox)
+        wire = self._new_wire()
         tls = None if row.tls == "none" else self._contexts.for_level("verify" if row.tls == "verify" else "encrypt")
         try:
-            async with asyncio.timeout(timers.session_init):
+            async with asyncio.timeout(Timers().session_init):
                 await loop.create_connection(
                     lambda: wire, row.host, row.port, ssl=tls, server_hostname=row.host if tls else None
                 )
@@ -176,8 +187,20 @@ class CarrierLink:
             self.reason = f"connect to {row.host}:{row.port}: {exc or 'took too long'}"
             log.warning("carrier %s: %s", row.name, self.reason)
             return
+        await self._serve(wire)
+
+    def _new_wire(self) -> Wire:
+        row, loop = self.row, asyncio.get_running_loop()
+        self._over, self._bind_status = loop.create_future(), None
+        timers = Timers(response=row.response_timeout, enquire_link=row.enquire_link)
+        session = Session(Role.ESME, timers, loop.time(), window=row.window)
+        return Wire(session, self._handle, self._outbox)
+
+    async def _serve(self, wire: Wire) -> None:
+        """Bind, until the connection is over."""
+        assert self._over is not None
+        row, bind = self.row, _BINDS[self.kind]
         self._wire = wire
-        bind = _BINDS[self.kind]
         try:
             wire.request(
                 bind(

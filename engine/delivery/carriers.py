@@ -1,6 +1,7 @@
 """The carriers and their links: who is bound, which link an agent may use, what a reload changes."""
 
 import asyncio
+import hmac
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,12 +25,17 @@ _KINDS: dict[str, tuple[BindKind, ...]] = {
 
 @dataclass(slots=True)
 class _Own:
-    """A carrier. free: links that can send and have no agent."""
+    """A carrier. free: links that can send and have no agent. called: those that it has made itself."""
 
     row: Carrier
     rules: CarrierRules
     links: list[CarrierLink] = field(default_factory=list)
     free: list[CarrierLink] = field(default_factory=list)
+    called: list[CarrierLink] = field(default_factory=list)
+
+    @property
+    def all(self) -> Sequence[CarrierLink]:
+        return [*self.links, *self.called]
 
 
 class Carriers:
@@ -62,14 +68,14 @@ class Carriers:
         staying = {row.name for row in settings.carrier} - made.keys()
         leaving = [own for name, own in self._own.items() if name not in staying]
         self._own = {row.name: made.get(row.name) or self._own[row.name] for row in settings.carrier}
-        await asyncio.gather(*(link.stop() for own in leaving for link in own.links))
+        await asyncio.gather(*(link.stop() for own in leaving for link in own.all))
         for own in made.values():
             for link in own.links:
                 link.start()
 
     async def stop(self) -> None:
         """Unbind all."""
-        await asyncio.gather(*(link.stop() for own in self._own.values() for link in own.links))
+        await asyncio.gather(*(link.stop() for own in self._own.values() for link in own.all))
 
     def rules(self, name: str) -> CarrierRules | None:
         """None: there is no such carrier any more."""
@@ -109,9 +115,22 @@ class Carriers:
         if own is not None and link in own.links:
             own.free.append(link)
 
+    def called(self, system_id: bytes, password: bytes, transport: asyncio.Transport) -> str:
+        """Somebody has connected to us and said outbind: bind there if it is a carrier that may. Its name; "": it is
+        none, or has as many such connections as binds already.
+        """
+        for own in self._own.values():
+            row = own.row
+            if row.outbind_system_id.encode() != system_id or not row.outbind_password:
+                continue
+            if len(own.called) < row.binds and hmac.compare_digest(row.outbind_password.encode(), password):
+                own.called.append(own.links[0].answer(transport, own.called.remove))
+                return row.name
+        return ""
+
     def links(self) -> Sequence[CarrierLink]:
         """All, for operators."""
-        return [link for own in self._own.values() for link in own.links]
+        return [link for own in self._own.values() for link in own.all]
 
     def _made(self, row: Carrier) -> _Own:
         own = _Own(row, CarrierRules(row))

@@ -111,9 +111,17 @@ class Courier:
         """An operator's word on a delivery that was seized: fail it, and tell its sender."""
         self.settle_by_hand(delivery, lambda indexes: verdicts.bounced(indexes, reason))
 
-    def purge(self, delivery: Delivery, _: str = "") -> None:
-        """An operator's word on a delivery that was seized: remove it."""
-        self.settle_by_hand(delivery, verdicts.purged)
+    def purge(self, delivery: Delivery, by: str = "") -> None:
+        """A word on a delivery that was seized: remove it. by: whose; "": an operator's."""
+        self.settle_by_hand(delivery, lambda indexes: verdicts.purged(indexes, by))
+
+    def replace(self, delivery: Delivery, by: str) -> None:
+        """Remove a delivery that was seized: another has taken its place."""
+        self.settle_by_hand(delivery, lambda indexes: verdicts.replaced(indexes, by))
+
+    def withdraw(self, delivery: Delivery, by: str) -> bool:
+        """Remove an SMS that an agent has and that is not on the wire; False: it is, or may have been."""
+        return any(agent.withdraw(delivery, by) for agent in self._agents.values() if isinstance(agent, SmsAgent))
 
     def fail_lost(self, delivery: Delivery) -> None:
         self.settle_by_hand(delivery, verdicts.damaged)

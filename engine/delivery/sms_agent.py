@@ -22,10 +22,10 @@ from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_job import Job, Part, together
+from engine.delivery.sms_job import Job, Part, may_go_elsewhere, together
 from engine.delivery.sms_kit import SmsKit
 from engine.delivery.sms_pause import Pause
-from engine.delivery.sms_ports import Line, LineLost
+from engine.delivery.sms_ports import Line, LineLost, Withdrawn
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 from engine.message.sms import Sms, decode_sms
@@ -38,8 +38,6 @@ from engine.storage.spool.entry import Delivery
 log = logging.getLogger(__name__)
 
 _TWICE = "; may have been sent before: the engine was killed"
-
-
 _order = attrgetter("order")
 
 
@@ -57,6 +55,7 @@ class SmsAgent:
         self._line: Line | None = None
         self._again: list[Part] = []  #: told to slow down; sent again before anything else, in this order
         self._jobs: dict[Job, None] = {}
+        self._beginning: Job | None = None  #: some of it is not sent yet
         self._wakeup: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[bool] | None = None
         self._stopping = False
@@ -123,6 +122,15 @@ class SmsAgent:
         if self._line is not None:
             self._line.abort()
 
+    def withdraw(self, delivery: Delivery, by: str) -> bool:
+        """Remove a delivery that is not on the wire; False: it is, or may have been, or is not ours. by: whose word."""
+        for job in (*self._jobs, self._beginning):
+            if job is not None and job.delivery is delivery and job.withdraw(self._again, by):
+                self._finish(job)
+                self.wake()
+                return True
+        return False
+
     def wake(self) -> None:
         """Something has changed: an answer came, or the bind is gone."""
         if self._wakeup is not None and not self._wakeup.done():
@@ -170,7 +178,7 @@ class SmsAgent:
                 sms = decode_sms(content)
             except ValueError as exc:
                 sms = Sms(text=f"not an SMS: {exc}", body=b"")
-            job = Job(delivery, envelope, content, sms, timing)
+            job = self._beginning = Job(delivery, envelope, content, sms, timing)
             await self._send_all(job)
         except StorageError as exc:
             kit.working.discard(delivery)
@@ -179,12 +187,17 @@ class SmsAgent:
             if job is None or not self._leave_rest(job):
                 kit.working.discard(delivery)
                 self._queue.put_back(delivery)
+        finally:
+            self._beginning = None
 
     async def _send_all(self, job: Job) -> None:
         """Raises LineLost: some of it was not sent."""
         job.timing.ready = job.timing.connected = self._kit.clock.time()
-        for index in job.delivery.indexes:
-            await self._send_to(job, index)
+        try:
+            for index in job.delivery.indexes:
+                await self._send_to(job, index)
+        except Withdrawn:
+            job.give_up()
         job.rendered = True
         self._finish(job)
 
@@ -278,6 +291,8 @@ class SmsAgent:
         return True
 
     def _check(self) -> None:
+        if self._beginning is not None and self._beginning.withdrawn:
+            raise Withdrawn
         if self._stopping or not self._bound:
             raise LineLost("the bind is lost")
 
@@ -366,7 +381,7 @@ class SmsAgent:
         kit, delivery = self._kit, job.delivery
         try:
             other = None
-            if self._may_go_elsewhere(job, outcomes):
+            if may_go_elsewhere(job, outcomes):
                 other = self._sms.alternatives.next_for(delivery, job.envelope, refused=True)
             stored = kit.settlement.settle(
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
@@ -382,9 +397,3 @@ class SmsAgent:
         self._sms.inflight.leave(job.slot)
         self._unsettled -= job.sent
         self.wake()
-
-    def _may_go_elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> bool:
-        """It is the peer's trouble, and the peer has no part of it."""
-        deferred = [o for o in outcomes if o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION)]
-        parts = [answer for outcome in deferred for answer in job.answers[outcome.index] if answer is not None]
-        return bool(deferred) and not any(answer.status is Status.DELIVERED for answer in parts)

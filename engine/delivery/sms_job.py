@@ -31,6 +31,7 @@ class Job:
         "timing",
         "twice",
         "waiting",
+        "withdrawn",
     )
 
     def __init__(self, delivery: Delivery, envelope: Envelope, content: Content, sms: Sms, timing: Timing) -> None:
@@ -46,6 +47,28 @@ class Job:
         self.rendered = False  #: all its parts are on their way
         self.slot = -1
         self.twice = False
+        self.withdrawn = ""  #: by whom
+
+    def withdraw(self, again: list["Part"], by: str) -> bool:
+        """It is not to be sent after all; its parts leave `again`, what the peer told to slow down. by: whose word.
+
+        False: the peer has, or may have, some of it.
+        """
+        held = [part for part in again if part.job is self]
+        answers = [answer for answers in self.answers.values() for answer in answers if answer is not None]
+        if len(held) < self.waiting or any(answer.status in _PERHAPS_SENT for answer in answers):
+            return False
+        for part in held:
+            self.answers[part.index][part.number] = verdicts.purged((part.index,), by)[0]
+        again[:] = [part for part in again if part.job is not self]
+        self.waiting, self.withdrawn = 0, by
+        return True
+
+    def give_up(self) -> None:
+        """What of it was not begun when it was withdrawn."""
+        for index in self.delivery.indexes:
+            answers = self.answers.setdefault(index, [None])
+            answers[:] = [one or verdicts.purged((index,), self.withdrawn)[0] for one in answers]
 
 
 class Part:
@@ -85,8 +108,16 @@ def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
     return worst
 
 
+def may_go_elsewhere(job: Job, outcomes: Sequence[Outcome]) -> bool:
+    """It is the peer's trouble, and the peer has no part of it."""
+    deferred = [o for o in outcomes if o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION)]
+    parts = [answer for outcome in deferred for answer in job.answers[outcome.index] if answer is not None]
+    return bool(deferred) and not any(answer.status is Status.DELIVERED for answer in parts)
+
+
+_PERHAPS_SENT = (Status.DELIVERED, Status.UNKNOWN)
 _WORSE = (
-    Status.DELIVERED, Status.SUPPRESSED, Status.DEFERRED, Status.UNKNOWN, Status.EXPIRED, Status.FAILED,
+    Status.DELIVERED, Status.SUPPRESSED, Status.DEFERRED, Status.UNKNOWN, Status.EXPIRED, Status.FAILED, Status.REMOVED,
 )  # fmt: skip
 
 

@@ -39,6 +39,10 @@ class LineLost(EngineError):
     """The bind is gone, or the agent is to stop."""
 
 
+class Withdrawn(EngineError):
+    """The message that is about to be sent is not to be, after all."""
+
+
 class SentBook(Protocol):
     """Remembers what carriers took, for their receipts."""
 
@@ -58,3 +62,6 @@ class Receivers(Protocol):
 
     def receivers(self, system_id: str) -> Sequence[Wire]:
         """Those that may be sent deliver_sm now, the one to prefer first."""
+
+    def call(self, system_id: str) -> None:
+        """Something waits for an application of which there are none: ask it to bind, if it can be asked."""

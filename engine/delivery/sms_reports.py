@@ -6,10 +6,12 @@ if registered_delivery asked for it: 1 always, 2 of failures, 3 of successes, an
 """
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.delivery import verdicts
 from engine.delivery.report import Report
 from engine.message.content import Content, head_of
 from engine.message.envelope import Envelope, Recipient
@@ -18,7 +20,7 @@ from engine.message.outcome import Outcome, Status
 from engine.message.sms import CHANNEL, Kind, SentPart, Sms, account_key, decode_sms, encode_sms
 from engine.protocol.dsn import Action
 from engine.protocol.receipt import INTERMEDIATE, RECEIPT
-from engine.protocol.receipt_states import State
+from engine.protocol.receipt_states import Heard, State, heard_at
 from engine.protocol.receipt_write import write_receipt
 from engine.protocol.smpp_tables import STATUSES
 
@@ -43,10 +45,21 @@ def is_asked(registered: int, state: State, interim: bool = False) -> bool:
     return asked == _ALWAYS or (asked == _FAILURE and state.final)
 
 
+class Fates(Protocol):
+    """Remembers what became of messages, for queries."""
+
+    def ended(self, part: SentPart, heard: Heard) -> None:
+        """A message to one number that no carrier has taken. part: of no carrier."""
+
+
 class SmsReports:
-    """The notifier of SMS for settlement, and the writer of receipts. Pure but for ids, the clock and a metric."""
+    """The notifier of SMS for settlement, and the writer of receipts. Pure but for ids, the clock and a metric.
+
+    fates: who is told of messages that ended here; to be set by whoever has one.
+    """
 
     def __init__(self, settings: Settings, ids: IdSource, clock: Clock, metrics: Metrics) -> None:
+        self.fates: Fates | None = None
         self._ids = ids
         self._clock = clock
         self._metrics = metrics
@@ -61,7 +74,8 @@ class SmsReports:
 
     def wants(self, envelope: Envelope, outcome: Outcome, action: Action) -> bool:
         """Nobody is told of a delay."""
-        return action == "failed" and bool(envelope.user) and outcome.status in _STATES
+        failed = action == "failed" and outcome.status_code != verdicts.REPLACED
+        return failed and bool(envelope.user) and outcome.status in _STATES
 
     def reports(
         self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
@@ -76,6 +90,8 @@ class SmsReports:
             return ()
         if sms.kind is not Kind.MESSAGE:
             return ()  # a receipt is never told of
+        if self.fates is not None:
+            self._remember(self.fates, envelope, sms, told)
         return [
             self._write(
                 account=envelope.user, message=envelope.id, sender=envelope.sender,
@@ -86,6 +102,17 @@ class SmsReports:
             for outcome in told
             if is_asked(sms.registered, _STATES[outcome.status])
         ]  # fmt: skip
+
+    def _remember(self, fates: Fates, envelope: Envelope, sms: Sms, outcomes: Sequence[Outcome]) -> None:
+        now = self._clock.time()
+        for outcome in outcomes:
+            part = SentPart(
+                carrier="", carrier_id="", message=envelope.id, index=outcome.index, part=1, parts=1, sent_at=now,
+                deadline=now, sender=envelope.sender, recipient=envelope.recipients[outcome.index].address,
+                account=envelope.user, registered=sms.registered, message_class=envelope.message_class,
+                received_at=envelope.received_at,
+            )  # fmt: skip
+            fates.ended(part, heard_at(_STATES[outcome.status], now, _error(outcome.reply)))
 
     # ---- for receipts of carriers
 
@@ -138,6 +165,6 @@ def _kind_of(address: str) -> tuple[int, int]:
 
 
 def _error(reply: str) -> str:
-    """The status in a carrier's refusal, as err: has it: "ESME_RINVDSTADR ..." is 011."""
-    status = next((STATUSES[word] for word in reply.split()[:2] if word in STATUSES), 0)
+    """The status in a carrier's refusal, as err: has it: "ESME_RINVDSTADR ..." is 011; also in what it was last."""
+    status = next((STATUSES[word] for word in reply.split() if word in STATUSES), 0)
     return f"{status:03}"

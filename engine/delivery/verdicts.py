@@ -12,6 +12,8 @@ from engine.message.outcome import Outcome, Scope, Status
 
 #: What of a reply goes into logs, events and notifications; RFC 5321 allows 512 bytes a line.
 MAX_WORDS = 1000
+#: status_code of what was removed because another took its place.
+REPLACED = "2.0.0"
 
 
 class Unroutable(Protocol):
@@ -73,9 +75,14 @@ def waiting(indexes: Sequence[int], why: str, status_code: str = "4.4.0") -> lis
     return everyone(indexes, Status.DEFERRED, Scope.SITE, status_code, why[:MAX_WORDS])
 
 
-def purged(indexes: Sequence[int]) -> list[Outcome]:
-    """Removed by an operator; nobody is told."""
-    return everyone(indexes, Status.REMOVED, Scope.MESSAGE, "5.0.0", "removed by an operator")
+def purged(indexes: Sequence[int], by: str = "") -> list[Outcome]:
+    """Removed; of mail nobody is told. by: who did it; "": an operator."""
+    return everyone(indexes, Status.REMOVED, Scope.MESSAGE, "5.0.0", f"removed by {by or 'an operator'}"[:MAX_WORDS])
+
+
+def replaced(indexes: Sequence[int], by: str) -> list[Outcome]:
+    """Another took its place, under the same id: nobody is told that it was removed."""
+    return everyone(indexes, Status.REMOVED, Scope.MESSAGE, REPLACED, f"replaced by {by}"[:MAX_WORDS])
 
 
 def suppressed(indexes: Sequence[int]) -> list[Outcome]:

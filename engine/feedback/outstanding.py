@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from engine.message.sms import SentPart
 from engine.protocol.receipt_ids import stored_as
 from engine.protocol.receipt_parts import Fate, Parts
-from engine.protocol.receipt_states import State
+from engine.protocol.receipt_states import Heard, State
 from engine.storage.tables.sent import Row
 
 
@@ -21,18 +21,23 @@ class Ending(enum.IntEnum):
     MISSING = 2
 
 
+#: Shared by all of which nothing was heard: there are many.
+_NOTHING: dict[int, Heard] = {}
+
+
 class Taken:
     """A message to one number that a carrier took. first: the key of its first part in the table.
 
     whole: what became of it; made when it is first asked for, as most wait for one receipt and leave.
     """
 
-    __slots__ = ("_whole", "first", "parts")
+    __slots__ = ("_heard", "_whole", "first", "parts")
 
     def __init__(self, first: int, parts: Sequence[SentPart]) -> None:
         self.first = first
         self.parts = parts
         self._whole: Parts | None = None
+        self._heard: dict[int, Heard] = _NOTHING  #: by number of the part
 
     @classmethod
     def of(cls, rows: Sequence[Row]) -> "Taken | None":
@@ -43,7 +48,7 @@ class Taken:
         taken = cls(rows[0].first, parts)
         for row in rows:
             if row.state is not None:
-                taken.whole.heard(row.part.part, State(row.state))
+                taken.heard(row.part.part, Heard.unpacked(row.state))
         if any(row.fate == Ending.MISSING for row in rows):
             taken.whole.expire(float("inf"))
         return taken
@@ -57,6 +62,13 @@ class Taken:
                     whole.accepted(part.part, "")
         return self._whole
 
+    def heard(self, number: int, heard: Heard) -> Fate | None:
+        """A receipt came for a part; as `Parts.heard`, to be called while no final state of it is known."""
+        if self._heard is _NOTHING:
+            self._heard = {}
+        self._heard[number] = heard
+        return self.whole.heard(number, heard.state)
+
     @property
     def ending(self) -> Ending:
         if self._whole is None:
@@ -64,26 +76,26 @@ class Taken:
         return Ending.FINAL if self._whole.fate.final else Ending(2 * (self._whole.fate is Fate.MISSING))
 
     @property
-    def state(self) -> State:
+    def known(self) -> Heard:
         """What is known of the whole message, as a query is answered."""
-        heard = [state for number in range(1, len(self.parts) + 1) if (state := self.whole.state(number)) is not None]
         match self.whole.fate:
             case Fate.DELIVERED:
-                return State.DELIVERED
+                return max(self._heard.values(), key=lambda heard: heard.at)
             case Fate.FAILED:
-                return next(state for state in heard if state.final and state is not State.DELIVERED)
+                finals = [heard for heard in self._heard.values() if heard.state.final]
+                return next(heard for heard in finals if heard.state is not State.DELIVERED)
             case Fate.SENT:
-                return State.ACCEPTED
+                return Heard(State.ACCEPTED)
             case Fate.MISSING:
-                return State.UNKNOWN
-        return State.ENROUTE
+                return Heard(State.UNKNOWN)
+        return Heard(State.ENROUTE)
 
     def rows(self) -> Iterator[tuple[int, int | None, int]]:
         """Key, state and fate of each part, for the table."""
         ending = int(self.ending)
         for number in range(1, len(self.parts) + 1):
-            state = self.whole.state(number)
-            yield self.first + number - 1, None if state is None else int(state), ending
+            heard = self._heard.get(number)
+            yield self.first + number - 1, None if heard is None else heard.packed(), ending
 
 
 class Outstanding:

@@ -10,7 +10,7 @@ R7  what says that it is a receipt is never handed on as a message from a person
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -28,7 +28,7 @@ from engine.message.sms import SentPart
 from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, Receipt, claims_receipt, parse_receipt
 from engine.protocol.receipt_ids import Form, Habit, stored_as
 from engine.protocol.receipt_parts import Fate
-from engine.protocol.receipt_states import State
+from engine.protocol.receipt_states import Heard, State, heard_at
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.protocol.smpp_tables import ESME_ROK, ESME_RX_T_APPN
 from engine.storage.spool.spool import Spool
@@ -85,16 +85,35 @@ class Receipts:
         """The last part that was sent to a number. Raises StorageError."""
         return self._table.last_to(number)
 
-    def state_of(self, message: str, account: str) -> tuple[int, float, int] | None:
-        """message_state, when it became final (0.0: not kept), error; None: it is not known as this account's.
+    def state_of(self, message: str, account: str, queued: Collection[int] = ()) -> Heard | None:
+        """What is known of a message; None: not even that it is this account's. Raises StorageError.
 
-        Raises StorageError.
+        Of one to several numbers: what is not final comes first, then what failed. queued: indexes of recipients that
+        are not settled, of which there may be a receipt already.
         """
         groups = _by_message([row for row in self._table.of_message(message) if row.part.account == account])
-        if not groups:
+        if not groups and not queued:
             return None
-        taken = self._outstanding.get(groups[-1][0].first) or Taken.of(groups[-1])
-        return int(taken.state if taken is not None else State.UNKNOWN), 0.0, 0
+        last = {rows[0].part.index: rows for rows in groups}  # it may have been sent to a number twice
+        known = [self._known(rows) for rows in last.values()]
+        if not last.keys() >= set(queued):
+            known.append(Heard(State.ENROUTE))
+        return min(known, key=lambda heard: (heard.state.final, heard.state is State.DELIVERED))
+
+    def ended(self, part: SentPart, heard: Heard) -> None:
+        """A message ended that no carrier has taken."""
+        self._table.add_ended(self._table.new_keys(self._clock.time()), part, heard.packed(), Ending.FINAL)
+
+    def _known(self, rows: Sequence[Row]) -> Heard:
+        """What is known of a message to one number."""
+        if not rows[0].part.carrier and rows[0].state is not None:
+            return Heard.unpacked(rows[0].state)
+        taken = self._outstanding.get(rows[0].first) or Taken.of(rows)
+        if taken is None:
+            return Heard(State.UNKNOWN)
+        if rows[0].fate == Ending.FINAL and not taken.ending:
+            return Heard(State.ACCEPTED)  # R5, or a carrier without receipts
+        return taken.known
 
     def note(self, event: Noted) -> "asyncio.Future[None]":
         """An event of an answer, durable by itself."""
@@ -226,7 +245,7 @@ class Receipts:
         now = self._clock.time()
         if not taken.ending:
             self._outstanding.add(taken)
-        fate = whole.heard(number, receipt.state)
+        fate = taken.heard(number, heard_at(receipt.state, receipt.done_at or now, receipt.error))
         self._metrics.sms_receipts.labels(arrival.carrier, receipt.state.word).inc()
         owed = None
         if fate is Fate.DELIVERED or fate is Fate.FAILED:

@@ -12,14 +12,14 @@ import logging
 from base64 import b64decode
 from typing import Any, Protocol
 
-from aiosmtpd.proxy_protocol import AF, V2_CMD, ProxyData
+from aiosmtpd.proxy_protocol import ProxyData
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.intake.client import Client, valid_helo
 from engine.intake.guesses import Guesses
-from engine.intake.policy import parse_address
+from engine.intake.proxy import client_of
 from engine.intake.secure import SecureConnection
 
 _log = logging.getLogger(__name__)
@@ -68,15 +68,7 @@ class Hooks:
 
     async def handle_PROXY(self, server: SecureConnection, session: Any, envelope: Any, proxy: ProxyData) -> bool:
         """Take the client's address from a listed proxy. False: hang up."""
-        if proxy.version == 2 and proxy.command == V2_CMD.LOCAL:
-            # The proxy's own health check.
-            address, known = server.peer, True
-        elif proxy.src_addr and proxy.family in (AF.INET, AF.INET6):
-            address, known = parse_address(str(proxy.src_addr)), True
-        else:
-            # UNKNOWN, UNSPEC, a Unix socket: some client of the proxy, which must not have the proxy's rights.
-            address, known = server.peer, False
-            _log.warning("intake: PROXY header from %s names no client address", server.peer)
+        address, known = client_of(proxy, server.peer)
         server.meet(Client(address))
         server.trusted = known and server.policy.may_submit(address)
         if not server.gate.count(server, address):

@@ -8,7 +8,6 @@ to their message), and what is left at the deadline is cut off.
 """
 
 import asyncio
-import logging
 from collections.abc import Callable
 from functools import partial
 
@@ -21,6 +20,7 @@ from engine.intake.connection import Connection
 from engine.intake.doors import Door, tls_context
 from engine.intake.hooks import Hooks, Verifier
 from engine.intake.policy import Address, Policy
+from engine.intake.proxy import hush
 from engine.intake.reverse import ReverseNames
 from engine.intake.smtp import SmtpServer
 from engine.net.outbox import Outbox
@@ -67,9 +67,7 @@ class SmtpListener(Door[Connection]):
         self.policy = Policy(listener, settings, has_credentials=self._has_credentials)
 
     def _factory(self) -> Callable[[], asyncio.BaseProtocol]:
-        # Every command of every session would be a record of aiosmtpd's; ours says what is worth a line.
-        for name in ("mail.log", "mail.debug"):
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+        hush()
         return partial(self._fork, SmtpServer(self, self._hooks, asyncio.get_running_loop()))
 
     def _fork(self, model: SmtpServer) -> asyncio.BaseProtocol:

@@ -14,6 +14,7 @@ from engine.intake.policy import Address
 from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_states import State
 
+Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
 _RECEIVING = (State.BOUND_RX, State.BOUND_TRX)
 _TYPES = {State.BOUND_TX: "transmitter", State.BOUND_RX: "receiver", State.BOUND_TRX: "transceiver"}
 
@@ -38,8 +39,8 @@ class Account:
         self.row = row
         self._networks = [ipaddress.ip_network(text, strict=False) for text in row.networks]
 
-    def may_come_from(self, address: Address) -> bool:
-        return not self._networks or any(address in network for network in self._networks)
+    def may_come_from(self, address: Address | None) -> bool:
+        return is_in(address, self._networks)
 
     def has_password(self, password: bytes) -> bool:
         """That of the settings; one that is not set is nobody's."""
@@ -60,7 +61,10 @@ class Account:
 
 
 class Binds:
-    """See above. first: told a system_id when its first bind that receives is there; last: when its last one went."""
+    """See above. first: told a system_id when its first bind that receives is there; last: when its last one went.
+
+    call: told one that has none while something waits for it.
+    """
 
     def __init__(
         self,
@@ -68,9 +72,11 @@ class Binds:
         metrics: Metrics,
         first: Callable[[str], None] = lambda system_id: None,
         last: Callable[[str], None] = lambda system_id: None,
+        call: Callable[[str], None] = lambda system_id: None,
     ) -> None:
         self._first = first
         self._last = last
+        self.call = call
         self._gauges = {state: metrics.sms_binds.labels(name) for state, name in _TYPES.items()}
         self._bound: dict[Bind, State] = {}  #: all binds, as they were made
         self._accounts: dict[str, Account] = {}
@@ -133,6 +139,11 @@ class Binds:
 
     def _has_receiver(self, account: Account) -> bool:
         return any(self._bound[bind] in _RECEIVING for bind in account.binds)
+
+
+def is_in(address: Address | None, networks: Networks) -> bool:
+    """Whether an application may come from there; without networks, from anywhere. None: from nobody knows where."""
+    return not networks or (address is not None and any(address in network for network in networks))
 
 
 def describe(state: State) -> str:

@@ -8,19 +8,17 @@ is told to come again.
 
 import asyncio
 import logging
-import ssl
-from collections.abc import Coroutine, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
-from engine.base.metrics import Metrics
 from engine.base.settings import Account as Row
-from engine.base.settings import Settings
 from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
-from engine.intake.policy import Address, parse_address
-from engine.intake.smpp_binds import Account, Bind, Binds, describe
+from engine.intake.policy import Address
+from engine.intake.smpp_binds import Account, Binds, describe
+from engine.intake.smpp_opening import Doorkeeper, Opening
 from engine.intake.sms_admission import SmsAdmission
 from engine.net.outbox import Outbox
 from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Refused, Unanswered
@@ -29,6 +27,7 @@ from engine.protocol.smpp_pdu import (
     BindTransceiver,
     BindTransmitter,
     CancelSm,
+    Outbind,
     Pdu,
     QuerySm,
     ReplaceSm,
@@ -49,7 +48,8 @@ from engine.protocol.smpp_tables import (
 _log = logging.getLogger(__name__)
 #: What we send on a bind without an answer: receipts and answers.
 _WINDOW = 50
-_SYSTEM_ID = b"postrider"
+#: What we call ourselves.
+SYSTEM_ID = b"postrider"
 
 BindPdu = BindTransceiver | BindTransmitter | BindReceiver
 Order = QuerySm | CancelSm | ReplaceSm
@@ -62,117 +62,53 @@ class Orders(Protocol):
         """The response to it. Raises EngineError."""
 
 
-class Gate(Protocol):
+#: Asked by who has connected to us and said outbind, with its system_id and password, to bind there: the name of the
+#: carrier that it is; "": of none, and nothing was done.
+Called = Callable[[bytes, bytes, asyncio.Transport], str]
+
+
+class Gate(Doorkeeper, Protocol):
     """What a connection asks its listener."""
 
     admission: SmsAdmission
     orders: Orders
     binds: Binds
-    metrics: Metrics
     clock: Clock
     outbox: Outbox
-    settings: Settings
     guesses: Guesses
     credentials: Verifier | None
-    tls: ssl.SSLContext | None
     auth_delay_s: float
     draining: bool
+    called: Called | None
 
-    def may_come_from(self, address: Address) -> bool: ...
+    def may_come_from(self, address: Address | None) -> bool:
+        """None: nobody knows where it comes from."""
 
-    def enter(self, connection: "SmppConnection", descriptor: int, address: Address) -> bool: ...
-
-    def leave(self, connection: "SmppConnection") -> None: ...
-
-    def spawn(self, work: Coroutine[object, object, None]) -> None:
-        """Have it done by a task of the listener's."""
-
-    def count(self, command: type[Pdu], status: int) -> None:
+    def answered(self, command: type[Pdu], status: int) -> None:
         """A request was answered."""
 
 
-class SmppConnection(Bind):
+class SmppConnection(Opening):
     """See above."""
 
-    def __init__(self, gate: Gate) -> None:
+    def __init__(self, gate: Gate, called: str = "") -> None:
+        """called: we made the connection, to the account of this system_id."""
         sms = gate.settings.sms
         timers = Timers(session_init=sms.bind_timeout, enquire_link=sms.enquire_link)
         session = Session(Role.SMSC, timers, asyncio.get_running_loop().time(), window=_WINDOW)
         super().__init__(session, self._happened, gate.outbox)
-        self._gate = gate
+        self._gate = self._door = gate
         self._account: Account | None = None
         self._guesses = 0
-        self._leaving = False
-        self._secured = gate.tls is None
-        self._hello = b""  #: of TLS
-        self.address: Address
-        self.client = ""
+        self.called = called
+        self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    # ---- its beginning
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self.client:
-            super().connection_made(transport)
-            return
-        peer = transport.get_extra_info("peername")
-        if not peer:
-            transport.close()
-            return
-        self.address = parse_address(peer[0])
-        self.client = f"unknown[{self.address}]"
-        descriptor = transport.get_extra_info("socket").fileno()
-        if not self._gate.enter(self, descriptor, self.address):
-            transport.close()
-            return
-        if self._secured:
-            super().connection_made(transport)
-        else:
-            self._gate.spawn(self._start_tls(cast(asyncio.Transport, transport)))
-
-    def data_received(self, data: bytes) -> None:
-        if self._secured:
-            super().data_received(data)
-        else:
-            self._hello += data
-
-    async def _start_tls(self, plain: asyncio.Transport) -> None:
-        gate, loop = self._gate, asyncio.get_running_loop()
-        assert gate.tls is not None
-        secured = None
-        try:
-            # uvloop chooses how to read when reading starts, which it does as soon as the connection is made; the TLS
-            # protocol wants another way than ours, and what has come until now.
-            plain.pause_reading()
-            loop.call_soon(loop.call_soon, self._feed_tls, plain)
-            secured = await loop.start_tls(
-                plain, self, gate.tls, server_side=True, ssl_handshake_timeout=gate.settings.intake.handshake_timeout
-            )
-        except (OSError, TimeoutError) as exc:
-            _log.debug("intake: %s: TLS: %s", self.client, exc)
-        if secured is None:
-            gate.metrics.rejected.labels("tls").inc()
-            plain.close()
-            gate.leave(self)
-            return
-        self._secured = True
-        self.connection_made(secured)
-        if self._leaving:
-            self.abort()
-
-    def _feed_tls(self, plain: asyncio.Transport) -> None:
-        protocol: Any = plain.get_protocol()  # that of TLS, of one loop or the other
-        while data := self._hello:
-            room = protocol.get_buffer(len(data))
-            count = min(len(room), len(data))
-            room[:count] = data[:count]
-            protocol.buffer_updated(count)
-            self._hello = data[count:]
+    # ---- its end
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self._gate.leave(self)
-
-    # ---- its end
+        if not self.over.done():
+            self.over.set_result(None)
 
     def shut_down(self) -> None:
         self._leaving = True
@@ -211,7 +147,9 @@ class SmppConnection(Bind):
                 if callable(told):
                     told(event)
             elif isinstance(event, Refused):
-                self._gate.count(type(event.pdu), event.status)  # type: ignore[arg-type]  # or what is no PDU
+                self._gate.answered(type(event.pdu), event.status)  # type: ignore[arg-type]  # or what is no PDU
+                if isinstance(event.pdu, Outbind):
+                    asyncio.get_running_loop().call_soon(self._outbind, event.pdu)
             elif isinstance(event, LateAnswer):
                 _log.warning("intake: client=%s: a late answer, counted as none", self.client)
             elif isinstance(event, Closed):
@@ -244,9 +182,32 @@ class SmppConnection(Bind):
                 return
             response = kind(command_status=status)
         self.respond(pdu, response)
-        self._gate.count(type(pdu), status)
+        self._gate.answered(type(pdu), status)
         if self._leaving:
             self._unbind_when_done()
+
+    # ---- an SMSC has connected, and asks us to bind
+
+    def _outbind(self, pdu: Outbind) -> None:
+        gate, transport = self._gate, self.transport
+        if transport is None or transport.is_closing() or self.session.state is not State.OPEN or self._leaving:
+            return
+        may = gate.may_come_from(self.origin) and not gate.guesses.blocked(str(self.address), gate.settings.intake)
+        if gate.called is not None and may and self._hand_over(gate.called, pdu):
+            return
+        gate.guesses.failed(str(self.address), gate.settings.intake)
+        _log.warning("intake: client=%s: outbind refused: no carrier, or a wrong password", self.client)
+        transport.close()
+
+    def _hand_over(self, called: Called, pdu: Outbind) -> bool:
+        """The connection to a carrier's link; False: there is none for it."""
+        client, transport = self.client, self.transport
+        assert transport is not None
+        name = called(pdu.system_id, pdu.password, transport)
+        if name:
+            self.detach()
+            _log.info("intake: client=%s: outbind of carrier %s", client, name)
+        return bool(name)
 
     # ---- bind
 
@@ -259,9 +220,19 @@ class SmppConnection(Bind):
             self._refuse_bind(pdu, "ESME_RBINDFAIL", "too many failed logins from this address")
         elif account is None:
             self._wrong(pdu, "ESME_RINVSYSID", "no such account")
-        elif not gate.may_come_from(self.address) or not account.may_come_from(self.address):
+        elif self.called:
+            if account.row.system_id == self.called:
+                self._check_password(pdu, account)
+            else:
+                self._wrong(pdu, "ESME_RINVSYSID", f"the call was for {self.called}")
+        elif not gate.may_come_from(self.origin) or not account.may_come_from(self.origin):
             self._refuse_bind(pdu, "ESME_RBINDFAIL", "not from this address")
-        elif account.row.credential:
+        else:
+            self._check_password(pdu, account)
+
+    def _check_password(self, pdu: BindPdu, account: Account) -> None:
+        gate = self._gate
+        if account.row.credential:
             gate.spawn(self._verify(pdu, account))
         elif account.has_password(pdu.password):
             self._bound(pdu, account)
@@ -299,12 +270,12 @@ class SmppConnection(Bind):
         kind = response_type(type(pdu))
         assert kind is not None
         self.session.peer_window = account.row.window
-        self.answer(pdu, ESME_ROK, kind(tlvs=tlvs, system_id=_SYSTEM_ID))  # type: ignore[call-arg]  # a bind_resp's
+        self.answer(pdu, ESME_ROK, kind(tlvs=tlvs, system_id=SYSTEM_ID))  # type: ignore[call-arg]  # a bind_resp's
         self._account = account
         gate.binds.enter(account, self)
         _log.info(
             "intake: client=%s, account=%s: bound as %s, version %x.%x%s", self.client, account.row.system_id,
-            describe(self.session.state), version >> 4, version & 15, " with TLS" if gate.tls else "",
+            describe(self.session.state), version >> 4, version & 15, " with TLS" if self.secure else "",
         )  # fmt: skip
 
     def _wrong(self, pdu: BindPdu, status: str, why: str) -> None:

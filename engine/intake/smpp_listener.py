@@ -7,29 +7,28 @@ import asyncio
 import ipaddress
 import logging
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from functools import partial
 
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.intake.doors import Door, tls_context
-from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
 from engine.intake.policy import Address
+from engine.intake.proxy import hush
 from engine.intake.smpp import SmppServer
-from engine.intake.smpp_binds import Binds
+from engine.intake.smpp_binds import Binds, is_in
 from engine.intake.smpp_connection import Orders, SmppConnection
+from engine.intake.smpp_gate import SmppGate
 from engine.intake.sms_admission import SmsAdmission
 from engine.net.outbox import Outbox
-from engine.protocol.smpp_pdu import Pdu
-from engine.protocol.smpp_tables import status_name
 
 _log = logging.getLogger(__name__)
 
 
-class SmppListener(Door[SmppConnection]):
-    """One [[listener]] of kind smpp. binds: of all such listeners. credentials: None, and no account can use one."""
+class SmppListener(SmppGate, Door[SmppConnection]):
+    """One [[listener]] of kind smpp."""
 
     def __init__(
         self,
@@ -44,20 +43,11 @@ class SmppListener(Door[SmppConnection]):
         outbox: Outbox | None = None,
         auth_delay_s: float = 1.0,
     ) -> None:
-        """auth_delay_s: before a wrong password is answered. Raises ConfigError."""
-        super().__init__(listener, metrics)
-        self.outbox = outbox or Outbox(asyncio.get_running_loop())
-        self.admission = admission
-        self.orders = orders
-        self.binds = binds
-        self.credentials = credentials
-        self.metrics = metrics
-        self.clock = clock
-        self.guesses = Guesses(clock)
-        self.auth_delay_s = auth_delay_s
+        """Raises ConfigError."""
+        Door.__init__(self, listener, metrics)
+        outbox = outbox or Outbox(asyncio.get_running_loop())
+        SmppGate.__init__(self, settings, admission, orders, binds, credentials, metrics, clock, outbox, auth_delay_s)
         self.tls: ssl.SSLContext | None = None
-        self._counts: dict[tuple[type[Pdu], int], Callable[[], None]] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self.reload(listener, settings)
 
     def reload(self, listener: Listener, settings: Settings) -> None:
@@ -67,19 +57,18 @@ class SmppListener(Door[SmppConnection]):
         """
         tls = tls_context(listener.tls) if listener.tls is not None else None
         networks = [ipaddress.ip_network(text, strict=False) for text in listener.networks]
-        self.tls, self._networks = tls, networks
+        proxies = [ipaddress.ip_network(text, strict=False) for text in listener.proxy_from]
+        self.tls, self._networks, self._proxies = tls, networks, proxies
         self._listener, self.settings = listener, settings
 
     async def drain(self, deadline: float) -> None:
         try:
             await super().drain(deadline)
         finally:
-            for task in list(self._tasks):
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(list(self._tasks))
+            await self.end_tasks()
 
     def _factory(self) -> Callable[[], asyncio.BaseProtocol]:
+        hush()
         return partial(SmppServer, self)
 
     def _ask_to_end(self, connection: SmppConnection) -> None:
@@ -91,21 +80,14 @@ class SmppListener(Door[SmppConnection]):
 
     # What connections ask (Gate).
 
-    def may_come_from(self, address: Address) -> bool:
-        """Whether one may bind from there; without networks, from anywhere."""
-        return not self._networks or any(address in network for network in self._networks)
+    def may_come_from(self, address: Address | None) -> bool:
+        return is_in(address, self._networks)
 
-    def enter(self, connection: SmppConnection, descriptor: int, address: Address) -> bool:
-        return self._let_in(connection, descriptor, address, self.settings.intake)
+    def speaks_proxy(self, peer: Address) -> bool:
+        return any(peer in network for network in self._proxies)
 
-    def spawn(self, work: Coroutine[object, object, None]) -> None:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def enter(self, connection: SmppConnection, descriptor: int, address: Address, counted: bool) -> bool:
+        return self._let_in(connection, descriptor, address if counted else None, self.settings.intake)
 
-    def count(self, command: type[Pdu], status: int) -> None:
-        count = self._counts.get((command, status))
-        if count is None:
-            count = self.metrics.sms_requests.labels(command.__name__, status_name(status)).inc
-            self._counts[command, status] = count
-        count()
+    def count(self, connection: SmppConnection, address: Address) -> bool:
+        return self._count_to(connection, address, self.settings.intake)

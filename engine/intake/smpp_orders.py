@@ -1,11 +1,12 @@
 """query_sm, cancel_sm and replace_sm: what became of a message, and changing it while it is queued.
 
 A message is the account's that submitted it; to others it does not exist. What is on the wire, or a carrier took, is
-beyond recall, and known by the book of what was sent. A cancel is a purge as an operator orders it, and as safe.
+beyond recall, and known by the book of what was sent; so is what ended here. A cancel is a purge as an operator orders
+it, and as safe; it also takes back what an agent has and has not sent.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -14,14 +15,15 @@ from msgspec.structs import replace
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.base.settings import Account
-from engine.intake.smpp_requests import parse_times
+from engine.delivery import sms_partial
+from engine.intake.smpp_requests import parse_times, read_registered
 from engine.intake.sms_admission import Normalise, SmsAdmission
 from engine.intake.sms_content import with_content
 from engine.intake.sms_refusal import SmsRefused
 from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.ids import is_id
-from engine.message.sms import channel_of, decode_sms, encode_sms
+from engine.message.sms import Sms, channel_of, decode_sms, encode_sms
 from engine.protocol.smpp_pdu import CancelSm, CancelSmResp, Pdu, QuerySm, QuerySmResp, ReplaceSm, ReplaceSmResp
 from engine.protocol.smpp_tables import STATUSES
 from engine.protocol.smpp_time import format_time
@@ -44,15 +46,21 @@ _WAITING = (State.WAITING, State.DUE, State.HELD)
 class SentStates(Protocol):
     """The book of what carriers took."""
 
-    def state_of(self, message_id: str, account: str) -> tuple[int, float, int] | None:
-        """message_state, unix time of a final one (else 0.0), error. None: it is not known as this account's."""
+    def state_of(self, message_id: str, account: str, queued: Collection[int] = ()) -> tuple[int, float, int] | None:
+        """message_state, unix time of a final one (else 0.0), error. None: it is not known as this account's.
+
+        queued: indexes of its recipients that are in the hands of the queue.
+        """
 
 
 class Remover(Courier, Protocol):
     """The courier."""
 
-    def purge(self, delivery: Delivery, _: str = "") -> None:
-        """Settle as removed a delivery that was taken out of its queue. Returns at once."""
+    def replace(self, delivery: Delivery, by: str) -> None:
+        """Settle as replaced a delivery that was taken out of its queue. Returns at once."""
+
+    def withdraw(self, delivery: Delivery, by: str) -> bool:
+        """Remove one that is in an attempt and not on the wire; False: it is, or may have been."""
 
 
 class SmppOrders:
@@ -94,9 +102,10 @@ class SmppOrders:
 
     def _query(self, pdu: QuerySm, user: str) -> Pdu:
         message_id = _id(pdu.message_id)
-        if self._is_queued(message_id, user):
+        if self._rows(message_id, user):
             return QuerySmResp(message_id=pdu.message_id, message_state=_ENROUTE)
-        fate = self._book.state_of(message_id, user) if message_id else None
+        queued = [index for delivery in self._in_hand(message_id, user) for index in delivery.indexes]
+        fate = self._book.state_of(message_id, user, queued) if message_id else None
         if fate is None:
             return QuerySmResp(command_status=_UNKNOWN_ID)
         state, final_at, error = fate
@@ -131,13 +140,16 @@ class SmppOrders:
         return 0 if await self._remove(message_id, user) else _NO_CANCEL
 
     async def _remove(self, message_id: str, user: str) -> bool:
-        """False: all of it is in an attempt just now, of which nobody knows the end."""
-        if not self._rows(message_id, user):
-            in_hand = self._in_hand(message_id, user)
-            if all(one.state is State.ATTEMPT for one in in_hand):
-                return False
-        taken, _ = await self._orders.give("purge", Scope("message", message_id))
-        return taken > 0
+        """False: all of it is on the wire just now, and nobody knows how that ends."""
+        by = f"account {user} (cancel_sm)"
+        in_hand, rows = self._in_hand(message_id, user), self._rows(message_id, user)
+        attempts = [delivery for delivery in in_hand if delivery.state is State.ATTEMPT]
+        withdrawn = [delivery for delivery in attempts if self._courier.withdraw(delivery, by)]
+        if not rows and not withdrawn and len(attempts) == len(in_hand):
+            return False
+        # Also of what was withdrawn, so that it does not come back if we crash before that is written.
+        taken, _ = await self._orders.give("purge", Scope("message", message_id), by)
+        return taken > 0 or bool(withdrawn)
 
     async def _cancel_by_addresses(self, pdu: CancelSm, user: str) -> int:
         """3.4 4.9.1: all messages from one address to one number, and of one service_type if one is given.
@@ -170,7 +182,7 @@ class SmppOrders:
                     if found.message.hot is not None:
                         yield found.message.hot
         for delivery in _to_carriers(scope.in_hand(self._spool)):
-            if delivery.state not in (State.ATTEMPT, State.FINAL):
+            if delivery.state is not State.FINAL:
                 yield await self._spool.reader.load(delivery)
 
     # ---- replace
@@ -190,18 +202,41 @@ class SmppOrders:
             envelope, content = await self._spool.reader.load(delivery)
             if len(envelope.recipients) > 1:
                 raise SmsRefused("ESME_RREPLACEFAIL", "syntax", "a message to several numbers")
-            envelope, content, due_at = self._replaced(pdu, account, delivery, envelope, _octets(content))
-            snapshot = delivery.snapshot()
-            snapshot[2] = due_at
-            await self._spool.take_in(envelope, content, {delivery.number + 1: snapshot})
+            old = decode_sms(_octets(content))
+            envelope, sms, due_at = self._replaced(pdu, account, delivery, envelope, old)
+            await self._store(account, delivery, envelope, old, sms, due_at)
         except (SmsRefused, StorageError) as exc:
             self._courier.working.discard(delivery)
             self._manager.wait(delivery)
             if isinstance(exc, SmsRefused):
                 return exc.status
             raise
-        self._courier.purge(delivery)
+        self._courier.replace(delivery, f"account {user} (replace_sm)")
         return 0
+
+    async def _store(
+        self, account: Account, delivery: Delivery, envelope: Envelope, old: Sms, sms: Sms, due_at: float
+    ) -> None:
+        """Beside the old one. Raises SmsRefused: in more parts than it may send today."""
+        carrier, now = channel_of(delivery.destination)[1], self._clock.time()
+        parts = self._admission.parts(carrier, sms)
+        try:
+            more = max(0, parts - self._admission.parts(carrier, old))
+        except SmsRefused:  # by rules that came later
+            more = 0
+        try:
+            self._admission.charge(account, more, now)
+        except SmsRefused as exc:
+            raise SmsRefused("ESME_RREPLACEFAIL", exc.reason, exc.words) from exc
+        snapshot = delivery.snapshot()
+        snapshot[2] = due_at
+        content = encode_sms(sms)
+        envelope = replace(envelope, content_bytes=len(content))
+        try:
+            await self._spool.take_in(envelope, content, {delivery.number + 1: snapshot})
+        except StorageError:
+            self._admission.charge(account, -more, now)
+            raise
 
     async def _seized(self, message_id: str, user: str) -> Delivery | None:
         """The one delivery of a message, out of its queue, so that it cannot be sent; None: it cannot be had."""
@@ -223,27 +258,23 @@ class SmppOrders:
         return taken[0] if taken else None
 
     def _replaced(
-        self, pdu: ReplaceSm, account: Account, delivery: Delivery, envelope: Envelope, content: bytes
-    ) -> tuple[Envelope, bytes, float]:
+        self, pdu: ReplaceSm, account: Account, delivery: Delivery, envelope: Envelope, old: Sms
+    ) -> tuple[Envelope, Sms, float]:
         """The message as it is to be, and when it is due. Raises SmsRefused."""
-        old = decode_sms(content)
-        if old.udh:
-            raise SmsRefused("ESME_RREPLACEFAIL", "content", "a part of a message")
-        sms = replace(old, text=None, body=b"", registered=pdu.registered_delivery)
+        if old.udh or sms_partial.known(delivery.last, channel_of(delivery.destination)[1]):
+            raise SmsRefused("ESME_RREPLACEFAIL", "content", "a part of a message, or parts of it are sent")
+        sms = replace(old, text=None, body=b"", registered=read_registered(pdu.registered_delivery))
         tlvs = (*old.tlvs, *pdu.tlvs)
         sms = with_content(sms, pdu.short_message, old.esm_class, old.data_coding, tlvs, account.alphabet)
-        self._admission.parts(channel_of(delivery.destination)[1], sms)
         now = self._clock.time()
-        due_at, expires_at = parse_times(pdu.schedule_delivery_time, pdu.validity_period, now)
-        if due_at:
-            self._admission.check_schedule(due_at, now)
-        start = due_at or delivery.due_at
-        if expires_at and expires_at <= max(start, now):
-            raise SmsRefused("ESME_RINVEXPIRY", "syntax", "valid until before it would be sent")
-        sms = replace(sms, schedule=due_at or old.schedule, validity=expires_at or old.validity)
-        data = encode_sms(sms)
-        expires_at = expires_at or max(envelope.expires_at, start + 1)
-        return replace(envelope, content_bytes=len(data), expires_at=expires_at), data, start
+        due_at, validity = parse_times(pdu.schedule_delivery_time, pdu.validity_period, now)
+        self._admission.check_schedule(due_at, now)
+        schedule, validity = due_at or old.schedule, validity or old.validity
+        start = max(due_at or delivery.due_at, now)
+        expires_at = envelope.expires_at
+        if due_at or validity:  # else it has as long as it had
+            expires_at = self._admission.expires_at(validity, start, envelope.message_class)
+        return replace(envelope, expires_at=expires_at), replace(sms, schedule=schedule, validity=validity), start
 
 
 def _id(text: bytes) -> str:

@@ -35,7 +35,7 @@ def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> Sms
         dest_npi=pdu.dest_addr_npi,
         protocol_id=pdu.protocol_id,
         priority=pdu.priority_flag,
-        registered=_registered(pdu.registered_delivery),
+        registered=read_registered(pdu.registered_delivery),
         service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
     )
     numbers = [_number(pdu.destination_addr, pdu.dest_addr_ton, pdu.dest_addr_npi)]
@@ -47,7 +47,7 @@ def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequ
     sms = Sms(
         dest_ton=pdu.dest_addr_ton,
         dest_npi=pdu.dest_addr_npi,
-        registered=_registered(pdu.registered_delivery),
+        registered=read_registered(pdu.registered_delivery),
         service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
     )
     numbers = [_number(pdu.destination_addr, pdu.dest_addr_ton, pdu.dest_addr_npi)]
@@ -69,7 +69,7 @@ def read_multi(pdu: SubmitMulti, account: Account, client: str, now: float) -> S
         dest_npi=numbers[0][2],
         protocol_id=pdu.protocol_id,
         priority=pdu.priority_flag,
-        registered=_registered(pdu.registered_delivery),
+        registered=read_registered(pdu.registered_delivery),
         service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
     )
     return _request(pdu, pdu.short_message, sms, numbers, account, client, now)
@@ -131,7 +131,8 @@ def _check_common(pdu: SubmitSm | SubmitMulti) -> None:
         raise SmsRefused("ESME_RINVPRTFLG", "syntax", f"priority_flag {pdu.priority_flag}")
 
 
-def _registered(flag: int) -> int:
+def read_registered(flag: int) -> int:
+    """Raises SmsRefused."""
     if flag & ~_REGISTERED:
         raise SmsRefused("ESME_RINVREGDLVFLG", "syntax", f"registered_delivery 0x{flag:02X}")
     return flag

@@ -152,6 +152,14 @@ class SmsAdmission:
         except TextTooLong as exc:
             raise SmsRefused("ESME_RINVMSGLEN", "length", str(exc)) from exc
 
+    def expires_at(self, validity: float, start: float, message_class: int) -> float:
+        """When what is due at `start` is given up. validity: unix seconds; 0: none. Raises SmsRefused."""
+        if not validity:
+            return start + self._expire_after[message_class]
+        if validity <= start:
+            raise SmsRefused("ESME_RINVEXPIRY", "syntax", "valid until before it would be sent")
+        return min(validity, start + LONGEST_S)
+
     @staticmethod
     def check_schedule(due_at: float, now: float) -> None:
         """Raises SmsRefused."""
@@ -171,7 +179,7 @@ class SmsAdmission:
         sms, sender = _with_sender(request)
         found, refused = self._recipients(request, sender, message_class)
         recipients, splits, parts = self._split(found, sms)
-        self._charge(account, parts, now)
+        self.charge(account, parts, now)
         sms = replace(sms, validity=expires_at if request.validity else 0.0, schedule=due_at or 0.0)
         content = encode_sms(sms)
         envelope = Envelope(
@@ -192,12 +200,7 @@ class SmsAdmission:
         due_at = request.schedule if request.schedule > now else None
         if due_at is not None:
             self.check_schedule(due_at, now)
-        start = due_at or now
-        if not request.validity:
-            return due_at, start + self._expire_after[message_class]
-        if request.validity <= start:
-            raise SmsRefused("ESME_RINVEXPIRY", "syntax", "valid until before it would be sent")
-        return due_at, min(request.validity, start + LONGEST_S)
+        return due_at, self.expires_at(request.validity, due_at or now, message_class)
 
     def _recipients(
         self, request: SmsRequest, sender: str, message_class: MessageClass
@@ -242,10 +245,11 @@ class SmsAdmission:
         splits = [(carrier_key(name), tuple(indexes)) for name, indexes in groups.items()]
         return tuple(Recipient(number) for number in found), splits, parts
 
-    def _charge(self, account: Account | None, parts: int, now: float) -> None:
+    def charge(self, account: Account | None, parts: int, now: float) -> None:
+        """Count them; below 0: give them back. Raises SmsRefused: the quota is used up."""
         if account is None or not account.quota:
             return
-        if self._quota.used(account.system_id, now) + parts > account.quota:
+        if parts > 0 and self._quota.used(account.system_id, now) + parts > account.quota:
             raise SmsRefused("ESME_RSUBMITFAIL", "quota", f"the quota of {account.quota} parts a day is used up")
         self._quota.add(account.system_id, parts, now)
 
@@ -261,8 +265,7 @@ class SmsAdmission:
         if error is not None or stored.cancelled():
             _log.error("%s: not accepted: %s", envelope.id, error or "cancelled")
             self.refused["storage"]()
-            if account is not None and account.quota:
-                self._quota.add(account.system_id, -parts, envelope.received_at)
+            self.charge(account, -parts, envelope.received_at)
             return
         self._accepted[envelope.message_class]()
         for destination, indexes in splits:

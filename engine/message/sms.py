@@ -87,6 +87,13 @@ def channel_of(destination: str) -> tuple[Literal["mail", "carrier", "account", 
     return "mail", destination
 
 
+def goes_by(destination: str, way: str) -> bool:
+    """Whether what is for a destination can be sent by a way: mail by "host:port", SMS by "sms:NAME", all by "", the
+    route.
+    """
+    return not way or channel_of(destination)[0] == channel_of(way)[0]
+
+
 class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """A part that a carrier took, and whose receipt is waited for. As `Sms` on disk.
 

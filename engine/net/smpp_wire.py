@@ -97,6 +97,13 @@ class Wire(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def detach(self) -> asyncio.Transport | None:
+        """Give the connection away, to another protocol; for this one it is lost. None: it is gone already."""
+        transport = self._transport
+        if transport is not None:
+            self.connection_lost(None)
+        return transport
+
     @property
     def transport(self) -> asyncio.Transport | None:
         """None once it is gone."""

@@ -6,6 +6,7 @@ a longer word (DND_REJECTED) is enough for a failure. Source: SMPP 3.4 5.2.28 an
 
 import enum
 import re
+from typing import NamedTuple
 
 
 class State(enum.IntEnum):
@@ -36,6 +37,30 @@ class State(enum.IntEnum):
     def word(self) -> str:
         """As text receipts have it: `DELIVRD`."""
         return _WORDS.get(self, self.name)
+
+
+class Heard(NamedTuple):
+    """What is known of a part or a message. at: unix seconds, 0: of a time nobody told. error: 0 to 255, 0: none."""
+
+    state: State
+    at: int = 0
+    error: int = 0
+
+    def packed(self) -> int:
+        """As one number on disk; one under 256 is a state alone."""
+        return self.state | self.error << 8 | self.at << 16
+
+    @classmethod
+    def unpacked(cls, number: int) -> "Heard":
+        """Raises ValueError: no such state."""
+        return cls(State(number & 0xFF), number >> 16, number >> 8 & 0xFF)
+
+
+def heard_at(state: State, at: float, error: str | None) -> Heard:
+    """at: unix seconds. error: decimal, as receipts have it; what is none is 0, what is over an octet its highest."""
+    told = error or ""
+    code = int(told) if told.isascii() and told.isdecimal() and len(told) < 10 else 0
+    return Heard(state, min(max(int(at), 0), 0xFFFFFFFF), min(code, 0xFF))
 
 
 _NOT_FINAL = (State.SCHEDULED, State.ENROUTE, State.ACCEPTED, State.UNKNOWN)

@@ -1,7 +1,7 @@
 """Orders: an operator's word about all that is queued in a scope, carried out in the background.
 
     bounce   fail it, with a notification to its sender        purge   remove it, only the event journal is told
-    move     send it by another relay
+    move     send it by another relay or carrier, as far as it can go that way
 
 Giving one takes the time of a comparison over the table, whatever it is about: from then on nothing of it is sent.
 The work itself, an outcome and an event for every recipient, goes on in slices beside everybody else's deliveries, and
@@ -28,6 +28,7 @@ import numpy as np
 from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
 from engine.message.ids import least_id_at, split_id
+from engine.message.sms import goes_by
 from engine.queue.errands import SLICE_ROWS
 from engine.queue.manager import Manager
 from engine.queue.scope import Scope
@@ -95,7 +96,7 @@ class Orders:
         in an attempt just now. Raises StorageError: it was not written down, or the spool cannot be loaded.
         """
         async with self._giving:
-            ended = self._ended_by(action, scope)
+            ended = self._ended_by(action, scope, argument)
             newest = self._newest()
             order = await self._written(lambda: self._state.give(action, str(scope), argument, newest, ended))
             self._let_go(ended)
@@ -116,10 +117,15 @@ class Orders:
             await self._written(lambda: self._state.hold(str(scope), self._clock.time(), ended))
             self._let_go(ended)
 
-    def _ended_by(self, action: str, scope: Scope) -> list[Order]:
-        """The orders that are over once this is given: a move ends older ones, and each bounce and purge ends."""
-        orders = self._state.orders
-        return [o for o in orders if _covers(scope, o) and (o.action != "move" or action == "move")]
+    def _ended_by(self, action: str, scope: Scope, argument: str = "") -> list[Order]:
+        """The orders that are over once this is given: a move ends older ones of what goes its way, and each bounce and
+        purge ends.
+        """
+
+        def ends(order: Order) -> bool:
+            return order.action != "move" or (action == "move" and goes_by(order.argument, argument))
+
+        return [order for order in self._state.orders if _covers(scope, order) and ends(order)]
 
     def _let_go(self, ended: Sequence[Order]) -> None:
         """What these have not done yet waits as before."""
@@ -165,9 +171,7 @@ class Orders:
         for rows in self._rows(work):
             work.taken += len(rows)
             self._take_rows(work, rows)
-        for delivery in work.scope.in_hand(self._spool):
-            if _packed(delivery) > order.newest:
-                continue
+        for delivery in self._in_hand(work):
             if self._take(order, delivery):
                 work.taken += 1
             elif delivery.state is State.ATTEMPT and delivery.owner not in (self._manager, self._manager.errands):
@@ -238,20 +242,36 @@ class Orders:
         states = _ALL if work.order.action == "move" else _TAKEN
         for state in states:
             for rows in work.scope.rows(self._spool, state=state):
-                wanted = self._spool.table.columns(rows, ("id",))["id"] <= work.order.newest
-                if wanted.any():
-                    yield rows[wanted]
+                if len(found := self._wanted(work.order, rows)):
+                    yield found
+
+    def _in_hand(self, work: _Work) -> Iterator[Delivery]:
+        """The deliveries in hand that it is about."""
+        order = work.order
+        for delivery in work.scope.in_hand(self._spool):
+            goes = order.action != "move" or goes_by(delivery.destination, order.argument)
+            if goes and _packed(delivery) <= order.newest:
+                yield delivery
+
+    def _wanted(self, order: Order, rows: Rows) -> Rows:
+        """Those of these rows that it is about."""
+        columns = self._spool.table.columns(rows, ("id", "destination"))
+        wanted = columns["id"] <= order.newest
+        if order.action == "move" and order.argument:
+            names = self._spool.texts["destination"]
+            numbers = np.unique(columns["destination"]).tolist()
+            going = [number for number in numbers if goes_by(names.text(number), order.argument)]
+            wanted &= np.isin(columns["destination"], going)
+        return rows[wanted]
 
     def _is_left(self, work: _Work) -> bool:
         """Whether something it is about lives still; the order is not one that a later one replaced."""
-        order, scope = work.order, work.scope
+        order = work.order
         if order not in self._state.orders:
             return False
-        for delivery in scope.in_hand(self._spool):
-            if _packed(delivery) <= order.newest and delivery.state is not State.FINAL:
-                return True
-        table = self._spool.table
-        return any((table.columns(rows, ("id",))["id"] <= order.newest).any() for rows in scope.rows(self._spool))
+        if any(delivery.state is not State.FINAL for delivery in self._in_hand(work)):
+            return True
+        return any(len(self._wanted(order, rows)) for rows in work.scope.rows(self._spool))
 
     def _newest(self) -> int:
         """The packed id of the last message that is queued, or a bound if that may not be loaded yet."""

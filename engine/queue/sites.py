@@ -68,13 +68,11 @@ class Sites:
             yield site, throttle
 
     def reopen(self, plan: Plan) -> None:
-        """An operator says: try this site now."""
-        found = self._throttles.get(throttle_key(plan))
-        if found is not None:
-            throttle, queues = found
-            throttle.reopen()
-            for queue in queues:
-                queue.reopen()
+        """An operator, or a peer that is there again, says: try this site now; also one closed before a restart."""
+        throttle, queues = self.site(plan)
+        throttle.reopen()
+        for queue in queues:
+            queue.reopen()
 
     def remember(self) -> None:
         """Write down what the throttles have learned."""

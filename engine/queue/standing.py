@@ -7,6 +7,7 @@ import numpy as np
 
 from engine.base.errors import StorageError
 from engine.message.ids import split_id
+from engine.message.sms import goes_by
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
@@ -66,7 +67,7 @@ class Standing:
             return delivery.via
         packed = split_id(delivery.message.id)[0]
         vias = [via for scope, newest, via in self._moves if packed <= newest and scope.holds(delivery)]
-        return vias[-1] if vias else delivery.via
+        return next((via for via in reversed(vias) if goes_by(delivery.destination, via)), delivery.via)
 
     def forget(self, delivery: Delivery) -> None:
         """A delivery is final: a hold of its message, if that was the last of it, holds nothing any more."""

@@ -81,7 +81,9 @@ class Book:
 
 
 class SmsStage:
-    """See above. bound: of the applications, by system_id. came: what carriers brought, to be answered."""
+    """See above. bound: of the applications, by system_id; called: those that something waits for and that have none.
+    came: what carriers brought, to be answered.
+    """
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
@@ -90,6 +92,7 @@ class SmsStage:
         self.settings = settings
         self.lines: list[str] = []
         self.bound: dict[str, list[Wire]] = {}
+        self.called: list[str] = []
         self.came: list[tuple[str, DeliverSm | DataSm, Callable[[int], None]]] = []
         self.book = Book()
         self.unwanted: set[tuple[str, str]] = set()
@@ -151,6 +154,9 @@ class SmsStage:
 
     def receivers(self, system_id: str) -> Sequence[Wire]:
         return self.bound.get(system_id, ())
+
+    def call(self, system_id: str) -> None:
+        self.called.append(system_id)
 
     # For the story.
 

@@ -142,3 +142,15 @@ def test_an_idle_connection_is_woken_before_another_is_made(tmp_path: Path) -> N
         assert agent.take() is not None
 
     play(tmp_path, story)
+
+
+def test_what_was_closed_before_a_restart_is_opened_before_anything_is_queued_for_it(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.throttle("one.test").close(s.clock.time() + HOUR, "gone")
+        s.manager.sites.remember()
+        s.manager.sites._throttles.clear()
+        s.manager.sites.reopen(s.routes.plan("one.test"))
+        await s.put("a@one.test")
+        assert s.agent("one.test").take() is not None
+
+    play(tmp_path, story)

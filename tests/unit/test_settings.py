@@ -351,13 +351,6 @@ def test_warnings(folder: Path) -> None:
     assert crowd.startswith("[node] workers: 64 for ")
 
 
-def test_a_proxy_before_smpp_is_refused(folder: Path) -> None:
-    """Rather than taken for the client of everybody behind it."""
-    with pytest.raises(ConfigError) as caught:
-        load(folder, '[[listener]]\nkind = "smpp"\naddress = "127.0.0.1:2775"\nproxy_from = ["192.0.2.1"]\n')
-    assert "[[listener]] 1 proxy_from: is for smtp only" in str(caught.value)
-
-
 @pytest.mark.parametrize(
     ("field", "what"),
     [
@@ -380,7 +373,7 @@ def test_networks_of_everybody_are_refused(folder: Path, field: str, what: str, 
     load(folder, f'{LISTENER}{field} = ["0.0.0.0/1", "8000::/1"]')
 
 
-def test_fields_of_smtp_on_an_http_listener_are_warned_about(folder: Path) -> None:
+def test_fields_of_smtp_on_another_listener_are_warned_about(folder: Path) -> None:
     http = '[[listener]]\nkind = "http"\naddress = "127.0.0.1:9125"\n'
     text = '[node]\nname = "mx.example.org"\n' + LISTENER + DKIM + http
     fields = 'auth = false\nmessage_class = "transactional"\nproxy_from = ["::1"]\nxclient_from = ["::1"]\n'
@@ -388,6 +381,8 @@ def test_fields_of_smtp_on_an_http_listener_are_warned_about(folder: Path) -> No
         '[[listener]] 2: auth, message_class, proxy_from, xclient_from: does nothing on a listener of kind "http"'
     ]
     assert warnings_of(load(folder, text)) == []
+    smpp = warnings_of(load(folder, text.replace('"http"', '"smpp"') + fields))
+    assert '[[listener]] 2: auth, message_class, xclient_from: does nothing on a listener of kind "smpp"' in smpp
 
 
 @pytest.mark.parametrize(

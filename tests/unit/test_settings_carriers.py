@@ -198,3 +198,34 @@ def test_a_file_with_passwords_is_not_for_all(tmp_path: Path) -> None:
     assert list(open_secrets(settings, file)) == []
     file.chmod(0o644)
     assert list(open_secrets(load(tmp_path, CARRIER), file)) == []
+
+
+def test_an_account_that_is_called(tmp_path: Path) -> None:
+    text = LISTENER + LOCAL + ACCOUNT + 'password = "x"\n'
+    for line, problem in (
+        ('outbind = "sms.example.org"', "outbind"), ('outbind = "sms.example.org:0"', "port 0 cannot be connected to"),
+        ('outbind_tls = "opportunistic"', "nothing that SMPP has"),
+        ('outbind_password = "seventeen octets."', "17 octets"),
+    ):  # fmt: skip
+        (found,) = problems(tmp_path, text + line)
+        assert found.startswith("[[account]] 1 outbind") and problem in found
+    called = text + 'outbind = "sms.example.org:2776"\n'
+    assert load(tmp_path, called + "outbind_tls = true").account[0].outbind_tls == "verify"
+    assert warnings(tmp_path, called) == [
+        '[[account]] 1 outbind_tls: "none": passwords and every message travel for all to read'
+    ]
+    assert warnings(tmp_path, text + 'outbind_password = "x"') == [
+        "[[account]] 1 outbind_password: does nothing without outbind"
+    ]
+    assert warnings(tmp_path, text + 'outbind = "127.0.0.1:2776"') == []
+
+
+def test_a_carrier_that_calls_says_who_it_is_and_proves_it(tmp_path: Path) -> None:
+    name, password = 'outbind_system_id = "smsc"\n', 'outbind_password = "x"\n'
+    for lines, problem in (
+        (password, "[[carrier]] 1 outbind_password: does nothing without outbind_system_id"),
+        (name, "[[carrier]] 1 outbind_system_id: needs outbind_password: anybody could say it"),
+    ):
+        assert problems(tmp_path, LOCAL + lines) == [problem]
+    row = load(tmp_path, LOCAL + name + password).carrier[0]
+    assert (row.outbind_system_id, row.outbind_password) == ("smsc", "x")

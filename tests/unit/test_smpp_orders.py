@@ -1,23 +1,27 @@
 """query_sm, cancel_sm and replace_sm: on a whole queue, whose carrier is not there."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from engine.base.settings import Account, Carrier
+from engine.base.settings import Account, Carrier, Settings
+from engine.delivery.sms_reports import SmsReports
 from engine.intake.smpp_orders import SmppOrders
 from engine.intake.sms_admission import SmsAdmission
-from engine.message.sms import decode_sms
-from engine.protocol.smpp_pdu import CancelSm, QuerySm, QuerySmResp, ReplaceSm
-from engine.protocol.smpp_tables import status_name
+from engine.message.sms import Sms, decode_sms
+from engine.protocol.smpp_pdu import CancelSm, QuerySm, QuerySmResp, ReplaceSm, SubmitSmResp
+from engine.protocol.smpp_tables import STATUSES, status_name
 from engine.protocol.smpp_time import format_time
 from engine.queue.orders import Orders
 from engine.queue.scope import Scope
 from engine.storage.tables.sms_quota import SmsQuota
 from tests.support.smpp_intake import Routes, normalise
 from tests.support.sms_stage import SmsStage, play, sms_stage, until
+from tests.support.smsc import Smsc
 
 APP = Account(system_id="app")
 OTHER = Account(system_id="other")
@@ -45,8 +49,8 @@ class Stage:
             stage.spool, stage.manager, self.queue_orders, stage.courier, self, admission, normalise, stage.clock
         )
 
-    def state_of(self, message_id: str, account: str) -> tuple[int, float, int] | None:
-        return self.sent.get((message_id, account))
+    def state_of(self, message_id: str, account: str, queued: Collection[int] = ()) -> tuple[int, float, int] | None:
+        return self.sent.get((message_id, account), (1, 0.0, 0) if queued else None)
 
     async def ask(self, pdu: Any, account: Account = APP) -> Any:
         return await self.orders.carry_out(pdu, account)
@@ -182,5 +186,138 @@ def test_a_replacement_that_cannot_be_leaves_the_message(tmp_path: Path) -> None
         s.sent["0" * 14, "app"] = (2, 1.0, 0)
         assert await s.status(ReplaceSm(message_id=b"0" * 14)) == "ESME_RREPLACEFAIL"
         assert sorted(await s.queued(), key=str) == sorted([(message_id, "old"), (several, "x"), (part, None)], key=str)
+
+    on_stage(tmp_path, story)
+
+
+def replies(s: Stage) -> list[tuple[str, str]]:
+    return [(kind, reply) for kind, _, reply in s.stage.told()]
+
+
+def test_the_event_says_whose_word_removed_it(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        cancelled, replaced, purged = [await s.row("old") for _ in range(3)]
+        assert await s.status(CancelSm(message_id=cancelled.encode())) == "ESME_ROK"
+        assert await s.status(ReplaceSm(message_id=replaced.encode(), short_message=b"new")) == "ESME_ROK"
+        await s.queue_orders.give("purge", Scope("message", purged))
+        await until(lambda: s.stage.live() == 1)
+        await until(lambda: len(s.stage.told()) == 3)
+        assert sorted(replies(s)) == [
+            ("removed", "removed by account app (cancel_sm)"), ("removed", "removed by an operator"),
+            ("removed", "replaced by account app (replace_sm)"),
+        ]  # fmt: skip
+
+    on_stage(tmp_path, story)
+
+
+def test_no_receipt_says_that_what_was_replaced_is_deleted(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.stage.settlement._sms_notifier = SmsReports(s.stage.settings, s.stage.ids, s.stage.clock, s.stage.metrics)
+        message_id = await s.row("old", registered=1)
+        replacement = ReplaceSm(message_id=message_id.encode(), short_message=b"new", registered_delivery=1)
+        assert await s.status(replacement) == "ESME_ROK"
+        await until(lambda: replies(s) != [] and len(s.stage.spool.table) == s.stage.live() == 1)
+        assert await s.queued() == [(message_id, "new")]
+        assert await s.status(CancelSm(message_id=message_id.encode())) == "ESME_ROK"
+        await until(lambda: len(replies(s)) == 2 and len(s.stage.spool.table) == s.stage.live() == 1)
+        [(receipt, text)] = await s.queued()
+        assert receipt != message_id and text is None, "one, of the cancel"
+
+    on_stage(tmp_path, story)
+
+
+async def times(s: Stage) -> tuple[float, float, Sms]:
+    """Of the one message: seconds from now until it is due and until it is given up, and what it says."""
+    [delivery] = await s.stage.rows()
+    envelope, content = delivery.message.hot
+    now = s.stage.clock.time()
+    return delivery.due_at - now, envelope.expires_at - now, decode_sms(content)
+
+
+def test_a_replacement_may_change_the_times_and_what_is_reported(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message_id = (await s.row("old", registered=1)).encode()
+        assert await s.status(ReplaceSm(message_id=message_id, short_message=b"a")) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 1)
+        due_in, expires_in, sms = await times(s)
+        assert due_in <= 0 and 3500 < expires_in <= 3600, "neither was said: as it was"
+        assert (sms.text, sms.registered, sms.schedule, sms.validity) == ("a", 0, 0.0, 0.0)
+
+        tomorrow = {"schedule_delivery_time": b"000001000000000R", "registered_delivery": 2}
+        assert await s.status(ReplaceSm(message_id=message_id, short_message=b"b", **tomorrow)) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 1)
+        due_in, expires_in, sms = await times(s)
+        assert 86000 < due_in <= 86400 and sms.registered == 2
+        assert round(expires_in - due_in) == 24 * 3600, "as long from then as any: transactional"
+
+        short = {"validity_period": b"000000230000000R"}
+        assert await s.status(ReplaceSm(message_id=message_id, **short)) == "ESME_RINVEXPIRY", "before it is due"
+        longer = {"validity_period": b"000002000000000R"}
+        assert await s.status(ReplaceSm(message_id=message_id, short_message=b"c", **longer)) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 1)
+        due_in, expires_in, sms = await times(s)
+        assert 86000 < due_in <= 86400 and 172000 < expires_in <= 172800 and sms.validity
+        late = {"schedule_delivery_time": b"000003000000000R"}
+        assert await s.status(ReplaceSm(message_id=message_id, **late)) == "ESME_RINVEXPIRY", "its own is over by then"
+        assert await s.status(ReplaceSm(message_id=message_id, registered_delivery=0x80)) == "ESME_RINVREGDLVFLG"
+        assert (await times(s))[2].text == "c"
+
+    on_stage(tmp_path, story)
+
+
+def test_a_longer_replacement_counts_for_the_quota(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        account = Account(system_id="app", quota=3)
+        message_id = (await s.row("one part")).encode()
+        s.quota.add("app", 1, s.stage.clock.time())
+        two, four = ReplaceSm(message_id=message_id, short_message=b"x" * 200), ((0x424, b"x" * 500),)
+        for used, pdu, status in (
+            (2, two, "ESME_ROK"), (2, ReplaceSm(message_id=message_id, tlvs=four), "ESME_RREPLACEFAIL"),
+            (2, two, "ESME_ROK"), (2, ReplaceSm(message_id=message_id, short_message=b"x"), "ESME_ROK"),
+        ):  # fmt: skip
+            assert await s.status(pdu, account) == status
+            await until(lambda: s.stage.live() == 1)
+            assert s.quota.used("app", s.stage.clock.time()) == used
+
+    on_stage(tmp_path, story)
+
+
+def test_what_a_carrier_has_parts_of_is_not_replaced(tmp_path: Path) -> None:
+    """Or the parts of two texts would be put together."""
+
+    async def story(s: Stage) -> None:
+        smsc = await Smsc().open()
+        failing = SubmitSmResp(command_status=STATUSES["ESME_RSYSERR"])
+        smsc.answer = lambda pdu: failing if smsc.submits[1:] else SubmitSmResp(message_id=b"0A")
+        await s.stage.carriers.reload(Settings(carrier=(replace(NOWHERE, port=smsc.port),)))
+        await until(lambda: s.stage.carriers.healthy("one"))
+        message_id = await s.stage.put("old " * 50, NUMBER)
+        await until(lambda: len(s.stage.told()) == 1)
+        assert "one has part 1 as 0A" in replies(s)[0][1]
+        assert await s.status(ReplaceSm(message_id=message_id.encode())) == "ESME_RREPLACEFAIL"
+        assert s.stage.live() == 1
+        await smsc.close()
+
+    on_stage(tmp_path, story)
+
+
+@pytest.mark.parametrize("by_id", [True, False])
+def test_cancel_of_what_the_carrier_told_to_slow_down(tmp_path: Path, by_id: bool) -> None:
+    async def story(s: Stage) -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: SubmitSmResp(command_status=STATUSES["ESME_RTHROTTLED"])
+        await s.stage.carriers.reload(Settings(carrier=(replace(NOWHERE, port=smsc.port),)))
+        await until(lambda: s.stage.carriers.healthy("one"))
+        ids = [(await s.stage.put(text, NUMBER)).encode() for text in ("first", "behind")]
+        await until(lambda: len(smsc.submits) >= 1)
+        all_of_them = CancelSm(source_addr=b"ACME", destination_addr=NUMBER.encode(), dest_addr_ton=1)
+        orders = [CancelSm(message_id=message_id) for message_id in reversed(ids)] if by_id else [all_of_them]
+        while len(replies(s)) < 2:
+            for pdu in orders:
+                await s.status(pdu)  # refused while it is on the wire
+            await asyncio.sleep(0.002)
+        assert set(replies(s)) == {("removed", "removed by account app (cancel_sm)")}
+        assert s.stage.live() == 0
+        await smsc.close()
 
     on_stage(tmp_path, story)

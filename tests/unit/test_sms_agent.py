@@ -545,3 +545,13 @@ def test_what_was_on_the_wire_when_we_were_killed_is_marked_when_it_goes_again(t
         await smsc.close()
 
     play(story)
+
+
+def test_an_application_without_a_bind_is_called_when_something_is_ready(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with sms_stage(tmp_path) as s:
+            await s.put("an answer", "ACME", destination="account:app")
+            await until(lambda: s.called == ["app"])
+            assert s.live() == 1 and s.told() == []
+
+    play(story)

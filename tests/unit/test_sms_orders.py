@@ -132,3 +132,29 @@ def test_what_is_shown_of_a_message_is_not_what_it_says(tmp_path: Path) -> None:
             assert [one["destination"] for one in row["deliveries"]] == ["sms:alpha"]
 
     play(tmp_path, story)
+
+
+def test_all_that_is_moved_by_a_relay_is_mail(tmp_path: Path) -> None:
+    """And the other way round; what cannot go that way is neither counted nor changed, and keeps its own move."""
+
+    async def story(s: Stage) -> None:
+        known(s)
+        await three(s)
+        await s.do("hold", "sms:alpha")  # a row as well as deliveries in hand
+        await s.put(ALPHA, name="more")
+        assert (await s.do("move", "sms:alpha", "sms:beta"))["deliveries"] == 2
+        assert (await s.do("move", "*", "relay.test:25"))["deliveries"] == 1
+
+        async def vias() -> dict[str, str | None]:
+            return {row["destination"]: row["via"] for row in await s.view(views.queues)}
+
+        moved = {"sms:alpha": "sms:beta", "account:shop": None, "one.test": "relay.test:25"}
+        assert await vias() == moved
+        [status] = await s.view(views.status)
+        assert [move["relay"] for move in status["moves"]] == ["sms:beta", "relay.test:25"]
+        assert (await s.do("move", "*", "sms:beta"))["deliveries"] == 2
+        assert await vias() == moved
+        assert (await s.do("move", "*", ""))["deliveries"] == 4
+        assert await vias() == {"sms:alpha": None, "account:shop": None, "one.test": None}
+
+    play(tmp_path, story)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.cli import main
+from engine.cli import main, sms_route
 
 SETTINGS = """
 [[carrier]]
@@ -61,7 +61,7 @@ def test_as_json(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
             "number": "+447775123456",
             "country": "GB",
             "network": "GB:Vodafone",
-            "carriers": [{"carrier": "beta", "price": "0.1", "why": "country GB"}],
+            "carriers": [{"carrier": "beta", "price": "0.1", "why": "country GB", "health": None}],
         },
         {
             "number": "x\x1b[2Jy",
@@ -91,3 +91,26 @@ def test_check_tells_what_is_wrong_with_routes(config: Path, capsys: pytest.Capt
     config.write_text(SETTINGS.replace('["GB"]', '["UK"]'))
     assert main.main(["check", "-c", str(config)]) == 2
     assert '[[carrier]] 1 countries: "UK": no country has numbers by that code' in capsys.readouterr().out
+
+
+def test_what_a_running_daemon_says_of_each(
+    config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that is not bound comes last, as in the daemon; of a pair only the transmitter counts."""
+
+    def bind(name: str, kind: str, state: str, **more: str) -> dict[str, str]:
+        return {"side": "carrier", "name": name, "bind": kind, "state": state, "reason": ""} | more
+
+    answers = [
+        bind("beta", "transmitter", "bound", rate="12.5/s", reason="told to slow down: a pause of 2s more"),
+        bind("beta", "receiver", "down", reason="not connected yet"), bind("beta", "transmitter", "down"),
+        bind("alphabet", "transceiver", "down", reason="bind refused: ESME_RINVPASWD"),
+        {"side": "account", "name": "beta", "bind": "transmitter", "state": "bound", "reason": ""},
+    ]  # fmt: skip
+    monkeypatch.setattr(sms_route, "ask", lambda data_dir, command: iter(answers))
+    assert main.main(["sms", "route", "-c", str(config), "07700 900123", "--sender", "shop"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "+447700900123: GB:O2",
+        "  1  beta      0.1   a part  country GB  bound 1 of 2, 12.5/s; told to slow down: a pause of 2s more",
+        "  2  alphabet  0.035 a part  prefix 447  down: bind refused: ESME_RINVPASWD",
+    ]

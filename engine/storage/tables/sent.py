@@ -6,7 +6,8 @@ up. It survives the process, not a power cut (WAL, synchronous=NORMAL): what a c
 A batch is one JSON text for each kind of statement, which SQLite takes apart: so it runs once and not once a row, and
 asks for the interpreter's lock once. An id is found by one index however its carrier writes it (receipt_ids.stored_as).
 
-Rows stay for a while after their end: a late receipt is known then, and so is what an answer belongs to.
+Rows stay for a while after their end: a late receipt is known then, and so is what an answer belongs to. What ended
+without a carrier has a row for as long, so that a query is answered; it was sent to nobody.
 """
 
 import asyncio
@@ -70,7 +71,9 @@ _body_of = msgspec.json.Decoder(SentPart).decode
 
 
 class Row(NamedTuple):
-    """A part as the table has it. state: of its receipt, as on the wire; fate: of its message, 0: it is waited for."""
+    """A part as the table has it. state: what was heard of it, as a number (protocol.receipt_states.Heard); fate: of
+    its message, 0: it is waited for.
+    """
 
     key: int
     state: int | None
@@ -156,6 +159,11 @@ class SentTable:
             batch.added.append((key, part.carrier, form, part.message, part.recipient, part.deadline, fate, part))
         return self._soon(batch)
 
+    def add_ended(self, key: int, part: SentPart, state: int, fate: int) -> None:
+        """A message that ended without a carrier."""
+        self._batch.added.append((key, "", "", part.message, "", part.deadline, fate, part))
+        self.update([(key, state, fate)])
+
     def update(self, states: Sequence[tuple[int, int | None, int]]) -> asyncio.Future[None]:
         """(key, state, fate) of parts that were heard of."""
         self._batch.updated += states
@@ -193,8 +201,18 @@ class SentTable:
         return _body_of(rows[0][0]) if rows else None
 
     def of_message(self, message: str) -> list[Row]:
-        """All parts of a message that were sent, oldest first, as far as they are written. Raises StorageError."""
-        return _rows(self._read(_OF_MESSAGE, message))
+        """All parts of a message that were sent, or ended without that, oldest first. Raises StorageError."""
+        rows = {row.key: row for row in _rows(self._read(_OF_MESSAGE, message))}
+        for batch in (self._under_way, self._batch):
+            if batch is None:
+                continue
+            for key, _, _, of, _, _, fate, part in batch.added:
+                if of == message:
+                    rows[key] = Row(key, None, fate, part)
+            for key, state, fate in batch.updated:
+                if key in rows:
+                    rows[key] = rows[key]._replace(state=state, fate=fate)
+        return [rows[key] for key in sorted(rows)]
 
     def waiting(self, limit: int) -> list[Row]:
         """The newest parts that are waited for, oldest first. Raises StorageError."""
