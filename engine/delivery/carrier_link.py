@@ -11,6 +11,7 @@ from typing import Literal
 
 from engine.base.errors import ConfigError
 from engine.base.settings import Carrier
+from engine.delivery.sms_pace import Pace, Pause
 from engine.delivery.sms_ports import Incoming
 from engine.net.outbox import Outbox
 from engine.net.smpp_wire import Wire
@@ -51,7 +52,8 @@ class CarrierLink:
     """See above. changed: called when it is bound, and when it is no longer. pump: the agent's, called when there may
     be room for another submit, and when the link is lost.
 
-    reason: why it is not bound. attempts: to connect, since it was bound last.
+    pace: of the carrier, over all its links; pause: of this one. reason: why it is not bound. attempts: to connect,
+    since it was bound last.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class CarrierLink:
         row: Carrier,
         kind: BindKind,
         password: str,
+        pace: Pace,
         incoming: Incoming,
         outbox: Outbox,
         contexts: TlsContexts,
@@ -67,6 +70,7 @@ class CarrierLink:
         self.row = row
         self.kind = kind
         self._password = password
+        self.pace, self.pause = pace, Pause()
         self._incoming = incoming
         self._outbox = outbox
         self._contexts = contexts

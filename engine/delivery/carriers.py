@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from engine.base.settings import Carrier, Settings
 from engine.delivery.carrier_link import BindKind, CarrierLink
+from engine.delivery.sms_pace import Pace
 from engine.delivery.sms_ports import Incoming
 from engine.delivery.sms_render import CarrierRules
 from engine.net.outbox import Outbox
@@ -116,10 +117,11 @@ class Carriers:
     def _made(self, row: Carrier) -> _Own:
         own = _Own(row, CarrierRules(row))
         password = read_password(row.password_file) if row.password_file else row.password
+        pace = Pace(row.rate)
         for _ in range(row.binds):
             for kind in _KINDS[row.bind]:
                 link = CarrierLink(
-                    row, kind, password, self._incoming, self._outbox, self._contexts, self._changed
+                    row, kind, password, pace, self._incoming, self._outbox, self._contexts, self._changed
                 )  # fmt: skip
                 own.links.append(link)
                 if link.sends:

@@ -9,7 +9,7 @@ import pytest
 
 from engine.base.settings import Carrier
 from engine.base.units import Duration
-from engine.delivery import carrier_link, sms_pause
+from engine.delivery import carrier_link, sms_pace
 from tests.support.sms_peers import Smsc, node_smsc, perl_smsc
 from tests.support.sms_stage import SmsStage, play, sms_stage, until
 
@@ -24,7 +24,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes hundredths."""
     monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
-    monkeypatch.setattr(sms_pause, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(sms_pace, "FIRST_PAUSE_S", 0.02)
 
 
 def carrier(smsc: Smsc, **more: Any) -> Carrier:

@@ -8,7 +8,7 @@ import pytest
 
 from engine.base.settings import Carrier
 from engine.base.units import Rate
-from engine.delivery import carrier_agent, carrier_link, sms_pause
+from engine.delivery import carrier_agent, carrier_link, sms_pace
 from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES, TAGS
@@ -54,7 +54,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
     monkeypatch.setattr(carrier_agent, "_LOOK_AGAIN_S", 0.05)
-    monkeypatch.setattr(sms_pause, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(sms_pace, "FIRST_PAUSE_S", 0.02)
 
 
 def test_messages_go_in_order_and_each_is_remembered_before_it_is_settled(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_what_is_throttled_is_sent_again_first_and_nothing_is_lost(tmp_path: Pat
     async def story() -> None:
         smsc = await Smsc().open()
         smsc.answer = refusing = Refusing(status, times=7)
-        async with sms_stage(tmp_path, carrier(smsc, window=3)) as s:
+        async with sms_stage(tmp_path, carrier(smsc, window=3, rate=Rate(1000))) as s:
             await until(lambda: s.carriers.healthy("one"))
             for n in range(12):
                 await s.put(f"{n}", f"+44770090{n:04}")
@@ -192,7 +192,7 @@ def test_a_carrier_that_says_it_is_congested_is_left_alone_for_a_while(
         assert caplog.text.count("told to slow down") == 3
         await smsc.close()
 
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", "engine.delivery")
     play(story)
 
 
