@@ -104,6 +104,7 @@ class SmsEngine:
         await self.carriers.reload(settings)
         self._country = settings.sms.country
         self._routes.reload(settings)
+        self._manager.restore()
         self._admission.reload(settings)
         self._reports.reload(settings)
         self._receipts.reload(settings)
@@ -114,6 +115,17 @@ class SmsEngine:
         """Raises StorageError."""
         self._quota.save()
         await self._receipts.upkeep()
+
+    def collect(self) -> None:
+        """Set the gauges; called in a thread, so it only reads."""
+        metrics, now = self._kit.metrics, self._kit.clock.monotonic()
+        pauses: dict[str, float] = {}
+        for link in self.carriers.links():
+            name = link.row.name
+            pauses[name] = max(pauses.get(name, 0.0), link.pause.left(now))
+            metrics.sms_rate.labels(name).set(link.pace.rate)
+        for name, left in pauses.items():
+            metrics.sms_pause.labels(name).set(left)
 
     async def stop(self) -> None:
         """Unbind from carriers; what they and the applications brought is durable and answered then."""
@@ -145,6 +157,7 @@ class SmsEngine:
         return normalise(text, ton, npi, self._country)
 
     def _carrier_opened(self, name: str) -> None:
+        self._manager.restore()  # what found no other carrier may find this one
         self._reopen(carrier_key(name))
 
     def _account_opened(self, system_id: str) -> None:

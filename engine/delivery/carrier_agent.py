@@ -18,7 +18,6 @@ from engine.message.outcome import Outcome, Status
 from engine.message.sms import Kind, SentPart, Sms, channel_of
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
-from engine.queue.ready import READ_AHEAD
 from engine.storage.spool.entry import Delivery
 
 #: A carrier that is not bound is looked at again after this long, if nothing happens before.
@@ -50,23 +49,21 @@ class CarrierAgent(SmsAgent):
 
     async def _unreachable(self) -> None:
         """No bind. What another carrier can have goes there; the rest waits for the bind."""
-        kit, queue = self._kit, self._queue
-        waiting: list[Delivery] = []
-        try:
-            while self._sms.carriers.down(self._name) and len(waiting) < READ_AHEAD and (taken := await self._first()):
-                kit.working.add(taken)
-                waiting.append(taken)
-                try:
-                    gone = await self._pass_on(taken)
-                except StorageError as exc:
-                    kit.settlement.put_off(taken, str(exc))
-                    gone = True
-                if gone:
-                    kit.working.discard(waiting.pop())
-        finally:
-            for delivery in reversed(waiting):
-                kit.working.discard(delivery)
-                queue.put_back(delivery)
+        kit, queue, carriers = self._kit, self._queue, self._sms.carriers
+        while carriers.down(self._name) and (taken := await self._first()):
+            kit.working.add(taken)
+            gone = False
+            try:
+                gone = await self._pass_on(taken)
+            except StorageError as exc:
+                kit.settlement.put_off(taken, str(exc))
+                gone = True
+            finally:
+                kit.working.discard(taken)
+                if not gone and carriers.down(self._name):
+                    queue.set_aside(taken)  # until any carrier is bound
+                elif not gone:
+                    queue.put_back(taken)
         queue.throttle.close(kit.clock.time() + _LOOK_AGAIN_S, self._sms.carriers.why_down(self._name))
 
     async def _first(self) -> Delivery | None:
@@ -105,25 +102,35 @@ class CarrierAgent(SmsAgent):
 
     def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
         answers, ids = super()._begun(delivery, index, parts)
-        if parts > 1 and delivery.attempts and len(delivery.indexes) == 1:
-            for number, carrier_id in sms_partial.known(delivery.last, self._rules.row.name).items():
+        if parts > 1 and delivery.attempts:
+            for number, carrier_id in sms_partial.known(delivery.last, self._rules.row.name, index).items():
                 if number <= parts:
                     ids[number - 1] = carrier_id
                     answers[number - 1] = sms_trouble.taken(index, carrier_id, self._remote)
         return answers, ids
 
-    def _ended(self, job: Job, index: int, answers: Sequence[Outcome | None]) -> Outcome:
-        outcome = super()._ended(job, index, answers)
-        if len(answers) > 1 and outcome.status is not Status.DELIVERED and index in job.ids:
-            outcome = replace(
-                outcome, reply=outcome.reply + sms_partial.told(self._rules.row.name, answers, job.ids[index])
-            )
-        return outcome
+    def _ended(self, job: Job) -> list[Outcome]:
+        carrier, outcomes = self._rules.row.name, super()._ended(job)
+        said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
+        waiting = [o for o in outcomes if not o.status.final and o.index in said]
+        for place, outcome in enumerate(outcomes):
+            if outcome.index in said and outcome.status is not Status.DELIVERED:
+                tail = sms_partial.told(carrier, said[outcome.index])
+                outcomes[place] = replace(outcome, reply=outcome.reply + tail)
+        if waiting and len(outcomes) > 1:
+            # The reply of the last outcome is the one that stays.
+            last = waiting[-1]
+            tail = sms_partial.told_of_several(carrier, {o.index: said[o.index] for o in waiting})
+            outcomes = [o for o in outcomes if o.index != last.index]
+            outcomes.append(replace(last, reply=last.reply + tail))
+        return outcomes
 
     def answered(self, part: Part, event: Answered | Unanswered) -> None:
         if isinstance(event, Answered):
             took_s = self._loop.time() - event.request.sent_at
             self._kit.metrics.sms_response.labels(self._rules.row.name).observe(took_s)
+            if event.response.command_status in sms_trouble.THROTTLED:
+                self._kit.metrics.sms_throttled.labels(self._rules.row.name).inc()
         super().answered(part, event)
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":

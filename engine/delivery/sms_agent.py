@@ -22,7 +22,7 @@ from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_job import Job, Part, together
+from engine.delivery.sms_job import Job, Part, may_go_elsewhere, together
 from engine.delivery.sms_kit import SmsKit
 from engine.delivery.sms_ports import Line, LineLost
 from engine.message.envelope import Envelope
@@ -37,8 +37,6 @@ from engine.storage.spool.entry import Delivery
 log = logging.getLogger(__name__)
 
 _TWICE = "; may have been sent before: the engine was killed"
-
-
 _order = attrgetter("order")
 
 
@@ -83,9 +81,9 @@ class SmsAgent:
         """What the peer has said of each part, and its ids, before this attempt: mostly nothing."""
         return [None] * parts, [""] * parts
 
-    def _ended(self, job: Job, index: int, answers: Sequence[Outcome | None]) -> Outcome:
-        """The outcome of a recipient."""
-        return together(index, answers)
+    def _ended(self, job: Job) -> list[Outcome]:
+        """The outcome of each recipient. The delivery keeps the last reply."""
+        return [together(index, answers) for index, answers in job.answers.items()]
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         """Of these recipients everything was taken. The delivery is settled when this is done."""
@@ -314,7 +312,8 @@ class SmsAgent:
                 return
             if sms_trouble.congested(response):
                 self._slow_down(event.request.sent_at)
-            elif self._line is not None:
+            else:
+                assert self._line is not None
                 self._line.pace.taken(self._loop.time())
                 self._line.pause.taken()
             carrier_id = sms_trouble.message_id(response)
@@ -334,11 +333,11 @@ class SmsAgent:
     def _slow_down(self, sent_at: float) -> None:
         """The peer takes less for now. What it refused goes first, and nothing before that."""
         line, now = self._line, self._loop.time()
-        if line is not None:
-            line.pace.refused(sent_at, now)
-            seconds = line.pause.refused(sent_at, now)
-            level = logging.INFO if seconds else logging.DEBUG
-            log.log(level, "%s: told to slow down; %g/s, a pause of %g s", line.remote, line.pace.rate, seconds)
+        assert line is not None
+        line.pace.refused(sent_at, now)
+        seconds = line.pause.refused(sent_at, now)
+        level = logging.INFO if seconds else logging.DEBUG
+        log.log(level, "%s: told to slow down; %g/s, a pause of %g s", line.remote, line.pace.rate, seconds)
         self.wake()
 
     def _drop_again(self) -> None:
@@ -365,12 +364,11 @@ class SmsAgent:
         if job.waiting or not job.rendered:
             return
         self._jobs.pop(job, None)
-        outcomes = [self._ended(job, index, answers) for index, answers in job.answers.items()]
+        outcomes = self._ended(job)
         if job.twice:
             outcomes = [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
         delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
-        remembered = self._taken(job, delivered) if delivered else None
-        if remembered is None:
+        if (remembered := self._taken(job, delivered) if delivered else None) is None:
             self._settle(job, outcomes)
         else:
             remembered.add_done_callback(lambda _: self._settle(job, outcomes))
@@ -379,7 +377,7 @@ class SmsAgent:
         kit, delivery = self._kit, job.delivery
         try:
             other = None
-            if self._may_go_elsewhere(job, outcomes):
+            if may_go_elsewhere(job, outcomes):
                 other = self._sms.alternatives.next_for(delivery, job.envelope, refused=True)
             stored = kit.settlement.settle(
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
@@ -395,9 +393,3 @@ class SmsAgent:
         self._sms.inflight.leave(job.slot)
         self._unsettled -= job.sent
         self.wake()
-
-    def _may_go_elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> bool:
-        """It is the peer's trouble, and the peer has no part of it."""
-        deferred = [o for o in outcomes if o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION)]
-        parts = [answer for outcome in deferred for answer in job.answers[outcome.index] if answer is not None]
-        return bool(deferred) and not any(answer.status is Status.DELIVERED for answer in parts)

@@ -85,6 +85,13 @@ def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
     return worst
 
 
+def may_go_elsewhere(job: Job, outcomes: Sequence[Outcome]) -> bool:
+    """It is the peer's trouble, and the peer has no part of it."""
+    deferred = [o for o in outcomes if o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION)]
+    parts = [answer for outcome in deferred for answer in job.answers[outcome.index] if answer is not None]
+    return bool(deferred) and not any(answer.status is Status.DELIVERED for answer in parts)
+
+
 _WORSE = (
     Status.DELIVERED, Status.SUPPRESSED, Status.DEFERRED, Status.UNKNOWN, Status.EXPIRED, Status.FAILED,
 )  # fmt: skip

@@ -141,6 +141,7 @@ class SmsStage:
     def _opened(self, name: str) -> None:
         plan = self.routes.cached(carrier_key(name))
         assert isinstance(plan, Plan)
+        self.manager.restore()
         self.manager.sites.reopen(plan)
 
     # As carriers and agents see it.

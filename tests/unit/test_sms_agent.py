@@ -455,6 +455,38 @@ def test_of_a_message_that_was_taken_in_part_only_the_rest_goes_again(tmp_path: 
     play(story)
 
 
+def test_of_a_message_to_several_only_what_each_still_lacks_goes_again(tmp_path: Path) -> None:
+    """Also after a restart. One had everything, one nothing, two lack a part each."""
+    numbers = [f"+44770090000{n}" for n in range(4)]
+    lacking = {("0", 2), ("2", 1), ("2", 2), ("2", 3), ("3", 3)}
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+
+        def answer(pdu: SubmitSm) -> SubmitSmResp:
+            if (pdu.destination_addr[-1:].decode(), pdu.short_message[5]) in lacking and len(smsc.submits) <= 12:
+                return SubmitSmResp(command_status=STATUSES["ESME_RSYSERR"])
+            return smsc.take(pdu)
+
+        smsc.answer = answer
+        async with sms_stage(tmp_path, carrier(smsc, window=20)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            await s.put("a" * 400, *numbers)
+            await until(lambda: len(s.told()) == 4 and len(s.spool.table) == 1)
+            assert [part.index for part in s.book.parts] == [1, 1, 1]
+        async with sms_stage(tmp_path, carrier(smsc, window=20)) as s:
+            s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
+            await until(lambda: s.live() == 0)
+            again = [(pdu.destination_addr[-1:].decode(), pdu.short_message[5]) for pdu in smsc.submits[12:]]
+            assert sorted(again) == sorted(lacking)
+            assert [(part.index, part.part, part.carrier_id) for part in s.book.parts if part.index in (0, 3)] == [
+                (0, 1, "1"), (0, 2, "13"), (0, 3, "3"), (3, 1, "10"), (3, 2, "11"), (3, 3, "17"),
+            ]  # fmt: skip
+        await smsc.close()
+
+    play(story)
+
+
 def test_what_waits_for_a_carrier_longer_than_it_is_valid_is_not_sent(tmp_path: Path) -> None:
     async def story() -> None:
         smsc = await Smsc().open()
@@ -481,6 +513,48 @@ def test_one_that_no_other_carrier_may_have_keeps_nobody_from_going_there(tmp_pa
             for number in range(3):
                 await s.put("goes", f"+4915100000{number}")
             await until(lambda: len(there.submits) == 3 and s.live() == 1)
+        await there.close()
+
+    play(story)
+
+
+def test_hundreds_that_no_other_carrier_may_have_keep_nobody_from_going_there(tmp_path: Path) -> None:
+    """More than are in memory at once. When their own carrier is back they go."""
+
+    async def story() -> None:
+        gone, there = await Smsc().open(), await Smsc().open()
+        async with sms_stage(tmp_path, carrier(gone), carrier(there, "two")) as s:
+            s.routes.only.update({f"+43660{number:06}": ["one"] for number in range(600)})
+            await until(lambda: s.carriers.healthy("two"))
+            await gone.close()
+            await until(lambda: s.carriers.down("one"))
+            for number in range(600):
+                await s.put(f"{number}", f"+43660{number:06}")
+            for number in range(3):
+                await s.put("goes", f"+4915100000{number}")
+            await until(lambda: len(there.submits) == 3 and s.live() == 600)
+            await gone.open()
+            await until(lambda: s.live() == 0)
+            assert sorted(int(pdu.short_message) for pdu in gone.submits) == list(range(600))
+        await gone.close()
+        await there.close()
+
+    play(story)
+
+
+def test_what_found_no_carrier_goes_to_the_first_that_is_bound(tmp_path: Path) -> None:
+    async def story() -> None:
+        gone, there = await Smsc().open(), await Smsc().open()
+        async with sms_stage(tmp_path, carrier(gone), carrier(there, "two")) as s:
+            await until(lambda: s.carriers.healthy("one") and s.carriers.healthy("two"))
+            await gone.close()
+            await there.close()
+            await until(lambda: s.carriers.down("one") and s.carriers.down("two"))
+            await s.put("x", "+447700900001")
+            await until(lambda: s.manager.destination("sms:one").aside)
+            await there.open()
+            await until(lambda: s.live() == 0)
+            assert [part.carrier for part in s.book.parts] == ["two"]
         await there.close()
 
     play(story)
