@@ -13,6 +13,7 @@ from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.sms_kit import SmsKit
 from engine.delivery.sms_reports import SmsReports
+from engine.delivery.underway import Underway
 from engine.feedback.answers import Answers
 from engine.feedback.receipts import Receipts
 from engine.intake.smpp_binds import Binds
@@ -70,7 +71,8 @@ class SmsEngine:
         self._sent = SentTable(data_dir / _SENT)
         self._quota = SmsQuota(data_dir / _QUOTA)
         self._inflight = Inflight(data_dir / _INFLIGHT)
-        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person)
+        underway = Underway()
+        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person, underway)
         self._answers = Answers(
             settings, self._db, self._optouts, spool, self._receipts, self._receipts, ids, clock, metrics
         )  # fmt: skip
@@ -83,7 +85,7 @@ class SmsEngine:
         )  # fmt: skip
         self.kit = SmsKit(
             carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
-            alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
+            underway=underway, alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
         )  # fmt: skip
 
     def attach(self, orders: Orders, courier: Courier) -> None:

@@ -109,8 +109,18 @@ class CarrierAgent(SmsAgent):
                     answers[number - 1] = sms_trouble.taken(index, carrier_id, self._remote)
         return answers, ids
 
+    def _send(self, part: Part) -> None:
+        job, index = part.job, part.index
+        if index not in job.underway:
+            job.underway.add(index)
+            self._sms.underway.begun(self._rules.row.name, job.envelope.recipients[index].address)
+        super()._send(part)
+
     def _ended(self, job: Job) -> list[Outcome]:
         carrier, outcomes = self._rules.row.name, super()._ended(job)
+        for index in job.underway:
+            answered = not any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
+            self._sms.underway.ended(carrier, job.envelope.recipients[index].address, answered)
         said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
         waiting = [o for o in outcomes if not o.status.final and o.index in said]
         for place, outcome in enumerate(outcomes):

@@ -30,6 +30,7 @@ class Job:
         "sms",
         "timing",
         "twice",
+        "underway",
         "waiting",
     )
 
@@ -46,6 +47,7 @@ class Job:
         self.rendered = False  #: all its parts are on their way
         self.slot = -1
         self.twice = False
+        self.underway: set[int] = set()  #: recipients that something was sent to
 
 
 class Part:

@@ -28,6 +28,7 @@ class Form(enum.IntEnum):
 _LONGEST_NUMBER = 64
 #: As many digits as the longest hexadecimal one has in decimal.
 _LONGEST_DECIMAL = 78
+_CHANGES = frozenset((Form.DECIMAL, Form.HEXADECIMAL))
 _DECIMAL_DIGITS = frozenset("0123456789")
 _HEX_DIGITS = frozenset("0123456789abcdef")
 
@@ -104,7 +105,12 @@ class Habit:
     @property
     def changes_base(self) -> bool:
         """Lately a receipt had its id in another base."""
-        return Form.DECIMAL in self._recent or Form.HEXADECIMAL in self._recent
+        return not _CHANGES.isdisjoint(self._recent)
+
+    @property
+    def steady(self) -> bool:
+        """Lately every receipt had its id in the base of the response, or every one in another."""
+        return bool(self._recent) and len({form in _CHANGES for form in self._recent}) == 1
 
     def choose(self, found: Collection[Form]) -> Form:
         """Of the forms, one or more, by which a receipt matched messages: the one to believe.

@@ -18,6 +18,7 @@ from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.settlement import Settlement
 from engine.delivery.sms_kit import SmsKit
+from engine.delivery.underway import Underway
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Status
@@ -118,7 +119,7 @@ class SmsStage:
         )  # fmt: skip
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(
-            carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
+            carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"), underway=Underway(),
             alternatives=Failover(self.routes, self.carriers),
             suppressed=lambda sender, number: (sender, number) in self.unwanted,
         )  # fmt: skip
