@@ -50,7 +50,10 @@ class Receipts:
         self, settings: Settings, spool: Spool, table: SentTable, reports: SmsReports, metrics: Metrics, clock: Clock,
         person: Person, underway: Underway,
     ) -> None:  # fmt: skip
-        """person: takes what is no receipt. underway: what carriers have not answered yet. Raises StorageError: the table cannot be read."""
+        """person: takes what is no receipt. underway: what carriers have not answered yet.
+
+        Raises StorageError: the table cannot be read.
+        """
         self._table = table
         self._reports = reports
         self._metrics = metrics

@@ -119,8 +119,8 @@ class SmsStage:
         )  # fmt: skip
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(
-            carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"), underway=Underway(),
-            alternatives=Failover(self.routes, self.carriers),
+            carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
+            underway=Underway(), alternatives=Failover(self.routes, self.carriers),
             suppressed=lambda sender, number: (sender, number) in self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
