@@ -4,8 +4,8 @@ client.
 They tell what happens to them as lines of JSON (smpp_smsc.js, smpp_esme.js, their .pl and smpp_twisted.py say which).
 All are children of the test, ended by their pid.
 
-Jasmin is not among them: 0.11.1 wants cryptography 41 and prometheus-client 0.18, which cannot be installed beside ours,
-RabbitMQ and Redis. Its SMPP is smpp.twisted3.
+Jasmin is not among them: 0.11.1 wants cryptography 41 and prometheus-client 0.18, which cannot be installed beside
+ours, RabbitMQ and Redis. Its SMPP is smpp.twisted3.
 """
 
 import contextlib
