@@ -62,7 +62,8 @@ def test_stop_start_and_help(tmp_path: Path) -> None:
         smsc.has(messages=3 + 5)
         report = submit(port, tmp_path / "accepted", 3)
         assert (report["accepted"], report["refused"]) == (2, 1)
-        engine.empty()
+        smsc.has(messages=3 + 5 + 2)
+        wait_until(lambda: len(engine.events("answered", "answer-unrouted")) == 4, "the answers")
         assert "Traceback" not in engine.log_text(), engine.log_text()
         answered = {(event["destination"], event["text"]) for event in engine.events("answered")}
         assert answered == {("account:load", word) for word in ("STOP", "Стоп", "СТАРТ", "Help?")}
