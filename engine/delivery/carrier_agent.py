@@ -1,7 +1,7 @@
 """The agent of a ready queue to a carrier."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 from msgspec.structs import replace
@@ -30,6 +30,7 @@ class CarrierAgent(SmsAgent):
     """See sms_agent.py."""
 
     _rules: CarrierRules  #: as of the bind
+    _stalled = False  #: something may have been set aside because the carrier took nothing
 
     def _engage(self) -> Line | None:
         carriers, name = self._sms.carriers, self._name
@@ -49,29 +50,47 @@ class CarrierAgent(SmsAgent):
 
     async def _unreachable(self) -> None:
         """No bind. What another carrier can have goes there; the rest waits for the bind."""
-        kit, queue, carriers = self._kit, self._queue, self._sms.carriers
-        while carriers.down(self._name) and (taken := await self._first()):
-            kit.working.add(taken)
-            gone = False
-            try:
-                gone = await self._pass_on(taken)
-            except StorageError as exc:
-                kit.settlement.put_off(taken, str(exc))
-                gone = True
-            finally:
-                kit.working.discard(taken)
-                if not gone and carriers.down(self._name):
-                    queue.set_aside(taken)  # until any carrier is bound
-                elif not gone:
-                    queue.put_back(taken)
-        queue.throttle.close(kit.clock.time() + _LOOK_AGAIN_S, self._sms.carriers.why_down(self._name))
+        carriers, name = self._sms.carriers, self._name
+        while carriers.down(name) and (taken := await self._first(0.0)):
+            await self._pass_or_set_aside(taken, carriers.down)
+        self._queue.throttle.close(self._kit.clock.time() + _LOOK_AGAIN_S, carriers.why_down(name))
 
-    async def _first(self) -> Delivery | None:
-        """The next delivery, once it is read from the disk."""
+    async def _rest(self, seconds: float) -> None:
+        """If the carrier takes nothing for long, another has meanwhile what is behind."""
+        carriers, name, until = self._sms.carriers, self._name, self._loop.time() + seconds
+        while (
+            carriers.stalled(name) and self._bound and (left := until - self._loop.time()) > 0
+            and (taken := await self._first(left))
+        ):  # fmt: skip
+            self._stalled = True
+            await self._pass_or_set_aside(taken, carriers.stalled)
+        await super()._rest(max(until - self._loop.time(), 0.0))
+
+    async def _pass_or_set_aside(self, delivery: Delivery, useless: Callable[[str], bool]) -> None:
+        """To another carrier, or aside until any carrier takes something. useless: whether its own does not."""
+        kit, gone = self._kit, False
+        kit.working.add(delivery)
+        try:
+            gone = await self._pass_on(delivery)
+        except StorageError as exc:
+            kit.settlement.put_off(delivery, str(exc))
+            gone = True
+        finally:
+            kit.working.discard(delivery)
+            if not gone and useless(self._name):
+                self._queue.set_aside(delivery)
+            elif not gone:
+                self._queue.put_back(delivery)
+
+    async def _first(self, patience_s: float) -> Delivery | None:
+        """The next delivery, once it is read from the disk, or so long after that."""
         queue = self._queue
-        while (delivery := queue.take()) is None and (queue.feeders or queue.reading) and not self._stopping:
+        while (delivery := queue.take()) is None and not self._stopping:
+            reading = queue.feeders or queue.reading
+            if not reading and not patience_s:
+                return None
             self._idle = idle = queue.wait()
-            timer = self._loop.call_later(_READ_S, self._let_go, idle)
+            timer = self._loop.call_later(max(_READ_S if reading else 0.0, patience_s), self._let_go, idle)
             if await idle:
                 queue.arrived()
             else:
@@ -142,6 +161,9 @@ class CarrierAgent(SmsAgent):
             if event.response.command_status in sms_trouble.THROTTLED:
                 self._kit.metrics.sms_throttled.labels(self._rules.row.name).inc()
         super().answered(part, event)
+        if self._stalled and not self._sms.carriers.stalled(self._rules.row.name):
+            self._stalled = False
+            self._sms.carriers.revived(self._rules.row.name)
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         envelope, now = job.envelope, self._kit.clock.time()

@@ -44,6 +44,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _FIRST_REFUSED_S, _LONGEST_REFUSED_S = 30.0, 900.0
 #: Statuses of a bind_resp that say that system_id or password is wrong.
 _LOGIN = frozenset(STATUSES[name] for name in ("ESME_RINVPASWD", "ESME_RINVSYSID", "ESME_RBINDFAIL"))
+#: A bind whose pauses have grown so long stalls: others are to have what waits for it.
+STALLED_S = 4.0
 #: How long a peer may take to agree to our unbind.
 _UNBIND_S = 5.0
 
@@ -89,6 +91,11 @@ class CarrierLink:
     @property
     def bound(self) -> bool:
         return self._wire is not None and self._wire.session.state in BOUND
+
+    @property
+    def stalled(self) -> bool:
+        """It has taken nothing for a while."""
+        return self.pause.seconds >= STALLED_S
 
     @property
     def sends(self) -> bool:

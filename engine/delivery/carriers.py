@@ -80,7 +80,17 @@ class Carriers:
     def healthy(self, name: str) -> bool:
         """It can be sent to now."""
         own = self._own.get(name)
-        return own is not None and any(link.bound for link in own.links if link.sends)
+        return own is not None and any(link.bound and not link.stalled for link in own.links if link.sends)
+
+    def stalled(self, name: str) -> bool:
+        """It is bound, and takes nothing."""
+        own = self._own.get(name)
+        bound = [link for link in own.links if link.sends and link.bound] if own is not None else []
+        return bool(bound) and all(link.stalled for link in bound)
+
+    def revived(self, name: str) -> None:
+        """It takes something again."""
+        self._opened(name)
 
     def down(self, name: str) -> bool:
         """It cannot be sent to, and not only because it was not tried yet."""

@@ -89,6 +89,10 @@ class SmsAgent:
         """Of these recipients everything was taken. The delivery is settled when this is done."""
         raise NotImplementedError
 
+    async def _rest(self, seconds: float) -> None:
+        """The line pauses so long."""
+        await self._woken(seconds)
+
     # ---- for the courier
 
     async def run(self) -> None:
@@ -250,7 +254,7 @@ class SmsAgent:
             line = self._line
             assert line is not None
             if (wait := line.pause.left(self._loop.time())) > 0:
-                await self._woken(wait)
+                await self._rest(wait)
             elif not line.room or (line.pause.alone and self._on_wire):
                 await self._woken()
             elif not self._again:

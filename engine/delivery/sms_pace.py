@@ -92,12 +92,12 @@ class Pace:
 
 
 class Pause:
-    """The pauses of one link. alone: one is over, and nothing was taken since."""
+    """The pauses of one link. alone: there was one, and nothing was taken since. seconds: how long the last one is,
+    0.0 if something was taken since."""
 
     def __init__(self) -> None:
-        self.alone = False
+        self.alone, self.seconds = False, 0.0
         self._refused_at: float | None = None  #: when the peer refused first, since it took something
-        self._seconds = 0.0
         self._until = -math.inf
 
     def left(self, now: float) -> float:
@@ -107,7 +107,7 @@ class Pause:
     def taken(self) -> None:
         """A good answer."""
         self.alone, self._refused_at = False, None
-        self._seconds /= 2
+        self.seconds = 0.0
 
     def refused(self, sent_at: float, now: float) -> float:
         """How long the link is left alone from now on; 0.0: it is already, or need not be."""
@@ -116,6 +116,6 @@ class Pause:
             return 0.0
         if sent_at < self._refused_at or now < self._until:
             return 0.0
-        self._seconds = min(max(2 * self._seconds, FIRST_PAUSE_S), LONGEST_PAUSE_S)
-        self._until, self.alone = now + self._seconds, True
-        return self._seconds
+        self.seconds = min(max(2 * self.seconds, FIRST_PAUSE_S), LONGEST_PAUSE_S)
+        self._until, self.alone = now + self.seconds, True
+        return self.seconds

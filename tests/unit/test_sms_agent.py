@@ -2,10 +2,13 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from engine.admin.sms import binds
 from engine.base.settings import Carrier
 from engine.base.units import Rate
 from engine.delivery import carrier_agent, carrier_link, sms_pace
@@ -556,6 +559,56 @@ def test_what_found_no_carrier_goes_to_the_first_that_is_bound(tmp_path: Path) -
             await until(lambda: s.live() == 0)
             assert [part.carrier for part in s.book.parts] == ["two"]
         await there.close()
+
+    play(story)
+
+
+def test_what_is_behind_at_a_carrier_that_takes_nothing_goes_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it refused itself goes there first of all when it takes something again, then what nobody else may have."""
+    monkeypatch.setattr(carrier_link, "STALLED_S", 0.1)
+    monkeypatch.setattr(sms_pace, "LONGEST_PAUSE_S", 0.1)
+
+    async def story() -> None:
+        stalled, there = await Smsc().open(), await Smsc().open()
+        stalled.answer = refusing = Refusing("ESME_RTHROTTLED")
+        async with sms_stage(tmp_path, carrier(stalled, window=1, rate=Rate(1000)), carrier(there, "two")) as s:
+            s.routes.only["+43660000001"] = ["one"]
+            await until(lambda: s.carriers.healthy("one") and s.carriers.healthy("two"))
+            await s.put("refused", "+447700900001")
+            await until(lambda: s.carriers.stalled("one"))
+            await s.put("only there", "+43660000001")
+            for number in range(3):
+                await s.put("goes", f"+4915100000{number}")
+            await until(lambda: len(there.submits) == 3 and s.live() == 2)
+            assert not s.carriers.healthy("one")
+            stalled.answer = refusing = Refusing("ESME_RTHROTTLED", 1)
+            await until(lambda: s.live() == 0)
+            assert refusing.taken == [b"refused", b"only there"]
+            assert s.carriers.healthy("one")
+        await stalled.close()
+        await there.close()
+
+    play(story)
+
+
+def test_an_operator_sees_that_a_carrier_told_us_to_slow_down(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = Refusing("ESME_RTHROTTLED")
+        async with sms_stage(tmp_path, carrier(smsc, window=1, rate=Rate(300))) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            parts: Any = SimpleNamespace(carriers=s.carriers, binds=SimpleNamespace(all=list), clock=s.clock)
+            [row] = [row async for row in binds(parts)]
+            assert (row["rate"], row["reason"]) == ("300/s", "")
+            await s.put("x", "+447700900001")
+            await until(lambda: s.carriers.stalled("one") or s.carriers.links()[0].pause.seconds > 1)
+            [row] = [row async for row in binds(parts)]
+            assert (row["state"], row["rate"]) == ("bound", "13.5/s")
+            assert row["reason"].startswith("told to slow down: a pause of ")
+            assert s.metrics.sms_throttled.labels("one").value == len(smsc.submits)
+        await smsc.close()
 
     play(story)
 
