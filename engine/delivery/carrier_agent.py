@@ -57,14 +57,11 @@ class CarrierAgent(SmsAgent):
 
     async def _rest(self, seconds: float) -> None:
         """If the carrier takes nothing for long, another has meanwhile what is behind."""
-        carriers, name, until = self._sms.carriers, self._name, self._loop.time() + seconds
-        while (
-            carriers.stalled(name) and self._bound and (left := until - self._loop.time()) > 0
-            and (taken := await self._first(left))
-        ):  # fmt: skip
+        if not self._sms.carriers.stalled(self._name):
+            await super()._rest(seconds)
+        elif (taken := await self._first(seconds)) is not None:
             self._stalled = True
-            await self._pass_or_set_aside(taken, carriers.stalled)
-        await super()._rest(max(until - self._loop.time(), 0.0))
+            await self._pass_or_set_aside(taken, self._sms.carriers.stalled)
 
     async def _pass_or_set_aside(self, delivery: Delivery, useless: Callable[[str], bool]) -> None:
         """To another carrier, or aside until any carrier takes something. useless: whether its own does not."""
@@ -138,7 +135,8 @@ class CarrierAgent(SmsAgent):
     def _ended(self, job: Job) -> list[Outcome]:
         carrier, outcomes = self._rules.row.name, super()._ended(job)
         for index in job.underway:
-            answered = not any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
+            unknown = any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
+            answered = not unknown and not job.twice
             self._sms.underway.ended(carrier, job.envelope.recipients[index].address, answered)
         said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
         waiting = [o for o in outcomes if not o.status.final and o.index in said]

@@ -94,8 +94,9 @@ class CarrierLink:
 
     @property
     def stalled(self) -> bool:
-        """It has taken nothing for a while."""
-        return self.pause.seconds >= STALLED_S
+        """It has taken nothing for a while; until it may be tried again."""
+        pause = self.pause
+        return pause.seconds >= STALLED_S and pause.left(asyncio.get_running_loop().time()) > -pause.seconds
 
     @property
     def sends(self) -> bool:

@@ -58,7 +58,7 @@ def choose(
         only = alone and len(found) == 1
         found = [one for one in found if _is_credible(one, habit) or (only and _is_certain(one, underway))]
         if not habit.steady:
-            found = [one for one in found if one.form < Form.DECIMAL or _is_certain(one, underway)]
+            found = [one for one in found if not one.form.changes_base or _is_certain(one, underway)]
     found = [candidate for candidate in found if candidate.agrees] or found
     if not found:
         return None
@@ -71,7 +71,7 @@ def choose(
 
 
 def _is_credible(candidate: Candidate, habit: Habit) -> bool:
-    if candidate.form in (Form.DECIMAL, Form.HEXADECIMAL):
+    if candidate.form.changes_base:
         return candidate.agrees is not False and habit.expects(candidate.form)
     return candidate.agrees is not False or not habit.changes_base
 

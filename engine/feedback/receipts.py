@@ -27,7 +27,7 @@ from engine.feedback.ports import Noted
 from engine.feedback.turn import Turns
 from engine.message.sms import SentPart
 from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, Receipt, claims_receipt, parse_receipt
-from engine.protocol.receipt_ids import Form, Habit, stored_as
+from engine.protocol.receipt_ids import Habit, stored_as
 from engine.protocol.receipt_parts import Fate
 from engine.protocol.receipt_states import State
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
@@ -133,8 +133,9 @@ class Receipts:
         self._outstanding.add(taken)
         if self._parked:
             waiting = [arrival for form in forms for arrival in self._parked.under(carrier, form)]
-            # Those that only waited for it to be known what this one's id is.
-            waiting += self._parked.about(carrier, ending(parts[0].recipient))
+            if not self._underway.any(carrier, parts[0].recipient):
+                # Those that waited for all ids about this number to be known.
+                waiting += self._parked.about(carrier, ending(parts[0].recipient))
             for arrival in waiting:
                 if not arrival.settled and self._match(arrival):
                     self._count(carrier, "early")
@@ -168,7 +169,7 @@ class Receipts:
         chosen = choose(found, habit, self._underway, sure, arrival.alone)
         if chosen is None:
             return False
-        if habit.guesses != guesses or (sure and chosen.form in (Form.DECIMAL, Form.HEXADECIMAL)):
+        if habit.guesses != guesses or (sure and chosen.form.changes_base):
             self._count(arrival.carrier, "guessed")
         self._heard(chosen, arrival)
         return True
