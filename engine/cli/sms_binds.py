@@ -6,7 +6,7 @@ from pathlib import Path
 from engine.admin.client import ask
 from engine.cli.common import Commands, add_config, add_json, print_rows, settings_of
 
-_COLUMNS = ("side", "name", "bind", "state", "peer", "unanswered", "window", "reason")
+_COLUMNS = ("side", "name", "bind", "state", "peer", "unanswered", "window", "rate", "reason")
 
 
 def add(commands: Commands) -> None:

@@ -14,6 +14,7 @@ from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.sms_kit import SmsKit
 from engine.delivery.sms_reports import SmsReports
+from engine.delivery.underway import Underway
 from engine.feedback.answers import Answers
 from engine.feedback.receipts import Receipts
 from engine.intake.smpp_binds import Binds
@@ -72,7 +73,8 @@ class SmsEngine:
         self._sent = SentTable(data_dir / _SENT)
         self._quota = SmsQuota(data_dir / _QUOTA)
         self._inflight = Inflight(data_dir / _INFLIGHT)
-        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person)
+        underway = Underway()
+        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person, underway)
         reports.fates = self._receipts
         self._answers = Answers(
             settings, self._db, self._optouts, spool, self._receipts, self._receipts, ids, clock, metrics
@@ -86,7 +88,7 @@ class SmsEngine:
         )  # fmt: skip
         self.kit = SmsKit(
             carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
-            alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
+            underway=underway, alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
         )  # fmt: skip
 
     def attach(self, orders: Orders, courier: Courier) -> None:
@@ -112,6 +114,7 @@ class SmsEngine:
         await self.carriers.reload(settings)
         self._country = settings.sms.country
         self._routes.reload(settings)
+        self._manager.restore()
         self._admission.reload(settings)
         self._reports.reload(settings)
         self._receipts.reload(settings)
@@ -123,6 +126,17 @@ class SmsEngine:
         """Raises StorageError."""
         self._quota.save()
         await self._receipts.upkeep()
+
+    def collect(self) -> None:
+        """Set the gauges; called in a thread, so it only reads."""
+        metrics, now = self._kit.metrics, self._kit.clock.monotonic()
+        pauses: dict[str, float] = {}
+        for link in self.carriers.links():
+            name = link.row.name
+            pauses[name] = max(pauses.get(name, 0.0), link.pause.left(now))
+            metrics.sms_rate.labels(name).set(link.pace.rate)
+        for name, left in pauses.items():
+            metrics.sms_pause.labels(name).set(left)
 
     async def stop(self) -> None:
         """Unbind from carriers, and from called applications; what they brought is durable and answered then."""
@@ -156,6 +170,7 @@ class SmsEngine:
         return normalise(text, ton, npi, self._country)
 
     def _carrier_opened(self, name: str) -> None:
+        self._manager.restore()  # what found no other carrier may find this one
         self._reopen(carrier_key(name))
 
     def _account_opened(self, system_id: str) -> None:

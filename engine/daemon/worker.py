@@ -313,3 +313,5 @@ class Worker:
         metrics.oldest.set(self.clock.time() - sweeper.oldest_at if sweeper.oldest_at is not None else 0)
         metrics.orphans.set(sweeper.orphans)
         metrics.spool_bytes.set(self._spool.size)
+        if self._sms is not None:
+            self._sms.collect()

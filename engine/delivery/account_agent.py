@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from engine.delivery.sms_agent import SmsAgent
 from engine.delivery.sms_job import Job
+from engine.delivery.sms_pace import Pace, Pause
 from engine.delivery.sms_ports import Line, Told
 from engine.delivery.sms_render import deliver_sm
 from engine.message.envelope import Envelope
@@ -23,6 +24,7 @@ class _AccountLine:
     def __init__(self, system_id: str, wire: Wire) -> None:
         self._wire = wire
         self.remote = f"{system_id}[{wire.peer}]"
+        self.pace, self.pause = Pace(None), Pause()
 
     @property
     def bound(self) -> bool:

@@ -1,7 +1,7 @@
 """The agent of a ready queue to a carrier."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from zlib import crc32
 
 from msgspec.structs import replace
@@ -18,7 +18,6 @@ from engine.message.outcome import Outcome, Status
 from engine.message.sms import Kind, SentPart, Sms, channel_of
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
-from engine.queue.ready import READ_AHEAD
 from engine.storage.spool.entry import Delivery
 
 #: A carrier that is not bound is looked at again after this long, if nothing happens before.
@@ -31,6 +30,7 @@ class CarrierAgent(SmsAgent):
     """See sms_agent.py."""
 
     _rules: CarrierRules  #: as of the bind
+    _stalled = False  #: something may have been set aside because the carrier took nothing
 
     def _engage(self) -> Line | None:
         carriers, name = self._sms.carriers, self._name
@@ -50,31 +50,44 @@ class CarrierAgent(SmsAgent):
 
     async def _unreachable(self) -> None:
         """No bind. What another carrier can have goes there; the rest waits for the bind."""
-        kit, queue = self._kit, self._queue
-        waiting: list[Delivery] = []
-        try:
-            while self._sms.carriers.down(self._name) and len(waiting) < READ_AHEAD and (taken := await self._first()):
-                kit.working.add(taken)
-                waiting.append(taken)
-                try:
-                    gone = await self._pass_on(taken)
-                except StorageError as exc:
-                    kit.settlement.put_off(taken, str(exc))
-                    gone = True
-                if gone:
-                    kit.working.discard(waiting.pop())
-        finally:
-            for delivery in reversed(waiting):
-                kit.working.discard(delivery)
-                queue.put_back(delivery)
-        queue.throttle.close(kit.clock.time() + _LOOK_AGAIN_S, self._sms.carriers.why_down(self._name))
+        carriers, name = self._sms.carriers, self._name
+        while carriers.down(name) and (taken := await self._first(0.0)):
+            await self._pass_or_set_aside(taken, carriers.down)
+        self._queue.throttle.close(self._kit.clock.time() + _LOOK_AGAIN_S, carriers.why_down(name))
 
-    async def _first(self) -> Delivery | None:
-        """The next delivery, once it is read from the disk."""
+    async def _rest(self, seconds: float) -> None:
+        """If the carrier takes nothing for long, another has meanwhile what is behind."""
+        if not self._sms.carriers.stalled(self._name):
+            await super()._rest(seconds)
+        elif (taken := await self._first(seconds)) is not None:
+            self._stalled = True
+            await self._pass_or_set_aside(taken, self._sms.carriers.stalled)
+
+    async def _pass_or_set_aside(self, delivery: Delivery, useless: Callable[[str], bool]) -> None:
+        """To another carrier, or aside until any carrier takes something. useless: whether its own does not."""
+        kit, gone = self._kit, False
+        kit.working.add(delivery)
+        try:
+            gone = await self._pass_on(delivery)
+        except StorageError as exc:
+            kit.settlement.put_off(delivery, str(exc))
+            gone = True
+        finally:
+            kit.working.discard(delivery)
+            if not gone and useless(self._name):
+                self._queue.set_aside(delivery)
+            elif not gone:
+                self._queue.put_back(delivery)
+
+    async def _first(self, patience_s: float) -> Delivery | None:
+        """The next delivery, once it is read from the disk, or so long after that."""
         queue = self._queue
-        while (delivery := queue.take()) is None and (queue.feeders or queue.reading) and not self._stopping:
+        while (delivery := queue.take()) is None and not self._stopping:
+            reading = queue.feeders or queue.reading
+            if not reading and not patience_s:
+                return None
             self._idle = idle = queue.wait()
-            timer = self._loop.call_later(_READ_S, self._let_go, idle)
+            timer = self._loop.call_later(max(_READ_S if reading else 0.0, patience_s), self._let_go, idle)
             if await idle:
                 queue.arrived()
             else:
@@ -105,26 +118,50 @@ class CarrierAgent(SmsAgent):
 
     def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
         answers, ids = super()._begun(delivery, index, parts)
-        if parts > 1 and delivery.attempts and len(delivery.indexes) == 1:
-            for number, carrier_id in sms_partial.known(delivery.last, self._rules.row.name).items():
+        if parts > 1 and delivery.attempts:
+            for number, carrier_id in sms_partial.known(delivery.last, self._rules.row.name, index).items():
                 if number <= parts:
                     ids[number - 1] = carrier_id
                     answers[number - 1] = sms_trouble.taken(index, carrier_id, self._remote)
         return answers, ids
 
-    def _ended(self, job: Job, index: int, answers: Sequence[Outcome | None]) -> Outcome:
-        outcome = super()._ended(job, index, answers)
-        if len(answers) > 1 and outcome.status is not Status.DELIVERED and index in job.ids:
-            outcome = replace(
-                outcome, reply=outcome.reply + sms_partial.told(self._rules.row.name, answers, job.ids[index])
-            )
-        return outcome
+    def _send(self, part: Part) -> None:
+        job, index = part.job, part.index
+        if index not in job.underway:
+            job.underway.add(index)
+            self._sms.underway.begun(self._rules.row.name, job.envelope.recipients[index].address)
+        super()._send(part)
+
+    def _ended(self, job: Job) -> list[Outcome]:
+        carrier, outcomes = self._rules.row.name, super()._ended(job)
+        for index in job.underway:
+            unknown = any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
+            answered = not unknown and not job.twice
+            self._sms.underway.ended(carrier, job.envelope.recipients[index].address, answered)
+        said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
+        waiting = [o for o in outcomes if not o.status.final and o.index in said]
+        for place, outcome in enumerate(outcomes):
+            if outcome.index in said and outcome.status is not Status.DELIVERED:
+                tail = sms_partial.told(carrier, said[outcome.index])
+                outcomes[place] = replace(outcome, reply=outcome.reply + tail)
+        if waiting and len(outcomes) > 1:
+            # The reply of the last outcome is the one that stays.
+            last = waiting[-1]
+            tail = sms_partial.told_of_several(carrier, {o.index: said[o.index] for o in waiting})
+            outcomes = [o for o in outcomes if o.index != last.index]
+            outcomes.append(replace(last, reply=last.reply + tail))
+        return outcomes
 
     def answered(self, part: Part, event: Answered | Unanswered) -> None:
         if isinstance(event, Answered):
             took_s = self._loop.time() - event.request.sent_at
             self._kit.metrics.sms_response.labels(self._rules.row.name).observe(took_s)
+            if event.response.command_status in sms_trouble.THROTTLED:
+                self._kit.metrics.sms_throttled.labels(self._rules.row.name).inc()
         super().answered(part, event)
+        if self._stalled and not self._sms.carriers.stalled(self._rules.row.name):
+            self._stalled = False
+            self._sms.carriers.revived(self._rules.row.name)
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         envelope, now = job.envelope, self._kit.clock.time()

@@ -11,6 +11,7 @@ from typing import Literal
 
 from engine.base.errors import ConfigError
 from engine.base.settings import Carrier
+from engine.delivery.sms_pace import Pace, Pause
 from engine.delivery.sms_ports import Incoming
 from engine.net.outbox import Outbox
 from engine.net.smpp_wire import Wire
@@ -43,6 +44,8 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
 _FIRST_REFUSED_S, _LONGEST_REFUSED_S = 30.0, 900.0
 #: Statuses of a bind_resp that say that system_id or password is wrong.
 _LOGIN = frozenset(STATUSES[name] for name in ("ESME_RINVPASWD", "ESME_RINVSYSID", "ESME_RBINDFAIL"))
+#: A bind whose pauses have grown so long stalls: others are to have what waits for it.
+STALLED_S = 4.0
 #: How long a peer may take to agree to our unbind.
 _UNBIND_S = 5.0
 
@@ -51,7 +54,8 @@ class CarrierLink:
     """See above. changed: called when it is bound, and when it is no longer. pump: the agent's, called when there may
     be room for another submit, and when the link is lost.
 
-    reason: why it is not bound. attempts: to connect, since it was bound last.
+    pace: of the carrier, over all its links; pause: of this one. reason: why it is not bound. attempts: to connect,
+    since it was bound last.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class CarrierLink:
         row: Carrier,
         kind: BindKind,
         password: str,
+        pace: Pace,
         incoming: Incoming,
         outbox: Outbox,
         contexts: TlsContexts,
@@ -67,6 +72,7 @@ class CarrierLink:
         self.row = row
         self.kind = kind
         self._password = password
+        self.pace, self.pause = pace, Pause()
         self._incoming = incoming
         self._outbox = outbox
         self._contexts = contexts
@@ -85,6 +91,12 @@ class CarrierLink:
     @property
     def bound(self) -> bool:
         return self._wire is not None and self._wire.session.state in BOUND
+
+    @property
+    def stalled(self) -> bool:
+        """It has taken nothing for a while; until it may be tried again."""
+        pause = self.pause
+        return pause.seconds >= STALLED_S and pause.left(asyncio.get_running_loop().time()) > -pause.seconds
 
     @property
     def sends(self) -> bool:
@@ -131,7 +143,8 @@ class CarrierLink:
         with it. gone: called then.
         """
         link = CarrierLink(
-            self.row, "receiver", self._password, self._incoming, self._outbox, self._contexts, self._changed
+            self.row, "receiver", self._password, self.pace, self._incoming, self._outbox, self._contexts,
+            self._changed,
         )  # fmt: skip
         wire = link._new_wire()
         transport.set_protocol(wire)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from engine.base.settings import Carrier, Settings
 from engine.delivery.carrier_link import BindKind, CarrierLink
+from engine.delivery.sms_pace import Pace
 from engine.delivery.sms_ports import Incoming
 from engine.delivery.sms_render import CarrierRules
 from engine.net.outbox import Outbox
@@ -85,7 +86,17 @@ class Carriers:
     def healthy(self, name: str) -> bool:
         """It can be sent to now."""
         own = self._own.get(name)
-        return own is not None and any(link.bound for link in own.links if link.sends)
+        return own is not None and any(link.bound and not link.stalled for link in own.links if link.sends)
+
+    def stalled(self, name: str) -> bool:
+        """It is bound, and takes nothing."""
+        own = self._own.get(name)
+        bound = [link for link in own.links if link.sends and link.bound] if own is not None else []
+        return bool(bound) and all(link.stalled for link in bound)
+
+    def revived(self, name: str) -> None:
+        """It takes something again."""
+        self._opened(name)
 
     def down(self, name: str) -> bool:
         """It cannot be sent to, and not only because it was not tried yet."""
@@ -135,10 +146,11 @@ class Carriers:
     def _made(self, row: Carrier) -> _Own:
         own = _Own(row, CarrierRules(row))
         password = read_password(row.password_file) if row.password_file else row.password
+        pace = Pace(row.rate)
         for _ in range(row.binds):
             for kind in _KINDS[row.bind]:
                 link = CarrierLink(
-                    row, kind, password, self._incoming, self._outbox, self._contexts, self._changed
+                    row, kind, password, pace, self._incoming, self._outbox, self._contexts, self._changed
                 )  # fmt: skip
                 own.links.append(link)
                 if link.sends:

@@ -24,7 +24,6 @@ from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
 from engine.delivery.sms_job import Job, Part, may_go_elsewhere, together
 from engine.delivery.sms_kit import SmsKit
-from engine.delivery.sms_pause import Pause
 from engine.delivery.sms_ports import Line, LineLost, Withdrawn
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
@@ -59,7 +58,7 @@ class SmsAgent:
         self._wakeup: asyncio.Future[None] | None = None
         self._idle: asyncio.Future[bool] | None = None
         self._stopping = False
-        self._pause = Pause()
+        self._again_at: float | None = None  #: when the first of those may go; None: there is no permit yet
         self._on_wire = 0
         self._order = itertools.count()
         self._unsettled = 0  #: parts of deliveries whose outcome is not on disk
@@ -83,13 +82,17 @@ class SmsAgent:
         """What the peer has said of each part, and its ids, before this attempt: mostly nothing."""
         return [None] * parts, [""] * parts
 
-    def _ended(self, job: Job, index: int, answers: Sequence[Outcome | None]) -> Outcome:
-        """The outcome of a recipient."""
-        return together(index, answers)
+    def _ended(self, job: Job) -> list[Outcome]:
+        """The outcome of each recipient. The delivery keeps the last reply."""
+        return [together(index, answers) for index, answers in job.answers.items()]
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         """Of these recipients everything was taken. The delivery is settled when this is done."""
         raise NotImplementedError
+
+    async def _rest(self, seconds: float) -> None:
+        """The line pauses so long."""
+        await self._woken(seconds)
 
     # ---- for the courier
 
@@ -246,29 +249,38 @@ class SmsAgent:
 
     async def _pace(self, parts: int) -> None:
         """Wait for a permit of each part; those of one message are taken together."""
-        queue = self._queue
-        if queue.throttle.rate is None:
-            return
-        now = self._loop.time()
-        at = max(queue.permit(now) for _ in range(parts))
+        at = self._permits(parts)
         while (wait := at - self._loop.time()) > 0:
             await self._woken(wait)
             self._check()
+
+    def _permits(self, parts: int) -> float:
+        """When so many parts may go: by the rate, and by what the peer takes of it."""
+        self._check()
+        assert self._line is not None
+        now, queue = self._loop.time(), self._queue
+        at = self._line.pace.permit(now, parts)
+        return at if queue.throttle.rate is None else max(at, *[queue.permit(now) for _ in range(parts)])
 
     async def _room(self) -> None:
         """Return when a submit may go, and everything that was told to slow down has gone. Raises LineLost."""
         while True:
             self._check()
-            assert self._line is not None
-            wait = self._pause.left(self._loop.time())
-            if wait > 0:
-                await self._woken(wait)
-            elif not self._line.room or (self._pause.probing and self._on_wire):
+            line = self._line
+            assert line is not None
+            if (wait := line.pause.left(self._loop.time())) > 0:
+                await self._rest(wait)
+            elif not line.room or (line.pause.alone and self._on_wire):
                 await self._woken()
-            elif self._again:
-                self._send_again(self._again.pop(0))
-            else:
+            elif not self._again:
                 return
+            elif self._again_at is None:
+                self._again_at = self._permits(1)
+            elif (wait := self._again_at - self._loop.time()) > 0:
+                await self._woken(wait)
+            else:
+                self._again_at = None
+                self._send_again(self._again.pop(0))
 
     def _send_again(self, part: Part) -> None:
         job = part.job
@@ -317,12 +329,14 @@ class SmsAgent:
             response = event.response
             if response.command_status in sms_trouble.THROTTLED and not isinstance(response, GenericNack):
                 insort(self._again, part, key=_order)
-                self._slow_down()
+                self._slow_down(event.request.sent_at)
                 return
             if sms_trouble.congested(response):
-                self._slow_down()
+                self._slow_down(event.request.sent_at)
             else:
-                self._pause.ended()
+                assert self._line is not None
+                self._line.pace.taken(self._loop.time())
+                self._line.pause.taken()
             carrier_id = sms_trouble.message_id(response)
             job.ids[part.index][part.number] = carrier_id
             outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
@@ -337,10 +351,14 @@ class SmsAgent:
     def _remote(self) -> str:
         return self._line.remote if self._line is not None else "none"
 
-    def _slow_down(self) -> None:
-        """The peer takes no more for now. What it refused goes first when it does again, and nothing before that."""
-        if seconds := self._pause.begin(self._loop.time()):
-            log.info("%s: told to slow down; a pause of %g s", self._remote, seconds)
+    def _slow_down(self, sent_at: float) -> None:
+        """The peer takes less for now. What it refused goes first, and nothing before that."""
+        line, now = self._line, self._loop.time()
+        assert line is not None
+        line.pace.refused(sent_at, now)
+        seconds = line.pause.refused(sent_at, now)
+        level = logging.INFO if seconds else logging.DEBUG
+        log.log(level, "%s: told to slow down; %g/s, a pause of %g s", line.remote, line.pace.rate, seconds)
         self.wake()
 
     def _drop_again(self) -> None:
@@ -367,12 +385,11 @@ class SmsAgent:
         if job.waiting or not job.rendered:
             return
         self._jobs.pop(job, None)
-        outcomes = [self._ended(job, index, answers) for index, answers in job.answers.items()]
+        outcomes = self._ended(job)
         if job.twice:
             outcomes = [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
         delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
-        remembered = self._taken(job, delivered) if delivered else None
-        if remembered is None:
+        if (remembered := self._taken(job, delivered) if delivered else None) is None:
             self._settle(job, outcomes)
         else:
             remembered.add_done_callback(lambda _: self._settle(job, outcomes))

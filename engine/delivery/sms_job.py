@@ -30,6 +30,7 @@ class Job:
         "sms",
         "timing",
         "twice",
+        "underway",
         "waiting",
         "withdrawn",
     )
@@ -48,6 +49,7 @@ class Job:
         self.slot = -1
         self.twice = False
         self.withdrawn = ""  #: by whom
+        self.underway: set[int] = set()  #: recipients that something was sent to
 
     def withdraw(self, again: list["Part"], by: str) -> bool:
         """It is not to be sent after all; its parts leave `again`, what the peer told to slow down. by: whose word.

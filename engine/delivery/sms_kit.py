@@ -6,6 +6,7 @@ from typing import Protocol
 
 from engine.delivery.carriers import Carriers
 from engine.delivery.sms_ports import Receivers, SentBook
+from engine.delivery.underway import Underway
 from engine.message.envelope import Envelope
 from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
@@ -26,5 +27,6 @@ class SmsKit:
     receivers: Receivers
     book: SentBook
     inflight: Inflight
+    underway: Underway
     alternatives: Alternatives
     suppressed: Callable[[str, str], bool]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from engine.base.errors import EngineError
+from engine.delivery.sms_pace import Pace, Pause
 from engine.message.sms import SentPart
 from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_events import Answered, Unanswered
@@ -29,6 +30,12 @@ class Line(Protocol):
 
     @property
     def remote(self) -> str: ...
+
+    @property
+    def pace(self) -> Pace: ...
+
+    @property
+    def pause(self) -> Pause: ...
 
     def request(self, pdu: Pdu, told: Told) -> None: ...
 

@@ -3,8 +3,8 @@
 Sources: SMPP 3.4 5.1.3, 5.0 4.7.6; Kannel, which takes few statuses for permanent, for what is deferred.
 
     ESME_ROK                DELIVERED: the carrier took responsibility
-    throttled, queue full   no outcome: the same message is tried again, first, after a pause of the link
-    congestion_state        whatever else the answer says, a pause
+    throttled, queue full   no outcome: the same message is tried again, first, at half the rate (sms_pace.py)
+    congestion_state        whatever else the answer says, half the rate
     about the number        FAILED, RECIPIENT     about the sender or the content    FAILED, MESSAGE
     about us or itself      DEFERRED, SITE: another carrier may do
     no answer               UNKNOWN (D3)

@@ -255,7 +255,7 @@ class Answers:
             event = "opted-out" if stopping else "opted-in"
             self._metrics.answers.labels(event).inc()
             stored.append(self._note(answer, way, event, ""))
-            stored += self._replies.confirm(answer, heard)
+            stored += self._replies.confirm(answer, heard, way.concerned)
         return stored
 
     def _senders(self, answer: Answer, way: Way) -> list[str]:

@@ -3,13 +3,15 @@
 What counts, in this order: the number that the receipt names; how the carrier's receipts have written ids lately; that
 the part still waits for its receipt; that it is the newest, because carriers begin again with their ids.
 
-An id in another base may be the id of another message, whose response is still on its way. Unless this carrier does
-that and the number agrees, such a match is not believed before the receipt has waited for a better one (`sure`).
+An id in another base may be the id of another message, whose response is still on its way. If this carrier always does
+that and the number agrees, such a match is believed. If it does so now and then, or did not do it before, only when no
+response about that number is on its way (`underway`), or when the receipt has waited for a better one (`sure`).
 """
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from engine.delivery.underway import Underway
 from engine.feedback.outstanding import Taken
 from engine.protocol.receipt_ids import Form, Habit, form_of
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
@@ -29,7 +31,7 @@ class Candidate(NamedTuple):
 
 def numbers_of(pdu: DeliverSm | DataSm) -> frozenset[str]:
     """The ends of the numbers that a receipt names; some carriers do not swap source and destination."""
-    ends = (_end(bytes(address).decode("latin-1")) for address in (pdu.source_addr, pdu.destination_addr))
+    ends = (ending(bytes(address).decode("latin-1")) for address in (pdu.source_addr, pdu.destination_addr))
     return frozenset(end for end in ends if end)
 
 
@@ -40,15 +42,23 @@ def candidates(takens: Sequence[Taken], id: str, numbers: frozenset[str]) -> lis
         for part in taken.parts:
             form = form_of(part.carrier_id, id) if part.carrier_id else None
             if form is not None:
-                agrees = _end(part.recipient) in numbers if numbers else None
+                agrees = ending(part.recipient) in numbers if numbers else None
                 found.append(Candidate(taken, part.part, form, agrees))
     return found
 
 
-def choose(found: Sequence[Candidate], habit: Habit, sure: bool) -> Candidate | None:
-    """The one to believe, None: none yet. sure: nothing better will come. Teaches the habit."""
+def choose(
+    found: Sequence[Candidate], habit: Habit, underway: Underway, sure: bool, alone: bool = False
+) -> Candidate | None:
+    """The one to believe, None: none yet. Teaches the habit.
+
+    sure: nothing better will come. alone: nothing of what was sent before can be meant but these.
+    """
     if not sure:
-        found = [candidate for candidate in found if _is_credible(candidate, habit)]
+        only = alone and len(found) == 1
+        found = [one for one in found if _is_credible(one, habit) or (only and _is_certain(one, underway))]
+        if not habit.steady:
+            found = [one for one in found if not one.form.changes_base or _is_certain(one, underway)]
     found = [candidate for candidate in found if candidate.agrees] or found
     if not found:
         return None
@@ -61,9 +71,15 @@ def choose(found: Sequence[Candidate], habit: Habit, sure: bool) -> Candidate | 
 
 
 def _is_credible(candidate: Candidate, habit: Habit) -> bool:
-    if candidate.form in (Form.DECIMAL, Form.HEXADECIMAL):
+    if candidate.form.changes_base:
         return candidate.agrees is not False and habit.expects(candidate.form)
     return candidate.agrees is not False or not habit.changes_base
+
+
+def _is_certain(candidate: Candidate, underway: Underway) -> bool:
+    """It is about this number, and every id that the carrier gave for the number is known."""
+    part = candidate.taken.parts[candidate.number - 1]
+    return bool(candidate.agrees) and not _is_heard(candidate) and not underway.any(part.carrier, part.recipient)
 
 
 def _is_heard(candidate: Candidate) -> bool:
@@ -71,6 +87,7 @@ def _is_heard(candidate: Candidate) -> bool:
     return state is not None and state.final
 
 
-def _end(address: str) -> str:
+def ending(address: str) -> str:
+    """What is compared of a number."""
     digits = "".join(filter(str.isdecimal, address))
     return digits[-_DIGITS:]

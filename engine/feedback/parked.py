@@ -16,9 +16,10 @@ Answer = Callable[[int], None]
 
 class Arrival:
     """A receipt on its way through. answer: None once it is given. key: of its row, 0 without one. claimed: it says
-    itself that it is a receipt; else a person may have written it. settled: it is matched, or given up."""
+    itself that it is a receipt; else a person may have written it. alone: it was looked up on disk, and nothing there
+    can be meant. settled: it is matched, or given up."""
 
-    __slots__ = ("answer", "at", "carrier", "claimed", "key", "numbers", "pdu", "receipt", "settled", "texts")
+    __slots__ = ("alone", "answer", "at", "carrier", "claimed", "key", "numbers", "pdu", "receipt", "settled", "texts")
 
     def __init__(
         self, carrier: str, pdu: DeliverSm | DataSm, receipt: Receipt, claimed: bool, numbers: frozenset[str],
@@ -32,7 +33,7 @@ class Arrival:
         self.at = at
         self.answer = answer
         self.key = key
-        self.settled = False
+        self.alone = self.settled = False
         self.texts = looked_up_as(receipt.id)
 
 
@@ -41,6 +42,7 @@ class Parked:
 
     def __init__(self) -> None:
         self._by_id: dict[str, dict[str, list[Arrival]]] = {}
+        self._by_number: dict[tuple[str, str], dict[Arrival, None]] = {}
         self._all: dict[Arrival, None] = {}
 
     def __len__(self) -> int:
@@ -51,6 +53,8 @@ class Parked:
         ids = self._by_id.setdefault(arrival.carrier, {})
         for text in arrival.texts:
             ids.setdefault(text, []).append(arrival)
+        for number in arrival.numbers:
+            self._by_number.setdefault((arrival.carrier, number), {})[arrival] = None
 
     def remove(self, arrival: Arrival) -> None:
         if arrival not in self._all:
@@ -61,10 +65,19 @@ class Parked:
             ids[text].remove(arrival)
             if not ids[text]:
                 del ids[text]
+        for number in arrival.numbers:
+            key = arrival.carrier, number
+            del self._by_number[key][arrival]
+            if not self._by_number[key]:
+                del self._by_number[key]
 
     def under(self, carrier: str, text: str) -> Sequence[Arrival]:
         """Those whose message may be stored as this."""
         return list(self._by_id.get(carrier, {}).get(text, ()))
+
+    def about(self, carrier: str, number: str) -> Sequence[Arrival]:
+        """Those that name a number, by its ending."""
+        return list(self._by_number.get((carrier, number), ()))
 
     def until(self, at: float) -> Sequence[Arrival]:
         """Those that have come before a time, oldest first."""

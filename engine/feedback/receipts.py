@@ -18,15 +18,16 @@ from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.sms_reports import SmsReports
+from engine.delivery.underway import Underway
 from engine.feedback import telling
-from engine.feedback.matching import Candidate, candidates, choose, numbers_of
+from engine.feedback.matching import Candidate, candidates, choose, ending, numbers_of
 from engine.feedback.outstanding import Ending, Outstanding, Taken
 from engine.feedback.parked import Answer, Arrival, Parked
 from engine.feedback.ports import Noted
 from engine.feedback.turn import Turns
 from engine.message.sms import SentPart
 from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, Receipt, claims_receipt, parse_receipt
-from engine.protocol.receipt_ids import Form, Habit, stored_as
+from engine.protocol.receipt_ids import Habit, stored_as
 from engine.protocol.receipt_parts import Fate
 from engine.protocol.receipt_states import Heard, State, heard_at
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
@@ -47,14 +48,18 @@ class Receipts:
 
     def __init__(
         self, settings: Settings, spool: Spool, table: SentTable, reports: SmsReports, metrics: Metrics, clock: Clock,
-        person: Person,
+        person: Person, underway: Underway,
     ) -> None:  # fmt: skip
-        """person: takes what is no receipt. Raises StorageError: the table cannot be read."""
+        """person: takes what is no receipt. underway: what carriers have not answered yet.
+
+        Raises StorageError: the table cannot be read.
+        """
         self._table = table
         self._reports = reports
         self._metrics = metrics
         self._clock = clock
         self._person = person
+        self._underway = underway
         self._outstanding = Outstanding(settings.sms.recent)
         self._parked = Parked()
         self._habits: dict[str, Habit] = {}
@@ -146,10 +151,13 @@ class Receipts:
         taken = Taken(first, parts)
         self._outstanding.add(taken)
         if self._parked:
-            for form in forms:
-                for arrival in self._parked.under(carrier, form):
-                    if not arrival.settled and self._match(arrival):
-                        self._count(carrier, "early")
+            waiting = [arrival for form in forms for arrival in self._parked.under(carrier, form)]
+            if not self._underway.any(carrier, parts[0].recipient):
+                # Those that waited for all ids about this number to be known.
+                waiting += self._parked.about(carrier, ending(parts[0].recipient))
+            for arrival in waiting:
+                if not arrival.settled and self._match(arrival):
+                    self._count(carrier, "early")
         return done
 
     # ---- what comes
@@ -176,10 +184,11 @@ class Receipts:
         if habit is None:
             habit = self._habits[arrival.carrier] = Habit()
         guesses = habit.guesses
-        chosen = choose(candidates(takens, arrival.receipt.id, arrival.numbers), habit, sure)
+        found = candidates(takens, arrival.receipt.id, arrival.numbers)
+        chosen = choose(found, habit, self._underway, sure, arrival.alone)
         if chosen is None:
             return False
-        if habit.guesses != guesses or (sure and chosen.form in (Form.DECIMAL, Form.HEXADECIMAL)):
+        if habit.guesses != guesses or (sure and chosen.form.changes_base):
             self._count(arrival.carrier, "guessed")
         self._heard(chosen, arrival)
         return True
@@ -201,8 +210,10 @@ class Receipts:
             for group in _by_message(sorted(rows, key=lambda row: row.key))
             if self._outstanding.get(group[0].first) is None and (taken := Taken.of(group)) is not None
         ]
+        arrival.alone = True  # but for these
         if self._match(arrival, takens, sure=last):
             return
+        arrival.alone = not takens
         if last:
             self._give_up(arrival)
         elif not arrival.key:

@@ -34,12 +34,12 @@ class Replies:
         self._sms = settings.sms
         self._expire_s = float(settings.retry.transactional.expire_after)
 
-    def confirm(self, answer: Answer, heard: Heard) -> list[asyncio.Future[None]]:
-        """A stop, or that it was lifted, in the language of the word."""
+    def confirm(self, answer: Answer, heard: Heard, account: Account | None) -> list[asyncio.Future[None]]:
+        """A stop, or that it was lifted, in the language of the word. account: whose messages it is about."""
         sms = self._sms
         if heard.wish is Wish.STOP:
-            return self._send(answer, sms.stop_text_ru if heard.russian else sms.stop_text)
-        return self._send(answer, sms.start_text_ru if heard.russian else sms.start_text)
+            return self._send(answer, sms.stop_text_ru if heard.russian else sms.stop_text, account)
+        return self._send(answer, sms.start_text_ru if heard.russian else sms.start_text, account)
 
     def help(self, answer: Answer, account: Account | None) -> list[asyncio.Future[None]]:
         """The account's text, if it has one."""
@@ -52,9 +52,9 @@ class Replies:
         self._helped[pair] = now + HELP_EVERY_S
         if len(self._helped) > _HELP_ENTRIES:
             del self._helped[next(iter(self._helped))]
-        return self._send(answer, account.help)
+        return self._send(answer, account.help, account)
 
-    def _send(self, answer: Answer, text: str) -> list[asyncio.Future[None]]:
+    def _send(self, answer: Answer, text: str, account: Account | None) -> list[asyncio.Future[None]]:
         if not text or answer.number == answer.to or not (_is_number(answer.number) and _is_number(answer.to)):
             return []
         to, now = answer.sms, self._clock.time()
@@ -77,6 +77,7 @@ class Replies:
             expires_at=now + self._expire_s,
             content_bytes=len(content),
             message_class=int(MessageClass.TRANSACTIONAL),
+            user=account.system_id if account is not None else "",  # what the phone says to this is for the same one
             channel=CHANNEL,
         )
         return [self._spool.accept(envelope, content, [(carrier_key(answer.carrier), (0,))])]

@@ -261,7 +261,8 @@ class SmppOrders:
         self, pdu: ReplaceSm, account: Account, delivery: Delivery, envelope: Envelope, old: Sms
     ) -> tuple[Envelope, Sms, float]:
         """The message as it is to be, and when it is due. Raises SmsRefused."""
-        if old.udh or sms_partial.known(delivery.last, channel_of(delivery.destination)[1]):
+        carrier = channel_of(delivery.destination)[1]
+        if old.udh or any(sms_partial.known(delivery.last, carrier, index) for index in delivery.indexes):
             raise SmsRefused("ESME_RREPLACEFAIL", "content", "a part of a message, or parts of it are sent")
         sms = replace(old, text=None, body=b"", registered=read_registered(pdu.registered_delivery))
         tlvs = (*old.tlvs, *pdu.tlvs)

@@ -22,6 +22,10 @@ class Form(enum.IntEnum):
     DECIMAL = 3  #: read as hexadecimal, written as decimal
     HEXADECIMAL = 4  #: read as decimal, written as hexadecimal
 
+    @property
+    def changes_base(self) -> bool:
+        return self >= Form.DECIMAL
+
 
 #: message_id has at most 64 octets and a NUL. A longer one, out of a text, is taken for no number: converting it takes
 #: quadratic time, and Python refuses beyond 4,300 digits.
@@ -91,10 +95,11 @@ class Habit:
     guesses: how often several forms were possible and one had to be believed, for a metric.
     """
 
-    __slots__ = ("_recent", "guesses")
+    __slots__ = ("_changed", "_recent", "guesses")
 
     def __init__(self, remember: int = 64) -> None:
         self._recent: deque[Form] = deque(maxlen=remember)
+        self._changed = 0  #: of those, in another base than the response
         self.guesses = 0
 
     def expects(self, form: Form) -> bool:
@@ -104,7 +109,12 @@ class Habit:
     @property
     def changes_base(self) -> bool:
         """Lately a receipt had its id in another base."""
-        return Form.DECIMAL in self._recent or Form.HEXADECIMAL in self._recent
+        return self._changed > 0
+
+    @property
+    def steady(self) -> bool:
+        """Lately every receipt had its id in the base of the response, or every one in another."""
+        return bool(self._recent) and self._changed in (0, len(self._recent))
 
     def choose(self, found: Collection[Form]) -> Form:
         """Of the forms, one or more, by which a receipt matched messages: the one to believe.
@@ -115,7 +125,10 @@ class Habit:
         forms = set(found)
         if len(forms) == 1:
             [chosen] = forms
+            if len(self._recent) == self._recent.maxlen:
+                self._changed -= self._recent[0].changes_base
             self._recent.append(chosen)
+            self._changed += chosen.changes_base
             return chosen
         seen = Counter(self._recent)
         self.guesses += 1

@@ -13,6 +13,7 @@ import numpy as np
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.queue.ready import Dispatcher
+from engine.queue.stock import Destination
 from engine.routing.plan import OTHER
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.reader import ContentLost
@@ -80,6 +81,14 @@ class Errands:
                 one.state, one.owner = State.ATTEMPT, self
                 action(one)
             await self._courier.catch_up()
+
+    async def clear(self, destination: Destination, action: Callable[[Delivery], None]) -> None:
+        """Do this with everything that is due for a destination."""
+        while destination.stocked:
+            rows = np.array(list(dict.fromkeys(destination.take(SLICE_ROWS))), dtype=np.uint32)
+            rows = rows[self._table.columns(rows, ("state",))["state"] == State.DUE]
+            self.seize(rows)
+            await self.visit(rows, action)
 
     async def slices(self, rows: Rows) -> AsyncIterator[Rows]:
         """Seized rows a slice at a time, LOADING from then on; without those that are another delivery's by then."""

@@ -160,6 +160,16 @@ class Manager:
             for stock, own in zip(destination.stock, by_class, strict=True):
                 stock.put_back(own)
 
+    def set_aside(self, delivery: Delivery) -> None:
+        stock = self.destination(delivery.destination, delivery.via).stock[delivery.message.message_class]
+        stock.aside.append(self._spool.cool(delivery, State.DUE))
+
+    def restore(self) -> None:
+        """Everything that was set aside is to be looked at again."""
+        for destination in list(self.destinations.values()):
+            if destination.restore():
+                self.offer(destination)
+
     def route_again(self, queue: ReadyQueue) -> None:
         feeders = list(queue.feeders)
         queue.feeders.clear()
@@ -206,8 +216,7 @@ class Manager:
         # What was never tried waits for nothing, not even for the second that its time was rounded up to.
         columns = self._table.columns(rows, ("attempts", "due_at"))
         at_once = (columns["attempts"] == 0) & (columns["due_at"] <= int(self._clock.time()) + 1)
-        if now:
-            at_once[:] = True
+        at_once |= now
         self._table.move_many(rows[at_once], State.WAITING, int(self._clock.time()))
         self._table.move_many(rows[~at_once], State.WAITING)
         self.look_for_due()
@@ -347,8 +356,7 @@ class Manager:
                 self.sites.queue_for(plan).push(delivery)
             else:
                 self._no_route(delivery, plan)
-        destination = self.destinations.get(key)
-        if destination is not None and destination.stocked:
+        if (destination := self.destinations.get(key)) is not None and destination.stocked:
             self._supply(destination, plan)
 
     def _supply(self, destination: Destination, plan: Plan | NoRoute) -> None:
@@ -356,7 +364,7 @@ class Manager:
         if isinstance(plan, Plan):
             self.sites.queue_for(plan).feed(destination)
         else:
-            self.errands.run(self._settle_stock(destination, plan))
+            self.errands.run(self.errands.clear(destination, lambda delivery: self._no_route(delivery, plan)))
 
     # ---- inside: rows that are read
 
@@ -371,14 +379,6 @@ class Manager:
             self.sites.queue_for(plan).push(delivery)
         else:
             self._route(delivery)
-
-    async def _settle_stock(self, destination: Destination, route: NoRoute) -> None:
-        """Everything that is due for a destination without a route."""
-        while destination.stocked and not self._closing:
-            numbers = np.array(list(dict.fromkeys(destination.take(SLICE_ROWS))), dtype=np.uint32)
-            numbers = numbers[self._table.columns(numbers, ("state",))["state"] == State.DUE]
-            self.errands.seize(numbers)
-            await self.errands.visit(numbers, lambda delivery: self._no_route(delivery, route))
 
     @property
     def idle(self) -> bool:

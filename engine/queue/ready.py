@@ -82,6 +82,10 @@ class Store(Protocol):
     def put_down(self, deliveries: Iterable[Delivery]) -> None:
         """These go back to the stock of their destinations, in front."""
 
+    def set_aside(self, delivery: Delivery) -> None:
+        """It goes back to the stock of its destination, and is not read before everything that was set aside is to be
+        looked at again."""
+
     def route_again(self, queue: "ReadyQueue") -> None:
         """Its plan holds no longer: take everything away (`drain`, `feeders`), and find it another place."""
 
@@ -200,6 +204,10 @@ class ReadyQueue:
     def put_back(self, delivery: Delivery) -> None:
         """An agent took it and cannot begin it: it is the next one again."""
         self._store.put_down([delivery])
+
+    def set_aside(self, delivery: Delivery) -> None:
+        """An agent took it, and it must not keep those behind it: they are next."""
+        self._store.set_aside(delivery)
 
     def permit(self, now: float) -> float:
         """When the next message may go (monotonic, as `now`): by the limits' rate, and by a rate slower than that."""

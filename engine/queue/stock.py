@@ -19,16 +19,21 @@ _CHUNK = 4096
 
 
 class Stock:
-    """Rows that are due, first in, first out; four bytes each."""
+    """Rows that are due, first in, first out; four bytes each.
 
-    __slots__ = ("_at", "_chunks", "_count")
+    aside: rows that stood before all others, and are not taken before `restore`, so that those behind have their turn.
+    """
+
+    __slots__ = ("_at", "_chunks", "_count", "aside")
 
     def __init__(self) -> None:
         self._chunks: deque[array[int]] = deque()
         self._at = 0  #: of the next one in the first chunk
         self._count = 0
+        self.aside = array("I")
 
     def __len__(self) -> int:
+        """Without those aside."""
         return self._count
 
     def add(self, row: int) -> None:
@@ -55,6 +60,11 @@ class Stock:
             self._at = 0
         self._chunks.appendleft(chunk)
         self._count += len(chunk)
+
+    def restore(self) -> None:
+        """Those aside are in front of all others again."""
+        aside, self.aside = self.aside, array("I")
+        self.put_back(aside)
 
     def take(self, most: int) -> list[int]:
         """The first rows, so many at most."""
@@ -88,6 +98,17 @@ class Destination:
     @property
     def stocked(self) -> int:
         return sum(map(len, self.stock))
+
+    @property
+    def aside(self) -> int:
+        return sum(len(stock.aside) for stock in self.stock)
+
+    def restore(self) -> bool:
+        """Those aside are in front of all others again; whether there were any."""
+        aside = self.aside
+        for stock in self.stock:
+            stock.restore()
+        return aside > 0
 
     def take(self, most: int) -> list[int]:
         """Rows that are due, transactional before bulk."""

@@ -69,15 +69,15 @@ class Sweeper:
     async def _sweep_rows(self, now: float) -> int:
         """Orphans among the rows; what expired while it was due."""
         table, orphans = self._table, 0
-        stocked = sum(destination.stocked for destination in self._manager.destinations.values())
+        stocked = sum(destination.stocked + destination.aside for destination in self._manager.destinations.values())
         if table.counts[State.DUE] > stocked:
             orphans += table.counts[State.DUE] - stocked
             log.error("%d deliveries were due and in no stock; queued again", orphans)
             for rows in list(table.select(state=State.DUE)):
                 table.move_many(rows, State.WAITING, int(now + ORPHAN_WAIT_S))
             for destination in self._manager.destinations.values():
-                for stock in destination.stock:
-                    stock.take(len(stock))
+                destination.restore()
+                destination.take(destination.stocked)
         if self._manager.idle:
             for state in (State.LOADING, State.SEIZED):
                 for rows in list(table.select(state=state)):

@@ -63,7 +63,7 @@ def _watch(stage: Stage, say: Callable[[str], None]) -> None:
     refused = json.loads((stage.folder / "smsc.json").read_text())["refused"]
     if refused.get("ESME_RTHROTTLED") != 1:
         raise DemoFailed(f"the carrier throttled nothing: {refused}")
-    say("the carrier was too busy for one of them (ESME_RTHROTTLED); it went again a second later")
+    say("the carrier was too busy for one of them (ESME_RTHROTTLED); it went again, first of all")
 
 
 def _is_sms(event: dict[str, Any]) -> bool:

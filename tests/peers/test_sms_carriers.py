@@ -1,4 +1,4 @@
-"""Our side as a client of SMSCs nobody here wrote: node-smpp, with TLS and without, and Net::SMPP."""
+"""Our side as a client of SMSCs nobody here wrote: node-smpp, with TLS and without, Net::SMPP, smpp.twisted3."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from engine.base.settings import Carrier
-from engine.base.units import Duration
-from engine.delivery import carrier_link, sms_pause
-from tests.support.sms_peers import Smsc, node_smsc, perl_smsc
+from engine.base.units import Duration, Rate
+from engine.delivery import carrier_link, sms_pace
+from tests.support.sms_peers import Smsc, node_smsc, perl_smsc, twisted_smsc
 from tests.support.sms_stage import SmsStage, play, sms_stage, until
 
 Peer = Callable[..., contextlib.AbstractContextManager[Smsc]]
@@ -24,7 +24,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """What takes seconds takes hundredths."""
     monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
-    monkeypatch.setattr(sms_pause, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(sms_pace, "FIRST_PAUSE_S", 0.02)
 
 
 def carrier(smsc: Smsc, **more: Any) -> Carrier:
@@ -113,6 +113,32 @@ def test_alphabets_and_long_texts_are_read_by_node_smpp_as_they_were_written(tmp
     play(story)
 
 
+def test_a_strict_one_finds_nothing_to_object_to(tmp_path: Path) -> None:
+    """smpp.twisted3 takes no field, value or TLV that the specification does not have, and drops who sends one."""
+    row = {"tlvs": (("0x1400", "entity"),), "window": 5}
+
+    async def story() -> None:
+        with twisted_smsc(tmp_path / "smsc") as smsc:
+            async with stage(tmp_path, carrier(smsc, **row)) as s:
+                for n in range(10):
+                    await s.put(f"text {n}", f"+44770090{n:04}")
+                await s.put(LONG, "+447700900100", validity=s.clock.time() + 3600)
+                await s.put("до свидания", "+447700900101")
+                await taken(s)
+                parts = len(smsc.told("submit"))
+                assert parts > 12 and s.tally()["delivered"] == 12
+                receipts: list[Any] = []
+                while len(receipts) < parts:
+                    await until(lambda: s.came)
+                    receipts += acknowledge(s)
+                ids = [pdu.short_message.split()[0].removeprefix(b"id:").decode() for pdu in receipts]
+                assert sorted(ids) == sorted(part.carrier_id for part in s.book.parts)
+                await until(lambda: smsc.told("acknowledged") == ["ESME_ROK"] * parts)
+            assert smsc.told("error") == []
+
+    play(story)
+
+
 def test_over_tls_the_certificate_is_checked_when_asked(tmp_path: Path) -> None:
     async def story() -> None:
         with running(node_smsc, tmp_path, tls=True) as smsc:
@@ -135,7 +161,7 @@ def test_what_is_throttled_is_sent_again_in_order(tmp_path: Path, peer: Peer) ->
 
     async def story() -> None:
         with running(peer, tmp_path, refuse=THROTTLED[peer], refusals=5) as smsc:
-            async with stage(tmp_path, carrier(smsc, window=1)) as s:
+            async with stage(tmp_path, carrier(smsc, window=1, rate=Rate(1000))) as s:
                 for n in range(12):
                     await s.put(f"{n}", f"+44770090{n:04}")
                 await taken(s)

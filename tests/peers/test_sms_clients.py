@@ -29,7 +29,7 @@ from tests.support.engine import PATIENCE_S, Daemon, daemon, wait_until
 from tests.support.ports import free_port
 from tests.support.sms_peers import Line, Smsc, esme, kannel, node_smsc
 
-CLIENTS = ("node", "perl", "smpplib", "aiosmpplib", "kannel")
+CLIENTS = ("node", "perl", "smpplib", "aiosmpplib", "twisted", "kannel")
 #: This number answers whoever sends to it, and this one cannot be reached.
 ANSWERS, ABSENT = "447700900777", "447700900999"
 ANSWER = "yes please"
@@ -270,6 +270,25 @@ def test_aiosmpplib(house: House) -> None:
     )
     assert [each.short_message for each in hook.of(DeliverSm) if not each.is_receipt()] == [ANSWER]
     assert sorted(house.texts("aio")) == sorted(["one", LONG, "three"])
+
+
+def test_smpp_twisted(house: House) -> None:
+    """It takes no field, value or TLV that the specification does not have, and drops who sends one.
+
+    Nor network_error_code, which it takes for one octet long: no message of these fails.
+    """
+    submits = [("447700900071", "one"), ("447700900072", "two"), (ANSWERS, "three")]
+    lines = esme(
+        "smpp_twisted.py", role="esme", port=house.port, system_id="twisted", password="secret", submits=submits,
+        receive=4,
+    )  # fmt: skip
+    assert told(lines, "error") == []
+    responses, received = told(lines, "response"), told(lines, "received")
+    assert [response["status"] for response in responses] == ["ESME_ROK"] * 3
+    receipts = [each for each in received if each["receipt"]]
+    ids = [response["message_id"] for response in responses]
+    assert sorted((each["id"], each["state"]) for each in receipts) == [(id, "DELIVERED") for id in sorted(ids)]
+    assert [each["text"] for each in received if not each["receipt"]] == [ANSWER]
 
 
 @contextlib.contextmanager

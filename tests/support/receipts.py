@@ -9,6 +9,7 @@ from typing import Any
 from engine.base.metrics import Metrics
 from engine.base.settings import Account, Carrier, Settings, SpoolSettings
 from engine.delivery.sms_reports import SmsReports
+from engine.delivery.underway import Underway
 from engine.feedback.receipts import Receipts
 from engine.message.envelope import Envelope
 from engine.message.ids import IdSource
@@ -48,10 +49,11 @@ class ReceiptStage:
         self.ids = IdSource("test", 0, clock, self.spool.last_id)
         self.reports = SmsReports(settings, self.ids, clock, self.metrics)
         self.table = SentTable(path / "sms.db")
+        self.underway = Underway()
         self.persons: list[tuple[DeliverSm | DataSm, Callable[[int], None]]] = []
         self.receipts = Receipts(
             settings, self.spool, self.table, self.reports, self.metrics, clock,
-            lambda _, *rest: self.persons.append(rest),
+            lambda _, *rest: self.persons.append(rest), self.underway,
         )  # fmt: skip
         self.answers: list[int] = []
         self._count = 0

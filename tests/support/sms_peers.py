@@ -1,7 +1,11 @@
-"""SMPP programs nobody here wrote, on loopback: node-smpp and Net::SMPP as SMSC and as client, Kannel as client.
+"""SMPP programs nobody here wrote, on loopback: node-smpp, Net::SMPP and smpp.twisted3 as SMSC and as client, Kannel as
+client.
 
-They tell what happens to them as lines of JSON (smpp_smsc.js, smpp_esme.js and their .pl say which). All are children
-of the test, ended by their pid.
+They tell what happens to them as lines of JSON (smpp_smsc.js, smpp_esme.js, their .pl and smpp_twisted.py say which).
+All are children of the test, ended by their pid.
+
+Jasmin is not among them: 0.11.1 wants cryptography 41 and prometheus-client 0.18, which cannot be installed beside
+ours, RabbitMQ and Redis. Its SMPP is smpp.twisted3.
 """
 
 import contextlib
@@ -10,6 +14,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -36,6 +41,9 @@ def program(name: str) -> str:
 
 def script(name: str, options: dict[str, Any]) -> list[str]:
     """The command that runs a script of tests/support with these options."""
+    if name.endswith(".py"):
+        # -P: or the modules beside it would stand in the way of others.
+        return [sys.executable, "-P", "-W", "ignore", str(_HERE / name), json.dumps(options)]
     if name.endswith(".js"):
         assert (_NODE_MODULES / "smpp").exists(), "node-smpp is missing: tests/support/packages.sh installs it"
         interpreter = program("node")
@@ -113,6 +121,12 @@ def perl_smsc(path: Path, **options: Any) -> Iterator[Smsc]:
         yield stopped.smsc
 
 
+@contextlib.contextmanager
+def twisted_smsc(path: Path) -> Iterator[Smsc]:
+    with contextlib.closing(_Stopped(Smsc(path, "smpp_twisted.py"))) as stopped:
+        yield stopped.smsc
+
+
 class _Stopped:
     def __init__(self, smsc: Smsc) -> None:
         self.smsc = smsc
@@ -122,7 +136,7 @@ class _Stopped:
 
 
 def esme(name: str, **options: Any) -> list[Line]:
-    """Run smpp_esme.js or smpp_esme.pl to its end: what it told."""
+    """Run smpp_esme.js, smpp_esme.pl or smpp_twisted.py to its end: what it told."""
     done = subprocess.run(
         script(name, options), capture_output=True, text=True, timeout=PATIENCE_S, env=ENVIRONMENT, check=False
     )

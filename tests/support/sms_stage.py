@@ -18,6 +18,7 @@ from engine.delivery.courier import Courier
 from engine.delivery.failover import Failover
 from engine.delivery.settlement import Settlement
 from engine.delivery.sms_kit import SmsKit
+from engine.delivery.underway import Underway
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Status
@@ -123,7 +124,7 @@ class SmsStage:
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(
             carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
-            alternatives=Failover(self.routes, self.carriers),
+            underway=Underway(), alternatives=Failover(self.routes, self.carriers),
             suppressed=lambda sender, number: (sender, number) in self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
@@ -145,6 +146,7 @@ class SmsStage:
     def _opened(self, name: str) -> None:
         plan = self.routes.cached(carrier_key(name))
         assert isinstance(plan, Plan)
+        self.manager.restore()
         self.manager.sites.reopen(plan)
 
     # As carriers and agents see it.

@@ -173,6 +173,86 @@ def test_an_id_in_another_base_is_not_believed_while_a_better_one_may_come(tmp_p
     play(story)
 
 
+def test_an_early_one_in_another_base_is_matched_when_all_that_is_underway_to_its_number_is_known(
+    tmp_path: Path,
+) -> None:
+    """The carrier never changed its base before: nothing is learned. It does not wait for the time of a guess."""
+
+    async def story() -> None:
+        async with receipt_stage(tmp_path) as s:
+            s.receipt("31")
+            await s.rest()
+            message = s.send("1F")
+            await s.rest()
+            assert s.told() == [("delivered", message, "DELIVRD")] and s.odd() == {"early": 1}
+            s.receipt("1A")  # and the other way
+            await s.rest()
+            other = s.send("26")
+            await s.rest()
+            assert s.told()[1:] == [("delivered", other, "DELIVRD")]
+
+    play(story)
+
+
+@pytest.mark.parametrize("mixed", [True, False])
+def test_one_in_another_base_waits_for_what_is_underway_to_its_number(tmp_path: Path, mixed: bool) -> None:
+    """16 is 10 in hexadecimal, and the id of the next message to the same number."""
+
+    async def story() -> None:
+        async with receipt_stage(tmp_path) as s:
+            if mixed:
+                for id, told in ("aa", "aa"), ("1F", "31"), ("26", "1A"):
+                    s.send(id)
+                    s.receipt(told)
+                    await s.rest()
+            before = s.told()
+            s.underway.begun("one", NUMBER)
+            s.send("10")
+            s.receipt("16")
+            await s.rest()
+            assert s.told() == before
+            s.underway.ended("one", NUMBER, answered=True)
+            message = s.send("16")
+            await s.rest()
+            assert s.told() == [*before, ("delivered", message, "DELIVRD")]
+
+    play(story)
+
+
+def test_one_in_another_base_is_matched_as_soon_as_nothing_is_underway_to_its_number(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with receipt_stage(tmp_path) as s:
+            s.underway.begun("one", NUMBER)
+            message = s.send("10")
+            s.receipt("16")
+            await s.rest()
+            assert s.told() == []
+            s.underway.ended("one", NUMBER, answered=True)
+            s.send("77")
+            await s.rest()
+            assert s.told() == [("delivered", message, "DELIVRD")]
+
+    play(story)
+
+
+def test_one_in_another_base_waits_where_a_submit_to_its_number_was_never_answered(tmp_path: Path) -> None:
+    """It may have been taken, under any id."""
+
+    async def story() -> None:
+        async with receipt_stage(tmp_path) as s:
+            s.underway.begun("one", NUMBER)
+            s.underway.ended("one", NUMBER, answered=False)
+            s.receipt("16")
+            await s.rest()
+            message = s.send("10")
+            await s.pass_time(30)
+            assert s.told() == []
+            await s.pass_time(31)
+            assert s.told() == [("delivered", message, "DELIVRD")]
+
+    play(story)
+
+
 def test_a_number_that_does_not_agree_is_believed_when_nothing_better_came(tmp_path: Path) -> None:
     async def story() -> None:
         async with receipt_stage(tmp_path) as s:

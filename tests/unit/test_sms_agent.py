@@ -2,13 +2,16 @@
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from engine.admin.sms import binds
 from engine.base.settings import Carrier
 from engine.base.units import Rate
-from engine.delivery import carrier_agent, carrier_link, sms_pause
+from engine.delivery import carrier_agent, carrier_link, sms_pace
 from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES, TAGS
@@ -54,7 +57,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
     monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
     monkeypatch.setattr(carrier_agent, "_LOOK_AGAIN_S", 0.05)
-    monkeypatch.setattr(sms_pause, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(sms_pace, "FIRST_PAUSE_S", 0.02)
 
 
 def test_messages_go_in_order_and_each_is_remembered_before_it_is_settled(tmp_path: Path) -> None:
@@ -166,7 +169,7 @@ def test_what_is_throttled_is_sent_again_first_and_nothing_is_lost(tmp_path: Pat
     async def story() -> None:
         smsc = await Smsc().open()
         smsc.answer = refusing = Refusing(status, times=7)
-        async with sms_stage(tmp_path, carrier(smsc, window=3)) as s:
+        async with sms_stage(tmp_path, carrier(smsc, window=3, rate=Rate(1000))) as s:
             await until(lambda: s.carriers.healthy("one"))
             for n in range(12):
                 await s.put(f"{n}", f"+44770090{n:04}")
@@ -192,7 +195,7 @@ def test_a_carrier_that_says_it_is_congested_is_left_alone_for_a_while(
         assert caplog.text.count("told to slow down") == 3
         await smsc.close()
 
-    caplog.set_level("INFO")
+    caplog.set_level("DEBUG", "engine.delivery")
     play(story)
 
 
@@ -455,6 +458,38 @@ def test_of_a_message_that_was_taken_in_part_only_the_rest_goes_again(tmp_path: 
     play(story)
 
 
+def test_of_a_message_to_several_only_what_each_still_lacks_goes_again(tmp_path: Path) -> None:
+    """Also after a restart. One had everything, one nothing, two lack a part each."""
+    numbers = [f"+44770090000{n}" for n in range(4)]
+    lacking = {("0", 2), ("2", 1), ("2", 2), ("2", 3), ("3", 3)}
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+
+        def answer(pdu: SubmitSm) -> SubmitSmResp:
+            if (pdu.destination_addr[-1:].decode(), pdu.short_message[5]) in lacking and len(smsc.submits) <= 12:
+                return SubmitSmResp(command_status=STATUSES["ESME_RSYSERR"])
+            return smsc.take(pdu)
+
+        smsc.answer = answer
+        async with sms_stage(tmp_path, carrier(smsc, window=20)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            await s.put("a" * 400, *numbers)
+            await until(lambda: len(s.told()) == 4 and len(s.spool.table) == 1)
+            assert [part.index for part in s.book.parts] == [1, 1, 1]
+        async with sms_stage(tmp_path, carrier(smsc, window=20)) as s:
+            s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
+            await until(lambda: s.live() == 0)
+            again = [(pdu.destination_addr[-1:].decode(), pdu.short_message[5]) for pdu in smsc.submits[12:]]
+            assert sorted(again) == sorted(lacking)
+            assert [(part.index, part.part, part.carrier_id) for part in s.book.parts if part.index in (0, 3)] == [
+                (0, 1, "1"), (0, 2, "13"), (0, 3, "3"), (3, 1, "10"), (3, 2, "11"), (3, 3, "17"),
+            ]  # fmt: skip
+        await smsc.close()
+
+    play(story)
+
+
 def test_what_waits_for_a_carrier_longer_than_it_is_valid_is_not_sent(tmp_path: Path) -> None:
     async def story() -> None:
         smsc = await Smsc().open()
@@ -482,6 +517,98 @@ def test_one_that_no_other_carrier_may_have_keeps_nobody_from_going_there(tmp_pa
                 await s.put("goes", f"+4915100000{number}")
             await until(lambda: len(there.submits) == 3 and s.live() == 1)
         await there.close()
+
+    play(story)
+
+
+def test_hundreds_that_no_other_carrier_may_have_keep_nobody_from_going_there(tmp_path: Path) -> None:
+    """More than are in memory at once. When their own carrier is back they go."""
+
+    async def story() -> None:
+        gone, there = await Smsc().open(), await Smsc().open()
+        async with sms_stage(tmp_path, carrier(gone), carrier(there, "two")) as s:
+            s.routes.only.update({f"+43660{number:06}": ["one"] for number in range(600)})
+            await until(lambda: s.carriers.healthy("two"))
+            await gone.close()
+            await until(lambda: s.carriers.down("one"))
+            for number in range(600):
+                await s.put(f"{number}", f"+43660{number:06}")
+            for number in range(3):
+                await s.put("goes", f"+4915100000{number}")
+            await until(lambda: len(there.submits) == 3 and s.live() == 600)
+            await gone.open()
+            await until(lambda: s.live() == 0)
+            assert sorted(int(pdu.short_message) for pdu in gone.submits) == list(range(600))
+        await gone.close()
+        await there.close()
+
+    play(story)
+
+
+def test_what_found_no_carrier_goes_to_the_first_that_is_bound(tmp_path: Path) -> None:
+    async def story() -> None:
+        gone, there = await Smsc().open(), await Smsc().open()
+        async with sms_stage(tmp_path, carrier(gone), carrier(there, "two")) as s:
+            await until(lambda: s.carriers.healthy("one") and s.carriers.healthy("two"))
+            await gone.close()
+            await there.close()
+            await until(lambda: s.carriers.down("one") and s.carriers.down("two"))
+            await s.put("x", "+447700900001")
+            await until(lambda: s.manager.destination("sms:one").aside)
+            await there.open()
+            await until(lambda: s.live() == 0)
+            assert [part.carrier for part in s.book.parts] == ["two"]
+        await there.close()
+
+    play(story)
+
+
+def test_what_is_behind_at_a_carrier_that_takes_nothing_goes_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it refused itself goes there first of all when it takes something again, then what nobody else may have."""
+    monkeypatch.setattr(carrier_link, "STALLED_S", 0.1)
+    monkeypatch.setattr(sms_pace, "LONGEST_PAUSE_S", 0.1)
+
+    async def story() -> None:
+        stalled, there = await Smsc().open(), await Smsc().open()
+        stalled.answer = refusing = Refusing("ESME_RTHROTTLED")
+        async with sms_stage(tmp_path, carrier(stalled, window=1, rate=Rate(1000)), carrier(there, "two")) as s:
+            s.routes.only["+43660000001"] = ["one"]
+            await until(lambda: s.carriers.healthy("one") and s.carriers.healthy("two"))
+            await s.put("refused", "+447700900001")
+            await until(lambda: s.carriers.stalled("one"))
+            await s.put("only there", "+43660000001")
+            for number in range(3):
+                await s.put("goes", f"+4915100000{number}")
+            await until(lambda: len(there.submits) == 3 and s.live() == 2)
+            assert not s.carriers.healthy("one")
+            stalled.answer = refusing = Refusing("ESME_RTHROTTLED", 1)
+            await until(lambda: s.live() == 0)
+            assert refusing.taken == [b"refused", b"only there"]
+            assert s.carriers.healthy("one")
+        await stalled.close()
+        await there.close()
+
+    play(story)
+
+
+def test_an_operator_sees_that_a_carrier_told_us_to_slow_down(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = Refusing("ESME_RTHROTTLED")
+        async with sms_stage(tmp_path, carrier(smsc, window=1, rate=Rate(300))) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            parts: Any = SimpleNamespace(carriers=s.carriers, binds=SimpleNamespace(all=list), clock=s.clock)
+            [row] = [row async for row in binds(parts)]
+            assert (row["rate"], row["reason"]) == ("300/s", "")
+            await s.put("x", "+447700900001")
+            await until(lambda: s.carriers.stalled("one") or s.carriers.links()[0].pause.seconds > 1)
+            [row] = [row async for row in binds(parts)]
+            assert (row["state"], row["rate"]) == ("bound", "13.5/s")
+            assert row["reason"].startswith("told to slow down: a pause of ")
+            assert s.metrics.sms_throttled.labels("one").value == len(smsc.submits)
+        await smsc.close()
 
     play(story)
 
