@@ -17,6 +17,8 @@ from engine.base.settings_bounces import BounceRule, Kind
 #: Of a reply; what is behind it is not looked at. Postfix keeps 2,048 of a line.
 MAX_TEXT = 2000
 _SEEN = 4096
+#: What is said here is about us or the host: no recipient has been named yet.
+_BEFORE_RCPT = frozenset(("connect", "banner", "ehlo", "starttls", "auth", "mail"))
 
 _HEAD = re.compile(r"\s*(?:([2-5]\d\d)(?=$|[^\d.])[ -]*[(\[#]{0,2})?(?:([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d))?")
 _ADDRESS = re.compile(r"[^\s<>\"'(@]{1,64}@[^\s<>\"')@,;:]{1,255}")
@@ -88,6 +90,8 @@ class Classifier:
         if index not in allowed or (rule.phase and phase not in rule.phase):
             return False
         if phase == "smpp" and "smpp" not in rule.phase:
+            return False
+        if rule.kind == "hard" and phase in _BEFORE_RCPT:
             return False
         return not rule.provider or provider in rule.provider
 

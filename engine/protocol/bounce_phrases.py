@@ -101,6 +101,20 @@ FAILURE = Phrases(
     """
 )
 
+#: The mail system goes on trying, unless it also says that it does not.
+DELAY = Phrases(
+    r"""
+    warning|delayed|delay|still (?:trying|being|queued)|not yet been|will (?:keep|be retried|continue|try)|
+    transient non-fatal|no action is required|do not need to (?:resend|do|re-send)|verzöger|retard|retras|ritardo|
+    atrasad|задерж|延迟|遅延|지연
+    """
+)
+FINAL = Phrases(
+    r"""
+    permanent|giving up|gave up|given up|will not (?:be retried|try)|fatal error|no longer|too long|expired|final\b
+    """
+)
+
 #: Lines that announce the recipients: what stands right behind them, on the line or below it, is one.
 ANCHOR = Phrases(
     r"""
