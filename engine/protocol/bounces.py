@@ -285,9 +285,9 @@ def _automatic(top: Part, nature: Nature, words: str) -> Report:
     fields = reports[0] if reports else Header(b"")
     named = [fields.get("original-recipient"), fields.get("final-recipient")]
     senders = [header.text(name) for name in ("from", "reply-to", "sender")]
-    people = [found for value in (*named, *senders) if (found := address_of(value)) and not is_system(found)]
+    people = [who for value in (*named, *senders) if (who := address_of(value)) and not is_system(who)]
     ids = [fields.get("original-message-id"), header.get("in-reply-to"), header.get("references")]
-    found = [each for value in ids for each in _HEADER_ID.findall(value)[-1:]]
+    found: list[str] = [each for value in ids for each in _HEADER_ID.findall(value)[-1:]]
     subject = header.text("subject")[:500]
     return Report(
         nature=nature,

@@ -41,7 +41,7 @@ def mutations(draw: st.DrawFn) -> bytes:
 
 
 @given(pieces | st.binary(max_size=400) | mutations())
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 def test_any_bytes_give_a_report_that_can_be_judged(content: bytes) -> None:
     report = read_report(content)
     assert report.nature in Nature
@@ -58,6 +58,7 @@ def test_any_bytes_give_a_report_that_can_be_judged(content: bytes) -> None:
 
 
 @given(pieces | st.binary(max_size=400) | mutations())
+@settings(deadline=None)
 def test_any_bytes_are_a_message_of_bounded_depth(content: bytes) -> None:
     parts = list(read_message(content).walk())
     assert len(parts) <= MAX_PARTS
@@ -67,11 +68,13 @@ def test_any_bytes_are_a_message_of_bounded_depth(content: bytes) -> None:
 @given(
     st.binary(max_size=60), st.text(max_size=12) | st.sampled_from(("utf-7", "utf-16", "hz", "big5", "euc-kr", "rot13"))
 )
+@settings(deadline=None)
 def test_any_charset_gives_a_text(data: bytes, charset: str) -> None:
     assert "\0" not in decode_charset(data, charset)
 
 
 @given(st.text(st.sampled_from("=?utf-8QbB_<>!/ &#;styleé\ud800 \n-"), max_size=60))
+@settings(deadline=None)
 def test_any_words_and_any_html_give_a_text(text: str) -> None:
     decode_words(text)
     text_of_html(text)
@@ -102,6 +105,7 @@ _WORDS = [
     st.sampled_from(("", "5.1.1", "4.2.2", "x", "5.1", "5.1.1.1")),
     st.sampled_from(("", "nowhere", *PHASES)),
 )
+@settings(deadline=None)
 def test_any_text_gives_a_verdict(reply: str, status: str, phase: str) -> None:
     verdict = shipped().judge(reply, status=status, phase=phase)
     assert verdict.kind in KINDS
