@@ -21,7 +21,7 @@ _SEEN = 4096
 _BEFORE_RCPT = frozenset(("connect", "banner", "ehlo", "starttls", "auth", "mail"))
 
 _HEAD = re.compile(r"\s*(?:([2-5]\d\d)(?=$|[^\d.])[ -]*[(\[#]{0,2})?(?:([245])\.(\d{1,3})\.(\d{1,3})(?![\d.]*\d))?")
-_ADDRESS = re.compile(r"[^\s<>\"'(@]{1,64}@[^\s<>\"')@,;:]{1,255}")
+_DOMAIN = re.compile(r"[^\s<>\"')@,;:]*")
 _INNER = re.compile(r"#([245])\.(\d{1,3})\.(\d{1,3})\b")
 _STATUS = re.compile(r"([245x])\.(\d{1,3}|x)\.(\d{1,3}|x)")
 
@@ -63,8 +63,7 @@ class Classifier:
         """
         text = reply[:MAX_TEXT]
         if "@" in text:
-            # What people call their mailboxes is no evidence: spam-quota@example.net may be unknown like any other.
-            text = _ADDRESS.sub("@", text)
+            text = _without_names(text)
         head = _HEAD.match(text)
         code, first, second, third = head.groups() if head else (None, None, None, None)
         if first:
@@ -128,6 +127,21 @@ def _options() -> "re2.Options":
     options.log_errors = False
     options.max_mem = 256 << 20
     return options
+
+
+def _without_names(text: str) -> str:
+    """With every address as "@": what people call mailboxes is no evidence, spam@quota.example may be just unknown.
+
+    Three times as fast as one pattern, which would try again at each character.
+    """
+    kept, *rest = text.split("@", 20)
+    pieces = []
+    for piece in rest:
+        start = max(kept.rfind(" "), kept.rfind("<"), kept.rfind("("), kept.rfind('"'), kept.rfind("'")) + 1
+        pieces.append(kept[:start])
+        domain = _DOMAIN.match(piece)
+        kept = piece[domain.end() :] if domain else piece
+    return "@".join((*pieces, kept))
 
 
 def _pattern(text: str) -> str:
