@@ -52,6 +52,7 @@ unpack_mtas() {
         exit 1
     }
     for each in $mtas/packages/*.deb; do dpkg -x "$each" $mtas; done
+    chmod u-s $mtas/usr/sbin/exim4 # the loader would pass over the libraries beside it
 }
 
 read -ra missing <<<"$(missing_packages)"
