@@ -37,14 +37,14 @@ class Phrases:
 #: Subjects of bounces, at their beginning (behind a tag in brackets).
 BOUNCE_SUBJECT = Phrases(
     r"""
-    ^(?:\[[^\]]{0,40}\] )?(?:\*+ ?)?(?:notice: )?(?:undeliver|undeliv|returned mail|returned message|returned to sender|
-    return(?:ed)? email|mail delivery (?:fail|sys|sub|err|status|problem|delay|warn|notif|report|could)|
-    mail could not be|mail not delivered|message (?:could )?not (?:be )?delivered|delivery (?:status|fail|report|
-    notif|err|problem|delay|has failed|incomplete|unsuccess|of your)|failure notice|failed mail|failed delivery|
-    failure delivery|failed to deliver|delayed|warning: (?:could not|message|mail|return|delivery)|error sending|
-    error delivering|non-?deliver|nondeliver|not delivered|mail system error|message undeliverable|message delivery|
-    message status|email (?:delivery|could not|not delivered|undeliver|error)|e-mail delivery|mail error|
-    mailer-daemon|mailer daemon|bounce(?:d)?\b|could not (?:be )?deliver|could not send|unable to deliver|
+    ^(?:\[[^\]]{0,40}\] )?(?:\*+ ?)?(?:notice: )?(?:undeliver|undeliv|returned mail|returned message|
+    returned to sender|return(?:ed)? email|mail delivery (?:fail|sys|sub|err|status|problem|delay|warn|notif|report|
+    could)|mail could not be|mail not delivered|message (?:could )?not (?:be )?delivered|delivery (?:status|fail|
+    report|notif|err|problem|delay|has failed|incomplete|unsuccess|of your)|failure notice|failed mail|
+    failed delivery|failure delivery|failed to deliver|delayed|warning: (?:could not|message|mail|return|delivery)|
+    error sending|error delivering|non-?deliver|nondeliver|not delivered|mail system error|message undeliverable|
+    message delivery|message status|email (?:delivery|could not|not delivered|undeliver|error)|e-mail delivery|
+    mail error|mailer-daemon|mailer daemon|bounce(?:d)?\b|could not (?:be )?deliver|could not send|unable to deliver|
     cannot deliver|can't deliver|user unknown|unknown user|unknown recipient|rejected mail|mail rejected|
     message rejected|message blocked|blocked message|notification d['’]|permanent delivery|temporary delivery|
     status notification|rejected:|delivery expired|mail delivery|your message (?:wasn't|was not|could not|to|
@@ -70,9 +70,9 @@ BOUNCE_SUBJECT = Phrases(
 #: What a mail system says of a message it could not deliver.
 FAILURE = Phrases(
     r"""
-    was (?:automatically )?rejected|could(?: not|n't) be (?:successfully )?(?:delivered|sent|reached|completed|routed|relayed)|was(?: not|
-    n't) (?:able to|delivered)|wasn't delivered|unable to (?:deliver|relay|send|complete|reach|process)|(?:has|
-    have) not (?:yet )?been (?:delivered|received|sent)|undeliver(?:able|ed)|unable to be delivered|
+    was (?:automatically )?rejected|could(?: not|n't) be (?:successfully )?(?:delivered|sent|reached|completed|routed|
+    relayed)|was(?: not|n't) (?:able to|delivered)|wasn't delivered|unable to (?:deliver|relay|send|complete|reach|
+    process)|(?:has|have) not (?:yet )?been (?:delivered|received|sent)|undeliver(?:able|ed)|unable to be delivered|
     failed to (?:be delivered|deliver|reach)|delivery (?:has |to .{1,80} )?failed|delivery (?:to|
     of) .{1,200} (?:failed|delayed|has been)|not (?:been )?delivered to|did not reach|didn't reach|
     couldn't (?:deliver|be)|can(?:not|'t| not) be (?:delivered|reached|found)|permanent (?:fatal )?error|
@@ -169,7 +169,8 @@ RETURNED = Phrases(
     cabeçalhos? )[^\n]{0,60}$|^[-=_*~ ]*(?:oorspronkelijk|origineel)[^\n]{0,60}$|^[-=_*~ ]*(?:исходное (?:сообщение|
     письмо)|заголовки |оригинал|копия (?:письма|сообщения)|текст письма|ниже приведен)[^\n]{0,60}$|
     ^[-=_*~ ]*(?:元のメッセージ|オリジナル|送信メッセージ|原文|元メール)[^\n]{0,60}$|^[-=_*~ ]*(?:原(?:始)?(?:邮件|信|
-    郵件|件)(?:内容|內容|如下)?[:：]?$|以下是(?:您)?(?:的)?(?:原|邮件)|邮件原文|信件原文)[^\n]{0,60}$|^[-=_*~ ]*(?:원본|원래)[^\n]{0,40}$
+    郵件|件)(?:内容|內容|如下)?[:：]?$|以下是(?:您)?(?:的)?(?:原|邮件)|邮件原文|信件原文)[^\n]{0,60}$|
+    ^[-=_*~ ]*(?:원본|원래)[^\n]{0,40}$
     """
 )
 

@@ -268,7 +268,8 @@ def _reply_of(lines: list[str]) -> str:
 
 _ENDS_REPLY = re.compile(
     r">>>|quit$|\.\.\.|-{3,}|={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|(?:reporting|remote)-mta|action:|"
-    r"status:|final-recipient|please |the |this |your |if |for |we |it |received:|i'm |giving up|last-attempt|diagnostic|\(in reply",
+    r"status:|final-recipient|please |the |this |your |if |for |we |it |received:|i'm |giving up|"
+    r"last-attempt|diagnostic|\(in reply",
     re.I,
 )
 

@@ -27,7 +27,8 @@ _STATUS_TYPES = frozenset((
 _FIELDS = re.compile(rb"^[ \t]{0,8}(?:final|original)-recipient[ \t]*:", re.I | re.M)
 _DAEMON = re.compile(
     r"mailer[-_. ]?daemon|mail[-_. ]?daemon|postmaster|mail delivery (?:sub)?system|mail administrator|"
-    r"microsoftexchange|mail server|system administrator|mdaemon|bounce|\bmailer\b|mmdf|delivery (?:agent|notif|status|system|service)|mail system|"
+    r"microsoftexchange|mail server|system administrator|mdaemon|bounce|\bmailer\b|mmdf|"
+    r"delivery (?:agent|notif|status|system|service)|mail system|"
     r"internet mail|mail router|smtp (?:server|gateway)|systemadministrator|mta[-_ ]|administrator@|mailmaster|"
     r"e-?mail (?:system|server|administrator)|почтов|邮件系统|系统管理员|郵件系統|메일 ?시스템|メール(?:配信|サーバ)|"
     r"mailer@|root@",

@@ -17,14 +17,21 @@ from tests.support.judging import judged, shipped
 KINDS = set(typing.get_args(Kind))
 SAMPLES = [sample.content for sample in samples()]
 _PIECES = [
-    b"\r\n", b"\n\n", b"\r", b"\0", b"\xff", b"\x1b$B", "é".encode(), b"--b\n", b"--b--\n", b"<bob@example.net>", b":", b" ",
-    b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\n", b"Content-Type: message/delivery-status\n",
-    b"Content-Type: message/feedback-report\n", b"Content-Type: message/rfc822\n", b"Content-Type: text/html; charset=utf-7\n",
+    b"\r\n", b"\n\n", b"\r", b"\0", b"\xff", b"\x1b$B", "é".encode(), b"--b\n", b"--b--\n",
+    b"<bob@example.net>", b":", b" ",
+    b"Content-Type: multipart/report; report-type=delivery-status; boundary=b\n",
+    b"Content-Type: message/delivery-status\n",
+    b"Content-Type: message/feedback-report\n", b"Content-Type: message/rfc822\n",
+    b"Content-Type: text/html; charset=utf-7\n",
     b"Content-Type: text/plain; charset=iso-2022-jp\n", b"Content-Transfer-Encoding: base64\n", b"=?utf-8?b?/w==?=",
-    b"Content-Transfer-Encoding: quoted-printable\n", b"Final-Recipient: rfc822; bob@example.net\n", b"Action: failed\n",
-    b"Final-Recipient: utf-8; \\x{D800}\\x{110000}@x.y\n", b"Status: 5.1.1\n", b"Diagnostic-Code: smtp; 550-", b"550 5.1.1 ",
-    b"From: MAILER-DAEMON@x.y\n", b"Subject: Undeliverable\n", b"X-Failed-Recipients: a@b.c, d@e.f\n", b"Auto-Submitted: x\n",
-    b"could not be delivered to", b"--- Below this line is a copy of the message.\n", b"Message-ID: <m@x.y>\n", b"+ADw-", b"<", b"&#x110000;",
+    b"Content-Transfer-Encoding: quoted-printable\n", b"Final-Recipient: rfc822; bob@example.net\n",
+    b"Action: failed\n",
+    b"Final-Recipient: utf-8; \\x{D800}\\x{110000}@x.y\n", b"Status: 5.1.1\n", b"Diagnostic-Code: smtp; 550-",
+    b"550 5.1.1 ",
+    b"From: MAILER-DAEMON@x.y\n", b"Subject: Undeliverable\n", b"X-Failed-Recipients: a@b.c, d@e.f\n",
+    b"Auto-Submitted: x\n",
+    b"could not be delivered to", b"--- Below this line is a copy of the message.\n", b"Message-ID: <m@x.y>\n",
+    b"+ADw-", b"<", b"&#x110000;",
 ]  # fmt: skip
 pieces = st.lists(st.sampled_from(_PIECES) | st.binary(max_size=6), max_size=40).map(b"".join)
 

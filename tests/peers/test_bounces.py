@@ -4,6 +4,7 @@ import smtplib
 
 import pytest
 
+from engine.message.bounce_verdict import Judged
 from engine.protocol.bounces import read_report
 from tests.support.judging import judged
 from tests.support.mtas import REPLIES, SENDER, Mx, relay
@@ -19,6 +20,10 @@ def submit(port: int, recipients: list[str], message_id: str) -> None:
         assert client.sendmail(SENDER, recipients, LETTER % message_id.encode()) == {}
 
 
+def rows_of(contents: list[bytes]) -> list[Judged]:
+    return [row for content in contents for row in judged(content)]
+
+
 @pytest.mark.parametrize("name", ["postfix", "exim", "opensmtpd"])
 def test_what_a_server_writes_is_read(name: str) -> None:
     """One message for each refused recipient, then one for two of them at once."""
@@ -28,13 +33,8 @@ def test_what_a_server_writes_is_read(name: str) -> None:
         for number, recipient in enumerate(alone):
             submit(port, [recipient], f"m{number}@home.test")
         submit(port, together, "both@home.test")
-        seen = {}
-        for count in range(len(alone) + 1, len(alone) + 3):  # of the last one there may be one report or two
-            for content in mx.wait_for(count - 1):
-                for row in judged(content):
-                    seen[row.recipient, row.original_message_id] = row
-            if len(seen) == len(alone) + len(together):
-                break
+        contents = mx.wait_for(lambda contents: len(rows_of(contents)) == len(alone) + len(together))
+    seen = {(row.recipient, row.original_message_id): row for row in rows_of(contents)}
     assert set(seen) == {
         *((recipient, f"<m{number}@home.test>") for number, recipient in enumerate(alone)),
         *((recipient, "<both@home.test>") for recipient in together),
@@ -52,7 +52,7 @@ def test_the_text_for_people_alone_says_as_much(name: str) -> None:
     """Relays on the way back take reports apart, and old servers wrote no other part."""
     with Mx().running() as mx, relay(name, mx.port) as port:
         submit(port, ["nobody@refused.test"], "m1@home.test")
-        (content,) = mx.wait_for(1)
+        (content,) = mx.wait_for(bool)
     text = content.replace(b"message/delivery-status", b"application/octet-stream")
     text = (
         text.replace(b"Final-Recipient", b"Gone")

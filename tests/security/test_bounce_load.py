@@ -37,7 +37,8 @@ def test_a_bounce_of_50_mib_is_read_with_a_few_copies_of_it() -> None:
 @pytest.mark.parametrize(
     "piece",
     [
-        b"a", b"@", b"a@b.c ", b"bob@example.net\n\n\n", b"550-x\r\n", b"550 5.1.", b'"', b" ", b"\n", b"\0", b"message-id: <",
+        b"a", b"@", b"a@b.c ", b"bob@example.net\n\n\n", b"550-x\r\n", b"550 5.1.", b'"', b" ", b"\n", b"\0",
+        b"message-id: <",
         b"=?utf-8?q?", b"--a\n", b"Final-Recipient: ", b"a:", b"<",
     ],
 )  # fmt: skip

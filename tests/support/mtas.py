@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -92,11 +92,11 @@ class Mx:
             self._came.notify_all()
         return "250 ok"
 
-    def wait_for(self, count: int, seconds: float = 30.0) -> list[bytes]:
-        """The messages, once there are so many."""
+    def wait_for(self, enough: Callable[[list[bytes]], bool], seconds: float = 30.0) -> list[bytes]:
+        """The messages, once they are enough."""
         with self._came:
-            enough = self._came.wait_for(lambda: len(self._contents) >= count, seconds)
-            assert enough, f"{len(self._contents)} of {count} messages came back"
+            done = self._came.wait_for(lambda: enough(self._contents), seconds)
+            assert done, f"only {len(self._contents)} messages came back"
             return list(self._contents)
 
     @contextmanager

@@ -42,6 +42,10 @@ BLOCKS = [
     "550 Ip frequency limited",
     "450 4.7.1 too many messages from 192.0.2.7 per hour",
     "550 5.7.1 Your message to this mailbox was blocked by the recipient",
+    "550 permanent failure for one or more recipients (bob@example.net:blocked)",
+    "554 5.7.1 You've reached your daily relay quota",
+    "550 Denied by policy",
+    "550 5.7.1 Command rejected",
 ]
 HARD = [
     "550 5.1.1 <spam-quota@example.net>: Recipient address rejected: User unknown in virtual mailbox table",
@@ -58,6 +62,10 @@ HARD = [
     "556 5.1.10 <bob@example.net>: Recipient address rejected: Domain example.net does not accept mail (nullMX)",
     "550 invalid mailbox. Local mailbox bob is unavailable: user not found",
     "550 Invalid recipient",
+    "550 cuda_nsu <bob@example.net> not found",
+    "554 5.5.0 Error: no inbox for recipient",
+    "550 Recipient Rejected: No account by that name here",
+    "550 5.1.1 Recipient rejected",
     "511 sorry, no mailbox here by that name (#5.1.1 - chkuser)",
 ]
 TEMPORARY = [
@@ -67,6 +75,7 @@ TEMPORARY = [
     "421 4.3.0 no such user in our directory at the moment",
     "452 4.2.2 mailbox does not exist yet",
     "4.4.1 unknown host",
+    "550 mailbox temporarily disabled",
 ]
 
 
@@ -84,6 +93,30 @@ def test_a_dead_address_is_hard_whatever_it_is_called(reply: str) -> None:
 @pytest.mark.parametrize("reply", TEMPORARY)
 def test_nothing_temporary_is_hard(reply: str) -> None:
     assert shipped().judge(reply).kind != "hard"
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [
+        ("550 DMARC Sender Invalid - envelope rejected", "auth"),
+        ("550 5.7.515 Access denied, sending domain example.org doesn't meet the required authentication level", "auth"),
+        ("550 Domain name not found in sender address", "config"),
+        ("550 Verification failed for <ada@example.org>", "config"),
+        ("554 Domain example.net is not local", "config"),
+        ("554 5.5.1 Error: no valid recipients", "config"),
+        ("552 5.7.0 This message was blocked because its content presents a potential security issue", "content"),
+        ("553 Mail data refused by AISP, rule [13]", "content"),
+        ("550 Mailbox quota exceeded", "quota"),
+        ("422 The recipient's mailbox is over its storage limit", "quota"),
+        ("554 5.2.0 STOREDRV.Deliver.Exception:QuotaExceededException; Failed to process message", "quota"),
+        ("550 5.4.300 Message expired", "expired"),
+        ("554 5.4.14 Hop count exceeded - possible mail loop", "soft"),
+        ("554 Transaction failed", "unknown"),
+        ("550 no", "unknown"),
+    ],
+)
+def test_what_is_neither_a_block_nor_a_dead_address(reply: str, kind: str) -> None:
+    assert shipped().judge(reply).kind == kind
 
 
 @pytest.mark.parametrize("phase", ["connect", "banner", "ehlo", "starttls", "auth", "mail"])

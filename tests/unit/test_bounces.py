@@ -53,8 +53,8 @@ def test_what_the_engine_writes_itself_is_read_back() -> None:
     ]
     message = build_dsn(
         Dsn(
-            action="failed", message_id="<d@mx.test>", date=0.0, sender=("System", "MAILER-DAEMON@mx.test"), to="a@home.test",
-            reporting_mta="mx.test", arrived_at=0.0, recipients=recipients,
+            action="failed", message_id="<d@mx.test>", date=0.0, sender=("System", "MAILER-DAEMON@mx.test"),
+            to="a@home.test", reporting_mta="mx.test", arrived_at=0.0, recipients=recipients,
         ),
         content,
     )  # fmt: skip
