@@ -75,7 +75,8 @@ def is_bounce(sample: Sample) -> bool:
 def lengthened(content: bytes) -> bytes:
     """As it would have come from far: with the traces of ten hops, and a longer message that is returned."""
     hop = b"Received: from mx%d.example.net (mx%d.example.net [192.0.2.%d])\r\n"
-    hop += b"\tby mx.example.org with ESMTPS id 4XkQ2b\r\n\tfor <return@shop.example.org>; Mon, 2 Nov 2026 09:05:00 +0000\r\n"
+    hop += b"\tby mx.example.org with ESMTPS id 4XkQ2b\r\n"
+    hop += b"\tfor <return@shop.example.org>; Mon, 2 Nov 2026 09:05:00 +0000\r\n"
     text = b"Thank you for your order. It will be with you tomorrow.\r\n" * 30
     return b"".join(hop % (n, n, n) for n in range(10)) + content.replace(b"Thank you for your order.", text)
 

@@ -76,9 +76,9 @@ def cut(text: str) -> Notice:
         end = RETURNED.ends(raw)[:2] if at >= 0 else []
         later = RETURNED.first(raw[end[0] :]) if end else -1
         at = end[0] + later if end and later > 0 else -1
-    return (
-        Notice(text, "") if at < 0 else Notice(raw[:at].decode("utf-8", "ignore"), raw[at:].decode("utf-8", "ignore"))
-    )
+    if at < 0:
+        return Notice(text, "")
+    return Notice(raw[:at].decode("utf-8", "ignore"), raw[at:].decode("utf-8", "ignore"))
 
 
 def read_notice(words: str, ours: Iterable[str], failed: Iterable[str] = ()) -> list[Reported]:
@@ -134,9 +134,6 @@ def _chosen(lines: list[str], words: str, ours: set[str], known: dict[str, str])
     for number, line in enumerate(lines):
         if number in announced:
             near = number
-        if "@" not in line:
-            # An announcement reaches over blank lines, and one of prose.
-            continue
         for position, address in enumerate(addresses_in(line)):
             weight = _weight(line, address, position, number - near, number in announced)
             if known:
@@ -150,19 +147,22 @@ def _chosen(lines: list[str], words: str, ours: set[str], known: dict[str, str])
                 if weight >= 5:
                     near = number
     best = max((candidate.weight for candidate in found), default=0)
-    # A label and a line of one's own weigh the same; a mention in a sentence only counts if there is nothing better.
+    # A mention in a sentence only counts if there is no label and no line of its own.
     floor = 4 if best >= 4 else best
     return [candidate for candidate in found if candidate.weight >= floor]
 
 
 def _weight(line: str, address: str, position: int, distance: int, announced: bool) -> int:
     """6: on a line of its own right behind an announcement. 1: somewhere. 0: not a recipient."""
-    if _NOT_HIM.match(line) or (_SENDER_COMMAND.search(line) and not _RECIPIENT_COMMAND.search(line)):
+    if _NOT_HIM.match(line):
         return 0
     leading = _LEADING.match(line)
     leads = leading is not None and cleaned(leading[1]) == address
     if leads:
         return 6 if distance <= 12 else 5
+    rest = line.replace(address, "")
+    if _SENDER_COMMAND.search(rest) and not _RECIPIENT_COMMAND.search(rest):
+        return 0
     at = line.find(address)
     if _ORIGIN.search(line[max(0, at - 24) : at]):
         return 1 if "generated from" in line else 0

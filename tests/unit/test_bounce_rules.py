@@ -99,7 +99,10 @@ def test_nothing_temporary_is_hard(reply: str) -> None:
     ("reply", "kind"),
     [
         ("550 DMARC Sender Invalid - envelope rejected", "auth"),
-        ("550 5.7.515 Access denied, sending domain example.org doesn't meet the required authentication level", "auth"),
+        (
+            "550 5.7.515 Access denied, sending domain example.org doesn't meet the required authentication level",
+            "auth",
+        ),
         ("550 Domain name not found in sender address", "config"),
         ("550 Verification failed for <ada@example.org>", "config"),
         ("554 Domain example.net is not local", "config"),
