@@ -13,7 +13,7 @@ _LOCAL = (
 )
 _DOMAIN = r"(?:\[[0-9a-fA-F.:IPvpV]{3,50}\]|[^\s@<>()\[\]{},;:\"'`|*?!&=\\/#%$^~\u3000-\u303f\uff00-\uff65]{1,255})"
 ADDRESS = re.compile(rf"(?:\"[^\"@\n]{{1,64}}\"|{_LOCAL})@{_DOMAIN}")
-_QUOTED = re.compile(r"(?:[^\s@<>\"]|\"[^\"\n]{0,64}\"){1,128}@[^\s@<>\"]{1,255}")
+_QUOTED = re.compile(r"\"[^\"\n]{1,64}\"@[^\s@<>\"]{1,255}")
 _PREFIX = re.compile(r"(?:.{0,60}:)?(?:smtp|mailto|rfc-?822)[=:]", re.I)
 _XTEXT = re.compile(r"\+(2B|3D|5C)")
 _UNICODE = re.compile(r"\\x\{([0-9A-Fa-f]{2,6})\}")
@@ -26,17 +26,19 @@ def address_of(value: str) -> str | None:
     value = value[:1000]
     if match := _TYPED.match(value):
         value = value[match.end() :]
-    value = value.strip().strip("\"'`;, ")
+    value = value.strip("'`;, \t")
     if "<" in value:
         value = value[value.find("<") + 1 :].partition(">")[0]
     if match := _ROUTE.match(value):
         value = value[match.end() :]
+    if match := _QUOTED.match(value):
+        return cleaned(match[0])
     value = _PREFIX.sub("", value.partition(" ")[0], 1)
     if "\\x{" in value:
         value = _UNICODE.sub(_character, value)
     elif "+" in value:
         value = _XTEXT.sub(lambda match: chr(int(match[1], 16)), value)
-    match = ADDRESS.match(value) or _QUOTED.match(value)
+    match = ADDRESS.match(value)
     return cleaned(match[0]) if match else None
 
 

@@ -65,7 +65,7 @@ def read_complaint(top: Part, words: str) -> Report | None:
 
 
 def returned_header(top: Part, after: Part | None = None) -> Header:
-    """The header of the message that is reported on: of the first part that holds one, behind `after` if it is given."""
+    """The header of the message that is reported on: of the first part that holds one, behind `after` if given."""
     parts = list(top.walk())[1:]
     start = parts.index(after) + 1 if after in parts else 0
     for part in parts[start:] + parts[:start]:

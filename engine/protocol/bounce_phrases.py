@@ -37,14 +37,14 @@ class Phrases:
 #: Subjects of bounces, at their beginning (behind a tag in brackets).
 BOUNCE_SUBJECT = Phrases(
     r"""
-    ^(?:\[[^\]]{0,40}\] )?(?:\*+ ?)?(?:notice: )?(?:undeliver|undeliv|returned mail|returned message|returned to sender|
-    return(?:ed)? email|mail delivery (?:fail|sys|sub|err|status|problem|delay|warn|notif|report|could)|
-    mail could not be|mail not delivered|message (?:could )?not (?:be )?delivered|delivery (?:status|fail|report|
-    notif|err|problem|delay|has failed|incomplete|unsuccess|of your)|failure notice|failed mail|failed delivery|
-    failure delivery|failed to deliver|delayed|warning: (?:could not|message|mail|return|delivery)|error sending|
-    error delivering|non-?deliver|nondeliver|not delivered|mail system error|message undeliverable|message delivery|
-    message status|email (?:delivery|could not|not delivered|undeliver|error)|e-mail delivery|mail error|
-    mailer-daemon|mailer daemon|bounce(?:d)?\b|could not (?:be )?deliver|could not send|unable to deliver|
+    ^(?:\[[^\]]{0,40}\] )?(?:\*+ ?)?(?:notice: )?(?:undeliver|undeliv|returned mail|returned message|
+    returned to sender|return(?:ed)? email|mail delivery (?:fail|sys|sub|err|status|problem|delay|warn|notif|report|
+    could)|mail could not be|mail not delivered|message (?:could )?not (?:be )?delivered|delivery (?:status|fail|
+    report|notif|err|problem|delay|has failed|incomplete|unsuccess|of your)|failure notice|failed mail|
+    failed delivery|failure delivery|failed to deliver|delayed|warning: (?:could not|message|mail|return|delivery)|
+    error sending|error delivering|non-?deliver|nondeliver|not delivered|mail system error|message undeliverable|
+    message delivery|message status|email (?:delivery|could not|not delivered|undeliver|error)|e-mail delivery|
+    mail error|mailer-daemon|mailer daemon|bounce(?:d)?\b|could not (?:be )?deliver|could not send|unable to deliver|
     cannot deliver|can't deliver|user unknown|unknown user|unknown recipient|rejected mail|mail rejected|
     message rejected|message blocked|blocked message|notification d['’]|permanent delivery|temporary delivery|
     status notification|rejected:|delivery expired|mail delivery|your message (?:wasn't|was not|could not|to|
@@ -70,9 +70,9 @@ BOUNCE_SUBJECT = Phrases(
 #: What a mail system says of a message it could not deliver.
 FAILURE = Phrases(
     r"""
-    was (?:automatically )?rejected|could(?: not|n't) be (?:successfully )?(?:delivered|sent|reached|completed|routed|relayed)|was(?: not|
-    n't) (?:able to|delivered)|wasn't delivered|unable to (?:deliver|relay|send|complete|reach|process)|(?:has|
-    have) not (?:yet )?been (?:delivered|received|sent)|undeliver(?:able|ed)|unable to be delivered|
+    was (?:automatically )?rejected|could(?: not|n't) be (?:successfully )?(?:delivered|sent|reached|completed|routed|
+    relayed)|was(?: not|n't) (?:able to|delivered)|wasn't delivered|unable to (?:deliver|relay|send|complete|reach|
+    process)|(?:has|have) not (?:yet )?been (?:delivered|received|sent)|undeliver(?:able|ed)|unable to be delivered|
     failed to (?:be delivered|deliver|reach)|delivery (?:has |to .{1,80} )?failed|delivery (?:to|
     of) .{1,200} (?:failed|delayed|has been)|not (?:been )?delivered to|did not reach|didn't reach|
     couldn't (?:deliver|be)|can(?:not|'t| not) be (?:delivered|reached|found)|permanent (?:fatal )?error|
@@ -98,6 +98,20 @@ FAILURE = Phrases(
     され)|届けることができ|お届けでき|届きません|宛先(?:不明|が見つかり)|配達でき|エラー|(?:未能|无法|無法|
     不能)(?:被)?(?:送达|投递|发送|传递|傳遞|送達|遞送|寄送)|退信|退回|退件|投递失败|发送失败|傳送失敗|배달(?:할 수|
     되지|하지|하는)|전(?:송|달)(?:할 수|되지|하지|에 실패)|반송
+    """
+)
+
+#: The mail system goes on trying, unless it also says that it does not.
+DELAY = Phrases(
+    r"""
+    warning|delayed|delay|still (?:trying|being|queued)|not yet been|will (?:keep|be retried|continue|try)|
+    transient non-fatal|no action is required|do not need to (?:resend|do|re-send)|verzöger|retard|retras|ritardo|
+    atrasad|задерж|延迟|遅延|지연
+    """
+)
+FINAL = Phrases(
+    r"""
+    permanent|giving up|gave up|given up|will not (?:be retried|try)|fatal error|no longer|too long|expired|final\b
     """
 )
 
@@ -155,7 +169,8 @@ RETURNED = Phrases(
     cabeçalhos? )[^\n]{0,60}$|^[-=_*~ ]*(?:oorspronkelijk|origineel)[^\n]{0,60}$|^[-=_*~ ]*(?:исходное (?:сообщение|
     письмо)|заголовки |оригинал|копия (?:письма|сообщения)|текст письма|ниже приведен)[^\n]{0,60}$|
     ^[-=_*~ ]*(?:元のメッセージ|オリジナル|送信メッセージ|原文|元メール)[^\n]{0,60}$|^[-=_*~ ]*(?:原(?:始)?(?:邮件|信|
-    郵件|件)(?:内容|內容|如下)?[:：]?$|以下是(?:您)?(?:的)?(?:原|邮件)|邮件原文|信件原文)[^\n]{0,60}$|^[-=_*~ ]*(?:원본|원래)[^\n]{0,40}$
+    郵件|件)(?:内容|內容|如下)?[:：]?$|以下是(?:您)?(?:的)?(?:原|邮件)|邮件原文|信件原文)[^\n]{0,60}$|
+    ^[-=_*~ ]*(?:원본|원래)[^\n]{0,40}$
     """
 )
 

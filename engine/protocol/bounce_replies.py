@@ -94,4 +94,16 @@ def _unfolded(reply: str) -> str:
         if shorter == reply:
             break
         reply = shorter
-    return reply.rstrip(" \"'`>)]") if reply.count("(") < reply.count(")") or reply.count('"') % 2 else reply.strip()
+    # What stood around it: quotes and brackets that it does not open itself.
+    while reply and reply[-1] in _CLOSES and reply.count(reply[-1]) > _opened(reply):
+        reply = reply[:-1].rstrip()
+    return reply.strip()
+
+
+_CLOSES = {")": "(", "]": "[", ">": "<", "'": "'", '"': '"', "`": "`"}
+
+
+def _opened(reply: str) -> int:
+    """How many of what its last character closes are opened in it."""
+    opener = _CLOSES[reply[-1]]
+    return reply.count(opener) if opener != reply[-1] else reply.count(opener) // 2 * 2

@@ -19,7 +19,8 @@ _OF_RECIPIENT = _OPENING | {
 }  # fmt: skip
 _ACTIONS: dict[str, Action] = {
     "failed": "failed", "failure": "failed", "fail": "failed", "undeliverable": "failed",
-    "failed-permanently": "failed", "expired": "failed", "denied": "failed", "bounced": "failed", "error": "failed", "hardfail": "failed",
+    "failed-permanently": "failed", "expired": "failed", "denied": "failed", "bounced": "failed",
+    "error": "failed", "hardfail": "failed",
     "softfail": "delayed", "delayed": "delayed", "delay": "delayed", "deferred": "delayed", "warning": "delayed",
     "delivered": "delivered", "success": "delivered", "deliverable": "delivered", "relayed": "relayed",
     "expanded": "expanded",

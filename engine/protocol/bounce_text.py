@@ -11,13 +11,14 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from engine.protocol.bounce_addresses import ADDRESS, addresses_in, cleaned, is_system
-from engine.protocol.bounce_phrases import ANCHOR, FAILURE, RETURNED
+from engine.protocol.bounce_phrases import ANCHOR, DELAY, FAILURE, FINAL, RETURNED
 from engine.protocol.bounce_replies import reply_in, status_in, tidy
 from engine.protocol.bounce_report import Action, Reported
 from engine.protocol.bounce_status import MAX_RECIPIENTS
 
 #: What is read of a notice; 10,000 recipients of qmail are 2 MiB.
 MAX_NOTICE = 4 << 20
+MAX_LINES = 100_000
 _MAX_LINE = 2000
 #: Lines behind an address that may be about it.
 _REASON_LINES = 30
@@ -40,15 +41,7 @@ _SENDER_COMMAND = re.compile(
     re.I,
 )
 _LABEL = re.compile(r"\s*[>*|-]{0,3}\s*([^:：\n<@]{1,60})\s*[:：]\s*")
-_DELAY = re.compile(
-    r"warning|delayed|delay|still (?:trying|being|queued)|not yet been|will (?:keep|be retried|continue|try)|"
-    r"transient non-fatal|no action is required|do not need to (?:resend|do)|verzöger|retard|retras|ritardo|atrasad|задерж|"
-    r"延迟|遅延|지연",
-    re.I,
-)
-_PERMANENT = re.compile(
-    r"permanent|giving up|gave up|given up|will not (?:be retried|try)|fatal|no longer|too long|expired|final", re.I
-)
+_FINAL_CODE = re.compile(r"(?<![\d.])5\d\d[ -][^\d]|(?<![\d.])5\.\d\.\d{1,3}(?!\.?\d)")
 
 
 class Notice(NamedTuple):
@@ -59,11 +52,10 @@ class Notice(NamedTuple):
 
 
 class _Whole(NamedTuple):
-    """What the notice says of all recipients. permanent: that it was the last try."""
+    """What the notice says of all recipients."""
 
     action: Action
     explanation: str
-    permanent: bool
 
 
 class _Candidate(NamedTuple):
@@ -75,6 +67,8 @@ class _Candidate(NamedTuple):
 def cut(text: str) -> Notice:
     """A text cut where the returned message begins."""
     text = text[:MAX_NOTICE]
+    if text.count("\n") > MAX_LINES:
+        text = "\n".join(text.split("\n", MAX_LINES)[:MAX_LINES])
     raw = text.encode("utf-8", "replace")
     at = RETURNED.first(raw)
     # In the first line it is a title; the notice is behind it.
@@ -82,9 +76,9 @@ def cut(text: str) -> Notice:
         end = RETURNED.ends(raw)[:2] if at >= 0 else []
         later = RETURNED.first(raw[end[0] :]) if end else -1
         at = end[0] + later if end and later > 0 else -1
-    return (
-        Notice(text, "") if at < 0 else Notice(raw[:at].decode("utf-8", "ignore"), raw[at:].decode("utf-8", "ignore"))
-    )
+    if at < 0:
+        return Notice(text, "")
+    return Notice(raw[:at].decode("utf-8", "ignore"), raw[at:].decode("utf-8", "ignore"))
 
 
 def read_notice(words: str, ours: Iterable[str], failed: Iterable[str] = ()) -> list[Reported]:
@@ -110,7 +104,7 @@ def read_notice(words: str, ours: Iterable[str], failed: Iterable[str] = ()) -> 
         blocks.setdefault(key, (candidate.address, []))[1].extend(block)
     # One recipient may be told of anywhere; of several each in its own lines.
     shared = words if len(blocks) < 2 else ""
-    whole = _Whole(action_of(words), _explanation(words), _PERMANENT.search(words[:4000]) is not None)
+    whole = _Whole(action_of(words), _explanation(words))
     if not blocks and (local := _bare_local(lines)):
         return [_reported(f"{local}@{domain}", lines, whole, shared) for domain in [_domain_of(ours)] if domain]
     return [_reported(spelled, block, whole, shared) for spelled, block in blocks.values()]
@@ -129,14 +123,8 @@ def nobody(words: str) -> Reported:
 def action_of(words: str) -> Action:
     """Whether the notice says that this was final."""
     start = words[:4000]
-    return (
-        "delayed"
-        if _DELAY.search(start) and not _PERMANENT.search(start) and not _FINAL_CODE.search(start)
-        else "failed"
-    )
-
-
-_FINAL_CODE = re.compile(r"(?<![\d.])5\d\d[ -][^\d]|(?<![\d.])5\.\d\.\d{1,3}(?!\.?\d)")
+    raw = start.encode("utf-8", "replace")
+    return "delayed" if DELAY.found(raw) and not FINAL.found(raw) and not _FINAL_CODE.search(start) else "failed"
 
 
 def _chosen(lines: list[str], words: str, ours: set[str], known: dict[str, str]) -> list[_Candidate]:
@@ -146,9 +134,6 @@ def _chosen(lines: list[str], words: str, ours: set[str], known: dict[str, str])
     for number, line in enumerate(lines):
         if number in announced:
             near = number
-        if "@" not in line:
-            # An announcement reaches over blank lines, and one of prose.
-            continue
         for position, address in enumerate(addresses_in(line)):
             weight = _weight(line, address, position, number - near, number in announced)
             if known:
@@ -162,19 +147,22 @@ def _chosen(lines: list[str], words: str, ours: set[str], known: dict[str, str])
                 if weight >= 5:
                     near = number
     best = max((candidate.weight for candidate in found), default=0)
-    # A label and a line of one's own weigh the same; a mention in a sentence only counts if there is nothing better.
+    # A mention in a sentence only counts if there is no label and no line of its own.
     floor = 4 if best >= 4 else best
     return [candidate for candidate in found if candidate.weight >= floor]
 
 
 def _weight(line: str, address: str, position: int, distance: int, announced: bool) -> int:
     """6: on a line of its own right behind an announcement. 1: somewhere. 0: not a recipient."""
-    if _NOT_HIM.match(line) or (_SENDER_COMMAND.search(line) and not _RECIPIENT_COMMAND.search(line)):
+    if _NOT_HIM.match(line):
         return 0
     leading = _LEADING.match(line)
     leads = leading is not None and cleaned(leading[1]) == address
     if leads:
         return 6 if distance <= 12 else 5
+    rest = line.replace(address, "")
+    if _SENDER_COMMAND.search(rest) and not _RECIPIENT_COMMAND.search(rest):
+        return 0
     at = line.find(address)
     if _ORIGIN.search(line[max(0, at - 24) : at]):
         return 1 if "generated from" in line else 0
@@ -280,7 +268,8 @@ def _reply_of(lines: list[str]) -> str:
 
 _ENDS_REPLY = re.compile(
     r">>>|quit$|\.\.\.|-{3,}|={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|(?:reporting|remote)-mta|action:|"
-    r"status:|final-recipient|please |the |this |your |if |for |we |it |received:|i'm |giving up|last-attempt|diagnostic|\(in reply",
+    r"status:|final-recipient|please |the |this |your |if |for |we |it |received:|i'm |giving up|"
+    r"last-attempt|diagnostic|\(in reply",
     re.I,
 )
 

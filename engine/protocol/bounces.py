@@ -27,7 +27,8 @@ _STATUS_TYPES = frozenset((
 _FIELDS = re.compile(rb"^[ \t]{0,8}(?:final|original)-recipient[ \t]*:", re.I | re.M)
 _DAEMON = re.compile(
     r"mailer[-_. ]?daemon|mail[-_. ]?daemon|postmaster|mail delivery (?:sub)?system|mail administrator|"
-    r"microsoftexchange|mail server|system administrator|mdaemon|bounce|\bmailer\b|mmdf|delivery (?:agent|notif|status|system|service)|mail system|"
+    r"microsoftexchange|mail server|system administrator|mdaemon|bounce|\bmailer\b|mmdf|"
+    r"delivery (?:agent|notif|status|system|service)|mail system|"
     r"internet mail|mail router|smtp (?:server|gateway)|systemadministrator|mta[-_ ]|administrator@|mailmaster|"
     r"e-?mail (?:system|server|administrator)|почтов|邮件系统|系统管理员|郵件系統|메일 ?시스템|メール(?:配信|サーバ)|"
     r"mailer@|root@",
@@ -285,9 +286,9 @@ def _automatic(top: Part, nature: Nature, words: str) -> Report:
     fields = reports[0] if reports else Header(b"")
     named = [fields.get("original-recipient"), fields.get("final-recipient")]
     senders = [header.text(name) for name in ("from", "reply-to", "sender")]
-    people = [found for value in (*named, *senders) if (found := address_of(value)) and not is_system(found)]
+    people = [who for value in (*named, *senders) if (who := address_of(value)) and not is_system(who)]
     ids = [fields.get("original-message-id"), header.get("in-reply-to"), header.get("references")]
-    found = [each for value in ids for each in _HEADER_ID.findall(value)[-1:]]
+    found: list[str] = [each for value in ids for each in _HEADER_ID.findall(value)[-1:]]
     subject = header.text("subject")[:500]
     return Report(
         nature=nature,

@@ -28,7 +28,7 @@ _DELIMITER = re.compile(rb"^--([^\s-][^\n]{0,200}?)[ \t]*\n(?=content-[a-z-]{1,3
 class Header:
     """The fields of a header section; names in lower case, values unfolded, encoded words as they stand."""
 
-    __slots__ = ("fields",)
+    __slots__ = ("_first", "fields")
 
     def __init__(self, section: bytes) -> None:
         text = decode_charset(section[:MAX_HEADER_BYTES], "utf-8")
@@ -36,13 +36,11 @@ class Header:
             (name.lower(), _FOLD.sub(" ", value).strip() if "\n" in value else value.strip())
             for name, value in _FIELD.findall(text)
         ]
+        self._first = dict(reversed(self.fields))
 
     def get(self, name: str) -> str:
         """The first field of this name (lower case), or ""."""
-        for key, value in self.fields:
-            if key == name:
-                return value
-        return ""
+        return self._first.get(name, "")
 
     def all(self, name: str) -> list[str]:
         """All fields of this name."""
@@ -53,7 +51,7 @@ class Header:
         return decode_words(self.get(name))
 
     def __contains__(self, name: str) -> bool:
-        return any(key == name for key, _ in self.fields)
+        return name in self._first
 
 
 class Part:

@@ -107,6 +107,6 @@ def _without_unseen(source: str) -> str:
             # Without an end the rest is shown: better some noise than no text.
             at = match.end()
             break
-        at = found + len(end)
+        at = source.find(">", found + len(end) - 1) + 1 or len(source)
     kept.append(source[at:])
     return "".join(kept)

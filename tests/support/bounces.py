@@ -64,10 +64,16 @@ def _read(file: Path) -> Iterator[Sample]:
         content = _built(message.rstrip("\n") + "\n").encode(told.get("charset", "utf-8"))
         shown = "@msg" in message or "@head" in message
         original = told.get("id", ORIGINAL_ID if shown else "-")
-        want = tuple(Want(*(None if word == "-" else word for word in value.split())) for key, value in rows if key == "want")  # type: ignore[arg-type]
+        wanted = [[None if word == "-" else word for word in value.split()] for key, value in rows if key == "want"]
+        want = tuple(Want(recipient, kind or "", status) for recipient, kind, status in wanted)
         assert want, f"{file.name}: {name} expects nothing"
         yield Sample(
-            file.stem, name, content.replace(b"\n", b"\r\n"), want, told.get("reply"), None if original == "-" else original
+            file.stem,
+            name,
+            content.replace(b"\n", b"\r\n"),
+            want,
+            told.get("reply"),
+            None if original == "-" else original,
         )
 
 

@@ -38,9 +38,27 @@ install_node_smpp() {
     }
 }
 
+# Two mail servers that Debian does not install beside Postfix: unpacked, with their libraries, where `make clean` finds
+# them (tests/support/mtas.py).
+mtas=build/mtas
+unpack_mtas() {
+    local packages=(exim4-daemon-light opensmtpd) libraries each
+    if [ -x $mtas/usr/sbin/exim4 ] && [ -x $mtas/usr/sbin/smtpd ]; then return; fi
+    echo "Unpacking what the tests need: ${packages[*]}"
+    mkdir -p $mtas/packages
+    libraries=$(apt-cache depends "${packages[@]}" | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | sort -u | grep -v '^libc6$')
+    (cd $mtas/packages && apt-get download -qq "${packages[@]}" $libraries </dev/null 2>/dev/null) || {
+        echo "The tests need exim4-daemon-light and opensmtpd: apt-get download failed" >&2
+        exit 1
+    }
+    for each in $mtas/packages/*.deb; do dpkg -x "$each" $mtas; done
+    chmod u-s $mtas/usr/sbin/exim4 # the loader would pass over the libraries beside it
+}
+
 read -ra missing <<<"$(missing_packages)"
 if [ ${#missing[@]} = 0 ]; then
     install_node_smpp
+    unpack_mtas
     exit
 fi
 
@@ -72,3 +90,4 @@ if [ ${#missing[@]} -gt 0 ]; then
     exit 1
 fi
 install_node_smpp
+unpack_mtas

@@ -80,6 +80,7 @@ bounce   unix - - n - 0 bounce
 defer    unix - - n - 0 bounce
 trace    unix - - n - 0 bounce
 discard  unix - - n - - discard
+smtp     unix - - n - - smtp
 error    unix - - n - - error
 retry    unix - - n - - error
 anvil    unix - - n - 1 anvil

@@ -1,0 +1,65 @@
+"""Bounces that Postfix, Exim and OpenSMTPD write today: read, and judged by what the receiver told them."""
+
+import smtplib
+
+import pytest
+
+from engine.message.bounce_verdict import Judged
+from engine.protocol.bounces import read_report
+from tests.support.judging import judged
+from tests.support.mtas import REPLIES, SENDER, Mx, relay
+
+LETTER = (
+    b"From: Shop <news@home.test>\r\nTo: You <you@refused.test>\r\nSubject: Order\r\nMessage-ID: <%s>\r\n\r\nHello\r\n"
+)
+KINDS = {"nobody": "hard", "plain": "hard", "full": "quota", "blocked": "block", "lines": "hard"}
+
+
+def submit(port: int, recipients: list[str], message_id: str) -> None:
+    with smtplib.SMTP("127.0.0.1", port, timeout=20) as client:
+        assert client.sendmail(SENDER, recipients, LETTER % message_id.encode()) == {}
+
+
+def rows_of(contents: list[bytes]) -> list[Judged]:
+    return [row for content in contents for row in judged(content)]
+
+
+@pytest.mark.parametrize("name", ["postfix", "exim", "opensmtpd"])
+def test_what_a_server_writes_is_read(name: str) -> None:
+    """One message for each refused recipient, then one for two of them at once."""
+    alone = list(REPLIES)
+    together = ["nobody@refused.test", "full@refused.test"]
+    with Mx().running() as mx, relay(name, mx.port) as port:
+        for number, recipient in enumerate(alone):
+            submit(port, [recipient], f"m{number}@home.test")
+        submit(port, together, "both@home.test")
+        contents = mx.wait_for(lambda contents: len(rows_of(contents)) == len(alone) + len(together))
+    seen = {(row.recipient, row.original_message_id): row for row in rows_of(contents)}
+    assert set(seen) == {
+        *((recipient, f"<m{number}@home.test>") for number, recipient in enumerate(alone)),
+        *((recipient, "<both@home.test>") for recipient in together),
+    }
+    for (recipient, _), row in seen.items():
+        assert recipient is not None
+        reply = " ".join(REPLIES[recipient].replace("550-5.1.1 ", "550 5.1.1 ").replace("\r\n550 5.1.1", "").split())
+        assert row.kind == KINDS[recipient.partition("@")[0]]
+        assert row.reply.startswith(reply), (row.reply, reply)
+        assert row.status == (reply.split()[1] if reply[4:5] == "5" else row.status)
+
+
+@pytest.mark.parametrize("name", ["postfix", "exim", "opensmtpd"])
+def test_the_text_for_people_alone_says_as_much(name: str) -> None:
+    """Relays on the way back take reports apart, and old servers wrote no other part."""
+    with Mx().running() as mx, relay(name, mx.port) as port:
+        submit(port, ["nobody@refused.test"], "m1@home.test")
+        (content,) = mx.wait_for(bool)
+    text = content.replace(b"message/delivery-status", b"application/octet-stream")
+    text = (
+        text.replace(b"Final-Recipient", b"Gone")
+        .replace(b"Original-Recipient", b"Gone")
+        .replace(b"Diagnostic-Code", b"Gone")
+    )
+    (row,) = judged(text)
+    assert (row.recipient, row.kind) == ("nobody@refused.test", "hard")
+    assert row.reply.startswith("550 5.1.1 <nobody@refused.test>: no such user here")
+    assert read_report(text).original_message_id == "<m1@home.test>"
