@@ -24,7 +24,7 @@ _HEAD_BYTES, _MARK_BYTES, _MAC_BYTES = 12, 5, 8
 _TOKEN_CHARS = 32  #: before the recipient
 #: Recipients that every mail system lets through inside a local part.
 _ORDINARY = re.compile(r"[A-Za-z0-9_+~=-]+(?:\.[A-Za-z0-9_+~=-]+)*@[A-Za-z0-9.-]+")
-_TOKEN = re.compile(r"([a-z2-7]{32})(?:=([^=].*)=([^=]+)|([a-z2-7]{8}))", re.IGNORECASE)
+_TOKEN = re.compile(r"([a-z2-7]{32})(?:=(.+)=([^=]+)|([a-z2-7]{8}))", re.IGNORECASE)
 _MAC, _MARK = b"return-path", b"recipient"
 
 

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from tests.support.engine import Daemon, Load, Sink, daemon, sink
+from tests.support.engine import Daemon, Load, Sink, daemon, sink, wait_until
 from tests.support.ports import free_port
 from tests.support.seed import rounds, seeded
 
@@ -74,8 +74,12 @@ def test_kills_in_mid_window_lose_nothing_and_doubles_are_flagged(tmp_path: Path
         options = (*LOGIN, "-n", "8000", "--rate=2000/s", "--window=100", "--patience=30")
         load = stack.enter_context(Load(port, accepted, *options, smpp=True))
         for _ in rounds(5):
+            before = engine.tally()["sent"]
             engine.start()
-            time.sleep(chance.uniform(0.1, 0.7))
+            # What the last kill caught goes first. Caught again before it is settled it would be sent three times, and
+            # say so once.
+            wait_until(lambda: engine.tally()["sent"] >= before + 3 * WINDOW, "the window of the last kill")
+            time.sleep(chance.uniform(0.0, 0.6))
             engine.kill()
             kills += 1
             if not load.running():
