@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import ConfigError, UsageError
 from engine.base.log import escape
 from engine.base.settings_bounces import PHASES
-from engine.cli.common import add_config, add_json, print_json, settings_of
+from engine.cli.common import DEFAULT_CONFIG, add_config, add_json, print_json, settings_of
 
 if TYPE_CHECKING:
     from engine.message.bounce_rules import Classifier
@@ -63,11 +63,12 @@ def _words() -> dict[str, argparse.ArgumentParser]:
 
 
 def _classifier(args: argparse.Namespace) -> "Classifier":
-    """With the rules of the settings, or without settings those that came with the program."""
+    """With the rules of the settings, or where there are no settings those that came with the program."""
     from engine.base.settings_file import load_bounce_rules, shipped
     from engine.message.bounce_rules import Classifier, problems
 
-    file = Path(settings_of(args).bounces.rules_file) if args.config.exists() else shipped("bounces.toml")
+    named = args.config != Path(DEFAULT_CONFIG) or args.config.exists()
+    file = Path(settings_of(args).bounces.rules_file) if named else shipped("bounces.toml")
     found: list[str] = []
     rules = load_bounce_rules(file, found)
     found = found or [f"{file.name}: {text}" for text in problems(rules)]
