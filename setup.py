@@ -27,7 +27,8 @@ COMPILED = """
     routing: plan router
     queue: budget larder manager ready shares stock throttle
     delivery: agent bouncer courier settlement smtp_session
-    delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble underway
+    delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
+    delivery: underway
     feedback: matching outstanding parked receipts telling turn
     intake: acceptor smpp_requests sms_content
 """

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from engine.base.errors import UsageError
 from engine.base.log import escape
 from engine.base.settings_bounces import PHASES
-from engine.cli.common import add_config, add_json, print_json, settings_of
+from engine.cli.common import DEFAULT_CONFIG, add_config, add_json, print_json, settings_of
 
 if TYPE_CHECKING:
     from engine.message.bounce_rules import Classifier
@@ -63,13 +63,12 @@ def _words() -> dict[str, argparse.ArgumentParser]:
 
 
 def _classifier(args: argparse.Namespace) -> "Classifier":
-    """With the rules of the settings, or without settings those that came with the program."""
+    """With the rules of the settings, or where there are no settings those that came with the program."""
     from engine.base.settings_file import shipped
     from engine.message.bounce_rules import load_classifier
 
-    return load_classifier(
-        Path(settings_of(args).bounces.rules_file) if args.config.exists() else shipped("bounces.toml")
-    )
+    named = args.config != Path(DEFAULT_CONFIG) or args.config.exists()
+    return load_classifier(Path(settings_of(args).bounces.rules_file) if named else shipped("bounces.toml"))
 
 
 def _explain(args: argparse.Namespace) -> int:

@@ -10,13 +10,12 @@ or not settled on disk. What they are is in inflight.py, and is marked when it i
 """
 
 import asyncio
+import contextlib
 import itertools
 import logging
 from bisect import insort
 from collections.abc import Sequence
 from operator import attrgetter
-
-from msgspec.structs import replace
 
 from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
@@ -27,7 +26,7 @@ from engine.delivery.sms_kit import SmsKit
 from engine.delivery.sms_ports import Line, LineLost, Withdrawn
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
-from engine.message.sms import Sms, decode_sms
+from engine.message.sms import Sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
 from engine.protocol.smpp_pdu import GenericNack, Pdu
@@ -36,7 +35,6 @@ from engine.storage.spool.entry import Delivery
 
 log = logging.getLogger(__name__)
 
-_TWICE = "; may have been sent before: the engine was killed"
 _order = attrgetter("order")
 
 
@@ -175,13 +173,7 @@ class SmsAgent:
         job: Job | None = None
         try:
             envelope, content = delivery.message.hot or await kit.spool.reader.load(delivery)
-            timing = Timing(kit.clock.time())
-            assert isinstance(content, bytes)
-            try:
-                sms = decode_sms(content)
-            except ValueError as exc:
-                sms = Sms(text=f"not an SMS: {exc}", body=b"")
-            job = self._beginning = Job(delivery, envelope, content, sms, timing)
+            job = self._beginning = Job(delivery, envelope, content, Timing(kit.clock.time()))
             await self._send_all(job)
         except StorageError as exc:
             kit.working.discard(delivery)
@@ -219,7 +211,7 @@ class SmsAgent:
         while not job.sent and self._unsettled >= self._most_unsettled:
             await self._woken()
             await self._room()
-        if self._is_late(job):
+        if job.is_late(self._kit.clock.time()):
             job.answers[index] = list(verdicts.expired((index,), job.delivery.last))
             return
         job.answers[index], job.ids[index] = answers, ids
@@ -285,22 +277,17 @@ class SmsAgent:
     def _send_again(self, part: Part) -> None:
         job = part.job
         job.waiting -= 1
-        if self._is_late(job):
+        if job.is_late(self._kit.clock.time()):
             job.answers[part.index][part.number] = verdicts.expired((part.index,), "told to slow down")[0]
             self._finish(job)
         else:
             self._send(part)
 
-    def _is_late(self, job: Job) -> bool:
-        """Its validity is over."""
-        return self._kit.clock.time() >= job.envelope.expires_at
-
     async def _room_or_loss(self) -> bool:
-        try:
+        with contextlib.suppress(LineLost):
             await self._room()
-        except LineLost:
-            return False
-        return True
+            return True
+        return False
 
     def _check(self) -> None:
         if self._beginning is not None and self._beginning.withdrawn:
@@ -385,9 +372,7 @@ class SmsAgent:
         if job.waiting or not job.rendered:
             return
         self._jobs.pop(job, None)
-        outcomes = self._ended(job)
-        if job.twice:
-            outcomes = [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
+        outcomes = job.marked(self._ended(job))
         delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
         if (remembered := self._taken(job, delivered) if delivered else None) is None:
             self._settle(job, outcomes)

@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 
+from msgspec.structs import replace
+
 from engine.delivery import verdicts
 from engine.delivery.settlement import Timing
 from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
-from engine.message.sms import Sms
+from engine.message.sms import Sms, decode_sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 from engine.storage.spool.entry import Delivery
+
+_TWICE = "; may have been sent before: the engine was killed"
 
 
 class Job:
@@ -35,11 +39,15 @@ class Job:
         "withdrawn",
     )
 
-    def __init__(self, delivery: Delivery, envelope: Envelope, content: Content, sms: Sms, timing: Timing) -> None:
+    def __init__(self, delivery: Delivery, envelope: Envelope, content: Content, timing: Timing) -> None:
+        assert isinstance(content, bytes)
         self.delivery = delivery
         self.envelope = envelope
         self.content = content
-        self.sms = sms
+        try:
+            self.sms = decode_sms(content)
+        except ValueError as exc:
+            self.sms = Sms(text=f"not an SMS: {exc}", body=b"")
         self.timing = timing
         self.answers: dict[int, list[Outcome | None]] = {}
         self.ids: dict[int, list[str]] = {}
@@ -50,6 +58,16 @@ class Job:
         self.twice = False
         self.withdrawn = ""  #: by whom
         self.underway: set[int] = set()  #: recipients that something was sent to
+
+    def marked(self, outcomes: list[Outcome]) -> list[Outcome]:
+        """Each says so if it may be the second time."""
+        if not self.twice:
+            return outcomes
+        return [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
+
+    def is_late(self, now: float) -> bool:
+        """Its validity is over."""
+        return now >= self.envelope.expires_at
 
     def withdraw(self, again: list["Part"], by: str) -> bool:
         """It is not to be sent after all; its parts leave `again`, what the peer told to slow down. by: whose word.

@@ -14,13 +14,13 @@ _MARKS = (
 _PRECEDENCE = frozenset(("auto_reply", "auto-reply", "autoreply", "auto"))
 _CHALLENGERS = (
     "x-tmda", "x-tmda-fingerprint", "x-boxtrapper", "x-challenge", "x-spamarrest", "x-0spam", "x-ask-version",
-    "x-sendio", "x-choicemail", "x-cr-hashedpuzzle", "x-spamlion",
+    "x-sendio", "x-choicemail", "x-spamlion",
 )  # fmt: skip
 
 
 def is_challenge(header: Header, words: str) -> bool:
     """It asks for a confirmation before the message goes on to its recipient."""
-    if any(name in header for name in _CHALLENGERS if name != "x-cr-hashedpuzzle"):
+    if any(name in header for name in _CHALLENGERS):
         return True
     raw = words[:8000].encode("utf-8", "replace")
     if not CHALLENGE.found(raw):

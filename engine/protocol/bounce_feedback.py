@@ -14,7 +14,7 @@ from engine.protocol.mime_parts import Header, Part
 _REDACTED = re.compile(r"redacted|removed|hidden|anonym|undisclosed|unknown|xxx+|\*\*|example\.invalid", re.I)
 #: Where a provider names the recipient it redacted elsewhere.
 _NAMED_IN = ("x-hmxmroriginalrecipient", "x-original-rcpt-to", "x-original-to", "original-rcpt-to", "x-rcpt-to")
-_OUR_SENDERS = (
+_COMPLAINERS = (
     "staff@hotmail.com",
     "scomp@aol.net",
     "feedback@arf.mail.yahoo.com",
@@ -53,12 +53,12 @@ def read_complaint(top: Part, words: str) -> Report | None:
     """A complaint that is no feedback report; None if it is none: an original, and a provider that says why."""
     sender = (top.header.get("from") + top.header.get("return-path")).lower()
     subject = top.header.text("subject")
-    ours = any(name in sender for name in _OUR_SENDERS) or "x-hmxmroriginalrecipient" in top.header
+    known = any(name in sender for name in _COMPLAINERS) or "x-hmxmroriginalrecipient" in top.header
     said = COMPLAINT_SUBJECT.found(subject.encode("utf-8", "replace"))
     told = COMPLAINT_TEXT.found(words[:8000].encode("utf-8", "replace"))
     attached = any(part.type in ("message/rfc822", "text/rfc822-headers") for part in top.walk())
     inner = "x-hmxmroriginalrecipient" in returned_header(top)
-    if not (inner or (ours + said + told + attached >= 2 and (ours or said or (told and attached)))):
+    if not (inner or (known + said + told + attached >= 2 and (known or said or (told and attached)))):
         return None
     returned = returned_header(top)
     return _report(Nature.COMPLAINT, _of_returned(returned, top), tidy(subject or words)[:300], returned, top)

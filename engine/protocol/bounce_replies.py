@@ -14,8 +14,9 @@ _WITH_STATUS = re.compile(rf"(?<![\d.])[45]\d\d[ -]+[#(\[]?{_STATUS_RE}\b")
 _ANNOUNCED = re.compile(
     r"(?:^|\bsaid:|\bsays:|\bresponded:|\breplied:|\breply:|\breply was:|\bresponse(?: was)?:|\berror(?: was)?:|"
     r"\berror message:|\bcode:|\bfailure:|\breason:|\brejected:|\bserver:|\breturned:|\banswer:|\bmessage:|\berror is:|"
-    r"\bRCPT TO:?<[^<>]{0,320}>:|\bDATA:|\bend of data:|\bcommand:|<<<|<--|->|=>|\bSMTP;|\bSMTP error,|\bsmtp error|"
-    r"\bcode|\bgot:?|\bserver error:|\berror|\bответил:|\bответ:|\bошибка:|\):|\]:|>:|\.\.\.|:)"
+    r"\bRCPT TO:?<[^<>]{0,320}>:|\bDATA:|\bend of data:|\bcommand:|<<<|<--|->|=>|\bSMTP;|\bSMTP error,|"
+    r"\bcode|\bgot:?|\bserver error:|\berror|\bответил:|\bответ:|\bошибка:|"
+    r"\bsmtp error|\bbecause of|\bdue to|\):|\][:,]|>:|\.\.\.|:)"
     r"[\s\"'`<(\[>]{0,6}#?((?:SMTP )?[45]\d\d(?=[ \-:;.)\]'\"#<]|$))",
     re.I,
 )

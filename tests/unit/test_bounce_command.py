@@ -148,6 +148,19 @@ def test_a_rules_file_that_is_named_must_be_there(config: Path, capsys: pytest.C
     assert f"[bounces] rules_file: {config.parent}/none.toml does not exist" in capsys.readouterr().out
 
 
+def test_without_settings_the_shipped_rules_serve(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("POSTRIDER_CONFIG", raising=False)
+    monkeypatch.setattr("engine.cli.bounce.DEFAULT_CONFIG", str(tmp_path / "none.toml"))
+    monkeypatch.setattr("engine.cli.common.DEFAULT_CONFIG", str(tmp_path / "none.toml"))
+    typed(monkeypatch, b"550 5.1.1 user unknown\n")
+    assert main(["bounce", "classify"]) == 0
+    assert capsys.readouterr().out.startswith("hard")
+    assert main(["bounce", "classify", "-c", str(tmp_path / "other.toml")]) == 2
+    assert "other.toml: no such file" in capsys.readouterr().err
+
+
 def test_bounce_is_still_an_order_to_the_queue(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["bounce", "example.net", "--reason", "closed"]) == 1
     assert "postrider: " in capsys.readouterr().err, "no daemon runs here"
