@@ -70,7 +70,7 @@ class SpoolSettings(_Table, frozen=True):
     hot_bytes: Size = Size(32 << 20)  #: contents kept in memory before an attempt
     large_bytes: Size = Size(1 << 20)  #: larger contents go to a file of their own while they arrive
     min_free: float = 0.10  #: fraction of free space and inodes below which intake answers 452; 0: off
-    max_memory: Size = Size(0)  #: of this process; 0: what its control group or the machine has
+    max_memory: Size = Size(0)  #: of the daemon; 0: what its control group or the machine has
     memory_guard: float = 0.75  #: fraction of max_memory above which intake answers 452; 0: off
 
 

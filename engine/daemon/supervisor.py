@@ -15,7 +15,7 @@ import contextlib
 import dataclasses
 import logging
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Awaitable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,11 @@ from engine.base.settings import Listener, Settings
 from engine.daemon import sockets as shared
 from engine.daemon import spools
 from engine.daemon.child import Child
+from engine.daemon.division import part_of
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.samples import Family, Sums
+from engine.daemon.turnstile import Turnstile
 from engine.delivery.keyring import load_keys
 from engine.net.port import overlap
 from engine.queue.ledger import Ledger, Report
@@ -68,9 +70,11 @@ class Supervisor:
         self._data_dir = Path(settings.node.data_dir)
         self._ledger = Ledger()
         count = settings.node.workers
+        self._turnstile = Turnstile(count, self._tell_of_clients)
         self._left = spools.leftover(self._data_dir, count)
         self._children = {
-            number: Child(number, number >= count, lock, self._take_note) for number in (*range(count), *self._left)
+            number: Child(number, number >= count, lock, self._answer, self._take_note)
+            for number in (*range(count), *self._left)
         }
         self._sockets: shared.Sockets = {}
         self._sums = Sums(self._fetch)
@@ -158,19 +162,22 @@ class Supervisor:
 
     async def _start_one(self, child: Child) -> None:
         try:
-            await child.start(self._for(child, self.settings), self._for_listening(child, self._sockets))
+            await child.start(
+                self._for(child, self.settings),
+                self._for_listening(child, self._sockets),
+                lambda: self._turnstile.watched,
+            )
         except EngineError as exc:
             raise EngineError(f"worker {child.number}: {exc}") from exc
         except OSError as exc:
             raise EngineError(f"worker {child.number}: cannot start a process: {exc.strerror}") from exc
 
     def _for(self, child: Child, settings: Settings) -> Settings:
-        """The settings of one worker: no pages, its part of the signers, and no listeners where it only drains."""
+        """The settings of one worker: its part of limits, no pages, and no listeners where it only drains."""
         sms = not child.number and not child.drains  # one of them does it, so that there is one window of each carrier
         rows = () if child.drains else _rows(settings, "smtp", "smpp") if sms else _rows(settings, "smtp")
-        threads = -(-settings.signing.threads // settings.node.workers)
         return msgspec.structs.replace(
-            settings, listener=rows, signing=msgspec.structs.replace(settings.signing, threads=threads),
+            part_of(settings), listener=rows,
             carrier=settings.carrier if sms else (), account=settings.account if sms else (),
         )  # fmt: skip
 
@@ -249,6 +256,7 @@ class Supervisor:
             status = await child.ended()
             self._ledger.lost(child.number, time.monotonic())
             self._tell_orders()
+            self._turnstile.lost(child.number)
             self._sums.retire(child.number)
             if child.number not in self._children:
                 return
@@ -321,6 +329,20 @@ class Supervisor:
             for row in what:
                 self._ledger.report(worker, Report(*row))
             self._tell_orders()
+        elif kind == "left":
+            self._turnstile.left(worker, what)
+        else:  # what one has learned, the others may know
+            for number, child in self._children.items():
+                if number != worker:
+                    child.tell(kind, what)
+
+    async def _answer(self, worker: int, kind: str, what: Any) -> Any:
+        if kind != "enter":
+            raise EngineError(f"nobody can {kind} for a worker")
+        return await self._turnstile.may_enter(worker, *what)
+
+    def _tell_of_clients(self, what: str, key: str) -> Mapping[int, Awaitable[int]]:
+        return {number: child.watch(what, key) for number, child in self._children.items() if child.hears}
 
     def _tell_orders(self) -> None:
         for number, orders in self._ledger.orders().items():

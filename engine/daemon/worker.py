@@ -19,6 +19,7 @@ from engine.base.clock import SystemClock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
+from engine.daemon.commons import Commons, alone
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.process import schedule_in_batches
@@ -38,10 +39,10 @@ from engine.message.ids import IdSource
 from engine.net.outbox import Outbox
 from engine.net.resolver import Resolver
 from engine.net.stream import TlsContexts, connect
-from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
 from engine.queue.sweeper import Sweeper
+from engine.queue.throttle import Word
 from engine.routing.router import Router
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
@@ -71,14 +72,14 @@ class Worker:
         log_line: Callable[[str], None],
         number: int = 0,
         *,
-        budget: LocalBudget | None = None,
+        commons: Commons | None = None,
         sockets: HeldSockets | None = None,
         door: str = SOCKET_NAME,
     ) -> None:
         """Recovers the spool. Raises EngineError: something of the settings or the disk cannot be used.
 
-        budget, sockets, door: of one worker among several; its part of the node's limits, the sockets its supervisor
-        opened, and the name of its operator's door.
+        commons, sockets, door: of one worker among several; the sockets are those that its supervisor opened, the door
+        is the name of its operator's.
         """
         self.settings = settings
         self.clock = clock = SystemClock()
@@ -102,8 +103,10 @@ class Worker:
         self._credentials = Credentials(tables)
         self._resolver = Resolver(settings.resolver, metrics, clock)
         self._router = Router(settings, self._resolver, clock)
-        self._budget = budget or LocalBudget(settings.delivery.max_connections)
+        self._commons = commons = commons or alone(settings, clock)
+        self._budget = commons.budget
         self._manager = Manager(self._spool, self._router, self._budget, self._state, clock)
+        self._manager.sites.tell = commons.tell_site
         self._signer = Signer(settings, metrics, clock)
         self._bouncer = Bouncer(settings, ids, clock)
         self._spool.tells_of_delay = self._bouncer.tells_of_delay
@@ -224,6 +227,10 @@ class Worker:
         if self._sms is not None:
             await self._sms.close()
 
+    def hear_of_site(self, key: str, word: Word, at: float, reason: str) -> None:
+        """Another worker was told this by a site."""
+        self._manager.sites.hear(key, word, at, reason)
+
     def samples(self) -> list[Family]:
         """All metrics, for a supervisor to sum up."""
         self._collect()
@@ -232,12 +239,13 @@ class Worker:
     # Inside.
 
     def _make_listener(self, row: Listener, settings: Settings) -> SessionListener:
+        clients, guesses = self._commons.clients, self._commons.guesses
         if row.kind == "smpp":
             assert self._sms is not None
-            return self._sms.make_listener(row, settings)
+            return self._sms.make_listener(row, settings, clients, guesses)
         return SmtpListener(
             row, settings, self._admission, self._credentials, self.metrics, self.clock, self._outbox,
-            reverse=self._reverse,
+            reverse=self._reverse, clients=clients, guesses=guesses,
         )  # fmt: skip
 
     def _make_http(self, row: Listener, reuse_port: bool = False) -> MetricsServer:

@@ -13,7 +13,8 @@ from functools import partial
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
-from engine.intake.doors import Door, tls_context
+from engine.intake.clients import Clients, Place
+from engine.intake.doors import Door, places_for, tls_context
 from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
 from engine.intake.policy import Address
@@ -43,9 +44,11 @@ class SmppListener(Door[SmppConnection]):
         clock: Clock,
         outbox: Outbox | None = None,
         auth_delay_s: float = 1.0,
+        clients: Clients | None = None,
+        guesses: Guesses | None = None,
     ) -> None:
-        """auth_delay_s: before a wrong password is answered. Raises ConfigError."""
-        super().__init__(listener, metrics)
+        """auth_delay_s: before a wrong password is answered. clients, guesses: as for mail. Raises ConfigError."""
+        super().__init__(listener, metrics, clients)
         self.outbox = outbox or Outbox(asyncio.get_running_loop())
         self.admission = admission
         self.orders = orders
@@ -53,7 +56,7 @@ class SmppListener(Door[SmppConnection]):
         self.credentials = credentials
         self.metrics = metrics
         self.clock = clock
-        self.guesses = Guesses(clock)
+        self.guesses = guesses or Guesses(clock)
         self.auth_delay_s = auth_delay_s
         self.tls: ssl.SSLContext | None = None
         self._counts: dict[tuple[type[Pdu], int], Callable[[], None]] = {}
@@ -81,6 +84,9 @@ class SmppListener(Door[SmppConnection]):
 
     def _factory(self) -> Callable[[], asyncio.BaseProtocol]:
         return partial(SmppServer, self)
+
+    def _places(self, peer: Address) -> list[Place]:
+        return places_for(peer, self.settings.intake)
 
     def _ask_to_end(self, connection: SmppConnection) -> None:
         """After the answers that it is owed."""
