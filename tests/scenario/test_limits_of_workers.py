@@ -1,4 +1,4 @@
-"""Two workers, and the limits are those of the node: of clients, of guesses, of sites, also when one of them is killed."""
+"""Two workers, and the limits are those of the node: of clients, guesses, sites; also when one of them is killed."""
 
 import base64
 import contextlib

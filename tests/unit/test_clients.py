@@ -135,7 +135,7 @@ def test_one_worker_may_have_all_places() -> None:
     """However unevenly clients come: the limit is that of the node, and what one leaves another may have."""
 
     async def story() -> None:
-        node = Node(3, random.Random(1))  # noqa: S311
+        node = Node(3, random.Random(1))
         one, other, _ = node.all
         assert await node.fill(10, [0] * 12) == 10
         assert not await other.come(10)
@@ -151,7 +151,7 @@ def test_few_clients_cost_no_question() -> None:
     """Up to its even part a worker asks nobody; and not again, once they are few."""
 
     async def story() -> None:
-        node = Node(2, random.Random(2))  # noqa: S311
+        node = Node(2, random.Random(2))
         assert await node.fill(10, [0, 1] * 5) == 10
         assert node.asked == 0
         assert not await node.all[0].come(10)
@@ -169,7 +169,7 @@ def test_few_clients_cost_no_question() -> None:
 
 def test_fewer_places_than_workers() -> None:
     async def story() -> None:
-        node = Node(3, random.Random(3))  # noqa: S311
+        node = Node(3, random.Random(3))
         assert await node.fill(1, [2, 1, 0]) == 1
         node.all[2].go()
         await node.settle()
@@ -180,7 +180,7 @@ def test_fewer_places_than_workers() -> None:
 
 def test_a_place_that_nobody_takes_is_free_again() -> None:
     async def story() -> None:
-        node = Node(2, random.Random(4))  # noqa: S311
+        node = Node(2, random.Random(4))
         for _ in range(3):
             async with node.all[0].clients.room([(KEY, 1)]):
                 pass  # it hung up before it was let in
@@ -208,7 +208,7 @@ def test_never_more_than_the_limit(seed: int, workers: int, limit: int) -> None:
     """Clients come and go everywhere, workers die, messages are late: and at the end all places can be had."""
 
     async def story() -> None:
-        rng = random.Random(seed)  # noqa: S311
+        rng = random.Random(seed)
         node = Node(workers, rng)
         for _ in range(120):
             worker = rng.choice(node.all)
