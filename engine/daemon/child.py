@@ -46,15 +46,20 @@ class Child:
         self._pair: socket.socket | None = None
         self._lifeline = -1
 
-    async def start(self, settings: Settings, sockets: shared.Sockets, watched: Callable[[], Sequence[str]]) -> None:
+    async def start(
+        self, settings: Settings, sockets: shared.Sockets, watched: Callable[[], Sequence[str]]
+    ) -> dict[str, Any]:
         """Start the process; it serves when this returns. Raises EngineError, OSError: it cannot; see to its end.
 
-        watched: keys of clients that are, once it can be told of others.
+        watched: keys of clients that are, once it can be told of others. Returns the books that it begins with.
         """
         await self._spawn()
-        await self._ask("start", {"number": self.number, "watched": watched(), **self._new(settings, sockets)})
+        books: dict[str, Any] = await self._ask(
+            "start", {"number": self.number, "watched": watched(), **self._new(settings, sockets)}
+        )
         self.serves = True
         self.hear()
+        return books
 
     async def reload(self, settings: Settings, sockets: shared.Sockets) -> None:
         """Take new settings, with sockets for addresses that are new. Raises EngineError: it keeps the old ones."""
@@ -73,10 +78,11 @@ class Child:
     async def samples(self) -> Any:
         return await self._ask("samples")
 
-    async def beat(self) -> None:
-        """Returns when it has answered."""
-        await self._ask("beat")
+    async def beat(self) -> dict[str, Any]:
+        """Its books, when it has answered."""
+        books: dict[str, Any] = await self._ask("beat")
         self.hear()
+        return books
 
     async def stop(self) -> None:
         """Have it stop in order; returns when it says that it has."""

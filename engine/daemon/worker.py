@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
@@ -230,6 +231,11 @@ class Worker:
     def hear_of_site(self, key: str, word: Word, at: float, reason: str) -> None:
         """Another worker was told this by a site."""
         self._manager.sites.hear(key, word, at, reason)
+
+    def books(self) -> dict[str, Any]:
+        """What it has counted, for a supervisor to keep, and which record of the spool is the first after that."""
+        manager, spool = self._manager, self._spool
+        return {**manager.tally.as_row(manager.queued()), "loading": spool.loading, "frame": spool.next_frame()}
 
     def samples(self) -> list[Family]:
         """All metrics, for a supervisor to sum up."""

@@ -50,6 +50,7 @@ class WorkerProcess:
         self._budget: SharedBudget | None = None
         self._clients = Clients()
         self._guesses: Guesses | None = None
+        self._books: dict[str, Any] = {}  #: as they were at the start
         self._channel = Channel(self._answer, self._note)
         self._lines: LineLog | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -66,6 +67,7 @@ class WorkerProcess:
         match kind:
             case "start":
                 await self._start(**what)
+                return self._books
             case "reload":
                 await self._reload(**what)
             case "stop":
@@ -77,7 +79,7 @@ class WorkerProcess:
             case "samples":
                 return self._running.samples()
             case "beat":
-                pass
+                return self._running.books()
             case _:
                 raise EngineError(f"a worker cannot {kind}")
         return None
@@ -141,6 +143,7 @@ class WorkerProcess:
             sockets=self._sockets,
             door=worker_socket_name(number),
         )
+        self._books = worker.books()
         await worker.start()
         self._beating = loop.create_task(self._beat(budget))
 

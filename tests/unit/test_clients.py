@@ -110,8 +110,7 @@ class Node:
         while self.tasks:
             tasks, self.tasks = self.tasks, set()
             await asyncio.gather(*tasks, return_exceptions=True)
-        while any(watch.closed for watch in self.turnstile._watches.values()):
-            await asyncio.sleep(0)
+        await asyncio.gather(*(watch.closed for watch in self.turnstile._watches.values() if watch.closed))
 
     def check(self, limit: int) -> None:
         assert sum(worker.open for worker in self.all) <= limit, "B1"
