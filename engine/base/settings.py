@@ -264,6 +264,7 @@ class Dsn(_Table, frozen=True):
     postmaster: str = ""  #: address in From of notifications; empty: MAILER-DAEMON@ the node's name
     delay_notice: Duration = Duration(4 * 3600)  #: DELAY reports, to those who asked
     delay_by_default: bool = False  #: also to senders who said nothing
+    gather: Duration = Duration(1)  #: failures of one message at several destinations, in one notification; 0: off
     max_return_bytes: Size = Size(50 << 10)  #: larger contents are returned as headers
 
 

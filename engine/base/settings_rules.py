@@ -328,6 +328,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Delivery, "idle_timeout"): _or_zero,
     (Dsn, "sender_name"): _printable_or_none,
     (Dsn, "postmaster"): _postmaster,
+    (Dsn, "gather"): _or_zero,
     (Dsn, "max_return_bytes"): _or_zero,
     (Events, "segment_bytes"): _at_least(4096),
 }

@@ -210,6 +210,7 @@ class Worker:
         await self._listeners.shut()
         self._manager.stop()
         await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain())
+        self._settlement.tell_gathered()
         if self._sms is not None:
             await self._sms.stop()
         await self._listeners.end()
