@@ -78,8 +78,9 @@ class Books:
 
     def report(self, number: int, row: Row) -> None:
         """What a worker says it has counted; not the first of a life."""
-        worker = self._workers[number]
-        worker.sure, worker.last = worker.last, row
+        worker = self._workers.get(number)
+        if worker is not None:  # it may have been retired meanwhile
+            worker.sure, worker.last = worker.last, row
 
     def begin(self, number: int, row: Row) -> "Unread | None":
         """A life begins, with this report. What is to be read of the one before, if there was one."""

@@ -34,7 +34,7 @@ from engine.storage.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
-#: A message that could not be read from disk is tried again after this long.
+#: A message that could not be read from disk, or whose sender could not be told, is tried again after this long.
 PUT_OFF_S = 300.0
 
 #: Postfix's words, which the world's log readers know.
@@ -133,7 +133,7 @@ class Settlement:
         self._gather = settings.dsn.gather
 
     def tell_gathered(self) -> None:
-        """Settle at once what waits for other failures of its message. Then, nothing does before a next `settle`."""
+        """Settle what waits for other failures of its message; before the spool is closed."""
         self._gathering.end()
 
     def settle(
@@ -251,7 +251,7 @@ class Settlement:
         return outcomes
 
     def _to_gather(self, delivery: Delivery, envelope: Envelope, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
-        """The failures among these that a notification of may tell of others, too: elsewhere, a moment later."""
+        """The failures among these that may share a notification with others of their message, a moment later."""
         alone = len(envelope.recipients) <= len(delivery.indexes)
         if alone or not self._gather or not envelope.sender or envelope.channel:
             return ()
@@ -274,6 +274,7 @@ class Settlement:
             log.exception("%s: no notification", failed[0].envelope.id)
             for one in failed:
                 one.delivery.unsettled -= 1
+                one.delivery.due_at = self._clock.time() + PUT_OFF_S
                 self._manager.settled(one.delivery)
             return
         for one in failed:
