@@ -39,20 +39,18 @@ def test_clients_of_one_address_are_counted_together(tmp_path: Path) -> None:
     """Wherever the kernel takes them to; and a killed worker's clients are counted no more."""
     most = 5
     with daemon(tmp_path, f"[intake]\nmax_connections_per_address = {most}\n", workers=2) as engine:
-        for _ in range(2):
-            with contextlib.ExitStack() as stack:
-                come = [stack.enter_context(greeted(engine)) for _ in range(most + 3)]
-                assert [code for _, code in come] == [b"220"] * most + [b"421"] * 3
-                come[0][0].close()
-                wait_until(lambda: stack.enter_context(greeted(engine))[1] == b"220", "the place that became free")
-                old = workers_of(engine)
-                os.kill(old[1], signal.SIGKILL)
-                serves_again(engine, old)
-            with contextlib.ExitStack() as stack:
-                # Those of before are gone as soon as the daemon has seen it.
-                for _ in range(most):
-                    wait_until(lambda: stack.enter_context(greeted(engine))[1] == b"220", "all places")
-                assert stack.enter_context(greeted(engine))[1] == b"421"
+        with contextlib.ExitStack() as stack:
+            come = [stack.enter_context(greeted(engine)) for _ in range(most + 3)]
+            assert [code for _, code in come] == [b"220"] * most + [b"421"] * 3
+            come[0][0].close()
+            wait_until(lambda: stack.enter_context(greeted(engine))[1] == b"220", "the place that became free")
+            old = workers_of(engine)
+            os.kill(old[1], signal.SIGKILL)
+            serves_again(engine, old)
+        with contextlib.ExitStack() as stack:
+            for _ in range(most):  # as soon as the daemon has seen that the others are gone
+                wait_until(lambda: stack.enter_context(greeted(engine))[1] == b"220", "all places")
+            assert stack.enter_context(greeted(engine))[1] == b"421"
 
 
 def test_all_clients_are_counted_together(tmp_path: Path) -> None:
@@ -94,11 +92,8 @@ def test_what_a_site_said_to_one_the_other_knows(tmp_path: Path) -> None:
         wait_until(lambda: "site closed" in str(engine.ask("why", what=failed[-1])[0]["limit"]), "a closed site")
         late = other.submit("ada@home.test", "bob@two.test", letter())
         (row,) = engine.ask("show", message_id=late)
-        assert (row["deliveries"][0]["attempts"], row["deliveries"][0]["last"]) == (0, ""), row
+        assert row["deliveries"][0]["attempts"] == 0, row
         assert "site closed" in str(engine.ask("why", what=late)[0]["limit"])
-        assert engine.run("retry", "two.test").returncode == 0
-        engine.until(deferred=len(failed) + 1)
-        engine.ask("purge", target="*")
 
 
 @pytest.mark.parametrize("victim", [0, 1])
