@@ -20,14 +20,16 @@ from engine.base.errors import EngineError, NetworkError
 _Stream = tuple[asyncio.StreamWriter, asyncio.Future[list[Row]]]
 _PIECE_BYTES = 256 << 10
 
+Past = Callable[[Mapping[int, Row]], Sequence[Mapping[str, Any]]]
+
 
 def commands_of_all(
-    data_dir: Path, workers: Callable[[], Iterable[int]], ended: Sequence[Row] = ()
+    data_dir: Path, workers: Callable[[], Iterable[int]], past: Past | None = None
 ) -> dict[str, Command]:
-    """The commands, on all workers. workers: the numbers of those there should be. ended: what `status` counts of
-    those that have done their work."""
+    """The commands, on all workers. workers: the numbers of those there should be. past: what `status` counts besides,
+    given what each of them answers."""
     commands: dict[str, Command] = {name: partial(_ask_all, data_dir, workers, name) for name in RULES}
-    commands["status"] = partial(_ask_all, data_dir, workers, "status", ended=ended, names=True)
+    commands["status"] = partial(_ask_all, data_dir, workers, "status", past=past, names=True)
     for name in WITH_BODY:
         commands[name] = partial(_pass_on, data_dir, workers, name)
     return commands
@@ -99,9 +101,9 @@ def _why(faults: Mapping[int, EngineError], asked: int, done: int) -> str:
 
 
 async def _ask_all(
-    data_dir: Path, workers: Callable[[], Iterable[int]], command: str, *, ended: Sequence[Row] = (), **arguments: Any
+    data_dir: Path, workers: Callable[[], Iterable[int]], command: str, *, past: Past | None = None, **arguments: Any
 ) -> AsyncIterator[Row]:
-    numbers, past = list(workers()), list(ended)
+    numbers = list(workers())
     answers = await asyncio.gather(
         *(ask_worker(data_dir, number, command, **arguments) for number in numbers), return_exceptions=True
     )
@@ -110,7 +112,10 @@ async def _ask_all(
     faults = [answer for answer in answers if isinstance(answer, BaseException) and not isinstance(answer, Unknown)]
     if unknown and not told and not faults:
         raise unknown[0]
-    rows = merge(command, [*told, past] if told else [], arguments)
+    if told and past is not None:
+        answered = {n: rows[0] for n, rows in zip(numbers, answers, strict=True) if not isinstance(rows, BaseException)}
+        told.append([dict(row) for row in past(answered)])
+    rows = merge(command, told, arguments)
     if faults and command == "status" and rows:
         rows[0]["trouble"] = "; ".join(map(str, filter(None, (rows[0].get("trouble"), *faults))))
         faults = []

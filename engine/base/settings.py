@@ -70,7 +70,7 @@ class SpoolSettings(_Table, frozen=True):
     hot_bytes: Size = Size(32 << 20)  #: contents kept in memory before an attempt
     large_bytes: Size = Size(1 << 20)  #: larger contents go to a file of their own while they arrive
     min_free: float = 0.10  #: fraction of free space and inodes below which intake answers 452; 0: off
-    max_memory: Size = Size(0)  #: of this process; 0: what its control group or the machine has
+    max_memory: Size = Size(0)  #: of the daemon; 0: what its control group or the machine has
     memory_guard: float = 0.75  #: fraction of max_memory above which intake answers 452; 0: off
 
 
@@ -280,6 +280,7 @@ class Dsn(_Table, frozen=True):
     postmaster: str = ""  #: address in From of notifications; empty: MAILER-DAEMON@ the node's name
     delay_notice: Duration = Duration(4 * 3600)  #: DELAY reports, to those who asked
     delay_by_default: bool = False  #: also to senders who said nothing
+    gather: Duration = Duration(1)  #: failures of one message at several destinations, in one notification; 0: off
     max_return_bytes: Size = Size(50 << 10)  #: larger contents are returned as headers
 
 

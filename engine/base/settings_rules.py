@@ -350,6 +350,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Inbound, "replies"): _replies,
     (Dsn, "sender_name"): _printable_or_none,
     (Dsn, "postmaster"): _postmaster,
+    (Dsn, "gather"): _or_zero,
     (Dsn, "max_return_bytes"): _or_zero,
     (Events, "segment_bytes"): _at_least(4096),
 }

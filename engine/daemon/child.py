@@ -10,12 +10,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import engine
-from engine.base.errors import EngineError, NetworkError
+from engine.base.errors import NetworkError
 from engine.base.settings import Settings
 from engine.daemon import sockets as shared
 from engine.daemon.channel import Channel, pack_settings
@@ -24,38 +24,65 @@ _MODULE = "engine.daemon.worker_process"
 
 
 class Child:
-    """One worker. number: of its spool, journal and door. drains: it takes nothing new. note: takes its notes."""
+    """One worker. number: of its spool, journal and door. drains: it takes nothing new. answer, note: see `Channel`."""
 
-    def __init__(self, number: int, drains: bool, lock: int, note: Callable[[int, str, Any], None]) -> None:
+    def __init__(
+        self,
+        number: int,
+        drains: bool,
+        lock: int,
+        answer: Callable[[int, str, Any], Awaitable[Any]],
+        note: Callable[[int, str, Any], None],
+    ) -> None:
         self.number = number
         self.drains = drains
         self.serves = False
         self.heard_at = 0.0  #: loop time of its last sign of life
         self._lock = lock
+        self._answer = answer
         self._note = note
         self._process: asyncio.subprocess.Process | None = None
         self._channel: Channel | None = None
         self._pair: socket.socket | None = None
         self._lifeline = -1
 
-    async def start(self, settings: Settings, sockets: shared.Sockets) -> None:
-        """Start the process; it serves when this returns. Raises EngineError, OSError: it cannot; see to its end."""
+    async def start(
+        self, settings: Settings, sockets: shared.Sockets, watched: Callable[[], Sequence[str]]
+    ) -> dict[str, Any]:
+        """Start the process; it serves when this returns. Raises EngineError, OSError: it cannot; see to its end.
+
+        watched: keys of clients that are, once it can be told of others. Returns the books that it begins with.
+        """
         await self._spawn()
-        await self._ask("start", {"number": self.number, **self._new(settings, sockets)})
+        books: dict[str, Any] = await self._ask(
+            "start", {"number": self.number, "watched": watched(), **self._new(settings, sockets)}
+        )
         self.serves = True
         self.hear()
+        return books
 
     async def reload(self, settings: Settings, sockets: shared.Sockets) -> None:
         """Take new settings, with sockets for addresses that are new. Raises EngineError: it keeps the old ones."""
         await self._ask("reload", self._new(settings, sockets))
 
+    @property
+    def hears(self) -> bool:
+        """It can be told things, whether it serves yet or not."""
+        return self._channel is not None
+
+    async def watch(self, what: str, key: str) -> int:
+        """Tell it to "watch" or "unwatch" a key of clients; how many it has."""
+        count: int = await self._ask(what, key)
+        return count
+
     async def samples(self) -> Any:
         return await self._ask("samples")
 
-    async def beat(self) -> None:
-        """Returns when it has answered."""
-        await self._ask("beat")
+    async def beat(self) -> dict[str, Any]:
+        """Its books, when it has answered."""
+        books: dict[str, Any] = await self._ask("beat")
         self.hear()
+        return books
 
     async def stop(self) -> None:
         """Have it stop in order; returns when it says that it has."""
@@ -103,7 +130,10 @@ class Child:
             os.close(end)
             theirs.close()
             their_pair.close()
-        channel = Channel(_no_requests, lambda kind, what: self._note(self.number, kind, what))
+        channel = Channel(
+            lambda kind, what: self._answer(self.number, kind, what),
+            lambda kind, what: self._note(self.number, kind, what),
+        )
         await channel.open(ours)
         self._channel = channel
 
@@ -129,10 +159,6 @@ class Child:
         if self._lifeline >= 0:
             os.close(self._lifeline)
             self._lifeline = -1
-
-
-async def _no_requests(kind: str, what: Any) -> Any:
-    raise EngineError(f"a worker asks for nothing, but this one for {kind}")
 
 
 def _interpreter() -> tuple[str, str]:

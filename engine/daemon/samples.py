@@ -1,7 +1,7 @@
 """Metrics of several workers as one: counters, histograms and gauges are summed, but for the age of the oldest.
 
 A sum must not fall when a worker is started again: Prometheus would take that for a restart of everything. What a
-worker that is gone last counted is therefore kept and added.
+worker that is gone last counted is therefore kept and added, as far as it was asked: every few seconds, and at scrapes.
 """
 
 from collections.abc import Callable, Iterable
@@ -44,6 +44,10 @@ class Sums(Collector):
         self._last: dict[int, list[Family]] = {}
         self._gone: list[list[Family]] = []
 
+    def note(self, samples: dict[int, list[Family]]) -> None:
+        """What workers have now; kept for when they are gone."""
+        self._last.update(samples)
+
     def retire(self, worker: int) -> None:
         """This worker is gone: its next counts begin at zero."""
         families = self._last.pop(worker, None)
@@ -51,7 +55,7 @@ class Sums(Collector):
             self._gone = [_merged([*self._gone, [family for family in families if family[2] in _COUNTING]])]
 
     def collect(self) -> Iterable[Metric]:
-        self._last.update(self._fetch())
+        self.note(self._fetch())
         for name, text, kind, samples in _merged([*self._gone, *self._last.values()]):
             metric = Metric(name, text, kind)
             for sample, labels, value in samples:

@@ -17,6 +17,8 @@ from engine.delivery.sms_reports import SmsReports
 from engine.delivery.underway import Underway
 from engine.feedback.answers import Answers
 from engine.feedback.receipts import Receipts
+from engine.intake.clients import Clients
+from engine.intake.guesses import Guesses
 from engine.intake.smpp_binds import Binds
 from engine.intake.smpp_listener import SmppListener
 from engine.intake.smpp_orders import SmppOrders
@@ -152,11 +154,11 @@ class SmsEngine:
         self._quota.close()
         self._inflight.close()
 
-    def make_listener(self, row: Listener, settings: Settings) -> SmppListener:
+    def make_listener(self, row: Listener, settings: Settings, clients: Clients, guesses: Guesses) -> SmppListener:
         kit = self._kit
         listener = SmppListener(
             row, settings, self._admission, self._orders, self.binds, self._credentials, kit.metrics, kit.clock,
-            self._outbox,
+            self._outbox, clients=clients, guesses=guesses,
         )  # fmt: skip
         listener.called = self.carriers.called
         return listener

@@ -12,10 +12,9 @@ stop    all workers at once, each within its own 30 s
 
 import asyncio
 import contextlib
-import dataclasses
 import logging
 import time
-from collections.abc import Container, Iterable
+from collections.abc import Awaitable, Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +29,16 @@ from engine.base.errors import EngineError, NetworkError
 from engine.base.settings import Listener, Settings
 from engine.daemon import sockets as shared
 from engine.daemon import spools
+from engine.daemon.books import Books
 from engine.daemon.child import Child
+from engine.daemon.division import part_of
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.samples import Family, Sums
+from engine.daemon.turnstile import Turnstile
 from engine.delivery.keyring import load_keys
 from engine.net.port import overlap
 from engine.queue.ledger import Ledger, Report
-from engine.queue.tally import Tally
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
 
@@ -56,8 +57,8 @@ _STEADY_S, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 1.0, 60.0
 _DRAIN_LOOK_S, _DRAIN_LOOKS = 1.0, 0.01
 #: How often the ledger drops keys nobody uses.
 _FORGET_S = 5.0
-#: What a worker's status has of its books.
-_BOOKS = tuple(field.name for field in dataclasses.fields(Tally))
+#: How often metrics are asked for though nobody scrapes: what a killed worker counted since is not in the sums.
+_SAMPLE_S = 5.0
 _SCRAPE_S = 8.0  #: Prometheus waits ten
 
 
@@ -70,18 +71,21 @@ class Supervisor:
         self._data_dir = Path(settings.node.data_dir)
         self._ledger = Ledger()
         count = settings.node.workers
+        self._turnstile = Turnstile(count, self._tell_of_clients)
         self._left = spools.leftover(self._data_dir, count)
         self._children = {
-            number: Child(number, number >= count, lock, self._take_note) for number in (*range(count), *self._left)
+            number: Child(number, number >= count, lock, self._answer, self._take_note)
+            for number in (*range(count), *self._left)
         }
         self._sockets: shared.Sockets = {}
         self._sums = Sums(self._fetch)
         self._registry = CollectorRegistry()
         self._registry.register(self._sums)
         self._pages = Listeners(_none, self._make_http, 0.0)
-        self._ended: list[dict[str, int]] = []  #: the books of workers whose spool is empty
+        self._books = Books(self._data_dir, time.monotonic)
         self._admin = AdminServer(
-            commands_of_all(self._data_dir, lambda: list(self._children), self._ended), self._data_dir / SOCKET_NAME
+            commands_of_all(self._data_dir, lambda: list(self._children), self._books.past),
+            self._data_dir / SOCKET_NAME,
         )
         self._loop = asyncio.get_running_loop()
         self._moving = asyncio.Lock()  #: held while settings or processes change
@@ -155,26 +159,33 @@ class Supervisor:
         await self._admin.start()
         chores = [self._keep(child) for child in self._children.values()]
         chores += [self._keep_asking(child) for child in self._children.values()]
-        chores += [self._keep_forgetting(), self._keep_draining()]
+        chores += [self._keep_forgetting(), self._keep_draining(), self._keep_sampling()]
         self._chores = [self._loop.create_task(chore) for chore in chores]
 
     async def _start_one(self, child: Child) -> None:
         try:
-            await child.start(self._for(child, self.settings), self._for_listening(child, self._sockets))
+            books = await child.start(
+                self._for(child, self.settings),
+                self._for_listening(child, self._sockets),
+                lambda: self._turnstile.watched,
+            )
         except EngineError as exc:
             raise EngineError(f"worker {child.number}: {exc}") from exc
         except OSError as exc:
             raise EngineError(f"worker {child.number}: cannot start a process: {exc.strerror}") from exc
+        unread = self._books.begin(child.number, books)
+        if unread is not None:
+            try:
+                unread.into.update(await asyncio.to_thread(unread.count))
+            except EngineError as exc:
+                log.error("worker %d: what it did at last is not in the books: %s", child.number, exc)
 
     def _for(self, child: Child, settings: Settings) -> Settings:
-        """The settings of one worker: no pages, its part of the signers, and no listeners where it only drains."""
+        """The settings of one worker: its part of limits, no pages, and no listeners where it only drains."""
         sms = not child.number and not child.drains  # one of them does it, so that there is one window of each carrier
         rows = () if child.drains else _rows(settings, *_TAKING) if sms else _rows(settings, *_MAIL)
-        threads = -(-settings.signing.threads // settings.node.workers)
-        return msgspec.structs.replace(
-            settings, listener=rows, signing=msgspec.structs.replace(settings.signing, threads=threads),
-            carrier=settings.carrier if sms else (), account=settings.account if sms else (),
-        )  # fmt: skip
+        carrier, account = (settings.carrier, settings.account) if sms else ((), ())
+        return msgspec.structs.replace(part_of(settings), listener=rows, carrier=carrier, account=account)
 
     def _make_http(self, row: Listener, reuse_port: bool = False) -> MetricsServer:
         return MetricsServer(
@@ -251,6 +262,7 @@ class Supervisor:
             status = await child.ended()
             self._ledger.lost(child.number, time.monotonic())
             self._tell_orders()
+            self._turnstile.lost(child.number)
             self._sums.retire(child.number)
             if child.number not in self._children:
                 return
@@ -275,7 +287,7 @@ class Supervisor:
                 continue
             try:
                 async with asyncio.timeout(_SILENT_S):
-                    await child.beat()
+                    self._books.report(child.number, await child.beat())
             except TimeoutError:
                 log.error("worker %d has not answered for %.0f s and is ended", child.number, _SILENT_S)
                 child.kill()
@@ -292,19 +304,24 @@ class Supervisor:
                 try:
                     (row,) = await ask_worker(self._data_dir, child.number, "status")
                     if row["deliveries"] == 0 and not row["loading"]:
-                        await self._retire(child, {name: row[name] for name in _BOOKS})
+                        await self._retire(child, row)
                 except EngineError as exc:
                     log.warning("spool %d: %s", child.number, exc)
             took = self._loop.time() - began
 
-    async def _retire(self, child: Child, books: dict[str, int]) -> None:
+    async def _retire(self, child: Child, books: dict[str, Any]) -> None:
         """books: its last; nothing comes to it, so they stay what they are."""
         async with self._moving:
             del self._children[child.number]
-            self._ended.append(books)
+            self._books.retire(child.number, books)
             await child.stop()
             spools.mark_drained(self._data_dir, child.number)
             log.info("spool %d is empty; its worker has stopped", child.number)
+
+    async def _keep_sampling(self) -> None:
+        while True:
+            await asyncio.sleep(_SAMPLE_S)
+            self._sums.note(await self._samples())
 
     async def _keep_forgetting(self) -> None:
         while True:
@@ -323,6 +340,20 @@ class Supervisor:
             for row in what:
                 self._ledger.report(worker, Report(*row))
             self._tell_orders()
+        elif kind == "left":
+            self._turnstile.left(worker, what)
+        else:  # what one has learned, the others may know
+            for number, child in self._children.items():
+                if number != worker:
+                    child.tell(kind, what)
+
+    async def _answer(self, worker: int, kind: str, what: Any) -> Any:
+        if kind != "enter":
+            raise EngineError(f"nobody can {kind} for a worker")
+        return await self._turnstile.may_enter(worker, *what)
+
+    def _tell_of_clients(self, what: str, key: str) -> Mapping[int, Awaitable[int]]:
+        return {number: child.watch(what, key) for number, child in self._children.items() if child.hears}
 
     def _tell_orders(self) -> None:
         for number, orders in self._ledger.orders().items():

@@ -11,6 +11,7 @@ import random
 from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
@@ -19,6 +20,7 @@ from engine.base.clock import SystemClock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
+from engine.daemon.commons import Commons, alone
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.process import schedule_in_batches
@@ -40,10 +42,10 @@ from engine.message.ids import IdSource
 from engine.net.outbox import Outbox
 from engine.net.resolver import Resolver
 from engine.net.stream import TlsContexts, connect
-from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
 from engine.queue.sweeper import Sweeper
+from engine.queue.throttle import Word
 from engine.routing.router import Router
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.events.recipients import recipients_of
@@ -76,14 +78,14 @@ class Worker:
         log_line: Callable[[str], None],
         number: int = 0,
         *,
-        budget: LocalBudget | None = None,
+        commons: Commons | None = None,
         sockets: HeldSockets | None = None,
         door: str = SOCKET_NAME,
     ) -> None:
         """Recovers the spool. Raises EngineError: something of the settings or the disk cannot be used.
 
-        budget, sockets, door: of one worker among several; its part of the node's limits, the sockets its supervisor
-        opened, and the name of its operator's door.
+        commons, sockets, door: of one worker among several; the sockets are those that its supervisor opened, the door
+        is the name of its operator's.
         """
         self.settings = settings
         self.clock = clock = SystemClock()
@@ -107,8 +109,10 @@ class Worker:
         self._credentials = Credentials(tables)
         self._resolver = Resolver(settings.resolver, metrics, clock)
         self._router = Router(settings, self._resolver, clock)
-        self._budget = budget or LocalBudget(settings.delivery.max_connections)
+        self._commons = commons = commons or alone(settings, clock)
+        self._budget = commons.budget
         self._manager = Manager(self._spool, self._router, self._budget, self._state, clock)
+        self._manager.sites.tell = commons.tell_site
         self._signer = Signer(settings, metrics, clock)
         self._return_paths = SenderPaths(settings, keys := read_keys(data_dir / RETURN_PATH_KEYS))
         self._bouncer = Bouncer(settings, ids, clock)
@@ -219,6 +223,7 @@ class Worker:
         await self._listeners.shut()
         self._manager.stop()
         await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain())
+        self._settlement.tell_gathered()
         if self._sms is not None:
             await self._sms.stop()
         await self._listeners.end()
@@ -237,6 +242,15 @@ class Worker:
         if self._sms is not None:
             await self._sms.close()
 
+    def hear_of_site(self, key: str, word: Word, at: float, reason: str) -> None:
+        """Another worker was told this by a site."""
+        self._manager.sites.hear(key, word, at, reason)
+
+    def books(self) -> dict[str, Any]:
+        """What it has counted, for a supervisor to keep, and which record of the spool is the first after that."""
+        manager, spool = self._manager, self._spool
+        return {**manager.tally.as_row(manager.queued()), "loading": spool.loading, "frame": spool.next_frame()}
+
     def samples(self) -> list[Family]:
         """All metrics, for a supervisor to sum up."""
         self._collect()
@@ -245,13 +259,14 @@ class Worker:
     # Inside.
 
     def _make_listener(self, row: Listener, settings: Settings) -> SessionListener:
+        clients, guesses = self._commons.clients, self._commons.guesses
         if row.kind == "smpp":
             assert self._sms is not None
-            return self._sms.make_listener(row, settings)
+            return self._sms.make_listener(row, settings, clients, guesses)
         admission = self._inbound if row.kind == "inbound" else self._admission
         return SmtpListener(
             row, settings, admission, self._credentials, self.metrics, self.clock, self._outbox,
-            reverse=self._reverse,
+            reverse=self._reverse, clients=clients, guesses=guesses,
         )  # fmt: skip
 
     def _make_http(self, row: Listener, reuse_port: bool = False) -> MetricsServer:

@@ -1,7 +1,8 @@
 """The process of one worker among several, started by a supervisor: `python -m engine.daemon.worker_process`.
 
-Everything it does is asked for over the channel (child.py is the other end): start, reload, stop, samples. Signals that
-reach the whole group of processes are the supervisor's affair; SIGKILL is what ends a worker from outside.
+Everything it does is asked for over the channel (child.py is the other end): start, reload, stop, samples. What the
+node must know it says there: shares, clients, what it learned that others may know. Signals that reach the whole group
+of processes are the supervisor's affair; SIGKILL is what ends a worker from outside.
 """
 
 import asyncio
@@ -22,8 +23,11 @@ from engine.base.log import LineLog, setup
 from engine.base.settings import Settings
 from engine.daemon import sockets as shared
 from engine.daemon.channel import Channel, unpack_settings
+from engine.daemon.commons import Commons
 from engine.daemon.process import tune
 from engine.daemon.worker import Worker
+from engine.intake.clients import Clients
+from engine.intake.guesses import Guesses
 from engine.queue.ledger import Order
 from engine.queue.shares import SharedBudget
 
@@ -44,6 +48,9 @@ class WorkerProcess:
         self._ended = asyncio.Event()
         self._worker: Worker | None = None
         self._budget: SharedBudget | None = None
+        self._clients = Clients()
+        self._guesses: Guesses | None = None
+        self._books: dict[str, Any] = {}  #: as they were at the start
         self._channel = Channel(self._answer, self._note)
         self._lines: LineLog | None = None
         self._beating: asyncio.Task[None] | None = None
@@ -60,21 +67,42 @@ class WorkerProcess:
         match kind:
             case "start":
                 await self._start(**what)
+                return self._books
             case "reload":
                 await self._reload(**what)
             case "stop":
                 await self._stop()
+            case "watch":
+                return self._clients.watch(what)
+            case "unwatch":
+                self._clients.unwatch(what)
             case "samples":
                 return self._running.samples()
             case "beat":
-                pass
+                return self._running.books()
             case _:
                 raise EngineError(f"a worker cannot {kind}")
         return None
 
     def _note(self, kind: str, what: Any) -> None:
-        if kind == "shares" and self._budget is not None:
-            self._budget.obey(Order(*row) for row in what)
+        if self._worker is None or self._budget is None or self._guesses is None:
+            return
+        match kind:
+            case "shares":
+                self._budget.obey(Order(*row) for row in what)
+            case "guess":
+                self._guesses.count(*what)
+            case "site":
+                self._worker.hear_of_site(*what)
+
+    # What clients ask the node (intake/clients.py).
+
+    async def may_enter(self, key: str, limit: int) -> bool:
+        answer: bool = await self._channel.ask("enter", [key, limit])
+        return answer
+
+    def left(self, key: str) -> None:
+        self._channel.tell("left", key)
 
     @property
     def _running(self) -> Worker:
@@ -82,9 +110,13 @@ class WorkerProcess:
             raise EngineError("the worker is not running")
         return self._worker
 
-    async def _start(self, number: int, settings: bytes, sockets: int) -> None:
+    async def _start(self, number: int, watched: list[str], settings: bytes, sockets: int) -> None:
         try:
-            await self._begin(number, unpack_settings(settings), shared.receive(self._pair, sockets))
+            unpacked = unpack_settings(settings)
+            self._clients = Clients(unpacked.node.workers, self)
+            for key in watched:
+                self._clients.watch(key)
+            await self._begin(number, unpacked, shared.receive(self._pair, sockets))
         except BaseException:
             self._ended.set()
             raise
@@ -93,17 +125,25 @@ class WorkerProcess:
         self._lines = LineLog(setup(settings.log.level))
         loop = asyncio.get_running_loop()
         self._sockets.add(sockets)
+        clock, tell = SystemClock(), self._channel.tell
         budget = self._budget = SharedBudget(
-            settings.delivery.max_connections, lambda: loop.call_soon(self._report), SystemClock().monotonic
+            settings.delivery.max_connections, lambda: loop.call_soon(self._report), clock.monotonic
         )
+        guesses = self._guesses = Guesses(clock, lambda *failed: tell("guess", failed))
         self._worker = worker = Worker(
             settings,
             self._lines.add,
             number,
-            budget=budget,
+            commons=Commons(
+                budget=budget,
+                clients=self._clients,
+                guesses=guesses,
+                tell_site=lambda *said: tell("site", said),
+            ),
             sockets=self._sockets,
             door=worker_socket_name(number),
         )
+        self._books = worker.books()
         await worker.start()
         self._beating = loop.create_task(self._beat(budget))
 

@@ -206,6 +206,7 @@ class Courier:
             timing,
             attempted=errand.attempted,
             next_destination=other,
+            gather=not errand.by_hand,  # whoever ordered it waits until it is done
         )
 
     async def _tell(self, delivery: Delivery, provider: str, reason: str) -> None:

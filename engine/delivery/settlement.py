@@ -22,6 +22,7 @@ from engine.base.schedule import Schedule, parse_schedule
 from engine.base.settings import Settings
 from engine.base.units import format_duration
 from engine.delivery import verdicts
+from engine.delivery.gathering import Delays, Failed, Gathering, as_one
 from engine.delivery.report import Report
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
@@ -33,7 +34,7 @@ from engine.storage.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
-#: A message that could not be read from disk is tried again after this long.
+#: A message that could not be read from disk, or whose sender could not be told, is tried again after this long.
 PUT_OFF_S = 300.0
 
 #: Postfix's words, which the world's log readers know.
@@ -78,6 +79,12 @@ class Timing:
         self.ready = started  #: signed, about to look for a connection
         self.connected = started  #: has a connection
 
+    def delays(self, received_at: float, now: float) -> Delays:
+        """Before it was taken, until it was ready, until it had a connection, until now."""
+        return (
+            self.started - received_at, self.ready - self.started, self.connected - self.ready, now - self.connected
+        )  # fmt: skip
+
 
 class Settlement:
     """See above. One per worker."""
@@ -112,6 +119,7 @@ class Settlement:
             int(Status.REMOVED): metrics.removed,
             int(Status.SUPPRESSED): metrics.removed,
         }
+        self._gathering = Gathering(self._settle_gathered)
         self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
@@ -122,6 +130,11 @@ class Settlement:
         }
         self._jitter = retry.jitter
         self.delay_notice = settings.dsn.delay_notice
+        self._gather = settings.dsn.gather
+
+    def tell_gathered(self) -> None:
+        """Settle what waits for other failures of its message; before the spool is closed."""
+        self._gathering.end()
 
     def settle(
         self,
@@ -136,12 +149,14 @@ class Settlement:
         more: bool = False,
         relays_dsn: bool = False,
         next_destination: str | None = None,
+        gather: bool = True,
     ) -> "asyncio.Future[None]":
         """Record what an attempt did. `outcomes` speaks of recipients in `delivery.indexes`, all or some of them.
 
         attempted: counts for the retry schedule. more: the attempt goes on with other recipients. relays_dsn: the
-        receiver took over the duty to report success. next_destination: where what is not final goes, at once.
-        The future is done when the outcomes are on disk.
+        receiver took over the duty to report success. next_destination: where what is not final goes, at once. gather:
+        a failure may wait for others of its message.
+        The future is done when the outcomes are on disk, but for failures that are gathered (gathering.py).
         """
         now = self._clock.time()
         if attempted:
@@ -150,11 +165,20 @@ class Settlement:
         if next_destination is not None:
             self._manager.hand_over(delivery, next_destination)
             delivery.due_at = min(delivery.due_at, now)
-        self._notify(delivery, envelope, content, outcomes, now, relays_dsn)
         delivery.last = _remembered(outcomes[-1])
+        delays = timing.delays(envelope.received_at, now)
+        may_wait = gather and not more and next_destination is None
+        gathered = self._to_gather(delivery, envelope, outcomes) if may_wait else ()
+        if gathered:
+            outcomes = [outcome for outcome in outcomes if outcome not in gathered]
+            delivery.unsettled += 1  # Q4: its outcome is on its way
+            self._gathering.add(Failed(delivery, envelope, gathered, provider, delays, now), content, self._gather)
+            if not outcomes:
+                return _done()
+        self._notify(delivery, envelope, content, outcomes, now, relays_dsn)
         stored = self._spool.settle(delivery, envelope, now, provider, outcomes)
-        self._tell(delivery, envelope, outcomes, provider, timing, now)
-        if not more:
+        self._tell(envelope, outcomes, provider, delays, now)
+        if not more and not gathered:
             self._manager.settled(delivery)
         return stored
 
@@ -226,6 +250,39 @@ class Settlement:
         delivery.due_at = min(due_at, max(expires_at, now + 1.0))
         return outcomes
 
+    def _to_gather(self, delivery: Delivery, envelope: Envelope, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """The failures among these that may share a notification with others of their message, a moment later."""
+        alone = len(envelope.recipients) <= len(delivery.indexes)
+        if alone or not self._gather or not envelope.sender or envelope.channel:
+            return ()
+        wants = self._notifier.wants
+        return [
+            outcome
+            for outcome in outcomes
+            if (outcome.status is _FAILED or outcome.status is _EXPIRED)
+            and outcome.index not in delivery.unknowns
+            and wants(envelope, outcome, "failed")
+        ]
+
+    def _settle_gathered(self, failed: Sequence[Failed], content: Content) -> None:
+        """One notification of all; it goes to the journal before the outcomes it tells of."""
+        try:
+            envelope, outcomes = as_one(failed)
+            self._report(envelope, content, outcomes, "failed")
+        except Exception:  # top of a task, Q3: they are tried again
+            self._metrics.internal_errors.labels("notification").inc()
+            log.exception("%s: no notification", failed[0].envelope.id)
+            for one in failed:
+                one.delivery.unsettled -= 1
+                one.delivery.due_at = self._clock.time() + PUT_OFF_S
+                self._manager.settled(one.delivery)
+            return
+        for one in failed:
+            one.delivery.unsettled -= 1
+            self._spool.settle(one.delivery, one.envelope, one.at, one.provider, one.outcomes)
+            self._tell(one.envelope, one.outcomes, one.provider, one.delays, one.at)
+            self._manager.settled(one.delivery)
+
     def _notify(
         self,
         delivery: Delivery,
@@ -257,9 +314,7 @@ class Settlement:
     def _report(self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action) -> bool:
         """Queue a notification about the outcomes that its sender wants to hear of; False: there are none.
 
-        A message to many destinations that fails at many gets as many notifications, close together though they be:
-        what is gathered in memory is lost in a crash, and an outcome that is held back until its notification is
-        complete keeps a connection waiting. To gather them, the journal would have to keep who is still to be told.
+        Those of one attempt, or those that were gathered.
         """
         reports = self._notifier_of(envelope).reports(envelope, content, outcomes, action)
         for report in reports:
@@ -272,20 +327,8 @@ class Settlement:
     def _notifier_of(self, envelope: Envelope) -> Notifier:
         return self._sms_notifier if envelope.channel and self._sms_notifier is not None else self._notifier
 
-    def _tell(
-        self,
-        delivery: Delivery,
-        envelope: Envelope,
-        outcomes: Sequence[Outcome],
-        provider: str,
-        timing: Timing,
-        now: float,
-    ) -> None:
+    def _tell(self, envelope: Envelope, outcomes: Sequence[Outcome], provider: str, delays: Delays, now: float) -> None:
         received_at, class_name = envelope.received_at, _CLASSES[envelope.message_class]
-        delays = (
-            timing.started - received_at, timing.ready - timing.started, timing.connected - timing.ready,
-            now - timing.connected,
-        )  # fmt: skip
         for outcome in outcomes:
             status = outcome.status
             self._manager.tally.count(status)
@@ -304,6 +347,12 @@ class Settlement:
                     outcome.reply,
                 )
             )
+
+
+def _done() -> "asyncio.Future[None]":
+    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    future.set_result(None)
+    return future
 
 
 def _remembered(outcome: Outcome) -> str:

@@ -9,6 +9,7 @@ import errno
 import logging
 import socket
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 
 log = logging.getLogger(__name__)
 
@@ -22,11 +23,18 @@ _PAUSE_S = 1.0
 class Acceptor:
     """Gives each client a protocol of the factory, from now on until `close`. Made inside the running loop.
 
-    sock: bound; its descriptor is ours from now on. Raises OSError: one cannot listen there.
+    sock: bound; its descriptor is ours from now on. room: given the address of a client, what to do while it comes in.
+    Raises OSError: one cannot listen there.
     """
 
-    def __init__(self, factory: Callable[[], asyncio.BaseProtocol], sock: socket.socket) -> None:
+    def __init__(
+        self,
+        factory: Callable[[], asyncio.BaseProtocol],
+        sock: socket.socket,
+        room: Callable[[str], AbstractAsyncContextManager[None]],
+    ) -> None:
         self._factory = factory
+        self._room = room
         self._sock = sock
         self._loop = asyncio.get_running_loop()
         self._pause: asyncio.TimerHandle | None = None
@@ -52,7 +60,7 @@ class Acceptor:
 
     def _accept(self) -> None:
         try:
-            client, _ = self._sock.accept()
+            client, peer = self._sock.accept()
         except OSError as exc:
             # Else another worker was quicker, or the client has gone.
             if exc.errno in _SHORT_OF:
@@ -61,7 +69,7 @@ class Acceptor:
                 self._pause = self._loop.call_later(_PAUSE_S, self._go_on)
             return
         client.setblocking(False)
-        task: asyncio.Task[object] = self._loop.create_task(self._begin(client))
+        task: asyncio.Task[object] = self._loop.create_task(self._begin(client, str(peer[0])))
         self._beginning.add(task)
         task.add_done_callback(self._beginning.discard)
 
@@ -69,9 +77,10 @@ class Acceptor:
         self._pause = None
         self._loop.add_reader(self._sock.fileno(), self._accept)
 
-    async def _begin(self, client: socket.socket) -> None:
+    async def _begin(self, client: socket.socket, peer: str) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, client)
+            async with self._room(peer):
+                await self._loop.connect_accepted_socket(self._factory, client)
         except OSError as exc:
             log.debug("a client was lost as it was accepted: %s", exc)
             client.close()

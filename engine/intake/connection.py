@@ -51,7 +51,7 @@ class Gate(Protocol):
     def enter(self, connection: "Connection", descriptor: int, address: Address, counted: bool) -> bool:
         """Let a connection in, or not. counted: it takes one of the places of its address."""
 
-    def count(self, connection: "Connection", address: Address) -> bool:
+    async def count(self, connection: "Connection", address: Address) -> bool:
         """Count a connection that came through a proxy to its client's address, if there is a place left."""
 
     def name_client(self, client: Client) -> None:

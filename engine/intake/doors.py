@@ -5,8 +5,8 @@ import os
 import resource
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Generic, TypeVar
 
 from engine.base.errors import ConfigError, NetworkError
@@ -14,7 +14,8 @@ from engine.base.hostport import parse_host_port
 from engine.base.metrics import Metrics
 from engine.base.settings import Intake, Listener, TlsFiles
 from engine.intake.acceptor import BACKLOG, Acceptor
-from engine.intake.policy import Address
+from engine.intake.clients import ALL, Clients, Place
+from engine.intake.policy import Address, parse_address
 
 C = TypeVar("C")  #: a connection
 
@@ -22,14 +23,15 @@ C = TypeVar("C")  #: a connection
 class Door(Generic[C]):
     """The base of a listener. draining: it is going away, and sessions end as soon as they can."""
 
-    def __init__(self, listener: Listener, metrics: Metrics) -> None:
+    def __init__(self, listener: Listener, metrics: Metrics, clients: Clients | None = None) -> None:
+        """clients: of all listeners together; None: this is the only one."""
         self.draining = False
         self._listener = listener
         self._address = parse_host_port(listener.address)
         self._accepted = metrics.connections.labels("accepted")
         self._refused = metrics.connections.labels("refused")
         self._connections: dict[C, Address | None] = {}  #: and the address each is counted to
-        self._per_address: Counter[Address] = Counter()
+        self._clients = clients or Clients()
         self._empty = asyncio.Event()
         self._empty.set()
         self._servers: list[asyncio.Server | Acceptor] = []
@@ -55,7 +57,7 @@ class Door(Generic[C]):
         """
         make = self._factory()
         try:
-            self._servers += [Acceptor(make, sock) for sock in sockets]
+            self._servers += [Acceptor(make, sock, self._room) for sock in sockets]
             if not sockets:
                 host, port = self._address
                 server = await asyncio.get_running_loop().create_server(
@@ -90,6 +92,10 @@ class Door(Generic[C]):
         """What makes a connection."""
         raise NotImplementedError
 
+    def _places(self, peer: Address) -> list[Place]:
+        """What a client that comes from there takes."""
+        raise NotImplementedError
+
     def _ask_to_end(self, connection: C) -> None:
         raise NotImplementedError
 
@@ -100,45 +106,60 @@ class Door(Generic[C]):
 
     def _let_in(self, connection: C, descriptor: int, address: Address | None, limits: Intake) -> bool:
         """Whether there is a place for it. descriptor: the lowest that was free. address: None: not counted yet."""
-        full = len(self._connections) >= limits.max_connections or descriptor >= client_limit()
-        if full or self.draining or (address is not None and not self._has_place(address, limits)):
+        if self.draining or descriptor >= client_limit() or not self._take(places_for(address, limits)):
             self._refused.inc()
             return False
         self._connections[connection] = address
-        if address is not None:
-            self._per_address[address] += 1
         self._empty.clear()
         self._accepted.inc()
         return True
 
-    def _count_to(self, connection: C, address: Address, limits: Intake) -> bool:
+    async def _count_to(self, connection: C, address: Address, limits: Intake) -> bool:
         """It is of this address, as has turned out; False: that has no place left."""
         self._uncount(connection)
-        if not self._has_place(address, limits):
-            self._refused.inc()
-            return False
-        self._connections[connection] = address
-        self._per_address[address] += 1
-        return True
+        places = places_for(address, limits)[1:]
+        async with self._clients.room(places):
+            # It may be over by now.
+            if connection in self._connections and self._take(places):
+                self._connections[connection] = address
+                return True
+        self._refused.inc()
+        return False
 
     def leave(self, connection: C) -> None:
         """The connection is over; may be said twice."""
         if connection in self._connections:
             self._uncount(connection)
             del self._connections[connection]
+            self._clients.free(ALL)
             if not self._connections:
                 self._empty.set()
 
-    def _has_place(self, address: Address, limits: Intake) -> bool:
-        return self._per_address[address] < limits.max_connections_per_address
+    def _room(self, peer: str) -> AbstractAsyncContextManager[None]:
+        return self._clients.room(self._places(parse_address(peer)))
+
+    def _take(self, places: Sequence[Place]) -> bool:
+        """All of them, or none."""
+        for number, (key, limit) in enumerate(places):
+            if not self._clients.take(key, limit):
+                for taken, _ in places[:number]:
+                    self._clients.free(taken)
+                return False
+        return True
 
     def _uncount(self, connection: C) -> None:
         address = self._connections.get(connection)
         if address is not None:
             self._connections[connection] = None
-            self._per_address[address] -= 1
-            if self._per_address[address] <= 0:
-                del self._per_address[address]
+            self._clients.free(str(address))
+
+
+def places_for(address: Address | None, limits: Intake) -> list[Place]:
+    """What a client takes: one of all places, and, once its address is known, one of those."""
+    places = [(ALL, limits.max_connections)]
+    if address is not None:
+        places.append((str(address), limits.max_connections_per_address))
+    return places
 
 
 def client_limit() -> int:

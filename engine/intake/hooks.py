@@ -15,7 +15,6 @@ from typing import Any, Protocol
 from aiosmtpd.proxy_protocol import ProxyData
 from aiosmtpd.smtp import AuthResult, LoginPassword
 
-from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.intake.client import Client, valid_helo
 from engine.intake.guesses import Guesses
@@ -38,10 +37,10 @@ class Verifier(Protocol):
 class Hooks:
     """aiosmtpd's handler. delay_s: before a wrong password is answered."""
 
-    def __init__(self, credentials: Verifier | None, clock: Clock, delay_s: float = 1.0) -> None:
+    def __init__(self, credentials: Verifier | None, guesses: Guesses, delay_s: float = 1.0) -> None:
         self._credentials = credentials
         self._delay_s = delay_s
-        self._guesses = Guesses(clock)
+        self._guesses = guesses
 
     async def handle_EHLO(
         self, server: SecureConnection, session: Any, envelope: Any, hostname: str, responses: list[str]
@@ -71,7 +70,7 @@ class Hooks:
         address, known = client_of(proxy, server.peer)
         server.meet(Client(address))
         server.trusted = known and server.policy.may_submit(address)
-        if not server.gate.count(server, address):
+        if not await server.gate.count(server, address):
             server.end(b"421 4.7.0 %b Too many connections" % server.hostname.encode())
             return False
         return await server.start_implicit_tls()

@@ -16,8 +16,10 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.intake.admission import Admits
 from engine.intake.client import Client
+from engine.intake.clients import Clients, Place
 from engine.intake.connection import Connection
-from engine.intake.doors import Door, tls_context
+from engine.intake.doors import Door, places_for, tls_context
+from engine.intake.guesses import Guesses
 from engine.intake.hooks import Hooks, Verifier
 from engine.intake.policy import Address, Policy
 from engine.intake.proxy import hush
@@ -40,15 +42,18 @@ class SmtpListener(Door[Connection]):
         outbox: Outbox | None = None,
         auth_delay_s: float = 1.0,
         reverse: ReverseNames | None = None,
+        clients: Clients | None = None,
+        guesses: Guesses | None = None,
     ) -> None:
-        """reverse: finds clients' names where the settings ask for them."""
-        super().__init__(listener, metrics)
+        """reverse: finds clients' names where the settings ask for them. clients, guesses: of all listeners together;
+        None: this is the only one."""
+        super().__init__(listener, metrics, clients)
         self.outbox = outbox or Outbox(asyncio.get_running_loop())
         self.admission = admission
         self.metrics = metrics
         self.policy = Policy(listener, settings, has_credentials=credentials is not None)
         self._has_credentials = credentials is not None
-        self._hooks = Hooks(credentials, clock, auth_delay_s)
+        self._hooks = Hooks(credentials, guesses or Guesses(clock), auth_delay_s)
         self._tls = tls_context(listener.tls) if listener.tls else None
         self._reverse = reverse
 
@@ -73,6 +78,9 @@ class SmtpListener(Door[Connection]):
     def _fork(self, model: SmtpServer) -> asyncio.BaseProtocol:
         return model.fork(self._tls)
 
+    def _places(self, peer: Address) -> list[Place]:
+        return places_for(None if self.policy.speaks_proxy(peer) else peer, self.policy.intake)
+
     def _ask_to_end(self, connection: Connection) -> None:
         if connection.idle:
             connection.shut_down()
@@ -87,8 +95,8 @@ class SmtpListener(Door[Connection]):
     def enter(self, connection: Connection, descriptor: int, address: Address, counted: bool) -> bool:
         return self._let_in(connection, descriptor, address if counted else None, self.policy.intake)
 
-    def count(self, connection: Connection, address: Address) -> bool:
-        return self._count_to(connection, address, self.policy.intake)
+    async def count(self, connection: Connection, address: Address) -> bool:
+        return await self._count_to(connection, address, self.policy.intake)
 
     def name_client(self, client: Client) -> None:
         if self._reverse is not None:

@@ -126,7 +126,7 @@ class SecureConnection(Connection):
         except ValueError:
             self.reject("syntax", b"501 5.5.4 Bad XCLIENT attribute")
             return
-        if not self.gate.count(self, client.address):
+        if not await self.gate.count(self, client.address):
             self.end(b"421 4.7.0 %b Too many connections" % self.hostname.encode())
             return
         self.meet(client)

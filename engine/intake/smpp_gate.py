@@ -31,6 +31,7 @@ class SmppGate:
         metrics: Metrics,
         clock: Clock,
         outbox: Outbox,
+        guesses: Guesses,
         auth_delay_s: float = 1.0,
     ) -> None:
         self.settings = settings
@@ -41,7 +42,7 @@ class SmppGate:
         self.metrics = metrics
         self.clock = clock
         self.outbox = outbox
-        self.guesses = Guesses(clock)
+        self.guesses = guesses
         self.auth_delay_s = auth_delay_s
         self.called: Called | None = None  #: to be set by whoever has carriers
         self._counts: dict[tuple[type[Pdu], int], Callable[[], None]] = {}

@@ -13,7 +13,9 @@ from functools import partial
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
-from engine.intake.doors import Door, tls_context
+from engine.intake.clients import Clients, Place
+from engine.intake.doors import Door, places_for, tls_context
+from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
 from engine.intake.policy import Address
 from engine.intake.proxy import hush
@@ -42,11 +44,15 @@ class SmppListener(SmppGate, Door[SmppConnection]):
         clock: Clock,
         outbox: Outbox | None = None,
         auth_delay_s: float = 1.0,
+        clients: Clients | None = None,
+        guesses: Guesses | None = None,
     ) -> None:
-        """Raises ConfigError."""
-        Door.__init__(self, listener, metrics)
-        outbox = outbox or Outbox(asyncio.get_running_loop())
-        SmppGate.__init__(self, settings, admission, orders, binds, credentials, metrics, clock, outbox, auth_delay_s)
+        """auth_delay_s: before a wrong password is answered. clients, guesses: as for mail. Raises ConfigError."""
+        Door.__init__(self, listener, metrics, clients)
+        outbox, guesses = outbox or Outbox(asyncio.get_running_loop()), guesses or Guesses(clock)
+        SmppGate.__init__(
+            self, settings, admission, orders, binds, credentials, metrics, clock, outbox, guesses, auth_delay_s
+        )
         self.tls: ssl.SSLContext | None = None
         self.reload(listener, settings)
 
@@ -71,6 +77,9 @@ class SmppListener(SmppGate, Door[SmppConnection]):
         hush()
         return partial(SmppServer, self)
 
+    def _places(self, peer: Address) -> list[Place]:
+        return places_for(peer, self.settings.intake)
+
     def _ask_to_end(self, connection: SmppConnection) -> None:
         """After the answers that it is owed."""
         connection.shut_down()
@@ -89,5 +98,5 @@ class SmppListener(SmppGate, Door[SmppConnection]):
     def enter(self, connection: SmppConnection, descriptor: int, address: Address, counted: bool) -> bool:
         return self._let_in(connection, descriptor, address if counted else None, self.settings.intake)
 
-    def count(self, connection: SmppConnection, address: Address) -> bool:
-        return self._count_to(connection, address, self.settings.intake)
+    async def count(self, connection: SmppConnection, address: Address) -> bool:
+        return await self._count_to(connection, address, self.settings.intake)

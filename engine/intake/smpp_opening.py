@@ -31,7 +31,7 @@ class Doorkeeper(Protocol):
     def enter(self, connection: Any, descriptor: int, address: Address, counted: bool) -> bool:
         """Let a connection in, or not. counted: it takes one of the places of its address."""
 
-    def count(self, connection: Any, address: Address) -> bool:
+    async def count(self, connection: Any, address: Address) -> bool:
         """Count a connection that came through a proxy to its client's address, if there is a place left."""
 
     def leave(self, connection: Any) -> None:
@@ -143,7 +143,7 @@ class Opening(Bind):
         self._header, self._early = None, await header.rest()
         self._meet(*client_of(proxy, proxy_address))
         self._by_proxy = True
-        return door.count(self, self.address)
+        return await door.count(self, self.address)
 
     async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
         door, loop = self._door, asyncio.get_running_loop()

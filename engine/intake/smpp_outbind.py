@@ -16,6 +16,7 @@ from engine.base.hostport import parse_host_port
 from engine.base.metrics import Metrics
 from engine.base.settings import Account as Row
 from engine.base.settings import Settings
+from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
 from engine.intake.policy import Address
 from engine.intake.smpp import SmppServer
@@ -79,7 +80,9 @@ class Outbinds(SmppGate):
         auth_delay_s: float = 1.0,
     ) -> None:
         """waits: whether something is queued for an account. reopen: have what is queued for it looked at now."""
-        super().__init__(settings, admission, orders, binds, credentials, metrics, clock, outbox, auth_delay_s)
+        super().__init__(
+            settings, admission, orders, binds, credentials, metrics, clock, outbox, Guesses(clock), auth_delay_s
+        )
         self.draining = False
         self._contexts = contexts
         self._waits = waits
@@ -189,7 +192,7 @@ class Outbinds(SmppGate):
             self._connections.add(connection)
         return not self.draining
 
-    def count(self, connection: SmppConnection, address: Address) -> bool:
+    async def count(self, connection: SmppConnection, address: Address) -> bool:
         return True
 
     def leave(self, connection: SmppConnection) -> None:

@@ -1,14 +1,20 @@
 """The sites that mail goes to: a ready queue for each source, site, limits and TLS need, a throttle for each site."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 from engine.base.clock import Clock
 from engine.queue.budget import Budget
 from engine.queue.ready import Courier, ReadyKey, ReadyQueue, Store, ready_key
-from engine.queue.throttle import Throttle
+from engine.queue.throttle import Throttle, Word
 from engine.routing.plan import Plan
 from engine.storage.tables.queue_state import QueueState
+
+#: Tells the node's other workers what a site said: its key, the word, the time and reason.
+Tell = Callable[[str, Word, float, str], object]
+#: Sites of which others told us before we had to do with them.
+_MOST_HEARD = 10_000
 
 
 def throttle_key(plan: Plan) -> str:
@@ -17,7 +23,10 @@ def throttle_key(plan: Plan) -> str:
 
 
 class Sites:
-    """See above. store: where queues have their deliveries from. courier: set before the first queue is asked for."""
+    """See above. store: where queues have their deliveries from. courier: set before the first queue is asked for.
+
+    tell: set by then, too, if there are other workers.
+    """
 
     def __init__(self, budget: Budget, state: QueueState, clock: Clock, store: Store) -> None:
         self._budget = budget
@@ -26,7 +35,9 @@ class Sites:
         self._store = store
         self._throttles: dict[str, tuple[Throttle, list[ReadyQueue]]] = {}
         self._closed = False
+        self._heard: dict[str, tuple[float, str]] = {}  #: closed until, and why; of sites without a throttle
         self.courier: Courier
+        self.tell: Tell | None = None
         self.ready: dict[ReadyKey, ReadyQueue] = {}
 
     def queue_for(self, plan: Plan) -> ReadyQueue:
@@ -51,10 +62,14 @@ class Sites:
         key = throttle_key(plan)
         found = self._throttles.get(key)
         if found is None:
-            throttle = Throttle(plan.limits.connections, plan.limits.rate)
+            # A carrier and an application are one worker's.
+            tell = partial(self.tell, key) if self.tell is not None and plan.channel == "mail" else None
+            throttle = Throttle(plan.limits.connections, plan.limits.rate, tell)
             learned: dict[str, Any] | None = self._state.learned(key)
             if learned is not None:
                 throttle.remember(learned)
+            if (heard := self._heard.pop(key, None)) is not None:
+                throttle.hear("closed", *heard)
             found = self._throttles[key] = (throttle, [])
         return found
 
@@ -67,8 +82,17 @@ class Sites:
         for site, (throttle, _) in self._throttles.items():
             yield site, throttle
 
+    def hear(self, key: str, word: Word, at: float, reason: str) -> None:
+        """Another worker was told this by a site."""
+        found = self._throttles.get(key)
+        if found is not None:
+            found[0].hear(word, at, reason)
+        elif word == "closed" and len(self._heard) < _MOST_HEARD:
+            self._heard[key] = at, reason
+
     def reopen(self, plan: Plan) -> None:
         """An operator, or a peer that is there again, says: try this site now; also one closed before a restart."""
+        self._heard.pop(throttle_key(plan), None)
         throttle, queues = self.site(plan)
         throttle.reopen()
         for queue in queues:
@@ -88,6 +112,8 @@ class Sites:
                 queue.siblings.remove(queue)
                 if not queue.siblings:
                     del self._throttles[throttle_key(queue.plan)]
+        for site in [site for site, (until, _) in self._heard.items() if until <= now]:
+            del self._heard[site]
 
     def close(self) -> None:
         """No queue starts another agent."""

@@ -4,12 +4,19 @@ Deliveries widen the window step by step, failed connections narrow it, a row of
 that doubles each time; a block (a reply that speaks of us, not of a message) halves window and rate. Clean
 deliveries give back what was taken, never beyond the configured caps.
 
+What a site says of us all, that it is closed or that we are too fast, the node's other workers are told (`tell`), so
+that each need not hear it for itself. What one delivery wins back is its worker's own.
+
 Pure: the caller says what happened and when (unix seconds, because the state survives a restart).
 
 W1  0 <= window <= limit; 0 means closed.      W2  in use <= window when an attempt starts.
 """
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
+
+#: What a site said: "closed", with the time until when; "blocked", with the time when.
+Word = Literal["closed", "blocked"]
 
 #: Connections to a site we know nothing of yet (Postfix starts with the same 5).
 FIRST_WINDOW = 5
@@ -23,9 +30,10 @@ SLOWEST = 1 / 60  #: messages per second: the floor of a halved rate
 
 
 class Throttle:
-    """State of one site. limit: connections; cap: messages per second or None."""
+    """State of one site. limit: connections; cap: messages per second or None. tell: a word, its time and reason."""
 
-    def __init__(self, limit: int, cap: float | None) -> None:
+    def __init__(self, limit: int, cap: float | None, tell: Callable[[Word, float, str], object] | None = None) -> None:
+        self._tell = tell
         self.limit = limit
         self.cap = cap
         self.rate = cap
@@ -80,16 +88,33 @@ class Throttle:
         """The site spoke of us: half the connections, half the rate; once for all that were under way then."""
         self._clean = 0
         self.reason = reason
+        if self._slow_down(now) and self._tell is not None:
+            self._tell("blocked", now, reason)
+
+    def close(self, until: float, reason: str) -> None:
+        news = until > self.closed_until
+        self.closed_until = max(self.closed_until, until)
+        self.reason = reason
+        if news and self._tell is not None:
+            self._tell("closed", until, reason)
+
+    def hear(self, word: Word, at: float, reason: str) -> None:
+        """Another worker was told this by the site."""
+        self.reason = reason
+        if word == "closed":
+            self.closed_until = max(self.closed_until, at)
+        else:
+            self._slow_down(at)
+
+    def _slow_down(self, now: float) -> bool:
+        """False: it is slowed down for this already."""
         if now < self._blocked_at + BLOCK_S:
-            return
+            return False
         self._blocked_at = now
         self._window = max(1, self._window // 2)
         # Where no rate is configured, half of one message a second is a place to start giving back from.
         self.rate = max(SLOWEST, (self.rate if self.rate is not None else 1.0) / 2)
-
-    def close(self, until: float, reason: str) -> None:
-        self.closed_until = max(self.closed_until, until)
-        self.reason = reason
+        return True
 
     def reopen(self) -> None:
         """An operator says: try now."""

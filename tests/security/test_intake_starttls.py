@@ -12,6 +12,7 @@ import pytest
 from engine.base.errors import ConfigError
 from engine.base.settings import Intake, Settings, TlsFiles
 from engine.base.units import Duration
+from engine.intake.clients import ALL
 from tests.support.intake import (
     ENVELOPE,
     GUARD_S,
@@ -311,14 +312,14 @@ def test_peers_that_never_finish_an_implicit_handshake_are_counted_and_cut_off(
                 await silent.send(header)
                 await slow.send(header + b"\x16\x03\x01")
                 if behind_proxy:
-                    while intake.listener._per_address.total() < 2:  # noqa: ASYNC110
+                    while intake.listener._clients.used("192.0.2.1") < 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.001)
                     await third.send(header)
                 assert (await third.rest()).startswith(b"421 4.7.0 ")
                 assert await silent.rest() == b""
                 assert await slow.rest() == b""
             await intake.sessions_end()
-            assert not intake.listener._per_address
+            assert not any(map(intake.listener._clients.used, (ALL, "127.0.0.1", "192.0.2.1")))
             assert intake.rejected("tls") == 2
 
     run(scenario, loop)

@@ -119,7 +119,8 @@ class SmsStage:
         return_paths: Any = None
         self.kit = Kit(
             settings=settings, spool=self.spool, settlement=self.settlement, signer=signer, return_paths=return_paths,
-            budget=budget, metrics=self.metrics, clock=self.clock, rng=random.Random(1), contexts=contexts, open_stream=connect,
+            budget=budget, metrics=self.metrics, clock=self.clock, rng=random.Random(1), contexts=contexts,
+            open_stream=connect,
         )  # fmt: skip
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(

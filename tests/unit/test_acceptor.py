@@ -5,6 +5,7 @@ import errno
 import socket
 from collections import Counter
 from collections.abc import Callable
+from contextlib import nullcontext
 
 import pytest
 
@@ -27,6 +28,10 @@ class Greeter(asyncio.Protocol):
         transport.close()
 
 
+def make(name: str, sock: socket.socket) -> Acceptor:
+    return Acceptor(greeter(name), sock, lambda _: nullcontext())
+
+
 def greeter(name: str) -> Callable[[], Greeter]:
     return lambda: Greeter(name)
 
@@ -43,7 +48,7 @@ def test_clients_that_come_at_once_are_divided() -> None:
     async def story() -> None:
         (sock,) = shared.bind("127.0.0.1:0")
         port = sock.getsockname()[1]
-        both = [Acceptor(greeter(name), twin) for name, twin in (("a", sock.dup()), ("b", sock))]
+        both = [make(name, twin) for name, twin in (("a", sock.dup()), ("b", sock))]
         served = Counter(await asyncio.gather(*(visit(port) for _ in range(CLIENTS))))
         assert sum(served.values()) == CLIENTS
         assert min(served["a"], served["b"]) >= CLIENTS // 4
@@ -85,7 +90,7 @@ def test_without_descriptors_it_waits_and_goes_on(
 
     async def story() -> None:
         poor = poor_socket()
-        serving = Acceptor(greeter("a"), poor)
+        serving = make("a", poor)
         assert await visit(poor.getsockname()[1]) == "a"
         serving.close()
 
@@ -98,7 +103,7 @@ def test_it_may_be_closed_while_it_waits(monkeypatch: pytest.MonkeyPatch) -> Non
 
     async def story() -> None:
         poor = poor_socket()
-        serving = Acceptor(greeter("a"), poor)
+        serving = make("a", poor)
         with socket.create_connection(poor.getsockname()):
             async with asyncio.timeout(60):
                 await poor.asked.wait()

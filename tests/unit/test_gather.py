@@ -1,7 +1,7 @@
 """One operator's door for several workers: what they answer becomes one answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytest
 
 from engine.admin.client import ask as client_ask
 from engine.admin.door import SOCKET_NAME, worker_socket_name
-from engine.admin.gather import commands_of_all
+from engine.admin.gather import Past, commands_of_all
 from engine.admin.merge import RULES, Row, merge
 from engine.admin.server import COMMANDS, AdminServer
 from engine.base.errors import EngineError, StorageError
@@ -121,7 +121,7 @@ def test_an_action_says_how_many_it_touched_everywhere() -> None:
 
 
 async def ask(
-    data_dir: Path, workers: Sequence[object], command: str, *, ended: Sequence[Row] = (), **arguments: Any
+    data_dir: Path, workers: Sequence[object], command: str, *, past: Past = lambda _: [], **arguments: Any
 ) -> list[Row]:
     """What the supervisor says when the workers say this: rows, or an error; None is one that does not run."""
 
@@ -141,7 +141,7 @@ async def ask(
             servers.append(AdminServer({command: said(answer)}, data_dir / worker_socket_name(number)))
             await servers[-1].start()
     try:
-        commands = commands_of_all(data_dir, lambda: range(len(workers)), ended)
+        commands = commands_of_all(data_dir, lambda: range(len(workers)), past)
         return [row async for row in commands[command](**arguments)]
     finally:
         for server in servers:
@@ -171,11 +171,13 @@ def test_status_shows_who_does_not_answer(tmp_path: Path) -> None:
 
 
 def test_status_counts_what_workers_did_that_have_ended(tmp_path: Path) -> None:
-    ended = [{"accepted": 2}, {"accepted": 3}]
-    (row,) = asyncio.run(ask(tmp_path, [[{"accepted": 1, "balanced": True}]], "status", ended=ended))
-    assert row == {"accepted": 6, "balanced": True}
+    def past(answered: Mapping[int, Row]) -> list[Row]:
+        return [{"accepted": 2}, {"accepted": 3 + 10 * answered[0]["accepted"]}]
+
+    (row,) = asyncio.run(ask(tmp_path, [[{"accepted": 1, "balanced": True}]], "status", past=past))
+    assert row == {"accepted": 16, "balanced": True}
     with pytest.raises(EngineError, match="worker 0 does not answer"):
-        asyncio.run(ask(tmp_path, [None], "status", ended=ended))
+        asyncio.run(ask(tmp_path, [None], "status", past=past))
 
 
 # Commands with a body.

@@ -70,3 +70,12 @@ def test_a_worker_that_does_not_answer_counts_as_it_last_did() -> None:
     node.workers[1] = silent
     silent.accepted.labels("bulk").inc()
     assert node.says("accepted_total") == [11]
+
+
+def test_a_worker_that_nobody_scraped_is_in_the_sums_as_it_was_last_asked() -> None:
+    node = Node(2)
+    node.workers[1].accepted.labels("bulk").inc(5)
+    node.sums.note(node.fetch())
+    node.sums.retire(1)
+    node.workers[1] = Metrics()
+    assert node.says("accepted_total") == [5]

@@ -100,10 +100,10 @@ class Guards:
 def _short_of_memory(settings: SpoolSettings) -> str | None:
     if not settings.memory_guard:
         return None
-    used, limit = _memory_used(), settings.max_memory or memory_limit()
-    if used <= limit * settings.memory_guard:
+    used, allowed = _memory_used(), int((settings.max_memory or memory_limit()) * settings.memory_guard)
+    if used <= allowed:
         return None
-    return f"Insufficient system memory ({used >> 20} MiB of {limit >> 20} MiB are in use)"
+    return f"Insufficient system memory ({used >> 20} MiB of {allowed >> 20} MiB are in use)"
 
 
 def memory_limit() -> int:

@@ -100,7 +100,7 @@ class Journal:
         self.segment_bytes = segment_bytes
         self._owner = owner
         self._salt = secrets.randbits(32)
-        self._next_frame = 1
+        self.next_frame = 1
         self._pending: list[Record] = []
         self._busy = False  #: a batch is with the thread, or about to be
         self._descriptor: int | None = None  #: the thread's, as the two below
@@ -133,14 +133,14 @@ class Journal:
         self.segments = {segment.number: segment for segment in recovered}
         self._registry.update(self.segments)
         self._lost = dict(lost)
-        self._next_frame = last_frame + 1
+        self.next_frame = last_frame + 1
         self._projector.told, self._projector.safe = last_frame, events_safe
         self._writer.start()
 
     def next_number(self) -> int:
         """The number for the next frame; the caller makes its events with it, then appends."""
-        number = self._next_frame
-        self._next_frame = number + 1
+        number = self.next_frame
+        self.next_frame = number + 1
         return number
 
     def append(

@@ -115,6 +115,7 @@ class Spool:
         #: Told rows whose records are damaged, and were set aside: nobody can send them, and they are to be settled.
         self.lost: Callable[[Rows], None] = lambda rows: None
         #: Whether the sender of a message wants to hear if these recipients of it wait.
+        self.next_frame: Callable[[], int] = lambda: self._journal.next_frame  #: the number of the next record
         self.tells_of_delay: Callable[[Envelope, Sequence[int]], bool] = lambda envelope, indexes: True
 
     def start(self) -> None:
