@@ -306,7 +306,7 @@ def test_peers_that_never_finish_an_implicit_handshake_are_counted_and_cut_off(
     async def scenario() -> None:
         proxies: dict[str, Any] = {"proxy_from": ("127.0.0.0/8",)} if behind_proxy else {}
         header = b"PROXY TCP4 127.0.0.9 192.0.2.1 40000 465\r\n" if behind_proxy else b""
-        limits = Intake(command_timeout=Duration(0.3), max_connections_per_address=2)
+        limits = Intake(command_timeout=Duration(1.5), max_connections_per_address=2)
         async with running(tls=tls_files(tmp_path, implicit=True), intake=limits, **proxies) as intake:
             async with intake.client() as silent, intake.client() as slow, intake.client() as third:
                 await silent.send(header)
