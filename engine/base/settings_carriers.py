@@ -219,6 +219,7 @@ def open_secrets(settings: Settings, path: Path) -> Iterator[str]:
     tables = [
         *("carrier" for row in settings.carrier if row.password),
         *("account" for row in settings.account if row.password),
+        *("webhook" for row in settings.webhook if row.secret),
     ]
     try:
         mode = stat.S_IMODE(path.stat().st_mode)

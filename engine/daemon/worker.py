@@ -31,6 +31,7 @@ from engine.delivery.courier import Courier
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.delivery.sms_reports import SmsReports
+from engine.feed.feed import Feed, own_journals
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
@@ -43,6 +44,7 @@ from engine.queue.manager import Manager
 from engine.queue.orders import Orders
 from engine.queue.sweeper import Sweeper
 from engine.routing.router import Router
+from engine.storage.events.compact import Compactor
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
 from engine.storage.spool.segment import spool_directory, spool_owner
@@ -86,8 +88,9 @@ class Worker:
         data_dir, node = Path(settings.node.data_dir), settings.node.name
         rng = random.Random()  # noqa: S311  # shuffles hosts and jitters retries; no secret
         self._events = EventJournal(
-            events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep
-        )
+            events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep,
+            keep_bytes=settings.events.keep_bytes,
+        )  # fmt: skip
         self._spool = Spool(
             spool_directory(data_dir, number),
             settings.spool,
@@ -128,7 +131,7 @@ class Worker:
         if not number:
             self._sms = SmsEngine(
                 settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials, ids,
-                self._outbox, log_line,
+                self._resolver, self._outbox, log_line,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
@@ -139,6 +142,9 @@ class Worker:
             self._sms.attach(self._orders, courier)
         self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
         self._reverse = ReverseNames(self._resolver)
+        owned = own_journals(data_dir, number, settings.node.workers)
+        self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
+        self._compactor = Compactor([events_directory(data_dir, other) for other in owned], clock)
         self._parts = Parts(
             settings=settings,
             clock=clock,
@@ -154,6 +160,7 @@ class Worker:
             metrics=metrics,
             carriers=self._sms.carriers if self._sms is not None else None,
             binds=self._sms.binds if self._sms is not None else None,
+            feed=self._feed,
         )
         self._admin = AdminServer(commands_of(self._parts), data_dir / door)
         self._listeners = Listeners(self._make_listener, self._make_http, STOP_S, sockets)
@@ -166,9 +173,10 @@ class Worker:
         self._manager.start(self._courier)
         if self._sms is not None:
             self._sms.start()
+        await self._feed.start()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
-        for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
+        for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping(), self._keep_feeding()):
             self._upkeep.append(asyncio.get_running_loop().create_task(work))
         schedule_in_batches()
 
@@ -178,6 +186,7 @@ class Worker:
         opened = await self._listeners.open_new(settings)
         try:
             self._router.reload(settings)
+            self._feed.check(settings)
             self._signer.reload(settings)
         except EngineError:
             self._router.reload(self.settings)
@@ -194,7 +203,8 @@ class Worker:
         logging.getLogger().setLevel(settings.log.level.upper())
         await self._manager.reroute()
         await self._listeners.follow(settings)
-        self._events.reload(settings.events.segment_bytes, settings.events.keep)
+        self._events.reload(settings.events.segment_bytes, settings.events.keep, settings.events.keep_bytes)
+        await self._feed.reload(settings)
         await self._spool.reload(settings.spool)
         for warning in self._signer.warnings:
             log.warning("%s", warning)
@@ -205,7 +215,7 @@ class Worker:
             task.cancel()
         await self._listeners.shut()
         self._manager.stop()
-        await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain())
+        await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain(), self._feed.stop())
         if self._sms is not None:
             await self._sms.stop()
         await self._listeners.end()
@@ -215,8 +225,8 @@ class Worker:
         await self._resolver.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
-            self._remember, self._spool.close, self._close_sms, self._events.close, self._state.close,
-            self._credentials.close,
+            self._remember, self._spool.close, self._close_sms, self._events.close, self._compactor.close,
+            self._state.close, self._credentials.close,
         ):  # fmt: skip
             await self._try(close)
 
@@ -269,6 +279,13 @@ class Worker:
             if self._sms is not None:
                 await self._try(self._sms.upkeep)
 
+    async def _keep_feeding(self) -> None:
+        """Apart from the rest: a large file takes its time."""
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            await self._try(self._compactor.work)
+            await self._try(self._feed.upkeep)
+
     async def _keep_sweeping(self) -> None:
         while True:
             await self._try(self._sweeper.sweep)
@@ -299,3 +316,4 @@ class Worker:
         metrics.oldest.set(self.clock.time() - sweeper.oldest_at if sweeper.oldest_at is not None else 0)
         metrics.orphans.set(sweeper.orphans)
         metrics.spool_bytes.set(self._spool.size)
+        self._feed.collect()

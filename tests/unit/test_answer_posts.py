@@ -52,7 +52,7 @@ class Application:
 
 
 def with_url(stage: Stage, url: str, **more: Any) -> None:
-    stage.settings = settings(keywords=(Keyword(word="VOTE", url=url),), **more)
+    stage.settings = settings(keywords=(Keyword(word="VOTE", url=url, allow_private=True),), **more)
     stage.answers.reload(stage.settings)
 
 
