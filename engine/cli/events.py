@@ -23,7 +23,7 @@ def register(commands: Commands) -> None:
     tail = actions.add_parser("tail", help="the newest events, and with -f those to come")
     tail.add_argument("-n", type=how_many, default=10, metavar="N", dest="count", help="how many (10)")
     tail.add_argument("-f", "--follow", action="store_true", help="wait for more; end with Ctrl-C")
-    tail.add_argument("--from", default=None, metavar="PLACE", dest="place", help="from there on, instead of the newest")
+    tail.add_argument("--from", default=None, metavar="PLACE", dest="place", help="from there on")
     tail.set_defaults(run=_tail)
 
     listing = actions.add_parser("list", help="all events that are kept, oldest first")

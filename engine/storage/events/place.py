@@ -37,20 +37,25 @@ def parse_place(text: str, now: float) -> Place:
     """now: unix seconds. Raises ValueError."""
     if text in ("oldest", "now"):
         return Place(end=text == "now")
-    try:
-        return Place(at=now - parse_duration(text))
-    except ValueError:
-        pass
-    try:
-        time = datetime.datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    else:
-        return Place(at=(time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp())
-    try:
-        return Place(ids=parse_ids(text))
-    except ValueError:
-        raise ValueError(
-            f'"{text}" is no place among events: oldest, now, an event id (1042.0, 1:17.2), a time'
-            " (2026-11-27T10:00:00Z), or how long ago (2h)"
-        ) from None
+    for read in (_ids, _ago, _time):
+        try:
+            return read(text, now)
+        except ValueError:
+            continue
+    raise ValueError(
+        f'"{text}" is not a place among events: oldest, now, an event id (1042.0, 1:17.2), a time'
+        " (2026-11-27T10:00:00Z), or how long ago (2h)"
+    )
+
+
+def _ids(text: str, _: float) -> Place:
+    return Place(ids=parse_ids(text))
+
+
+def _ago(text: str, now: float) -> Place:
+    return Place(at=now - parse_duration(text))
+
+
+def _time(text: str, _: float) -> Place:
+    time = datetime.datetime.fromisoformat(text)
+    return Place(at=(time if time.tzinfo else time.replace(tzinfo=datetime.UTC)).timestamp())

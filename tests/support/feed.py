@@ -1,0 +1,100 @@
+"""Events, and receivers of them: a real HTTP server on loopback, in this process or beside it."""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from engine.feed.post import is_signed
+from engine.storage.events.event import Event, noted_lines
+
+SECRET = "0123456789abcdef" * 4
+
+
+def event_lines(seq: int, *, at: float = 1000.0, type: str = "delivered", reply: str = "250 taken") -> bytes:
+    """One event of a frame."""
+    event = Event(
+        id="", at=at, type=type, message="0Hs7kQpf3Za2Wq", message_class="bulk", sender="ada@example.org",
+        recipient=f"bob{seq}@example.org", destination="example.org", reply=reply,
+    )  # fmt: skip
+    return noted_lines(seq, [event])
+
+
+class Receiver:
+    """A webhook on a port of loopback. says: the statuses it answers with, the last one again and again.
+
+    bodies: what it was posted, signed as it must be; events: of those that it took.
+    """
+
+    def __init__(self, *says: int, port: int = 0, secret: str = SECRET) -> None:
+        self.says = list(says) or [200]
+        self.secret = secret
+        self.bodies: list[dict[str, Any]] = []
+        self.events: list[dict[str, Any]] = []
+        self.headers: list[dict[str, str]] = []
+        self.forged = 0
+        self.at_once, self.most_at_once = 0, 0
+        self.before: Callable[[], None] | None = None  #: it answers
+        self.lock = threading.Lock()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                status = receiver.take(dict(self.headers), body)
+                self.send_response(status)
+                if 300 <= status < 400:
+                    self.send_header("Location", receiver.url + "/elsewhere")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: Any) -> None:
+                """Quiet."""
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+        self._server.daemon_threads = True
+        self.port = self._server.server_address[1]
+        self.url = f"http://127.0.0.1:{self.port}/hook"
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
+
+    def __enter__(self) -> "Receiver":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def take(self, headers: dict[str, str], body: bytes) -> int:
+        with self.lock:
+            self.at_once += 1
+            self.most_at_once = max(self.at_once, self.most_at_once)
+        try:
+            if self.before is not None:
+                self.before()
+            with self.lock:
+                if not is_signed(self.secret, headers, body, time.time()):
+                    self.forged += 1
+                    return 401
+                status = self.says.pop(0) if len(self.says) > 1 else self.says[0]
+                self.headers.append(headers)
+                self.bodies.append(json.loads(body))
+                if 200 <= status < 300:
+                    self.events += self.bodies[-1]["events"]
+                return status
+        finally:
+            with self.lock:
+                self.at_once -= 1
+
+    def ids(self) -> list[str]:
+        with self.lock:
+            return [event["id"] for event in self.events]
+
+
+def webhook(url: str, name: str = "shop", **more: object) -> str:
+    """TOML of a webhook on loopback."""
+    rows = {"name": name, "url": url, "secret": SECRET, "allow_private": True, "batch_wait": "20ms", **more}
+    return "[[webhook]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items()) + "\n"
