@@ -11,6 +11,7 @@ E1  The next batch is not read before this one is taken: order, and at least onc
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -185,7 +186,6 @@ class Stream:
     async def _run(self) -> None:
         while not self._stopped:
             self._word.clear()
-            self._more.clear()
             try:
                 pause = await self._turn()
             except Exception as exc:  # top of a task
@@ -204,7 +204,7 @@ class Stream:
             seconds = self._row.batch_wait
         if seconds:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._word.wait(), seconds)
+                await asyncio.wait_for(self._word.wait(), seconds if seconds < math.inf else None)
 
     async def _turn(self) -> float | None:
         """One batch, or a try at it. Gives how long to rest then."""
@@ -212,6 +212,7 @@ class Stream:
             await self.open()
         await self._obey()
         if self._batch is None:
+            self._more.clear()  # not before: what is written while a batch waits is for the next
             self._arm()
             row = self._row
             batch = await self._blocking(
@@ -224,7 +225,7 @@ class Stream:
         assert self._batch is not None
         batch = self._batch
         if self._known().paused:
-            return None
+            return math.inf
         try:
             await self._post(batch)
         except PostFailed as exc:
@@ -263,12 +264,12 @@ class Stream:
         self._metrics.webhook_posts.labels(row.name, "taken").inc()
         self._metrics.webhook_events.labels(row.name).inc(len(lines))
 
-    async def _refused(self, exc: PostFailed) -> float | None:
+    async def _refused(self, exc: PostFailed) -> float:
         if exc.status == _GONE:
             log.error("webhook %s: says 410 Gone, and gets no more until it is resumed", self.name)
             self._error = str(exc)
             await self._save(replace(self._known(), paused="by 410 Gone"))
-            return None
+            return math.inf
         pause = pause_s(self._failures + 1, self._row.longest_pause, self._rng)
         self._failed(str(exc), pause)
         return pause
