@@ -8,6 +8,7 @@ of the environment is used. Of an answer only the status counts; the rest is rea
 
 import asyncio
 import contextlib
+import errno
 import ipaddress
 import socket
 from collections.abc import Mapping
@@ -85,10 +86,11 @@ class HttpPoster:
             found = [record.value for answer in answers for record in answer.records]
             trouble = answers[0].detail or answers[0].finding.value
         if not found:
-            raise OSError(f"{host}: {trouble}")
+            raise OSError(errno.EADDRNOTAVAIL, f"{host}: {trouble}")
         good = [address for address in found if not refusal(address, self._allow_private)]
         if not good:
-            raise OSError(f"{host}: its address is {refusal(found[0], self._allow_private)}, and allow_private is off")
+            reason = f"{host}: its address is {refusal(found[0], self._allow_private)}, and allow_private is off"
+            raise OSError(errno.EADDRNOTAVAIL, reason)
         return good
 
     def _refuse_literal(self, host: str) -> None:
@@ -149,5 +151,6 @@ class HttpPoster:
 
 
 def _told(exc: Exception) -> str:
-    """A ValueError is about the URL and would tell all of it, with the secret that may be in it."""
-    return (type(exc).__name__ if isinstance(exc, ValueError) else f"{type(exc).__name__}: {exc}")[:300]
+    """A ValueError, but for that of a certificate, tells the whole URL, which may have a secret in it."""
+    secret = isinstance(exc, ValueError) and not isinstance(exc, OSError)
+    return type(exc).__name__ if secret else f"{type(exc).__name__}: {exc}"[:300]
