@@ -1,14 +1,18 @@
 """Events, and receivers of them: a real HTTP server on loopback, in this process or beside it."""
 
+import asyncio
 import json
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from engine.feed.post import is_signed
+from engine.storage.events.compact import Compactor
 from engine.storage.events.event import Event, noted_lines
+from tests.support.clock import FakeClock
 
 SECRET = "0123456789abcdef" * 4
 
@@ -22,15 +26,27 @@ def event_lines(seq: int, *, at: float = 1000.0, type: str = "delivered", reply:
     return noted_lines(seq, [event])
 
 
+def compact(path: Path) -> None:
+    """Compress what is to be compressed of a journal."""
+
+    async def run() -> None:
+        compactor = Compactor([path], FakeClock())
+        await compactor.work()
+        compactor.close()
+
+    asyncio.run(run())
+
+
 class Receiver:
     """A webhook on a port of loopback. says: the statuses it answers with, the last one again and again.
+    now: its clock.
 
     bodies: what it was posted, signed as it must be; events: of those that it took.
     """
 
-    def __init__(self, *says: int, port: int = 0, secret: str = SECRET) -> None:
+    def __init__(self, *says: int, port: int = 0, secret: str = SECRET, now: Callable[[], float] = time.time) -> None:
         self.says = list(says) or [200]
-        self.secret = secret
+        self.secret, self._now = secret, now
         self.bodies: list[dict[str, Any]] = []
         self.events: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
@@ -76,7 +92,7 @@ class Receiver:
             if self.before is not None:
                 self.before()
             with self.lock:
-                if not is_signed(self.secret, headers, body, time.time()):
+                if not is_signed(self.secret, headers, body, self._now()):
                     self.forged += 1
                     return 401
                 status = self.says.pop(0) if len(self.says) > 1 else self.says[0]

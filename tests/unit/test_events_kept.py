@@ -1,6 +1,5 @@
-"""Files of the event journal after they are closed: compressed, read as ever, deleted by age and size, missed loudly."""
+"""Files of the event journal once they are closed: compressed, read as ever, deleted by age and size, missed loudly."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -9,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from engine.storage.events.compact import Compactor, due
+from engine.storage.events.compact import due
 from engine.storage.events.event import parse_id
 from engine.storage.events.journal import EventJournal
 from engine.storage.events.reader import EventReader, id_before, read_events
 from engine.storage.events.retention import gap
 from engine.storage.events.segments import CHUNK, open_segment, segment_numbers
 from tests.support.clock import FakeClock
-from tests.support.feed import event_lines
+from tests.support.feed import compact, event_lines
 
 
 def journal(path: Path, clock: FakeClock | None = None, size: int = 2000, **more: int) -> EventJournal:
@@ -29,15 +28,6 @@ def fill(path: Path, first: int, last: int, size: int = 2000) -> None:
     for seq in range(first, last):
         events.write(event_lines(seq, at=float(seq)))
     events.close()
-
-
-def compact(path: Path) -> None:
-    async def run() -> None:
-        compactor = Compactor([path], FakeClock())
-        await compactor.work()
-        compactor.close()
-
-    asyncio.run(run())
 
 
 def ids(path: Path, after: str | None = None) -> list[str]:
