@@ -9,7 +9,6 @@ from engine.base.errors import EngineError
 from engine.feed.feed import Feed
 from engine.feed.source import Source
 from engine.feed.stream import Stream
-from engine.storage.events.event import NO_ID
 from engine.storage.events.place import Place, parse_place
 
 Row = dict[str, Any]
@@ -56,7 +55,7 @@ def _move(target: Place, stream: Stream) -> Callable[[Source], None]:
     if target.at is not None:
         at = target.at
         return lambda source: source.seek_time(at)
-    return Source.seek_end if target.end else lambda source: source.seek(NO_ID)
+    return Source.seek_end if target.end else Source.seek_oldest
 
 
 def _feed(parts: Parts, name: str) -> Feed:

@@ -144,7 +144,8 @@ class Worker:
         self._reverse = ReverseNames(self._resolver)
         owned = own_journals(data_dir, number, settings.node.workers)
         self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
-        self._compactor = Compactor([events_directory(data_dir, other) for other in owned], clock)
+        directories = [events_directory(data_dir, other) for other in owned]
+        self._compactor = Compactor(directories, clock, left=directories[1:])
         self._parts = Parts(
             settings=settings,
             clock=clock,
@@ -283,7 +284,7 @@ class Worker:
         """Apart from the rest: a large file takes its time."""
         while True:
             await asyncio.sleep(UPKEEP_S)
-            await self._try(self._compactor.work)
+            await self._try(partial(self._compactor.work, self.settings.events))
             await self._try(self._feed.upkeep)
 
     async def _keep_sweeping(self) -> None:

@@ -115,10 +115,13 @@ class Feed:
             await cursors.close()
 
     async def upkeep(self) -> None:
-        """Figures, cursors, and journals whose writer does not tell us. Raises StorageError."""
+        """Figures, cursors, and journals whose writer does not tell us."""
         for stream in list(self._streams.values()):
-            await stream.measure()
-            await stream.keep()
+            try:
+                await stream.measure()
+                await stream.keep()
+            except StorageError as exc:
+                log.warning("webhook %s: %s", stream.name, exc)
             if stream.worker != self._owned[0]:
                 stream.wake()
 

@@ -17,7 +17,7 @@ from engine.storage.events.retention import Gap, gap
 from engine.storage.events.segments import CHUNK, open_segment, segment_numbers
 
 #: Bytes that are looked through for events of the wanted types before others have their turn.
-_LOOK_BYTES = 32 << 20
+_LOOK_BYTES = 4 << 20
 
 
 class _Head(msgspec.Struct):
@@ -63,11 +63,20 @@ class Source:
         """Stand behind an event; number, line: as its cursor has them, if it is known."""
         self._reader.seek(after)
         self._after, self._place = after, self._reader.place
-        self._gap = gap(self._directory, after, number, line) if after > NO_ID else None
+        self._gap = gap(self._directory, after, number, line)
+
+    def seek_oldest(self) -> None:
+        """Stand before all that is kept; what is not is no gap."""
+        self.seek(NO_ID)
+        self._gap = None
 
     def seek_time(self, at: float) -> None:
         """Stand before the first event of this time or later."""
-        self.seek(id_before(self._directory, at))
+        before = id_before(self._directory, at)
+        if before > NO_ID:
+            self.seek(before)
+        else:
+            self.seek_oldest()
 
     def seek_end(self) -> None:
         """Stand behind what is written now."""

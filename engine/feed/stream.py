@@ -10,6 +10,7 @@ E1  The next batch is not read before this one is taken: order, and at least onc
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import math
 import random
@@ -92,6 +93,7 @@ class Stream:
 
     async def open(self) -> None:
         """Stand where the cursor says; a new webhook, behind what there is. Raises StorageError."""
+        await self._blocking(partial(importlib.import_module, "aiohttp"))  # a third of a second, not of the loop's
         cursor = await self._cursors.get(self.name)
         if cursor is None:
             await self._blocking(self._source.seek_end)

@@ -3,55 +3,20 @@
 import contextlib
 import json
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from tests.support.client import letter, submit
-from tests.support.engine import Daemon, daemon, load, sink, wait_until
-from tests.support.feed import Receiver, webhook
+from tests.support.engine import daemon, load, wait_until
+from tests.support.feed import SMALL_FILES, Receiver, consumers, each_once_in_order, webhook, worker_of
 from tests.support.ports import free_port
 from tests.support.relay import relayed, route
-
-#: Small files, so that a backlog of events is a matter of many, and compressed ones.
-EVENTS = '[events]\nsegment_bytes = "256KiB"\n'
-
-
-def consumers(engine: Daemon) -> list[dict[str, object]]:
-    return engine.ask("consumers")
-
-
-def ids_of(engine: Daemon) -> list[str]:
-    """All events, each journal in its order."""
-    return [event["id"] for event in sorted(engine.events(), key=lambda event: worker_of(event["id"]))]
-
-
-def worker_of(event_id: str) -> str:
-    return event_id.rpartition(":")[0]
-
-
-def caught_up(engine: Daemon, receiver: Receiver) -> list[str]:
-    """Wait until every event there is now has come; their ids."""
-    wanted = ids_of(engine)
-    wait_until(lambda: set(receiver.ids()) >= set(wanted), f"every event: {consumers(engine)}")
-    return wanted
-
-
-def each_once_in_order(engine: Daemon, receiver: Receiver) -> None:
-    """By worker: one has no order with the other."""
-    wanted = caught_up(engine, receiver)
-    got = receiver.ids()
-    assert receiver.forged == 0
-    for worker in {worker_of(event_id) for event_id in wanted}:
-        assert [each for each in got if worker_of(each) == worker] == [
-            each for each in wanted if worker_of(each) == worker
-        ]
 
 
 def test_down_for_ten_thousand_events_then_each_once_in_order(tmp_path: Path) -> None:
     """And mail goes on meanwhile, faster than the webhook could be told."""
     port = free_port()
-    more = EVENTS + webhook(f"http://127.0.0.1:{port}/hook", longest_pause="200ms")
+    more = SMALL_FILES + webhook(f"http://127.0.0.1:{port}/hook", longest_pause="200ms")
     with relayed(tmp_path, more=more) as (engine, mx):
         load(engine.port, tmp_path / "accepted", "-n", "5100", "--sessions", "20", "--size", "1KiB")
         assert engine.books() == {"received": 5100, "delivered": 5100}
@@ -96,35 +61,6 @@ def test_two_workers_and_a_restart(tmp_path: Path) -> None:
         assert "2 streams" in engine.run("events", "consumers", "resume", "shop").stdout
         each_once_in_order(engine, receiver)
         assert len(receiver.ids()) == 1600
-
-
-@contextlib.contextmanager
-def killed(engine: Daemon) -> Iterator[Daemon]:
-    engine.start()
-    try:
-        yield engine
-    finally:
-        engine.kill()
-
-
-def test_kill_9_while_it_posts_loses_nothing_and_keeps_the_order(tmp_path: Path) -> None:
-    """What was on its way comes again, and nothing else: at most a batch for each kill."""
-    with sink(tmp_path / "mx", save=False) as mx, Receiver() as receiver:
-        receiver.before = lambda: time.sleep(0.01)
-        engine = Daemon(tmp_path, EVENTS + webhook(receiver.url, batch_events=20) + route(mx.address))
-        kills = 5
-        for _ in range(kills):
-            with killed(engine):
-                seen = len(receiver.ids())
-                load(engine.port, tmp_path / "accepted", "-n", "200", "--sessions", "10")
-                wait_until(lambda seen=seen: len(receiver.ids()) > seen + 50, "some events")
-        with killed(engine):
-            engine.empty()
-            wanted = caught_up(engine, receiver)
-            got = receiver.ids()
-        assert list(dict.fromkeys(got)) == wanted
-        assert len(got) - len(wanted) <= kills * 20
-        assert receiver.forged == 0
 
 
 def test_a_reload_adds_changes_and_removes(tmp_path: Path) -> None:

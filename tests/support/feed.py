@@ -9,11 +9,15 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from engine.base.settings import Events
 from engine.feed.post import is_signed
 from engine.storage.events.compact import Compactor
 from engine.storage.events.event import Event, noted_lines
 from tests.support.clock import FakeClock
+from tests.support.engine import Daemon, wait_until
 
+#: Settings of events: a backlog is a matter of many files, and of compressed ones.
+SMALL_FILES = '[events]\nsegment_bytes = "256KiB"\n'
 SECRET = "0123456789abcdef" * 4
 
 
@@ -31,7 +35,7 @@ def compact(path: Path) -> None:
 
     async def run() -> None:
         compactor = Compactor([path], FakeClock())
-        await compactor.work()
+        await compactor.work(Events())
         compactor.close()
 
     asyncio.run(run())
@@ -114,3 +118,34 @@ def webhook(url: str, name: str = "shop", **more: object) -> str:
     """TOML of a webhook on loopback."""
     rows = {"name": name, "url": url, "secret": SECRET, "allow_private": True, "batch_wait": "20ms", **more}
     return "[[webhook]]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in rows.items()) + "\n"
+
+
+def consumers(engine: Daemon) -> list[dict[str, object]]:
+    return engine.ask("consumers")
+
+
+def ids_of(engine: Daemon) -> list[str]:
+    """All events, each journal in its order."""
+    return [event["id"] for event in sorted(engine.events(), key=lambda event: worker_of(event["id"]))]
+
+
+def worker_of(event_id: str) -> str:
+    return event_id.rpartition(":")[0]
+
+
+def caught_up(engine: Daemon, receiver: Receiver) -> list[str]:
+    """Wait until every event there is now has come; their ids."""
+    wanted = ids_of(engine)
+    wait_until(lambda: set(receiver.ids()) >= set(wanted), f"every event: {consumers(engine)}")
+    return wanted
+
+
+def each_once_in_order(engine: Daemon, receiver: Receiver) -> None:
+    """By worker: one has no order with the other."""
+    wanted = caught_up(engine, receiver)
+    got = receiver.ids()
+    assert receiver.forged == 0
+    for worker in {worker_of(event_id) for event_id in wanted}:
+        assert [each for each in got if worker_of(each) == worker] == [
+            each for each in wanted if worker_of(each) == worker
+        ]

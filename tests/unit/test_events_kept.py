@@ -1,14 +1,15 @@
 """Files of the event journal once they are closed: compressed, read as ever, deleted by age and size, missed loudly."""
 
+import asyncio
 import os
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from engine.storage.events.compact import due
+from engine.base.clock import SystemClock
+from engine.base.settings import Events
+from engine.base.units import Size
+from engine.storage.events.compact import Compactor, due
 from engine.storage.events.event import parse_id
 from engine.storage.events.journal import EventJournal
 from engine.storage.events.reader import EventReader, id_before, read_events
@@ -149,33 +150,6 @@ def test_what_a_crash_may_leave(tmp_path: Path) -> None:
     assert ids(tmp_path) == [f"{n}.0" for n in range(1, 60)]
 
 
-_COMPACT = """
-import sys
-from pathlib import Path
-from engine.base.clock import SystemClock
-from engine.storage.events.compact import Compactor
-print("now", flush=True)
-Compactor([Path(sys.argv[1])], SystemClock())._compact_all()
-"""
-
-
-@pytest.mark.parametrize("moment", range(6))
-def test_kill_9_while_it_compresses(tmp_path: Path, moment: int) -> None:
-    """At any moment there is the old file or the new one."""
-    fill(tmp_path, 1, 2500, size=20_000)
-    running = subprocess.Popen([sys.executable, "-c", _COMPACT, str(tmp_path)], stdout=subprocess.PIPE)
-    assert running.stdout is not None
-    running.stdout.readline()
-    time.sleep(moment * 0.01)
-    running.kill()
-    running.communicate()
-    assert ids(tmp_path) == [f"{n}.0" for n in range(1, 2500)]
-    compact(tmp_path)
-    assert ids(tmp_path) == [f"{n}.0" for n in range(1, 2500)]
-    assert not list(tmp_path.glob("*.tmp"))
-    assert len(list(tmp_path.glob("*.log"))) == 1
-
-
 def test_files_go_by_age_and_compressing_makes_none_younger(tmp_path: Path) -> None:
     fill(tmp_path, 1, 60)
     for number in segment_numbers(tmp_path):
@@ -184,6 +158,18 @@ def test_files_go_by_age_and_compressing_makes_none_younger(tmp_path: Path) -> N
     events = journal(tmp_path, FakeClock(2600.0))
     assert segment_numbers(tmp_path)[0] == 4
     events.close()
+
+
+def test_what_is_left_of_a_worker_that_is_no_more_goes_by_age_and_size_too(tmp_path: Path) -> None:
+    fill(tmp_path, 1, 60)
+
+    async def run() -> None:
+        compactor = Compactor([tmp_path], SystemClock(), left=[tmp_path])
+        await compactor.work(Events(keep_bytes=Size(1)))
+        compactor.close()
+
+    asyncio.run(run())
+    assert len(segment_numbers(tmp_path)) == 1
 
 
 def test_files_go_by_size(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A consumer's events, batch by batch: wanted ones, each once, in order, and what it will never see is said (E1)."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -154,7 +155,12 @@ def test_a_cursor_behind_retention(tmp_path: Path, compressed: bool) -> None:
     assert (first.gap.events, first.gap.exact) == (begin - 14, True)
     assert source.take(ALL, 5, 1 << 20).gap is None
     assert at(tmp_path, (begin - 1, 0), 3, 3).take(ALL, 5, 1 << 20).gap is None
-    assert at(tmp_path).take(ALL, 5, 1 << 20).gap is None, "who begins with what there is misses nothing"
+    everything = at(tmp_path).take(ALL, 5, 1 << 20).gap
+    assert everything is not None, "who was there when nothing was"
+    assert everything.events == begin - 1
+    for seek in (source.seek_oldest, partial(source.seek_time, 0.0)):
+        seek()
+        assert source.take(ALL, 5, 1 << 20).gap is None, "who begins with what there is misses nothing"
 
 
 def test_files_that_go_while_it_reads(tmp_path: Path) -> None:

@@ -15,7 +15,9 @@ from pathlib import Path
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
+from engine.base.settings import Events
 from engine.storage.directories import sync_directory
+from engine.storage.events.retention import expire
 from engine.storage.events.segments import (
     compressed_name,
     compressed_pieces,
@@ -33,21 +35,22 @@ _PAUSE_S = 60.0
 
 
 class Compactor:
-    """See above. directories: of the journals it looks after."""
+    """See above. directories: of the journals it looks after. left: those among them that nobody writes any more, and
+    so nobody else deletes old files of."""
 
-    def __init__(self, directories: Iterable[Path], clock: Clock) -> None:
-        self._directories = tuple(directories)
+    def __init__(self, directories: Iterable[Path], clock: Clock, left: Iterable[Path] = ()) -> None:
+        self._directories, self._left = tuple(directories), tuple(left)
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "compact")
         self._stopped = False
         self._rest_until = 0.0
 
-    async def work(self) -> None:
+    async def work(self, limits: Events) -> None:
         """Compress what there is to compress now. Raises StorageError, once in a while."""
         if self._clock.monotonic() < self._rest_until:
             return
         try:
-            await asyncio.get_running_loop().run_in_executor(self._thread, self._compact_all)
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._work, limits)
         except StorageError:
             self._rest_until = self._clock.monotonic() + _PAUSE_S
             raise
@@ -57,7 +60,9 @@ class Compactor:
         self._stopped = True
         self._thread.shutdown()
 
-    def _compact_all(self) -> None:
+    def _work(self, limits: Events) -> None:
+        for directory in self._left:
+            expire(directory, self._clock.time() - limits.keep, limits.keep_bytes)
         for directory in self._directories:
             try:
                 for number in due(directory):

@@ -85,13 +85,14 @@ def expire(directory: Path, oldest: float, keep_bytes: int) -> None:
 
 
 def gap(directory: Path, after: Id, number: int = 0, line: int = 0) -> Gap | None:
-    """What is deleted and comes behind the event `after`, of which `line` lines of file `number` were read.
+    """What is deleted and comes behind the event `after`; None: nothing. Raises StorageError.
 
-    None: nothing. Raises StorageError.
+    number, line: the file that was read last, if that is known, and how many lines of it.
     """
     rows, forgotten = _read(directory)
     there = set(segment_numbers(directory))
-    rows = [row for row in rows if row.number not in there and row.last and parse_id(row.last) > after]
+    rows = [row for row in rows if row.number >= number and row.number not in there and row.last]
+    rows = [row for row in rows if parse_id(row.last) > after]
     if not rows:
         return None
     events, exact = 0, forgotten <= after
