@@ -62,7 +62,7 @@ def test_kill_9_while_it_posts_loses_nothing_and_keeps_the_order(tmp_path: Path)
         for _ in range(kills):
             with killed(engine):
                 seen = len(receiver.ids())
-                load(engine.port, tmp_path / "accepted", "-n", "200", "--sessions", "10")
+                load(engine.port, tmp_path / "accepted", "-n", "100", "--sessions", "10")
                 wait_until(lambda seen=seen: len(receiver.ids()) > seen + 50, "some events")
         with killed(engine):
             engine.empty()

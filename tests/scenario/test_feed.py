@@ -6,8 +6,11 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+
+from engine.cli.main import main
 from tests.support.client import letter, submit
-from tests.support.engine import daemon, load, wait_until
+from tests.support.engine import load, wait_until
 from tests.support.feed import SMALL_FILES, Receiver, consumers, each_once_in_order, webhook, worker_of
 from tests.support.ports import free_port
 from tests.support.relay import relayed, route
@@ -98,33 +101,40 @@ def webhooks_of(texts: tuple[str, ...]) -> Iterator[str]:
         yield json.dumps(row)
 
 
-def test_an_operators_words(tmp_path: Path) -> None:
+def test_an_operators_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """410 stops it; resume, seek, replay, tail."""
     with Receiver(410, 200) as receiver, relayed(tmp_path, more=webhook(receiver.url)) as (engine, _):
+
+        def events(*words: str, status: int = 0) -> str:
+            assert main(["events", *words, "-c", str(engine.config)]) == status
+            said = capsys.readouterr()
+            assert bool(said.err) is bool(status)
+            return said.err or said.out
+
         submit(engine.port, "ada@home.test", "bob@one.test", letter())
         engine.until(delivered=1)
         wait_until(lambda: consumers(engine)[0]["state"] == "paused by 410 Gone", "a pause")
-        shown = engine.run("events", "consumers").stdout
-        assert "paused by 410 Gone" in shown
-        assert "status 410" in shown
-        engine.run("events", "consumers", "resume", "shop")
+        assert "status 410" in events("consumers")
+        events("consumers", "resume", "shop")
         each_once_in_order(engine, receiver)
         ids = receiver.ids()
-        engine.run("events", "consumers", "seek", "shop", ids[0])
+        events("consumers", "seek", "shop", ids[0])
         wait_until(lambda: receiver.ids() == [*ids, ids[1]], "one again")
-        engine.run("events", "consumers", "seek", "shop", "1h")
+        events("consumers", "seek", "shop", "1h")
         wait_until(lambda: receiver.ids() == [*ids, ids[1], *ids], "all again")
-        assert "2 events taken" in engine.run("events", "replay", "--from", "oldest", "--webhook", "shop").stdout
+        assert "2 events taken" in events("replay", "--from", "oldest", "--webhook", "shop")
         assert receiver.ids()[5:] == ids
         assert receiver.headers[-1]["Postrider-Replay"] == "1"
-        out = engine.run("events", "replay", "--from", ids[0], "--to", ids[1]).stdout
+        receiver.says = [503]
+        assert "status 503; 0 events taken before" in events("replay", "--from", "1h", "--webhook", "shop", status=1)
+        out = events("replay", "--from", ids[0], "--to", ids[1])
         assert [json.loads(line)["id"] for line in out.splitlines()] == [ids[1]]
-        out = engine.run("events", "tail", "--from", "oldest", "--type", "delivered", "--json").stdout
+        out = events("tail", "--from", "oldest", "--type", "delivered", "--json")
         assert [json.loads(line)["type"] for line in out.splitlines()] == ["delivered"]
-        for words in (("pause", "nobody"), ("seek", "shop", "x")):
-            failed = engine.run("events", "consumers", *words, check=False)
-            assert failed.returncode == 1
-            assert "postrider: " in failed.stderr
-        assert engine.run("events", "consumers", "seek", "shop", check=False).returncode == 2
-    with daemon(tmp_path / "engine") as engine:
-        assert "no [[webhook]]" in engine.run("events", "consumers").stdout
+        assert "no [[webhook]] of that name" in events("consumers", "pause", "nobody", status=1)
+        assert "is not a place among events" in events("consumers", "seek", "shop", "x", status=1)
+        assert "needs NAME and PLACE" in events("consumers", "seek", "shop", status=2)
+        assert "is not a place among events" in events("list", "--from", "x", status=2)
+        assert "no [[webhook]] of that name" in events("replay", "--from", "1h", "--webhook", "x", status=2)
+    assert main(["events", "types"]) == 0
+    assert "delivered" in capsys.readouterr().out
