@@ -2,9 +2,15 @@
 
 import asyncio
 import contextlib
+import socket
 import ssl
+import subprocess
+import sys
+import textwrap
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +20,7 @@ from engine.net.http_post import HttpPoster, PostFailed
 from engine.net.resolver import Answer
 from engine.tools.certificate import server_context
 from tests.support.clock import FakeClock, breathe
+from tests.support.engine import wait_until
 from tests.support.lookup import ZoneLookup
 from tests.support.ports import free_port
 
@@ -263,3 +270,47 @@ def test_what_we_sign_verifies() -> None:
 def test_what_does_not_verify(secret: str, changes: dict[str, str], body: bytes, now: float) -> None:
     """Another secret, another body or time, a replay."""
     assert not is_signed(secret, signed_headers(SECRET, BODY, NOW) | changes, body, now)
+
+
+def test_the_receiver_of_the_readme(tmp_path: Path) -> None:
+    """It takes what we sign, and nothing else."""
+    readme = (Path(__file__).parents[2] / "README.md").read_text()
+    code = textwrap.dedent(
+        "    import hashlib" + readme.partition("    import hashlib")[2].partition("\n\nIts host")[0]
+    )
+    port = free_port()
+    (tmp_path / "shop.secret").write_text(f"{SECRET}\n")
+    program = [sys.executable, "-c", code.replace('("", 8080)', f'("127.0.0.1", {port})')]
+    with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as running:
+        try:
+            wait_until(lambda: answers(port), "the receiver")
+            event = b'{"id":"1.0","type":"delivered","recipient":"ada@example.org"}\n'
+            for body in (body_of("shop", "mx.test", 0, [event]), body_of("shop", "mx.test", 1, [event, event])):
+                headers = signed_headers(SECRET, body, time.time())
+                assert send(port, body, headers) == 204
+                assert send(port, body + b" ", headers) == 401
+                assert send(port, body, signed_headers("t" * 32, body, time.time())) == 401
+                assert send(port, body, signed_headers(SECRET, body, time.time() - 3600)) == 401
+                assert send(port, body, {}) == 401
+        finally:
+            running.kill()
+
+
+def answers(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False
+
+
+def send(port: int, body: bytes, headers: dict[str, str]) -> int:
+    async def story() -> int:
+        sender = poster(allow_private=True)
+        try:
+            return await sender.post(f"http://127.0.0.1:{port}/", body, headers, 20.0)
+        except PostFailed as exc:
+            return exc.status
+        finally:
+            await sender.close()
+
+    return asyncio.run(story())
