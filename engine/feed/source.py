@@ -57,7 +57,7 @@ class Source:
         self._place = Place()  #: behind it
         self._jumps = 0
         self._gap: Gap | None = None  #: before the next event
-        self._counted: dict[int, tuple[int, int]] = {}  #: file: bytes of it, lines in them
+        self._counted: dict[int, tuple[int, int]] = {}  #: file: bytes that are counted (-1: all), lines in them
 
     def seek(self, after: Id, number: int = 0, line: int = 0) -> None:
         """Stand behind an event; number, line: as its cursor has them, if it is known."""
@@ -148,14 +148,17 @@ class Source:
                 yield head, line
 
     def _count(self, number: int) -> int:
-        """Lines of a file; of one that grows, only the new ones are read."""
+        """Lines of a file; of one that grows, only the new ones are read, and one that is compressed is asked once."""
         size, lines = self._counted.get(number, (0, 0))
+        if size < 0:
+            return lines
         segment = open_segment(self._directory, number)
         if segment is None:
             return 0
         try:
             if segment.compressed:
-                return segment.summary().events
+                self._counted[number] = -1, segment.summary().events
+                return self._counted[number][1]
             while data := segment.read(CHUNK, size):
                 size, lines = size + len(data), lines + data.count(b"\n")
         except OSError as exc:

@@ -136,6 +136,22 @@ def test_one_that_is_refused_holds_no_other_up(tmp_path: Path) -> None:
     run(stage, story)
 
 
+def test_a_private_url_is_refused_where_it_is_not_allowed(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, settings())
+
+    async def story() -> None:
+        async with Application(200) as application:
+            stage.settings = settings(keywords=(Keyword(word="VOTE", url=application.url),), post_attempts=1)
+            stage.answers.reload(stage.settings)
+            await stage.arrive(phone(b"vote 5"))
+            await posted(stage)
+            [event] = stage.told("answer-failed")
+            assert event.reply == "its address is loopback, and allow_private is off"
+            assert application.requests == []
+
+    run(stage, story)
+
+
 def test_a_dead_url_rests_and_is_given_up_with_an_event(tmp_path: Path) -> None:
     stage = Stage(tmp_path, settings())
 

@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import zstandard
@@ -64,32 +65,30 @@ class Segment:
     def __init__(self, fd: int, compressed: bool) -> None:
         self._fd = fd
         self.compressed = compressed
-        #: Of a compressed file: (bytes of lines before a frame, where it is, its length, bytes of lines in it).
-        self._frames = list(_frames(fd)) if compressed else None
-        self._read: tuple[int, bytes] = -1, b""  #: the frame that was read last
+        self._found: list[_Frame] | None = None
+        self._read: tuple[int, bytes] = -1, b""  #: start of the frame that was read last, and its lines
 
     def close(self) -> None:
         os.close(self._fd)
 
     def size(self) -> int:
         """Bytes of lines."""
-        if self._frames is None:
+        if not self.compressed:
             return os.fstat(self._fd).st_size
-        return self._frames[-1][0] + self._frames[-1][3] if self._frames else 0
+        return sum(frame.length for frame in self._frames())
 
     def read(self, size: int, offset: int) -> bytes:
         """Bytes from there on: `size`, or fewer if there are no more, or the frame ends."""
-        if self._frames is None:
+        if not self.compressed:
             return os.pread(self._fd, size, offset)
-        for index, (start, *_, length) in enumerate(self._frames):
-            if start <= offset < start + length:
-                data = self._frame(index)
-                return data[offset - start : offset - start + size]
+        for frame in self._frames():
+            if frame.start <= offset < frame.start + frame.length:
+                return self._lines_of(frame)[offset - frame.start :][:size]
         return b""
 
     def summary(self) -> Summary:
         """Of a compressed file it is written in it; a file that was appended to is read through."""
-        if self._frames is not None and (found := _written_summary(self._fd)) is not None:
+        if self.compressed and (found := _written_summary(self._fd)) is not None:
             return found
         events, size, first, last = 0, self.size(), "", b""
         offset = 0
@@ -100,16 +99,20 @@ class Segment:
             first = first or _id_in(data.splitlines())
         return Summary(events, first, _id_in(reversed(last[: last.rfind(b"\n") + 1].splitlines())), size)
 
-    def _frame(self, index: int) -> bytes:
+    def _frames(self) -> "list[_Frame]":
+        if self._found is None:
+            self._found = list(_frames(self._fd))
+        return self._found
+
+    def _lines_of(self, frame: "_Frame") -> bytes:
         """A damaged frame is one damaged line, as long as what was in it: the places behind it stay (S5)."""
-        if self._read[0] != index:
-            assert self._frames is not None
-            _, offset, compressed, length = self._frames[index]
+        if self._read[0] != frame.start:
             try:
-                data = zstandard.ZstdDecompressor().decompress(os.pread(self._fd, compressed, offset), length)
+                packed = os.pread(self._fd, frame.packed, frame.offset)
+                data = zstandard.ZstdDecompressor().decompress(packed, frame.length)
             except zstandard.ZstdError:
                 data = b""
-            self._read = index, data if len(data) == length else b"#" * (length - 1) + b"\n"
+            self._read = frame.start, data if len(data) == frame.length else b"#" * (frame.length - 1) + b"\n"
         return self._read[1]
 
 
@@ -123,11 +126,7 @@ def open_segment(directory: Path, number: int) -> Segment | None:
             continue
         except OSError as exc:
             raise StorageError(f"{directory / name}: {exc.strerror}") from exc
-        try:
-            return Segment(fd, name == compressed_name(number))
-        except OSError as exc:
-            os.close(fd)
-            raise StorageError(f"{directory / name}: {exc.strerror}") from exc
+        return Segment(fd, name == compressed_name(number))
     return None
 
 
@@ -144,7 +143,16 @@ def compressed_pieces(source: Segment, summary: Summary, level: int) -> Iterator
         yield _LENGTHS.pack(_SKIPPABLE, 8, len(frame), len(data)) + frame
 
 
-def _frames(fd: int) -> Iterator[tuple[int, int, int, int]]:
+class _Frame(NamedTuple):
+    """start: bytes of lines before it. offset: where it is; packed: its bytes. length: bytes of lines in it."""
+
+    start: int
+    offset: int
+    packed: int
+    length: int
+
+
+def _frames(fd: int) -> Iterator[_Frame]:
     """Up to the end, or to what is no frame of ours."""
     size = os.fstat(fd).st_size
     head = os.pread(fd, _HEAD.size, 0)
@@ -152,12 +160,12 @@ def _frames(fd: int) -> Iterator[tuple[int, int, int, int]]:
         return
     start, offset = 0, _HEAD.size + found[1]
     while len(head := os.pread(fd, _LENGTHS.size, offset)) == _LENGTHS.size:
-        magic, eight, compressed, length = _LENGTHS.unpack(head)
+        magic, eight, packed, length = _LENGTHS.unpack(head)
         offset += _LENGTHS.size
-        if magic != _SKIPPABLE or eight != 8 or not 0 < length <= CHUNK or offset + compressed > size:
+        if magic != _SKIPPABLE or eight != 8 or not 0 < length <= CHUNK or offset + packed > size:
             return
-        yield start, offset, compressed, length
-        start, offset = start + length, offset + compressed
+        yield _Frame(start, offset, packed, length)
+        start, offset = start + length, offset + packed
 
 
 def _written_summary(fd: int) -> Summary | None:
