@@ -240,7 +240,7 @@ def test_binary_is_sent_as_octets(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with Application(200) as application:
-            stage.settings = settings(keywords=(Keyword(word="*", url=application.url),))
+            stage.settings = settings(keywords=(Keyword(word="*", url=application.url, allow_private=True),))
             stage.answers.reload(stage.settings)
             await stage.arrive(phone(b"\x01\xff", data_coding=4))
             await posted(stage)
