@@ -63,6 +63,8 @@ class Source:
         """Stand behind an event; number, line: as its cursor has them, if it is known."""
         self._reader.seek(after)
         self._after, self._place = after, self._reader.place
+        if self._place.number == number:
+            self._place = Place(number, 0, line)
         self._gap = gap(self._directory, after, number, line)
 
     def seek_oldest(self) -> None:
@@ -80,7 +82,7 @@ class Source:
 
     def seek_end(self) -> None:
         """Stand behind what is written now."""
-        self._after, self._gap = NO_ID, None
+        self._after, self._place, self._gap = NO_ID, Place(), None
         for number in reversed(segment_numbers(self._directory)):
             self._reader.place = Place(number)
             for _ in self._heads():
@@ -135,7 +137,8 @@ class Source:
             if self._reader.jumps != self._jumps:
                 self._jumps = self._reader.jumps
                 self._gap = self._gap or gap(self._directory, self._after, self._place.number, self._place.line)
-            self._place = self._reader.place
+            # After a seek the lines of its file that were read before are read again.
+            self._place = max(self._place, self._reader.place, key=lambda place: (place.number, place.line))
             try:
                 head = _DECODER.decode(line)
                 found = parse_id(head.id)

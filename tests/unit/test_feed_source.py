@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from engine.feed.source import Batch, Source
+from engine.storage.events import reader
 from engine.storage.events.event import NO_ID, event_id, id_text
 from engine.storage.events.journal import EventJournal
+from engine.storage.events.segments import segment_numbers
 from tests.support.feed import compact, event_lines
 
 ALL: frozenset[str] = frozenset()
@@ -161,6 +163,29 @@ def test_a_cursor_behind_retention(tmp_path: Path, compressed: bool) -> None:
     for seek in (source.seek_oldest, partial(source.seek_time, 0.0)):
         seek()
         assert source.take(ALL, 5, 1 << 20).gap is None, "who begins with what there is misses nothing"
+
+
+def test_a_file_that_goes_between_a_look_and_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, 1, 60)
+    numbers = segment_numbers(tmp_path)
+    batch = at(tmp_path).take(ALL, 2, 1 << 20)
+    source = at(tmp_path, batch.after, batch.number, batch.line)
+    fill(tmp_path, 60, 61, keep_bytes=1)
+    monkeypatch.setattr(reader, "segment_numbers", lambda _: numbers)
+    batch = source.take(ALL, 5, 1 << 20)
+    assert batch.gap is not None
+    assert (batch.gap.after, batch.gap.events) == ((2, 0), batch.gap.last[0] - 2)
+
+
+def test_a_file_that_could_not_even_be_read_is_said(tmp_path: Path) -> None:
+    fill(tmp_path, 1, 60)
+    batch = at(tmp_path).take(ALL, 2, 1 << 20)
+    file = tmp_path / "000000000002.log"
+    file.write_bytes(b"\0" * file.stat().st_size)
+    fill(tmp_path, 60, 61, keep_bytes=1)
+    lost = at(tmp_path, batch.after, batch.number, batch.line).take(ALL, 2, 1 << 20).gap
+    assert lost is not None
+    assert not lost.exact or lost.events < lost.last[0] - 2
 
 
 def test_files_that_go_while_it_reads(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ class LineReader:
             self.close()
             self._segment = open_segment(self.directory, self.place.number)
             self._open_number = self.place.number
+            self.jumps += self._segment is None  # deleted since the files were listed
         return self._segment
 
     def _of_file(self) -> Iterator[bytes]:

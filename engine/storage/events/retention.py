@@ -91,18 +91,20 @@ def gap(directory: Path, after: Id, number: int = 0, line: int = 0) -> Gap | Non
     """
     rows, forgotten = _read(directory)
     there = set(segment_numbers(directory))
-    rows = [row for row in rows if row.number >= number and row.number not in there and row.last]
-    rows = [row for row in rows if parse_id(row.last) > after]
+    rows = [row for row in rows if row.number >= number and row.number not in there]
+    # Of a file that could not be read only its number says that it comes later.
+    rows = [row for row in rows if (parse_id(row.last) > after if row.last else row.number > number > 0)]
     if not rows:
         return None
-    events, exact = 0, forgotten <= after
+    events, exact, last = 0, forgotten <= after, after
     for row in rows:
-        partly = parse_id(row.first) <= after
+        partly = bool(row.first) and parse_id(row.first) <= after
         if row.events is None or (partly and row.number != number):
             exact = False
         else:
             events += max(0, row.events - (line if partly else 0))
-    return Gap(after, max(parse_id(row.last) for row in rows), events, exact)
+        last = max(last, parse_id(row.last) if row.last else after)
+    return Gap(after, last, events, exact)
 
 
 def _look(directory: Path, number: int) -> _File | None:
