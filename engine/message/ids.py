@@ -53,6 +53,16 @@ def join_id(packed: int, node: str) -> str:
     return _base62(packed >> 12, 8) + node + _base62(packed & 0xFFF, 2)
 
 
+def node_number(node: str) -> int:
+    """The node of an id as a number below 2**24."""
+    return _from_base62(node)
+
+
+def node_name(number: int) -> str:
+    """The node that `node_number` told."""
+    return _base62(number, 4)
+
+
 def id_time(packed: int) -> float:
     """When the message of a packed id was accepted, in unix seconds; a burst may be some milliseconds ahead."""
     return (packed >> 12) / 1000

@@ -318,7 +318,7 @@ class Manager:
         plan = self._router.cached(*key)
         if isinstance(plan, Plan):
             queue = self.sites.queue_for(plan)
-            if queue.takes_more and len(self._spool.in_hand) < MAX_IN_HAND:
+            if len(self._spool.in_hand) < MAX_IN_HAND and queue.takes_more(self._spool.hands.roomy):
                 queue.push(delivery)
             else:
                 destination = self.destination(*key)

@@ -22,8 +22,11 @@ from engine.queue.throttle import Throttle
 from engine.routing.plan import NoRoute, Plan
 from engine.storage.spool.entry import Delivery, State
 
-#: Deliveries of one queue in memory: more are not pushed, and fewer than half of it make it read on.
+#: Deliveries of one queue in memory that were read ahead of need; fewer than half of it make it read on.
 READ_AHEAD = 256
+#: Those that a queue with a connection keeps in memory as they arrive: on disk they are already, and a row that is made
+#: and read again costs a third of what an SMS costs.
+MOST_FRESH = 8192
 
 _READY, _ATTEMPT = State.READY, State.ATTEMPT  # a name of the module is quicker than a member of a class
 
@@ -138,11 +141,14 @@ class ReadyQueue:
         """More is queued than agents come for, and the site takes it."""
         return not self._closed and len(self) > self._coming and self.throttle.window(self._clock.time()) > 0
 
-    @property
-    def takes_more(self) -> bool:
-        """A delivery that is in memory may stay there: nothing stands before it on disk, and there is room."""
+    def takes_more(self, contents_stay: bool) -> bool:
+        """A delivery that is in memory may stay there: nothing stands before it on disk, and there is room.
+
+        contents_stay: in memory, too, as long as it may last.
+        """
+        most = MOST_FRESH if self.agents and contents_stay else READ_AHEAD
         closed_until = self.throttle.closed_until
-        return not self.feeders and len(self) < READ_AHEAD and (not closed_until or closed_until <= self._clock.time())
+        return not self.feeders and len(self) < most and (not closed_until or closed_until <= self._clock.time())
 
     def feed(self, destination: Destination) -> None:
         """The destination has stock for this queue."""
@@ -324,8 +330,10 @@ class ReadyQueue:
         return False
 
     def _sleep(self) -> None:
-        """Until the site opens. Nothing of it stays in memory."""
-        self._store.put_down(self.drain())
+        """Until the site opens. Nothing of it stays in memory, but the loop serves others in between."""
+        self._store.put_down(self.drain(READ_AHEAD))
+        if len(self):
+            self._loop.call_soon(self.pump)
         wake_at = self.throttle.closed_until
         if self._timer is not None and wake_at < self._wake_at:
             self._timer.cancel()
@@ -351,13 +359,15 @@ class ReadyQueue:
             self.pump()
             self.restock()
 
-    def drain(self) -> list[Delivery]:
-        """Take everything out of memory; the caller finds it another place.
+    def drain(self, most: int = 1 << 30) -> list[Delivery]:
+        """Take the last so many out of memory, in their order; the caller finds them another place.
 
         What an operator sent elsewhere and back again is listed twice.
         """
-        mine = (d for queue in self._classes for d in queue if d.state is State.READY and d.owner is self)
-        deliveries = list(dict.fromkeys(mine))
-        for queue in self._classes:
-            queue.clear()
-        return deliveries
+        last: dict[Delivery, None] = {}
+        for queue in reversed(self._classes):
+            while queue and len(last) < most:
+                delivery = queue.pop()
+                if delivery.state is _READY and delivery.owner is self:
+                    last[delivery] = None
+        return list(reversed(last))

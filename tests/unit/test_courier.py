@@ -67,7 +67,7 @@ def test_a_message_that_cannot_be_read_is_not_read_for_a_notice_again(
         message = await s.put("a@one.test", name="m", notify=int(Notify.DELAY))
         delivery = message.delivery
         s.clock.now += 4 * HOUR
-        s.spool._hands.chill(delivery.message)
+        s.spool.hands.chill(delivery.message)
         path = delivery.segment.path
         path.write_bytes(bytes(path.stat().st_size))
         courier.tell_delay(delivery, "other", "held back")
@@ -88,7 +88,7 @@ def test_who_sent_a_message_whose_content_is_lost_hears_of_its_end(tmp_path: Pat
         courier = courier_of(s)
         message = await s.put("a@one.test", name="m")
         delivery = message.delivery
-        s.spool._hands.chill(delivery.message)
+        s.spool.hands.chill(delivery.message)
         flip_end(delivery)
         if by_hand:
             courier.bounce(delivery, "the disk lost it")

@@ -263,7 +263,7 @@ def test_the_content_of_young_messages_stays_in_memory_up_to_the_bound(tmp_path)
         assert hot == ["m16", "m17", "m18", "m19"]
         assert (await spool.reader.load(find(spool, "m00")))[1] == b"x" * 2000
         cool(spool)
-        assert (spool._hands._hot, spool._hands._used) == ({}, 0), "what nobody has in hand is not kept"
+        assert (spool.hands._hot, spool.hands._used) == ({}, 0), "what nobody has in hand is not kept"
         assert (await spool.reader.load(await take(spool, "m01")))[1] == b"x" * 2000
         await spool.close()
 

@@ -12,6 +12,11 @@ class Hands:
         self._hot: dict[Message, None] = {}  #: oldest first
         self._used = 0
 
+    @property
+    def roomy(self) -> bool:
+        """No content of those in hand has to go soon."""
+        return self._used <= self.hot_bytes // 2
+
     def take(self, deliveries: list[Delivery], content_bytes: int) -> None:
         """All deliveries of one message that are in hand now, with so much of its content in memory."""
         for delivery in deliveries:

@@ -38,7 +38,7 @@ class Reader:
         self._segments = segments
         self._table = table
         self._texts = texts
-        self._hands = hands
+        self.hands = hands
         self.threads = ThreadPoolExecutor(2, "reader")
 
     async def load(self, delivery: Delivery) -> tuple[Envelope, Content]:
@@ -107,7 +107,7 @@ class Reader:
     def take_unread(self, row: int, error: StorageError) -> Delivery:
         """A delivery in place of a row that could not be read, to be settled without an attempt."""
         delivery = self._taken(row, self._readable(row, error))
-        self._hands.chill(delivery.message)
+        self.hands.chill(delivery.message)
         return delivery
 
     def close(self) -> None:
@@ -138,7 +138,7 @@ class Reader:
         """A delivery in place of its row."""
         delivery = delivery_of(row, read, self._table, self._texts, self._segments)
         self._table.remove(row)
-        self._hands.take([delivery], len(head_of(read.content)))
+        self.hands.take([delivery], len(head_of(read.content)))
         return delivery
 
 

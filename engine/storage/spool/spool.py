@@ -81,9 +81,9 @@ class Spool:
         self._segments = Segments()
         self.table = Table()
         self.texts = {name: Names() for name in TEXTS}
-        self._hands = Hands(settings.hot_bytes)
-        self.in_hand = self._hands.deliveries
-        self.reader = Reader(self._files, self._segments, self.table, self.texts, self._hands)
+        self.hands = Hands(settings.hot_bytes)
+        self.in_hand = self.hands.deliveries
+        self.reader = Reader(self._files, self._segments, self.table, self.texts, self.hands)
         self._guards = Guards(directory, self._files)
         self._opening = Opening(directory, self._files, self.table, self.texts, self._segments, self._numbers)
         self._journal = Journal(
@@ -293,7 +293,7 @@ class Spool:
         assert not delivery.unsettled
         row = self.table.add(row_of(delivery, state, self.texts))
         delivery.state, delivery.owner = state, None  # a queue that has it in its list knows it by these
-        self._hands.let_go(delivery)
+        self.hands.let_go(delivery)
         return row
 
     def id_of(self, row: int) -> str:
@@ -304,7 +304,7 @@ class Spool:
         """Use other limits. Done when free space was measured by them."""
         self._settings = self._mover.settings = settings
         self._journal.segment_bytes = self._backlog.segment_bytes = settings.segment_bytes
-        self._hands.hot_bytes = settings.hot_bytes
+        self.hands.hot_bytes = settings.hot_bytes
         return self.measure()
 
     def make_room(self) -> asyncio.Future[None]:
@@ -364,7 +364,7 @@ class Spool:
             delivery.frame = record.number
         segment.refs += len(deliveries)
         segment.live_bytes += size * len(deliveries)
-        self._hands.take(deliveries, len(record.body))
+        self.hands.take(deliveries, len(record.body))
         self.accepted(deliveries)
 
     def _settled(self, delivery: Delivery, record: Record) -> None:
@@ -385,7 +385,7 @@ class Spool:
         segment = delivery.segment
         segments = self._segments
         segments.refer(delivery.place, delivery.length, delivery.state_place, delivery.content_file, -1)
-        self._hands.let_go(delivery)
+        self.hands.let_go(delivery)
         if not segment.is_journal:
             segment.dead.append(delivery.offset)
         elif not segment.refs and segment is self._journal.oldest():
