@@ -26,7 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0 if nothing is wrong, warnings or not; otherwise 2."""
     from engine.daemon.spools import leftover
     from engine.delivery.keyring import load_keys
-    from engine.feed.feed import secret_of, unknown_types
+    from engine.feed.feed import secret_of
+    from engine.feed.feed import warnings_of as webhook_warnings
     from engine.routing.routes import own_relays, password_problems
     from engine.routing.sms_routes import route_problems, route_warnings
 
@@ -42,7 +43,7 @@ def run(args: argparse.Namespace) -> int:
         except ConfigError as error:
             problems += [f"{name}: {text}" for text in error.problems]
     warnings = [*warnings_of(settings), *own_relays(settings), *route_warnings(settings)]
-    warnings += [*open_secrets(settings, args.config), *unknown_types(settings.webhook)]
+    warnings += [*open_secrets(settings, args.config), *webhook_warnings(settings.webhook)]
     with contextlib.suppress(StorageError):  # not ours to look into; the daemon's user can
         warnings += [
             f"[node] workers: spool {number} has none any more; one that takes nothing new will empty it"

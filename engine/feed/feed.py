@@ -7,7 +7,7 @@ of the other workers. The first one also posts what is left in the journals of w
 import asyncio
 import logging
 import random
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings, Webhook
 from engine.base.settings_feed import good_secret
 from engine.feed.stream import Stream
+from engine.net.http_post import literal_refusal
 from engine.net.resolver import Lookup
 from engine.storage.events.cursors import Cursors
 from engine.storage.events.event import TYPES
@@ -51,11 +52,16 @@ def secret_of(row: Webhook) -> str:
     return secret
 
 
-def unknown_types(rows: Iterable[Webhook]) -> list[str]:
-    """Warnings: types that no event has."""
-    return [
-        f"[[webhook]] {row.name} types: no event is {name}" for row in rows for name in row.types if name not in TYPES
-    ]
+def warnings_of(rows: Iterable[Webhook]) -> Iterator[str]:
+    """What will work and is probably not meant, or will never work."""
+    for row in rows:
+        for name in row.types:
+            if name not in TYPES:
+                yield f"[[webhook]] {row.name} types: no event is {name}"
+        if reason := literal_refusal(row.url, row.allow_private):
+            yield f"[[webhook]] {row.name} url: {reason}"
+        elif row.url.startswith("http:") and not row.allow_private:
+            yield f"[[webhook]] {row.name} url: every event travels for all to read"
 
 
 @dataclass(slots=True, kw_only=True)

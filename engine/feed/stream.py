@@ -79,6 +79,7 @@ class Stream:
         self._seeks: list[tuple[Callable[[Source], None], asyncio.Future[None]]] = []
         self._more, self._word = asyncio.Event(), asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._adrift = False  #: the source is not known to stand behind the batch in hand, or else the cursor
         self._stopped = False
         self._failures = 0
         self._error = ""
@@ -144,6 +145,7 @@ class Stream:
 
     async def seek(self, move: Callable[[Source], None]) -> None:
         """Go on elsewhere, once the batch on its way is through. Raises EngineError."""
+        self._known()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._seeks.append((move, done))
         self._speak()
@@ -191,10 +193,12 @@ class Stream:
             try:
                 pause = await self._turn()
             except Exception as exc:  # top of a task
-                if not isinstance(exc, StorageError):
+                known = isinstance(exc, StorageError)
+                if not known:
                     self._metrics.internal_errors.labels("webhook").inc()
                     log.exception("webhook %s", self.name)
-                self._failed(str(exc), _STORAGE_PAUSE_S)
+                self._adrift = True
+                self._failed(str(exc) if known else f"internal error: {type(exc).__name__}", _STORAGE_PAUSE_S)
                 pause = _STORAGE_PAUSE_S
             if not self._stopped:
                 await self._rest(pause)
@@ -221,6 +225,7 @@ class Stream:
                 partial(self._source.take, frozenset(row.types), row.batch_events, row.batch_bytes)
             )
             if not batch.lines and batch.gap is None:
+                self._failures, self._error = 0, ""
                 self._cursor = self._behind(batch)
                 return 0.0 if batch.full else None
             self._take(batch)
@@ -289,9 +294,12 @@ class Stream:
             (self._row, self._secret), self._new = self._new, None
             self._poster = HttpPoster(self._dns, self._row.allow_private)
             await old.close()
-            self._failures, self._batch = 0, None
+            self._failures, self._adrift = 0, True
+        if self._adrift:
+            self._batch = None
             cursor = self._known()
             await self._blocking(partial(self._source.seek, cursor.after, cursor.number, cursor.line))
+            self._adrift = False
         while self._seeks:
             move, done = self._seeks.pop(0)
             try:

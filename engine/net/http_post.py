@@ -50,7 +50,8 @@ class HttpPoster:
         """The status, 2xx. Raises PostFailed: anything else, in words that do not tell the URL."""
         import aiohttp  # heavy, and only where something is posted
 
-        self._refuse_literal(urlsplit(url).hostname or "")
+        if reason := literal_refusal(url, self._allow_private):
+            raise PostFailed(reason)
         if self._session is None:
             self._session = self._open()
         headers = {"Content-Type": "application/json", "User-Agent": "Postrider", **headers}
@@ -92,17 +93,6 @@ class HttpPoster:
             reason = f"{host}: its address is {refusal(found[0], self._allow_private)}, and allow_private is off"
             raise OSError(errno.EADDRNOTAVAIL, reason)
         return good
-
-    def _refuse_literal(self, host: str) -> None:
-        """A host that is an address is never looked up. What only looks like one (127.1) is none."""
-        if not (":" in host or host.replace(".", "").isdigit()):
-            return
-        try:
-            reason = refusal(str(ipaddress.ip_address(host)), self._allow_private)
-        except ValueError:
-            raise PostFailed("its host is neither a name nor an address") from None
-        if reason:
-            raise PostFailed(f"its address is {reason}, and allow_private is off")
 
     def _open(self) -> "aiohttp.ClientSession":
         import aiohttp
@@ -148,6 +138,21 @@ class HttpPoster:
                 if left > 0:
                     return
         response.close()
+
+
+def literal_refusal(url: str, allow_private: bool) -> str:
+    """Why nothing is posted there, if its host is an address, which is never looked up; else "".
+
+    What only looks like an address (127.1) is none: others would take it for one.
+    """
+    host = urlsplit(url).hostname or ""
+    if not (":" in host or host.replace(".", "").isdigit()):
+        return ""
+    try:
+        reason = refusal(str(ipaddress.ip_address(host)), allow_private)
+    except ValueError:
+        return "its host is neither a name nor an address"
+    return f"its address is {reason}, and allow_private is off" if reason else ""
 
 
 def _told(exc: Exception) -> str:

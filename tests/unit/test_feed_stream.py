@@ -10,14 +10,15 @@ from typing import Any
 
 import pytest
 
-from engine.base.errors import ConfigError
+from engine.base.errors import ConfigError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Node, Settings, Webhook
 from engine.base.settings_file import read_settings
-from engine.feed.feed import Feed, own_journals, secret_of, unknown_types
+from engine.feed.feed import Feed, own_journals, secret_of, warnings_of
 from engine.feed.stream import pause_s
 from engine.storage.events.event import _TYPES_TO, TYPES
 from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.events.reader import LineReader
 from tests.support.clock import ClockLoop, FakeClock
 from tests.support.feed import SECRET, Receiver, event_lines
 from tests.support.lookup import ZoneLookup
@@ -136,6 +137,32 @@ def test_anything_but_2xx_is_tried_again_with_the_same_batch(tmp_path: Path, sta
             assert [body["events"] for body in receiver.bodies[:5]] == [first] * 5
             assert stage.state()["lag_s"] == stage.state()["failures"] == 0
             assert stage.count("postrider_webhook_events_total") == 9
+
+        stage.run(story)
+
+
+def test_a_disk_that_fails_in_the_middle_of_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was read of it is read again."""
+    stage = Stage(tmp_path)
+    read, reads = LineReader.chunk, iter(range(1000))
+
+    def chunk(reader: LineReader, size: int, offset: int) -> bytes:
+        if next(reads) in (8, 9, 20):
+            raise StorageError("no such sector")
+        return read(reader, size, offset)
+
+    with stage.receiver() as receiver:
+        stage.rows = (row(receiver.url),)
+
+        async def story() -> None:
+            await stage.write(1, 60)
+            monkeypatch.setattr(LineReader, "chunk", chunk)
+            await stage.write(60, 61)
+            await stage.until(lambda: len(receiver.ids()) >= 60)
+            await stage.until(lambda: stage.state()["state"] == "idle")
+            assert receiver.ids() == upto(1, 61)
+            assert stage.state()["last_error"] == ""
+            assert next(reads) > 21
 
         stage.run(story)
 
@@ -280,8 +307,18 @@ def test_whose_journals_are_posted(tmp_path: Path) -> None:
 def test_types_that_there_are() -> None:
     """Each outcome's is there; a webhook that wants another is warned of."""
     assert {name for names in _TYPES_TO.values() for name in names if name} <= TYPES.keys()
-    [warning] = unknown_types([row("http://a/", types=("delivered", "delievered"))])
+    [warning] = warnings_of([row("http://a/", types=("delivered", "delievered"))])
     assert "delievered" in warning
+
+
+def test_urls_that_are_warned_of() -> None:
+    urls = ("https://a/", "https://10.0.0.1/", "https://127.1/", "http://a/")
+    rows = [Webhook(name="a", url=url, secret=SECRET) for url in urls]
+    assert [text.partition("url: ")[2] for text in warnings_of(rows)] == [
+        "its address is private or reserved, and allow_private is off",
+        "its host is neither a name nor an address",
+        "every event travels for all to read",
+    ]
 
 
 @pytest.mark.parametrize(
