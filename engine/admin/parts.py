@@ -8,6 +8,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.carriers import Carriers
 from engine.delivery.courier import Courier
+from engine.feed.feed import Feed
 from engine.intake.smpp_binds import Binds
 from engine.queue.budget import LocalBudget
 from engine.queue.manager import Manager
@@ -36,4 +37,5 @@ class Parts:
     metrics: Metrics
     carriers: Carriers | None = None  #: of the worker that does SMS
     binds: Binds | None = None
+    feed: Feed | None = None
     importing: asyncio.Lock = field(default_factory=asyncio.Lock)

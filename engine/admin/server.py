@@ -16,7 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.admin import actions, sms, spool, views
+from engine.admin import actions, feed, sms, spool, views
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 
@@ -36,6 +36,10 @@ COMMANDS: dict[str, Command] = {
     "show": views.show,
     "why": views.why,
     "binds": sms.binds,
+    "consumers": feed.consumers,
+    "consumer_pause": feed.consumer_pause,
+    "consumer_resume": feed.consumer_resume,
+    "consumer_seek": feed.consumer_seek,
     "retry": actions.retry,
     "hold": actions.hold,
     "resume": actions.resume,

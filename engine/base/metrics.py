@@ -1,7 +1,7 @@
 """Every metric the engine exports, in one place; no label takes unbounded values.
 
 `provider` is a name from the provider table, "relay" for static routes, or "other"; `class` is transactional or bulk;
-`carrier` is a name from the settings.
+`carrier` and `webhook` are names from the settings.
 Recipients are accepted before their route is looked up: their provider is that of the last mail to their destination,
 "unresolved" if there was none lately.
 One `Metrics` per worker, made by the daemon and handed down; hot paths keep the labelled child, not the parent.
@@ -67,6 +67,11 @@ class Metrics:
         self.spool_bytes = gauge("spool_bytes", "Bytes of journal segments on disk")
         self.sms_binds = gauge("sms_application_binds", "Binds of applications to us", "type")
         self.sms_requests = counter("sms_requests", "Requests of applications, answered", "command", "status")
+        self.webhook_posts = counter("webhook_posts", "Batches of events posted", "webhook", "result")
+        self.webhook_events = counter("webhook_events", "Events that were taken", "webhook")
+        self.webhook_missed = counter("webhook_missed", "Events deleted before they were taken", "webhook")
+        self.webhook_lag = gauge("webhook_lag_events", "Events that are not taken yet", "webhook")
+        self.webhook_lag_seconds = gauge("webhook_lag_seconds", "Age of the oldest event not taken", "webhook")
         self.internal_errors = counter(
             "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
         )

@@ -215,6 +215,7 @@ class Keyword(_Table, frozen=True):
     sender: str = ""  #: the number it was sent to; empty: any
     account: str = ""  #: system_id of the account that has it, or
     url: str = ""  #: that it is posted to as JSON
+    allow_private: bool = False  #: the URL may be at a loopback, private or link-local address
 
 
 class Sms(_Table, frozen=True):
@@ -295,6 +296,23 @@ class Log(_Table, frozen=True):
 class Events(_Table, frozen=True):
     segment_bytes: Size = Size(64 << 20)
     keep: Duration = Duration(7 * 86400)
+    keep_bytes: Size = Size(10 << 30)  #: on disk, of each worker
+
+
+class Webhook(_Table, frozen=True):
+    """A URL that has the events posted to it."""
+
+    name: str
+    url: str
+    secret: str = ""  #: for the signature
+    secret_file: str = ""
+    types: tuple[str, ...] = ()  #: of events; none: all
+    batch_events: int = 500
+    batch_bytes: Size = Size(1 << 20)
+    batch_wait: Duration = Duration(0.2)  #: how long the first event of a batch waits for more
+    timeout: Duration = Duration(10)
+    longest_pause: Duration = Duration(300)  #: between attempts
+    allow_private: bool = False  #: loopback, private and link-local addresses
 
 
 class Settings(_Table, frozen=True):
@@ -323,3 +341,4 @@ class Settings(_Table, frozen=True):
     bounces: Bounces = Bounces()
     log: Log = Log()
     events: Events = Events()
+    webhook: tuple[Webhook, ...] = ()

@@ -242,6 +242,7 @@ def open_secrets(settings: Settings, path: Path) -> Iterator[str]:
     tables = [
         *("carrier" for row in settings.carrier if row.password or row.outbind_password),
         *("account" for row in settings.account if row.password or row.outbind_password),
+        *("webhook" for row in settings.webhook if row.secret),
     ]
     try:
         mode = stat.S_IMODE(path.stat().st_mode)

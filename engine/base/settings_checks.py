@@ -11,7 +11,7 @@ import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from engine.base import settings_carriers, settings_sms
+from engine.base import settings_carriers, settings_feed, settings_sms
 from engine.base.hostport import is_ip_address, parse_host_port
 from engine.base.settings import (
     Account,
@@ -24,6 +24,7 @@ from engine.base.settings import (
     Routing,
     Settings,
     TlsFiles,
+    Webhook,
 )
 
 Report = Callable[[str, str], None]
@@ -128,6 +129,7 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (Carrier, ("outbind_system_id", "outbind_password"), settings_carriers.half_outbind),
     (Carrier, ("outbind_password", "outbind_system_id"), settings_carriers.open_outbind),
     (Keyword, ("account", "url"), settings_sms.one_target),
+    (Webhook, ("secret", "secret_file"), settings_feed.one_secret),
 )
 
 
@@ -136,6 +138,8 @@ def check_rows(tables: Mapping[str, Rows], report: Report) -> None:
     _check_listeners(tables["listener"], report)
     for number, name in _repeated((number, row.name) for number, row in tables["source"]):
         report(f"[[source]] {number} name", f'"{name}" is there already')
+    for number, name in _repeated((number, row.name) for number, row in tables["webhook"]):
+        report(f"[[webhook]] {number} name", f'"{name}" is there already')
     check_providers(tables["provider"], report)
     settings_carriers.check_carriers(tables, report)
     for number, name in _repeated((number, row.domain) for number, row in tables["inbound"]):

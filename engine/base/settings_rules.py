@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.base import settings_carriers, settings_sms
+from engine.base import settings_carriers, settings_feed, settings_sms
 from engine.base.hostport import format_host_port, is_host_name, is_ip_address, parse_host_port
 from engine.base.schedule import parse_schedule
 from engine.base.settings import (
@@ -39,6 +39,7 @@ from engine.base.settings import (
     Source,
     SpoolSettings,
     TlsFiles,
+    Webhook,
 )
 from engine.base.units import Duration, Size
 
@@ -335,7 +336,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Account, "start_words"): settings_sms.words,
     (Account, "help"): settings_sms.text,
     (Keyword, "word"): settings_sms.word,
-    (Keyword, "url"): settings_sms.url,
+    (Keyword, "url"): settings_feed.url_or_none,
     (Sms, "country"): settings_carriers.country,
     (Sms, "stop_text"): settings_sms.text,
     (Sms, "stop_text_ru"): settings_sms.text,
@@ -353,4 +354,12 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Dsn, "gather"): _or_zero,
     (Dsn, "max_return_bytes"): _or_zero,
     (Events, "segment_bytes"): _at_least(4096),
+    (Webhook, "name"): _name,
+    (Webhook, "url"): settings_feed.url,
+    (Webhook, "secret"): settings_feed.secret,
+    (Webhook, "secret_file"): _secret_or_none,
+    (Webhook, "types"): settings_feed.types,
+    (Webhook, "batch_events"): _at_least(1, 10_000),
+    (Webhook, "batch_bytes"): _at_least(1024, 16 << 20),
+    (Webhook, "batch_wait"): _or_zero,
 }

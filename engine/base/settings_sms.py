@@ -7,7 +7,6 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from engine.base.settings import Keyword
 
@@ -37,20 +36,6 @@ def text(value: str, base: Path) -> str:
     """Of a message to a phone; empty: none is sent."""
     if len(value) > _MAX_TEXT:
         raise ValueError(f"{len(value)} characters; {_MAX_TEXT} or less")
-    return value
-
-
-def url(value: str, base: Path) -> str:
-    """Where answers are posted to. It may be private: the operator has chosen it, and no redirect is followed."""
-    if not value:
-        return value
-    try:
-        parts = urlsplit(value)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good or not value.isascii() or not value.isprintable() or " " in value or "#" in value:
-        raise ValueError(f'"{value}" is not a URL, such as "https://example.org/sms"')
     return value
 
 

@@ -26,6 +26,8 @@ def run(args: argparse.Namespace) -> int:
     """Exit status 0 if nothing is wrong, warnings or not; otherwise 2."""
     from engine.daemon.spools import leftover
     from engine.delivery.keyring import load_keys
+    from engine.feed.feed import secret_of
+    from engine.feed.feed import warnings_of as webhook_warnings
     from engine.routing.routes import own_relays, password_problems
     from engine.routing.sms_routes import route_problems, route_warnings
 
@@ -35,8 +37,13 @@ def run(args: argparse.Namespace) -> int:
     if long := too_long(Path(settings.node.data_dir), settings.node.workers):
         problems.append(f"{name}: [node] data_dir: {long}")
     problems += [f"{name}: {text}" for text in password_problems(settings) + route_problems(settings)]
+    for webhook in settings.webhook:
+        try:
+            secret_of(webhook)
+        except ConfigError as error:
+            problems += [f"{name}: {text}" for text in error.problems]
     warnings = [*warnings_of(settings), *own_relays(settings), *route_warnings(settings)]
-    warnings += open_secrets(settings, args.config)
+    warnings += [*open_secrets(settings, args.config), *webhook_warnings(settings.webhook)]
     with contextlib.suppress(StorageError):  # not ours to look into; the daemon's user can
         warnings += [
             f"[node] workers: spool {number} has none any more; one that takes nothing new will empty it"

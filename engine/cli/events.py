@@ -1,4 +1,4 @@
-"""`postrider events tail|list`: what became of every recipient, straight from the files of the journals."""
+"""`postrider events`: what became of every recipient, straight from the files of the journals, and who is told."""
 
 import argparse
 import json
@@ -8,7 +8,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from engine.base.log import escape
-from engine.cli.common import Commands, add_config, add_json, how_many, settings_of
+from engine.cli import events_consumers, events_replay
+from engine.cli.common import Commands, add_config, add_json, how_many, print_rows, settings_of
+from engine.storage.events.event import TYPES
 from engine.storage.events.merged import MergedReader
 
 _FOLLOW_S = 0.25
@@ -21,15 +23,16 @@ def register(commands: Commands) -> None:
     tail = actions.add_parser("tail", help="the newest events, and with -f those to come")
     tail.add_argument("-n", type=how_many, default=10, metavar="N", dest="count", help="how many (10)")
     tail.add_argument("-f", "--follow", action="store_true", help="wait for more; end with Ctrl-C")
+    tail.add_argument("--from", default=None, metavar="PLACE", dest="place", help="from there on")
     tail.set_defaults(run=_tail)
 
     listing = actions.add_parser("list", help="all events that are kept, oldest first")
     listing.add_argument(
         "--from",
         default=None,
-        metavar="ID",
-        dest="from_id",
-        help="only those after this event id; with several workers, one id of each: 25.0,1:17.2",
+        metavar="PLACE",
+        dest="place",
+        help="only those after this event id (with several workers, one id of each: 25.0,1:17.2), or time, or 2h (ago)",
     )
     listing.set_defaults(run=_list)
 
@@ -37,15 +40,24 @@ def register(commands: Commands) -> None:
         action.add_argument("--message", default="", metavar="ID", help="only of this message")
         action.add_argument("--recipient", default="", metavar="ADDRESS", help="only to this address")
         action.add_argument(
-            "--type", default="", metavar="TYPE", help="only received, deferred, delivered, failed, ..."
+            "--type", action="append", default=[], metavar="TYPE", help="only received, deferred, ...; may be repeated"
         )
         add_config(action)
         add_json(action)
 
+    types = actions.add_parser("types", help="the types of events that there are")
+    add_json(types)
+    types.set_defaults(run=_types)
+    events_replay.add_to(actions)
+    events_consumers.add_to(actions)
+
 
 def _tail(args: argparse.Namespace) -> int:
     reader = _reader(args)
-    reader.seek_tail(args.count)
+    if args.place is not None:
+        events_replay.stand(reader, events_replay.place(args.place))
+    else:
+        reader.seek_tail(args.count)
     try:
         _print(reader, args)
         while args.follow:
@@ -58,14 +70,15 @@ def _tail(args: argparse.Namespace) -> int:
 
 def _list(args: argparse.Namespace) -> int:
     reader = _reader(args)
-    if args.from_id is not None:
-        try:
-            reader.seek(args.from_id)
-        except ValueError as error:
-            print(f"postrider: {error}", file=sys.stderr)
-            return 2
+    if args.place is not None:
+        events_replay.stand(reader, events_replay.place(args.place))
     _print(reader, args)
     return _end(reader)
+
+
+def _types(args: argparse.Namespace) -> int:
+    print_rows(({"type": name, "says": text} for name, text in TYPES.items()), args.json, ("type", "says"))
+    return 0
 
 
 def _reader(args: argparse.Namespace) -> MergedReader:
@@ -84,7 +97,7 @@ def _wanted(events: Iterator[dict[str, Any]], args: argparse.Namespace) -> Itera
             continue
         if args.recipient and str(event.get("recipient", "")).lower() != args.recipient.lower():
             continue
-        if args.type and event.get("type") != args.type:
+        if args.type and event.get("type") not in args.type:
             continue
         yield event
 

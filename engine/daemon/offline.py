@@ -179,7 +179,10 @@ def _orders(settings: Settings, number: int) -> list[Order]:
 async def _work(settings: Settings, number: int, work: Callable[[Spool], Awaitable[T]]) -> T:
     """Do this with one whole spool, as its only user."""
     data_dir = Path(settings.node.data_dir)
-    events = EventJournal(events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep)
+    events = EventJournal(
+        events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep,
+        keep_bytes=settings.events.keep_bytes,
+    )  # fmt: skip
     owner = spool_owner(settings.node.name, number)
     spool = Spool(spool_directory(data_dir, number), settings.spool, events, Metrics(), owner=owner)
 

@@ -16,7 +16,7 @@ Family = list[Any]
 _Key = tuple[str, tuple[tuple[str, str], ...]]
 
 #: Gauges that are not summed: the oldest of all is the oldest.
-_HIGHEST = frozenset({"postrider_queue_oldest_seconds"})
+_HIGHEST = frozenset({"postrider_queue_oldest_seconds", "postrider_webhook_lag_seconds"})
 #: When a counter began; those of several workers are as old as the first.
 _BEGINNING = "_created"
 _COUNTING = frozenset({"counter", "histogram"})

@@ -28,6 +28,7 @@ from engine.message.ids import IdSource
 from engine.message.number import normalise
 from engine.message.sms import account_key, carrier_key
 from engine.net.outbox import Outbox
+from engine.net.resolver import Lookup
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
@@ -58,6 +59,7 @@ class SmsEngine:
         router: Router,
         credentials: Credentials,
         ids: IdSource,
+        dns: Lookup,
         outbox: Outbox,
         log_line: Callable[[str], None],
     ) -> None:
@@ -79,7 +81,7 @@ class SmsEngine:
         self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person, underway)
         reports.fates = self._receipts
         self._answers = Answers(
-            settings, self._db, self._optouts, spool, self._receipts, self._receipts, ids, clock, metrics
+            settings, self._db, self._optouts, spool, self._receipts, self._receipts, dns, ids, clock, metrics
         )  # fmt: skip
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)

@@ -34,6 +34,7 @@ from engine.delivery.return_paths import SenderPaths
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.delivery.sms_reports import SmsReports
+from engine.feed.feed import Feed, own_journals
 from engine.feedback.inbound import Inbound
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
@@ -47,6 +48,7 @@ from engine.queue.orders import Orders
 from engine.queue.sweeper import Sweeper
 from engine.queue.throttle import Word
 from engine.routing.router import Router
+from engine.storage.events.compact import Compactor
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.events.recipients import recipients_of
 from engine.storage.secrets import read_keys
@@ -93,8 +95,9 @@ class Worker:
         data_dir, node = Path(settings.node.data_dir), settings.node.name
         rng = random.Random()  # noqa: S311  # shuffles hosts and jitters retries; no secret
         self._events = EventJournal(
-            events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep
-        )
+            events_directory(data_dir, number), settings.events.segment_bytes, settings.events.keep,
+            keep_bytes=settings.events.keep_bytes,
+        )  # fmt: skip
         self._spool = Spool(
             spool_directory(data_dir, number),
             settings.spool,
@@ -139,7 +142,7 @@ class Worker:
         if not number:
             self._sms = SmsEngine(
                 settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials, ids,
-                self._outbox, log_line,
+                self._resolver, self._outbox, log_line,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
@@ -153,6 +156,10 @@ class Worker:
             settings, self._spool, keys, ids, clock, metrics, log_line, partial(recipients_of, data_dir)
         )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
+        owned = own_journals(data_dir, number, settings.node.workers)
+        self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
+        directories = [events_directory(data_dir, other) for other in owned]
+        self._compactor = Compactor(directories, clock, left=directories[1:])
         self._parts = Parts(
             settings=settings,
             clock=clock,
@@ -168,6 +175,7 @@ class Worker:
             metrics=metrics,
             carriers=self._sms.carriers if self._sms is not None else None,
             binds=self._sms.binds if self._sms is not None else None,
+            feed=self._feed,
         )
         self._admin = AdminServer(commands_of(self._parts), data_dir / door)
         self._listeners = Listeners(self._make_listener, self._make_http, STOP_S, sockets)
@@ -180,9 +188,10 @@ class Worker:
         self._manager.start(self._courier)
         if self._sms is not None:
             self._sms.start()
+        await self._feed.start()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
-        for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
+        for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping(), self._keep_feeding()):
             self._upkeep.append(asyncio.get_running_loop().create_task(work))
         schedule_in_batches()
 
@@ -192,6 +201,7 @@ class Worker:
         opened = await self._listeners.open_new(settings)
         try:
             self._router.reload(settings)
+            self._feed.check(settings)
             self._signer.reload(settings)
             self._inbound.reload(settings, keys := read_keys(Path(settings.node.data_dir, RETURN_PATH_KEYS)))
         except EngineError:
@@ -211,7 +221,8 @@ class Worker:
         logging.getLogger().setLevel(settings.log.level.upper())
         await self._manager.reroute()
         await self._listeners.follow(settings)
-        self._events.reload(settings.events.segment_bytes, settings.events.keep)
+        self._events.reload(settings.events.segment_bytes, settings.events.keep, settings.events.keep_bytes)
+        await self._feed.reload(settings)
         await self._spool.reload(settings.spool)
         for warning in self._signer.warnings:
             log.warning("%s", warning)
@@ -222,7 +233,7 @@ class Worker:
             task.cancel()
         await self._listeners.shut()
         self._manager.stop()
-        await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain())
+        await asyncio.gather(self._courier.stop(STOP_S), self._listeners.drain(), self._feed.stop())
         self._settlement.tell_gathered()
         if self._sms is not None:
             await self._sms.stop()
@@ -233,8 +244,8 @@ class Worker:
         await self._resolver.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
-            self._remember, self._spool.close, self._close_sms, self._events.close, self._state.close,
-            self._credentials.close,
+            self._remember, self._spool.close, self._close_sms, self._events.close, self._compactor.close,
+            self._state.close, self._credentials.close,
         ):  # fmt: skip
             await self._try(close)
 
@@ -298,6 +309,13 @@ class Worker:
             if self._sms is not None:
                 await self._try(self._sms.upkeep)
 
+    async def _keep_feeding(self) -> None:
+        """Apart from the rest: a large file takes its time."""
+        while True:
+            await asyncio.sleep(UPKEEP_S)
+            await self._try(partial(self._compactor.work, self.settings.events))
+            await self._try(self._feed.upkeep)
+
     async def _keep_sweeping(self) -> None:
         while True:
             await self._try(self._sweeper.sweep)
@@ -330,3 +348,4 @@ class Worker:
         metrics.spool_bytes.set(self._spool.size)
         if self._sms is not None:
             self._sms.collect()
+        self._feed.collect()

@@ -31,6 +31,7 @@ from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource
 from engine.message.sms import CHANNEL, Sms, account_key, encode_sms
 from engine.message.sms_words import Heard, Wish
+from engine.net.resolver import Lookup
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.protocol.smpp_tables import ESME_RMSGQFUL, ESME_ROK, ESME_RX_T_APPN
 from engine.protocol.sms_data_coding import Charset
@@ -58,6 +59,7 @@ class Answers:
         spool: Spool,
         sent: LastSent,
         notes: Notes,
+        dns: Lookup,
         ids: IdSource,
         clock: Clock,
         metrics: Metrics,
@@ -75,7 +77,7 @@ class Answers:
         self._table = AnswerParts(db, self._reassembly.repeat_s)
         self._parts: dict[str, Sms] = {}  #: those that wait for others, by the id of their row
         self._posts = Posts(db)
-        self._poster = Poster(settings, self._posts, notes, clock)
+        self._poster = Poster(settings, self._posts, notes, dns, clock)
         self._replies = Replies(settings, spool, ids, clock)
         self._references = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None

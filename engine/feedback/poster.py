@@ -2,24 +2,22 @@
 
 2xx is success. Anything else is tried again with growing pauses, so often, and then given up with an event. A URL that
 does not answer, or says 5xx or 429, rests as a whole; one that refuses a single answer is sent the others meanwhile.
-No redirect is followed: the operator has chosen where answers go, and what he chose cannot send them elsewhere. The
-answer's id goes along as Idempotency-Key, since after a crash, or a lost reply, it is posted again.
+The answer's id goes along as Idempotency-Key, since after a crash, or a lost reply, it is posted again. What a URL may
+be and may say: net/http_post.py.
 """
 
 import asyncio
 import contextlib
 import logging
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from engine.base.clock import Clock
-from engine.base.errors import EngineError, StorageError
+from engine.base.errors import StorageError
 from engine.base.settings import Settings
 from engine.feedback.ports import Noted, Notes
+from engine.net.http_post import HttpPoster, PostFailed
+from engine.net.resolver import Lookup
 from engine.storage.tables.posts import Post, Posts
-
-if TYPE_CHECKING:
-    import aiohttp
 
 log = logging.getLogger(__name__)
 
@@ -30,17 +28,14 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 10.0, 3600.0
 _STORAGE_PAUSE_S = 10.0
 
 
-class PostFailed(EngineError):
-    """The URL did not take an answer. site: it would not have taken another either."""
-
-    def __init__(self, reason: str, site: bool) -> None:
-        super().__init__(reason)
-        self.site = site
-
-
 def pause_s(attempts: int) -> float:
     """After so many failed attempts."""
     return float(min(FIRST_PAUSE_S * 2 ** min(attempts - 1, 20), LONGEST_PAUSE_S))
+
+
+def of_site(exc: PostFailed) -> bool:
+    """The URL would not have taken another either."""
+    return not exc.status or exc.status >= 500 or exc.status == 429
 
 
 def url_key(url: str) -> str:
@@ -51,11 +46,11 @@ def url_key(url: str) -> str:
 class Poster:
     """Make it inside the loop; `start` it, then `wake` it for each URL that got something."""
 
-    def __init__(self, settings: Settings, posts: Posts, notes: Notes, clock: Clock) -> None:
+    def __init__(self, settings: Settings, posts: Posts, notes: Notes, dns: Lookup, clock: Clock) -> None:
         self._posts = posts
         self._notes = notes
         self._clock = clock
-        self._session: aiohttp.ClientSession | None = None
+        self._posters = {private: HttpPoster(dns, private) for private in (False, True)}
         self._lanes: dict[str, asyncio.Task[None]] = {}
         self._wakeups: dict[str, asyncio.Event] = {}
         self._rests: dict[str, tuple[int, float]] = {}  #: url: failures in a row, until when it rests
@@ -64,6 +59,7 @@ class Poster:
     def reload(self, settings: Settings) -> None:
         self._timeout_s = float(settings.sms.post_timeout)
         self._attempts = settings.sms.post_attempts
+        self._private = {row.url for row in settings.keyword if row.allow_private}
 
     def start(self) -> None:
         """Go on with what waits. Raises StorageError."""
@@ -84,8 +80,8 @@ class Poster:
         for lane in lanes:
             lane.cancel()
         await asyncio.gather(*lanes, return_exceptions=True)
-        if self._session is not None:
-            await self._session.close()
+        for poster in self._posters.values():
+            await poster.close()
 
     async def _run(self, url: str) -> None:
         """Until nothing waits for the URL."""
@@ -122,7 +118,7 @@ class Poster:
             at = await self._posts.next_at(url)
             return None if at is None else max(0.0, at - self._clock.time())
         failures = await asyncio.gather(*(self._post(post) for post in posts))
-        if not any(failure is not None and failure.site for failure in failures):
+        if not any(failure is not None and of_site(failure) for failure in failures):
             self._rests.pop(url, None)
             return 0.0
         failed = self._rests.get(url, (0, 0.0))[0] + 1
@@ -161,24 +157,5 @@ class Poster:
 
     async def _request(self, post: Post) -> int:
         """The status, 2xx. Raises PostFailed."""
-        import aiohttp  # heavy, and only where a keyword has a URL
-
-        if self._session is None:
-            self._session = aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar())
-        headers = {"Content-Type": "application/json", "Idempotency-Key": post.id, "User-Agent": "Postrider"}
-        timeout = aiohttp.ClientTimeout(total=self._timeout_s)
-        try:
-            async with self._session.post(
-                post.url, data=post.body, headers=headers, timeout=timeout, allow_redirects=False
-            ) as response:
-                status = response.status
-                response.close()  # what it says besides is of no interest, and may have no end
-        except TimeoutError:
-            raise PostFailed(f"no answer within {self._timeout_s:g} s", site=True) from None
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            # A ValueError is about the URL and would tell all of it, with the secret that may be in it.
-            told = type(exc).__name__ if isinstance(exc, ValueError) else f"{type(exc).__name__}: {exc}"
-            raise PostFailed(told[:300], site=True) from exc
-        if not 200 <= status < 300:
-            raise PostFailed(f"status {status}", site=status >= 500 or status == 429)
-        return status
+        poster = self._posters[post.url in self._private]
+        return await poster.post(post.url, post.body, {"Idempotency-Key": post.id}, self._timeout_s)

@@ -10,6 +10,7 @@ What DNS says is a value (`Answer`), never an exception. Names are A-labels; any
 import asyncio
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import Protocol
 
 from engine.base import settings
 from engine.base.clock import Clock
@@ -34,6 +35,13 @@ class Answer:
     expires_at: float
     records: tuple[Record, ...] = ()
     detail: str = ""
+
+
+class Lookup(Protocol):
+    """What others need of a resolver; tests have their own."""
+
+    async def lookup(self, name: str, kind: RecordType) -> Answer:
+        """Never raises for what DNS says."""
 
 
 class Resolver:

@@ -9,22 +9,15 @@ not be asked. A host that cannot be resolved or must not be connected to only le
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from engine.base.hostport import is_host_name
 from engine.base.settings import Routing
 from engine.message.outcome import Status
+from engine.net.addresses import refusal
 from engine.net.dns_query import Finding, RecordType
-from engine.net.resolver import Answer
+from engine.net.resolver import Answer, Lookup
 from engine.routing.plan import Endpoint, NoRoute
-from engine.routing.targets import OwnHosts, refusal
-
-
-class Lookup(Protocol):
-    """What routing needs of a resolver; tests have their own."""
-
-    async def lookup(self, name: str, kind: RecordType) -> Answer:
-        """Never raises for what DNS says."""
+from engine.routing.targets import OwnHosts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,13 +17,15 @@ from engine.base.hostport import is_ip_address
 from engine.base.settings import Provider, Route, Settings, Source, TlsLevel
 from engine.message.outcome import Status
 from engine.message.sms import channel_of
+from engine.net.addresses import refusal
 from engine.net.dns_query import Finding, RecordType
-from engine.routing.mx import Lookup, families, find_mx_hosts
+from engine.net.resolver import Lookup
+from engine.routing.mx import families, find_mx_hosts
 from engine.routing.plan import OTHER, RELAY, UNRESOLVED, Endpoint, NoRoute, Plan
 from engine.routing.providers import ProviderTable, limits_of
 from engine.routing.routes import StaticRoute, StaticRoutes, override, relay_limits
 from engine.routing.sms_plans import SmsPlans
-from engine.routing.targets import OwnHosts, refusal
+from engine.routing.targets import OwnHosts
 
 #: A longer list of MX names is cut in a site's key and a hash put in its place.
 _SITE_CHARS = 80

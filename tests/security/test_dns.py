@@ -15,10 +15,10 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Node, Routing, Settings
 from engine.base.units import Duration
 from engine.message.outcome import Status
+from engine.net.addresses import refusal
 from engine.net.resolver import MAX_ALIASES, Resolver
 from engine.routing.plan import NoRoute, Plan
 from engine.routing.router import Router
-from engine.routing.targets import refusal
 from tests.support import dns
 from tests.support.clock import FakeClock
 

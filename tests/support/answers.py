@@ -19,6 +19,7 @@ from engine.storage.spool.entry import Delivery
 from engine.storage.tables.grouped import Grouped
 from engine.storage.tables.optouts import OptOuts
 from tests.support.clock import ClockLoop, FakeClock
+from tests.support.lookup import ZoneLookup
 from tests.support.spool import FaultyFiles, open_spool
 
 PHONE, OURS = "+447700900123", "60999"
@@ -63,8 +64,9 @@ class Stage:
         self.optouts = OptOuts(self.db, self.clock)
         ids = IdSource("n", 0, self.clock, self.spool.last_id)
         self.answers = Answers(
-            self.settings, self.db, self.optouts, self.spool, self, self, ids, self.clock, self.metrics
-        )
+            self.settings, self.db, self.optouts, self.spool, self, self, ZoneLookup({}, self.clock), ids, self.clock,
+            self.metrics,
+        )  # fmt: skip
         self.answers.start()
 
     async def end(self) -> None:

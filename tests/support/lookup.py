@@ -16,7 +16,7 @@ from tests.support.dns import Zone, parse_zone
 
 
 class ZoneLookup:
-    """`routing.mx.Lookup`. troubled: names DNS gives no answer about. Aliases are not followed."""
+    """`net.resolver.Lookup`. troubled: names DNS gives no answer about. Aliases are not followed."""
 
     def __init__(
         self, zone: Zone, clock: Clock, troubled: frozenset[str] = frozenset(), negative_ttl: float = 60

@@ -52,7 +52,7 @@ class Application:
 
 
 def with_url(stage: Stage, url: str, **more: Any) -> None:
-    stage.settings = settings(keywords=(Keyword(word="VOTE", url=url),), **more)
+    stage.settings = settings(keywords=(Keyword(word="VOTE", url=url, allow_private=True),), **more)
     stage.answers.reload(stage.settings)
 
 
@@ -132,6 +132,22 @@ def test_one_that_is_refused_holds_no_other_up(tmp_path: Path) -> None:
                 return len(application.requests) == 2 and await waiting(stage) == 1
 
             await until(done)
+
+    run(stage, story)
+
+
+def test_a_private_url_is_refused_where_it_is_not_allowed(tmp_path: Path) -> None:
+    stage = Stage(tmp_path, settings())
+
+    async def story() -> None:
+        async with Application(200) as application:
+            stage.settings = settings(keywords=(Keyword(word="VOTE", url=application.url),), post_attempts=1)
+            stage.answers.reload(stage.settings)
+            await stage.arrive(phone(b"vote 5"))
+            await posted(stage)
+            [event] = stage.told("answer-failed")
+            assert event.reply == "its address is loopback, and allow_private is off"
+            assert application.requests == []
 
     run(stage, story)
 
@@ -224,7 +240,7 @@ def test_binary_is_sent_as_octets(tmp_path: Path) -> None:
 
     async def story() -> None:
         async with Application(200) as application:
-            stage.settings = settings(keywords=(Keyword(word="*", url=application.url),))
+            stage.settings = settings(keywords=(Keyword(word="*", url=application.url, allow_private=True),))
             stage.answers.reload(stage.settings)
             await stage.arrive(phone(b"\x01\xff", data_coding=4))
             await posted(stage)

@@ -10,6 +10,7 @@ from engine.message.outcome import Outcome, Scope, Status
 from engine.storage.events.event import outcome_lines
 from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.events.merged import MergedReader
+from engine.storage.events.place import Place, parse_ids, parse_place
 
 ENVELOPE = Envelope(
     "0Hs7kQpf3Za2Wq",
@@ -62,17 +63,39 @@ def test_what_comes_later_is_read_later(data_dir: Path) -> None:
 
 def test_a_place_is_an_id_of_each_journal(data_dir: Path) -> None:
     reader = MergedReader(data_dir)
-    reader.seek("2.0,1:1.0")
+    reader.seek(parse_ids("2.0,1:1.0"))
     assert ids(reader) == ["3.0", "1:2.0"]
     reader = MergedReader(data_dir)
-    reader.seek("3.0")
+    reader.seek({0: (3, 0)})
     assert ids(reader) == ["1:1.0", "1:2.0"], "a journal that is not named is read whole"
 
 
 @pytest.mark.parametrize("place", ["x", "x:1.0", "1:", "1:x", ":1.0", "1.0,", "-1:1.0"])
-def test_what_is_no_place(data_dir: Path, place: str) -> None:
+def test_what_is_no_place(place: str) -> None:
     with pytest.raises(ValueError, match="is not "):
-        MergedReader(data_dir).seek(place)
+        parse_place(place, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("oldest", Place()),
+        ("now", Place(end=True)),
+        ("25.0, 1:17.2", Place(ids={0: (25, 0), 1: (17, 2)})),
+        ("2h", Place(at=2800.0)),
+        ("1970-01-01T01:00:00Z", Place(at=3600.0)),
+        ("1970-01-01T02:00:00+01:00", Place(at=3600.0)),
+        ("1970-01-02", Place(at=86400.0)),
+    ],
+)
+def test_places_as_they_are_written(text: str, place: Place) -> None:
+    assert parse_place(text, 10_000.0) == place
+
+
+def test_a_time_is_a_place(data_dir: Path) -> None:
+    reader = MergedReader(data_dir)
+    reader.seek_time(1002.5)
+    assert ids(reader) == ["2.0", "3.0", "1:2.0"]
 
 
 @pytest.mark.parametrize("count", range(7))

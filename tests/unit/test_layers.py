@@ -18,7 +18,7 @@ ROWS = (
     ("queue",),
     ("delivery",),
     ("intake",),
-    ("feedback",),
+    ("feedback", "feed"),
     ("admin", "tools"),
     ("daemon",),
     ("cli",),

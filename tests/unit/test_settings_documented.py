@@ -90,9 +90,10 @@ def test_each_field_is_documented_with_its_default(tmp_path: Path, table: str, f
 EXAMPLES = {
     **{"kind": '"smtp"', "address": '"127.0.0.1:1"', "domain": '"example.org"', "name": '"a"', "mx": '[".a"]'},
     **{"selector": '"s"', "key": '"postrider.toml"', "host": '"a"', "system_id": '"a"', "word": '"a"'},
+    **{"url": '"https://a"'},
 }
 #: One of two fields must be there.
-ALSO = {"account": 'password = "a"\n'}
+ALSO = {"account": 'password = "a"\n', "webhook": f'secret = "{32 * "a"}"\n'}
 
 
 def _required(table: str) -> list[Any]:

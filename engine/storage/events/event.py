@@ -4,37 +4,14 @@ Events are projections of spool frames. `id` is "<seq>.<n>": the number of the f
 in it, so that the same frame gives the same ids however often it is projected (E1). A field at its default is left
 out of the line. On disk: fields are added, never renamed and never given another meaning.
 
-    received                                      a recipient of a message of a client, once it is in the spool
-    delivered  deferred  failed  unknown          outcomes of an attempt, see `Status`
-    expired  removed  suppressed                  outcomes without one
+`TYPES` has the types that there are. A new one needs a line there; consumers take or leave what they do not know.
 
-SMS (to a carrier, destination "sms:NAME") has these, too:
-
-    sent                an outcome: the carrier took all parts; what mail calls delivered
-    delivered           the phone has all parts, by their receipts (no `attempt`)
-    undelivered         a receipt says of a part that it never will be, and so the message is not
-    receipt             any other receipt that decides nothing yet: of a part among several, or of an intermediate state
-    receipt-missing     not all receipts came in time; they still count if they come later
-    receipt-unmatched   nothing that was sent has its id; `reply` is its text
-    receipt-unreadable  it has no id or no state; `reply` is its text
-
-Mail that comes back (feedback/inbound.py), one for each recipient that it is about:
-
-    bounced             a delivery failed after all, elsewhere
-    reported            nothing failed, or not yet: delayed, relayed, ...
-    complained          a person called the message unwanted
-    auto-replied        vacation, acknowledgement
-    challenged          a system wants to know whether the sender is a person
-    auth-reported       a signature or an alignment failed somewhere
-    replied             a person wrote
-    unread              it came to a feedback domain, and is no report
-
-Receipts have the state as `status` ("DELIVRD"), the carrier's words as `reply`, its id, and the price of what it is
-about. A receipt or an answer that waits for an application (destination "account:NAME") has outcomes only: its
-delivered is `handed-over`.
+SMS are sent to a carrier, destination "sms:NAME". Receipts have the state as `status` ("DELIVRD"), the
+carrier's words as `reply`, its id, and the price of what it is about. A receipt or an answer that waits for an
+application (destination "account:NAME") has outcomes only: its delivered is `handed-over`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec.structs import replace
@@ -43,7 +20,41 @@ from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
 from engine.message.sms import channel_of
 
-#: `type` of an outcome, by the number of its status. Later parts add bounced, complained and clicked to these.
+#: Every type there is, and what it says.
+TYPES: Mapping[str, str] = {
+    # Of mail and SMS; the last six are outcomes of a recipient, see `Status`, without an attempt from `expired` on.
+    "received": "a recipient of a message of a client, once it is in the spool",
+    "delivered": "a mail server took it; of SMS: the phone has all parts, by their receipts (no `attempt`)",
+    "deferred": "an attempt that is not the last one",
+    "failed": "refused for good",
+    "unknown": "the connection was lost after the message and before the reply",
+    "expired": "given up after its time",
+    "removed": "by an operator",
+    "suppressed": "must not be sent to",
+    # Of SMS.
+    "sent": "an outcome: the carrier took all parts; what mail calls delivered",
+    "undelivered": "a receipt says of a part that it never will be, and so the message is not",
+    "receipt": "any other that decides nothing yet: of a part among several, or of an intermediate state",
+    "receipt-missing": "not all receipts came in time; they still count if they come later",
+    "receipt-unmatched": "nothing that was sent has its id; `reply` is its text",
+    "receipt-unreadable": "it has no id or no state; `reply` is its text",
+    "handed-over": "an outcome: an application took a receipt or an answer",
+    "answered": "a message from a phone, and who has it",
+    "answer-unrouted": "a message from a phone that nobody has",
+    "answer-failed": "a URL did not take a message from a phone, and it is given up",
+    "opted-out": "a phone said STOP",
+    "opted-in": "a phone said START",
+    # Of mail that comes back, one for each recipient that it is about.
+    "bounced": "a delivery failed after all, elsewhere",
+    "reported": "nothing failed, or not yet: delayed, relayed, ...",
+    "complained": "a person called the message unwanted",
+    "auto-replied": "vacation, acknowledgement",
+    "challenged": "a system wants to know whether the sender is a person",
+    "auth-reported": "a signature or an alignment failed somewhere",
+    "replied": "a person wrote",
+    "unread": "it came to a feedback domain, and is no report",
+}
+#: `type` of an outcome, by the number of its status.
 #: Tuples and not dicts: hashing an enum member runs Python code.
 _TYPES = ("", "delivered", "deferred", "failed", "unknown", "expired", "removed", "suppressed")
 _TYPES_TO = {
@@ -178,6 +189,17 @@ def class_name(message_class: int) -> str:
 def noted_lines(seq: int, events: Sequence[Event]) -> bytes:
     """Events that were made without an id; JSON lines, each with its newline."""
     return _lines([replace(event, id=f"{seq}.{n}") for n, event in enumerate(events)])
+
+
+#: (seq, n) of an event's id, for comparison.
+Id = tuple[int, int]
+#: Before every event.
+NO_ID: Id = (0, -1)
+
+
+def id_text(event: Id) -> str:
+    """As it is written; of `NO_ID`, "0.0", which no event has either: frames are counted from 1."""
+    return f"{event[0]}.{max(event[1], 0)}"
 
 
 def event_id(line: bytes) -> tuple[int, int]:

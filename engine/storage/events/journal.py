@@ -2,8 +2,9 @@
 
     <data_dir>/events/<worker>/000000000001.log      mode 0600 in directories of mode 0700; symbolic links are refused
 
-A file is closed when it reaches its size or an eighth of the time events are kept, synced, and deleted when nothing
-was written to it for that time. The newest file with events in it always stays: it says how far the projection got.
+A file is closed when it reaches its size or an eighth of the time events are kept, synced, compressed by others
+(compact.py), and deleted when it is old or all of them are too large (retention.py). The newest file with events in it
+always stays: it says how far the projection got.
 
 The journal follows the spool, it is not the truth: after a crash, frames from `last_seq` on are projected again, and
 `missing` drops what is there. After a failed write or sync the file is left for good (S4) and the next write opens
@@ -15,18 +16,17 @@ import logging
 import os
 import re
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.base.clock import Clock, SystemClock
 from engine.base.errors import StorageError
 from engine.storage.directories import sync_directory
-from engine.storage.events.event import event_id
+from engine.storage.events.event import NO_ID, event_id, parse_id
+from engine.storage.events.retention import expire
+from engine.storage.events.segments import CHUNK, log_name, open_segment, segment_numbers
 
 log = logging.getLogger(__name__)
-
-#: More than the longest line: replies and addresses are bounded at intake and in the SMTP client.
-_TAIL_BYTES = 1 << 20
-_NAME = re.compile(r"[0-9]{12}\.log")
 
 
 def events_directory(data_dir: str | Path, worker: int = 0) -> Path:
@@ -34,34 +34,35 @@ def events_directory(data_dir: str | Path, worker: int = 0) -> Path:
     return Path(data_dir) / "events" / str(worker)
 
 
-def segment_names(directory: Path | int) -> list[str]:
-    """File names of a journal, oldest first; of a directory that is not there, none. Raises StorageError."""
-    try:
-        return sorted(name for name in os.listdir(directory) if _NAME.fullmatch(name))
-    except FileNotFoundError:
-        return []
-    except OSError as exc:
-        raise StorageError(f"{directory}: {exc.strerror}") from exc
-
-
 class EventJournal:
     """Appends to the journal; one owner, one thread at a time, calls block. Every fault is a StorageError.
 
     last_id: (seq, n) of the newest event found at open, (0, -1) of an empty journal; last_seq: its frame.
+    written: called after each write, in the thread that writes; it must not block.
     """
 
-    def __init__(self, directory: Path, segment_bytes: int, keep_s: float, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        segment_bytes: int,
+        keep_s: float,
+        clock: Clock | None = None,
+        *,
+        keep_bytes: int = 1 << 62,
+    ) -> None:
         self.directory = directory
         self._segment_bytes = segment_bytes
         self._keep_s = keep_s
+        self._keep_bytes = keep_bytes
+        self.written: Callable[[], None] | None = None
         self._clock: Clock = clock or SystemClock()
         self._fd = -1
         self._size = 0
         self._rotate_at = 0.0
         self._expire_at = 0.0
         self._number = 0
-        self._newest = ""  #: the newest file with events at open
-        self.last_id = (0, -1)
+        self._newest = 0  #: the newest file with events at open, if it can still be distrusted
+        self.last_id = NO_ID
         try:
             self._directory_fd = _open_directory(directory)
             self._resume()
@@ -69,9 +70,9 @@ class EventJournal:
         except OSError as exc:
             raise self._fault(exc) from exc
 
-    def reload(self, segment_bytes: int, keep_s: float) -> None:
+    def reload(self, segment_bytes: int, keep_s: float, keep_bytes: int) -> None:
         """Use other limits from now on; from any thread."""
-        self._segment_bytes, self._keep_s = segment_bytes, keep_s
+        self._segment_bytes, self._keep_s, self._keep_bytes = segment_bytes, keep_s, keep_bytes
         self._expire_at = 0.0
 
     @property
@@ -91,7 +92,7 @@ class EventJournal:
         if not self._newest:
             return
         try:
-            fd = self._open(self._newest, 0)
+            fd = self._open(log_name(self._newest), 0)
             try:
                 size = os.fstat(fd).st_size
                 whole = trusted_bytes(os.pread(fd, size, 0), safe)
@@ -119,6 +120,9 @@ class EventJournal:
             self._abandon(useless=self._size == 0)
             raise self._fault(exc) from exc
         self._size += len(data)
+        tell = self.written
+        if tell is not None:
+            tell()
 
     def sync(self) -> None:
         """All that was written is on disk when this returns. Now and then it also deletes what is old."""
@@ -132,18 +136,10 @@ class EventJournal:
             self._forget()
 
     def expire(self) -> None:
-        """Delete the files last written to more than `keep_s` ago, but not the newest that has events."""
+        """Delete what is older than `keep_s`, or more than `keep_bytes`, but not the newest file that has events."""
         now = self._clock.time()
-        oldest = now - self._keep_s
         self._expire_at = now + self._keep_s / 8
-        try:
-            found = [(name, self._stat(name)) for name in segment_names(self._directory_fd)]
-            newest = max((name for name, info in found if info.st_size), default="")
-            for name, info in found:
-                if info.st_mtime < oldest and name < newest:
-                    os.unlink(name, dir_fd=self._directory_fd)
-        except OSError as exc:
-            raise self._fault(exc) from exc
+        expire(self.directory, now - self._keep_s, self._keep_bytes)
 
     def close(self) -> None:
         """Sync and close. The journal is not used again."""
@@ -157,18 +153,23 @@ class EventJournal:
 
     def _resume(self) -> None:
         """Find the newest event; go on in its file, cut to the last whole line."""
-        names = segment_names(self._directory_fd)
-        self._number = int(names[-1][:12]) if names else 0
-        for name in reversed(names):
-            fd = self._open(name, 0)
+        numbers = segment_numbers(self._directory_fd)
+        self._number = numbers[-1] if numbers else 0
+        for number in reversed(numbers):
+            try:
+                fd = self._open(log_name(number), 0)
+            except FileNotFoundError:  # compressed; what came after it is lost
+                if self._resume_behind(number):
+                    return
+                continue
             size = os.fstat(fd).st_size
             whole = _whole_lines(fd, size)
             if whole == 0:
                 os.close(fd)
                 continue
             self.last_id = _newest_id(fd, whole)
-            self._newest = name
-            if name != names[-1]:
+            self._newest = number
+            if number != numbers[-1]:
                 os.close(fd)
                 return
             if whole < size:
@@ -178,12 +179,24 @@ class EventJournal:
             self._rotate_at = min(self._clock.time(), _first_at(fd)) + self._keep_s / 8
             return
 
+    def _resume_behind(self, number: int) -> bool:
+        """False: this compressed file names no event."""
+        segment = open_segment(self.directory, number)
+        if segment is None:
+            return False
+        try:
+            last = segment.summary().last
+        finally:
+            segment.close()
+        self.last_id = parse_id(last) if last else NO_ID
+        return bool(last)
+
     def _rotate(self, now: float) -> None:
         self.sync()
         self._abandon()
         self._number += 1
         try:
-            self._fd = self._open(f"{self._number:012}.log", os.O_CREAT | os.O_EXCL)
+            self._fd = self._open(log_name(self._number), os.O_CREAT | os.O_EXCL)
             os.fsync(self._directory_fd)
         except OSError as exc:
             self._abandon()
@@ -203,9 +216,6 @@ class EventJournal:
         flags |= os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         return os.open(name, flags, 0o600, dir_fd=self._directory_fd)
 
-    def _stat(self, name: str) -> os.stat_result:
-        return os.stat(name, dir_fd=self._directory_fd, follow_symlinks=False)
-
     def _abandon(self, useless: bool = False) -> None:
         """Never touch this file again. useless: remove it, or a full disk gets a new file with every write."""
         if self._fd >= 0:
@@ -213,7 +223,7 @@ class EventJournal:
             self._fd = -1
         if useless:
             with contextlib.suppress(OSError):
-                os.unlink(f"{self._number:012}.log", dir_fd=self._directory_fd)
+                os.unlink(log_name(self._number), dir_fd=self._directory_fd)
 
     def _fault(self, exc: OSError) -> StorageError:
         return StorageError(f"event journal {self.directory}: {exc.strerror}")
@@ -250,7 +260,7 @@ def _whole_lines(fd: int, size: int) -> int:
     """Length up to and with the last newline; what is after it was torn off by a crash."""
     end = size
     while end:
-        start = max(0, end - _TAIL_BYTES)
+        start = max(0, end - CHUNK)
         newline = os.pread(fd, end - start, start).rfind(b"\n")
         if newline >= 0:
             return start + newline + 1
@@ -260,7 +270,7 @@ def _whole_lines(fd: int, size: int) -> int:
 
 def _newest_id(fd: int, end: int) -> tuple[int, int]:
     """The highest id in the tail. A damaged line there is passed over (S5)."""
-    start = max(0, end - _TAIL_BYTES)
+    start = max(0, end - CHUNK)
     newest = (0, -1)
     for line in reversed(os.pread(fd, end - start, start).splitlines()):
         try:

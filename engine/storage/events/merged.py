@@ -7,13 +7,26 @@ order whatever their times say (E1); between journals the time decides.
 
 import heapq
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from engine.base.errors import StorageError
+from engine.storage.events.event import Id
 from engine.storage.events.journal import events_directory
-from engine.storage.events.reader import EventReader
+from engine.storage.events.reader import EventReader, id_before
+from engine.storage.events.retention import Gap, gap
+
+
+def journals(data_dir: Path) -> list[int]:
+    """Numbers of the workers that have a journal. Raises StorageError."""
+    try:
+        names = os.listdir(data_dir / "events")
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise StorageError(f"{data_dir / 'events'}: {exc.strerror}") from exc
+    return sorted(int(name) for name in names if name.isascii() and name.isdigit())
 
 
 class MergedReader:
@@ -30,13 +43,22 @@ class MergedReader:
         """Lines passed over so far."""
         return sum(reader.damaged for reader in self._readers.values())
 
-    def seek(self, place: str) -> None:
-        """Stand behind these events, whether they are still there or not. Raises ValueError, StorageError."""
-        for text in place.split(","):
-            worker, colon, own_id = text.strip().rpartition(":")
-            if colon and not (worker.isascii() and worker.isdigit()):
-                raise ValueError(f'"{text}" is not an event id, such as "1042.0" or "1:1042.0"')
-            self._reader(int(worker or 0)).seek(own_id)
+    def seek(self, ids: Mapping[int, Id]) -> None:
+        """Stand behind these events, by worker, whether they are still there or not. Raises StorageError."""
+        for worker, event in ids.items():
+            self._reader(worker).seek(event)
+
+    def gaps(self, ids: Mapping[int, Id]) -> Iterator[tuple[int, Gap]]:
+        """What is deleted of what comes behind these events, by worker. Raises StorageError."""
+        for worker, event in ids.items():
+            lost = gap(events_directory(self._data_dir, worker), event)
+            if lost is not None:
+                yield worker, lost
+
+    def seek_time(self, at: float) -> None:
+        """Stand before the first events of this time (unix seconds) or later. Raises StorageError."""
+        for worker, reader in self._readers.items():
+            reader.seek(id_before(events_directory(self._data_dir, worker), at))
 
     def seek_tail(self, count: int) -> None:
         """Stand before the newest `count` events of all, which are read here."""
@@ -55,13 +77,7 @@ class MergedReader:
         )
 
     def _find(self) -> None:
-        try:
-            names = os.listdir(self._data_dir / "events")
-        except FileNotFoundError:
-            names = []
-        except OSError as exc:
-            raise StorageError(f"{self._data_dir / 'events'}: {exc.strerror}") from exc
-        for worker in sorted(int(name) for name in names if name.isascii() and name.isdigit()):
+        for worker in journals(self._data_dir):
             self._reader(worker)
 
     def _reader(self, worker: int) -> EventReader:

@@ -1,29 +1,27 @@
 """Reading the event journal while its owner writes it: from an id on, the newest few, or on and on.
 
-A reader needs only the files. A line without its newline is not there yet; in a file that has a successor it never
-will be. Damaged lines are passed over and counted (S5). An event can come twice, with the same id (E1).
+A reader needs only the files, compressed or not. A line without its newline is not there yet; in a file that has a
+successor it never will be. Damaged lines are passed over and counted (S5). An event can come twice, with the same id
+(E1).
 """
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+
+import msgspec
 
 from engine.base.errors import StorageError
-from engine.storage.events.event import event_id, parse_id
-from engine.storage.events.journal import segment_names
-
-_CHUNK = 1 << 20
-
-Id = tuple[int, int]
+from engine.storage.events.event import NO_ID, Id, event_id, parse_id
+from engine.storage.events.segments import CHUNK, Segment, open_segment, segment_numbers
 
 
 def read_events(directory: Path, from_id: str | None = None) -> Iterator[dict[str, Any]]:
     """The events of a journal in order; those after `from_id` if given. Raises StorageError, ValueError (no id)."""
     reader = EventReader(directory)
     if from_id is not None:
-        reader.seek(from_id)
+        reader.seek(parse_id(from_id))
     yield from reader.read()
 
 
@@ -34,74 +32,196 @@ def newest_frame(directory: Path) -> int:
     return max((parse_id(event["id"])[0] for event in reader.read()), default=0)
 
 
-class EventReader:
-    """A place in a journal. A new one stands at the oldest event. damaged: lines passed over so far."""
+class Place(NamedTuple):
+    """Where a reader stands: in a file, behind so many bytes and lines of it. Of number 0: before the oldest."""
+
+    number: int = 0
+    offset: int = 0
+    line: int = 0
+
+
+class LineReader:
+    """Lines from a place on, with their newline; the place moves on with them. Blocks; one user at a time.
+
+    place: may be set; `line` counts from where it was set. damaged: what no line can be, so far. jumps: how often the
+    file it stood in was gone.
+    """
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
-        self._name = ""
-        self._offset = 0
-        self._after: Id = (0, -1)
+        self.directory = directory
+        self.place = Place()
         self.damaged = 0
+        self.jumps = 0
+        self._segment: Segment | None = None
+        self._open_number = 0
+        self._open_size = 0
 
-    def seek(self, from_id: str) -> None:
-        """Stand behind the event `from_id`, whether it is still there or not. Raises ValueError, StorageError."""
-        self._after = parse_id(from_id)
-        self._name, self._offset = "", 0
-        for name in segment_names(self._directory):
-            first = self._first_id(name)
-            if first is not None and first > self._after:
+    def seek(self, after: Id) -> None:
+        """Stand at the beginning of the last file that may have something behind this event. Raises StorageError."""
+        found = 0
+        for number in segment_numbers(self.directory):
+            first = self._first_id(number)
+            if first is not None and first > after:
                 break
-            self._name = name
+            found = number
+        self.place = Place(found)
+
+    def seek_end(self) -> None:
+        """Stand behind what is written now. Raises StorageError."""
+        numbers = segment_numbers(self.directory)
+        self.place = Place(numbers[-1]) if numbers else Place()
+        for _ in self.lines():
+            pass
+
+    def lines(self) -> Iterator[bytes]:
+        """Up to the end of what is written now. Raises StorageError."""
+        while True:
+            # Listed before reading: a file with a successor in this list is complete.
+            numbers = segment_numbers(self.directory)
+            number = self.place.number
+            if number not in numbers:
+                # Not begun yet, or deleted under us.
+                self.jumps += number > 0
+                following = [other for other in numbers if other > number]
+                if not following:
+                    return
+                self.place = Place(following[0])
+            yield from self._of_file()
+            following = [other for other in numbers if other > self.place.number]
+            if not following:
+                return
+            self.place = Place(following[0])
+
+    def close(self) -> None:
+        if self._segment is not None:
+            self._segment.close()
+            self._segment = None
+
+    def chunk(self, size: int, offset: int) -> bytes:
+        """Bytes of the file of the place; none of one that is gone. Raises StorageError."""
+        try:
+            segment = self._at()
+            return b"" if segment is None else segment.read(size, offset)
+        except OSError as exc:
+            raise StorageError(f"{self.directory}: file {self.place.number}: {exc.strerror}") from exc
+
+    def size(self) -> int:
+        """Bytes of the file of the place. Raises StorageError."""
+        try:
+            segment = self._at()
+            return 0 if segment is None else segment.size()
+        except OSError as exc:
+            raise StorageError(f"{self.directory}: file {self.place.number}: {exc.strerror}") from exc
+
+    def _at(self) -> Segment | None:
+        """The file of the place, kept open until it is another. One that is deleted meanwhile is still read."""
+        if self._segment is None or self._open_number != self.place.number:
+            self.close()
+            self._segment = open_segment(self.directory, self.place.number)
+            self._open_number = self.place.number
+            self.jumps += self._segment is None  # deleted since the files were listed
+        return self._segment
+
+    def _of_file(self) -> Iterator[bytes]:
+        while True:
+            data = self.chunk(CHUNK, self.place.offset)
+            end = data.rfind(b"\n") + 1
+            for line in data[:end].splitlines(keepends=True):
+                number, offset, count = self.place
+                self.place = Place(number, offset + len(line), count + 1)
+                yield line
+            if not end and len(data) == CHUNK:
+                # No line is that long: damage. Go on behind it.
+                self.damaged += 1
+                self.place = self.place._replace(offset=self.place.offset + CHUNK)
+            elif not end:
+                return
+
+    def _first_id(self, number: int) -> Id | None:
+        """The id of the first event of a file that can be read."""
+        self.place = Place(number)
+        for line in self.chunk(CHUNK, 0).splitlines():
+            try:
+                return event_id(line)
+            except ValueError:
+                continue
+        return None
+
+
+def id_before(directory: Path, at: float) -> Id:
+    """The id of the event before the first one of this time (unix seconds) or later. Raises StorageError."""
+    reader = LineReader(directory)
+    try:
+        begin = 0
+        for number in segment_numbers(directory):
+            reader.place = Place(number)
+            first = next(filter(None, map(_head, reader.chunk(CHUNK, 0).splitlines())), None)
+            if first is not None and first[1] >= at:
+                break
+            begin = number
+        before, reader.place = NO_ID, Place(begin)
+        for head in filter(None, map(_head, reader.lines())):
+            if head[1] >= at:
+                break
+            before = head[0]
+        return before
+    finally:
+        reader.close()
+
+
+def _head(line: bytes) -> tuple[Id, float] | None:
+    """Id and time of an event; None: it is none."""
+    try:
+        head = _DECODER.decode(line)
+        return parse_id(head.id), head.at
+    except (msgspec.DecodeError, ValueError):
+        return None
+
+
+class _Head(msgspec.Struct):
+    id: str
+    at: float = 0.0
+
+
+_DECODER = msgspec.json.Decoder(_Head)
+
+
+class EventReader:
+    """A place in a journal. A new one stands at the oldest event."""
+
+    def __init__(self, directory: Path) -> None:
+        self._lines = LineReader(directory)
+        self._after = NO_ID
+        self._damaged = 0
+
+    @property
+    def damaged(self) -> int:
+        """Lines passed over so far."""
+        return self._damaged + self._lines.damaged
+
+    def seek(self, after: Id) -> None:
+        """Stand behind this event, whether it is still there or not. Raises StorageError."""
+        self._after = after
+        self._lines.seek(after)
 
     def seek_tail(self, count: int) -> None:
-        """Stand before the newest `count` events."""
-        self._after = (0, -1)
-        for name in reversed(segment_names(self._directory)):
-            data_end, starts = self._line_starts(name, count)
-            self._name = name
-            self._offset = starts[0] if starts else data_end
+        """Stand before the newest `count` events. Raises StorageError."""
+        self._after = NO_ID
+        for number in reversed(segment_numbers(self._lines.directory)):
+            self._lines.place = Place(number)
+            data_end, starts = self._line_starts(count)
+            self._lines.place = Place(number, starts[0] if starts else data_end)
             count -= len(starts)
             if count <= 0:
                 return
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The events from here to the end of what is written now; the place moves on with them."""
-        while True:
-            # Listed before reading: a file with a successor in this list is complete.
-            names = segment_names(self._directory)
-            if self._name not in names:
-                # Not begun yet, or deleted under us.
-                self._name, self._offset = next((name for name in names if name > self._name), self._name), 0
-            if self._name not in names:
-                return
-            yield from self._read_file()
-            following = [name for name in names if name > self._name]
-            if not following:
-                return
-            self._name, self._offset = following[0], 0
-
-    def _read_file(self) -> Iterator[dict[str, Any]]:
-        fd = self._open(self._name)
-        if fd is None:
-            return
-        try:
-            while True:
-                data = self._pread(fd, _CHUNK, self._offset)
-                end = data.rfind(b"\n") + 1
-                for line in data[:end].splitlines(keepends=True):
-                    self._offset += len(line)
-                    event = self._decode(line)
-                    if event is not None:
-                        yield event
-                if not end and len(data) == _CHUNK:
-                    # No line is that long: damage. Go on behind it.
-                    self.damaged += 1
-                    self._offset += _CHUNK
-                elif not end:
-                    return
-        finally:
-            os.close(fd)
+        for line in self._lines.lines():
+            event = self._decode(line)
+            if event is not None:
+                yield event
+        self._lines.close()  # one that waits holds no file that is deleted
 
     def _decode(self, line: bytes) -> dict[str, Any] | None:
         try:
@@ -109,56 +229,28 @@ class EventReader:
             if parse_id(event["id"]) > self._after:
                 return event  # type: ignore[no-any-return]  # a mapping: it has an "id"
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self.damaged += 1
+            self._damaged += 1
         return None
 
-    def _first_id(self, name: str) -> Id | None:
-        """The id of the first event of a file that can be read."""
-        fd = self._open(name)
-        if fd is None:
-            return None
-        try:
-            for line in self._pread(fd, _CHUNK, 0).splitlines():
-                try:
-                    return event_id(line)
-                except ValueError:
-                    continue
-        finally:
-            os.close(fd)
-        return None
-
-    def _line_starts(self, name: str, count: int) -> tuple[int, list[int]]:
+    def _line_starts(self, count: int) -> tuple[int, list[int]]:
         """Where the whole lines of a file end, and where its last `count` of them start."""
-        fd = self._open(name)
-        if fd is None:
+        newlines: list[int] = []
+        start = self._lines.size()
+        while start and len(newlines) <= count:
+            size = min(start, CHUNK)
+            start -= size
+            data = self._exactly(size, start)
+            newlines[:0] = [start + i for i, byte in enumerate(data) if byte == 10]
+        if not newlines:
             return 0, []
-        try:
-            newlines: list[int] = []
-            start = os.fstat(fd).st_size
-            while start and len(newlines) <= count:
-                size = min(start, _CHUNK)
-                start -= size
-                data = self._pread(fd, size, start)
-                newlines[:0] = [start + i for i, byte in enumerate(data) if byte == 10]
-            if not newlines:
-                return 0, []
-            starts = [newline + 1 for newline in newlines[:-1]]
-            if not start:
-                starts.insert(0, 0)
-            return newlines[-1] + 1, starts[-count:] if count else []
-        finally:
-            os.close(fd)
+        starts = [newline + 1 for newline in newlines[:-1]]
+        if not start:
+            starts.insert(0, 0)
+        return newlines[-1] + 1, starts[-count:] if count else []
 
-    def _open(self, name: str) -> int | None:
-        try:
-            return os.open(self._directory / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        except FileNotFoundError:
-            return None
-        except OSError as exc:
-            raise StorageError(f"{self._directory / name}: {exc.strerror}") from exc
-
-    def _pread(self, fd: int, size: int, offset: int) -> bytes:
-        try:
-            return os.pread(fd, size, offset)
-        except OSError as exc:
-            raise StorageError(f"{self._directory / self._name}: {exc.strerror}") from exc
+    def _exactly(self, size: int, offset: int) -> bytes:
+        """Over the edges of compressed frames."""
+        data = b""
+        while len(data) < size and (more := self._lines.chunk(size - len(data), offset + len(data))):
+            data += more
+        return data
