@@ -43,6 +43,7 @@ class Metrics:
         self.expired = counter("expired", "Recipients given up after expire_after", "provider", "class")
         self.unknown = counter("unknown", "Recipients with no reply after end of data", "provider", "class")
         self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
+        self.suppressed = counter("suppressed", "Recipients not sent to: they are suppressed", "provider", "class")
         self.answers = counter("answers", "Messages from phones, by what became of them", "result")
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
         self.sms_receipts = counter("sms_receipts", "Receipts of known messages", "carrier", "state")

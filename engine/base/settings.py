@@ -267,6 +267,20 @@ class Dsn(_Table, frozen=True):
     max_return_bytes: Size = Size(50 << 10)  #: larger contents are returned as headers
 
 
+class SuppressionSettings(_Table, frozen=True):
+    """Who must not be sent to; see feedback/suppressor.py."""
+
+    automatic: bool = True  #: bounces and complaints suppress
+    notify: bool = True  #: a sender of mail is told of recipients who are suppressed, as of others that fail
+    hard_bounces: int = 1  #: so many within the window suppress an address
+    hard_bounce_window: Duration = Duration(30 * 86400)
+    hard_bounce_expires: Duration = Duration(180 * 86400)  #: 0: never
+    complaints: int = 1
+    complaint_window: Duration = Duration(30 * 86400)
+    complaint_expires: Duration = Duration(0)
+    unsubscribe_expires: Duration = Duration(0)
+
+
 class Log(_Table, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -298,5 +312,6 @@ class Settings(_Table, frozen=True):
     retry: Retry = Retry()
     delivery: Delivery = Delivery()
     dsn: Dsn = Dsn()
+    suppression: SuppressionSettings = SuppressionSettings()
     log: Log = Log()
     events: Events = Events()

@@ -36,6 +36,7 @@ from engine.base.settings import (
     Sms,
     Source,
     SpoolSettings,
+    SuppressionSettings,
     TlsFiles,
 )
 from engine.base.units import Duration, Size
@@ -329,5 +330,10 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Dsn, "sender_name"): _printable_or_none,
     (Dsn, "postmaster"): _postmaster,
     (Dsn, "max_return_bytes"): _or_zero,
+    (SuppressionSettings, "hard_bounces"): _at_least(1, 1000),
+    (SuppressionSettings, "hard_bounce_expires"): _or_zero,
+    (SuppressionSettings, "complaints"): _at_least(1, 1000),
+    (SuppressionSettings, "complaint_expires"): _or_zero,
+    (SuppressionSettings, "unsubscribe_expires"): _or_zero,
     (Events, "segment_bytes"): _at_least(4096),
 }

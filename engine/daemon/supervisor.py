@@ -40,6 +40,7 @@ from engine.queue.ledger import Ledger, Report
 from engine.queue.tally import Tally
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
+from engine.storage.tables.suppression_table import SuppressionTable
 
 log = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ class Supervisor:
         tables = self._data_dir / "tables.db"
         QueueState(tables).close()
         Credentials(tables).close()
+        SuppressionTable(self._data_dir).close()
         for number in range(self.settings.node.workers):
             spools.take_over(self._data_dir, number)
         for number in self._left:

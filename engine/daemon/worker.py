@@ -31,6 +31,7 @@ from engine.delivery.courier import Courier
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.delivery.sms_reports import SmsReports
+from engine.feedback.suppression_events import SuppressionEvents
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
@@ -49,6 +50,7 @@ from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
+from engine.storage.tables.suppressions import Suppressions
 
 log = logging.getLogger(__name__)
 
@@ -100,6 +102,7 @@ class Worker:
         tables = data_dir / "tables.db"
         self._state = QueueState(tables, number)
         self._credentials = Credentials(tables)
+        self._suppressions = Suppressions(data_dir, clock)
         self._resolver = Resolver(settings.resolver, metrics, clock)
         self._router = Router(settings, self._resolver, clock)
         self._budget = budget or LocalBudget(settings.delivery.max_connections)
@@ -123,12 +126,14 @@ class Worker:
             rng=rng,
             contexts=TlsContexts(),
             open_stream=partial(connect, outbox=self._outbox),
+            suppressions=self._suppressions,
         )
+        self._suppression_events = None if number else SuppressionEvents(self._suppressions.db, self._spool)
         self._sms: SmsEngine | None = None
         if not number:
             self._sms = SmsEngine(
-                settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials, ids,
-                self._outbox, log_line,
+                settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials,
+                self._suppressions, ids, self._outbox, log_line,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
@@ -137,7 +142,9 @@ class Worker:
         )
         if self._sms is not None:
             self._sms.attach(self._orders, courier)
-        self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
+        self._admission = Admission(
+            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
+        )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         self._parts = Parts(
             settings=settings,
@@ -166,6 +173,7 @@ class Worker:
         self._manager.start(self._courier)
         if self._sms is not None:
             self._sms.start()
+        await self._suppressions.upkeep()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
         for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
@@ -213,10 +221,12 @@ class Worker:
         self._signer.close()
         await self._reverse.close()
         await self._resolver.close()
+        if self._suppression_events is not None:
+            await self._suppression_events.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
-            self._remember, self._spool.close, self._close_sms, self._events.close, self._state.close,
-            self._credentials.close,
+            self._remember, self._spool.close, self._close_sms, self._suppressions.close, self._events.close,
+            self._state.close, self._credentials.close,
         ):  # fmt: skip
             await self._try(close)
 
@@ -266,6 +276,9 @@ class Worker:
             await self._try(self._spool.work)
             await self._try(self._spool.sync_events)
             await self._try(self._remember)
+            await self._try(self._suppressions.upkeep)
+            if self._suppression_events is not None:
+                await self._try(self._suppression_events.upkeep)
             if self._sms is not None:
                 await self._try(self._sms.upkeep)
 

@@ -191,6 +191,9 @@ class SmsAgent:
     async def _send_to(self, job: Job, index: int) -> None:
         try:
             pdus = self._render(job.sms, job.envelope, index)
+        except StorageError as exc:
+            job.answers[index] = list(verdicts.unready((index,), str(exc)))
+            return
         except EngineError as exc:
             job.answers[index] = [sms_trouble.malformed(index, exc)]
             return

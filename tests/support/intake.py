@@ -116,7 +116,9 @@ class MemoryStore:
         self.writing.set()
         return self.writers[-1]
 
-    async def accept(self, envelope: Envelope, content: Content, splits: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    async def accept(
+        self, envelope: Envelope, content: Content, splits: Sequence[tuple[str, tuple[int, ...]]], unwanted: int = 0
+    ) -> None:
         if self.hold is not None:
             assert self.waiting is not None
             self.waiting.set()

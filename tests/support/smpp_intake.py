@@ -140,7 +140,7 @@ class Intake:
         ids = IdSource("test", 0, self.clock, self.spool.last_id)
         self.admission = SmsAdmission(
             self.spool, ids, self.clock, self.metrics, settings, self.lines.append, Routes(settings.carrier), normalise,
-            self.quota, lambda sender, number: (sender, number) in self.suppressed,
+            self.quota, lambda sender, number, tenant: (sender, number) in self.suppressed,
         )  # fmt: skip
         self.binds = Binds(
             settings, self.metrics, lambda who: self.told.append(f"+{who}"), lambda who: self.told.append(f"-{who}")

@@ -120,7 +120,7 @@ class SmsStage:
         self.sms = SmsKit(
             carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
             alternatives=Failover(self.routes, self.carriers),
-            suppressed=lambda sender, number: (sender, number) in self.unwanted,
+            suppressed=lambda sender, number, tenant: (sender, number) in self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
 

@@ -8,6 +8,8 @@ out of the line. On disk: fields are added, never renamed and never given anothe
     delivered  deferred  failed  unknown          outcomes of an attempt, see `Status`
     expired  removed  suppressed                  outcomes without one
 
+    admin                                         an operator changed the suppressions; `text` says how
+
 SMS (to a carrier, destination "sms:NAME") has these, too:
 
     sent                an outcome: the carrier took all parts; what mail calls delivered
@@ -50,7 +52,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
 
     Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
     carrier_id: what the carrier calls it. latency_s: since the carrier took it.
-    Of answers: answer: the id of what a phone sent. text: what it says.
+    Of answers: answer: the id of what a phone sent. text: what it says. Of admin: what was done, and by whom.
     """
 
     id: str

@@ -11,6 +11,7 @@ Everything here blocks; it is for the command line, for starts, and for look-ups
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +38,7 @@ create table if not exists sightings (
     entry integer not null, cause text not null, evidence text not null, at real not null,
     primary key (entry, cause, evidence)
 ) without rowid;
-create index if not exists sightings_by_age on sightings (at);
+create index if not exists sightings_by_age on sightings (cause, at);
 create table if not exists owed_events (
     number integer primary key autoincrement, at real not null, recipient text not null, text text not null
 );
@@ -72,6 +73,9 @@ _HISTORY = (
     " from suppressions where person = ? order by change"
 )
 _OLD_ROWS = "select sender, recipient, suppressed, at, cause, message, evidence from optouts order by change"
+#: Events that are owed: (number, at, recipient, text).
+OWED = "select number, at, recipient, text from owed_events order by number limit 1000"
+TOLD = "delete from owed_events where number <= ?"
 _OWE = "insert into owed_events (at, recipient, text) values (?, ?, ?)"
 
 
@@ -85,6 +89,7 @@ class SuppressionTable:
         self._db = open_database(self.path)
         try:
             self._db.execute("pragma secure_delete=on")  # what is erased is not left in free pages
+            self._db.execute("pragma cache_size=-32768")
             with self._faults():
                 self._db.executescript(_TABLES)
                 self._check_key()
@@ -131,17 +136,19 @@ class SuppressionTable:
     def owed_events(self) -> list[tuple[int, float, str, str]]:
         """(number, at, recipient, text) of what operators did and no event tells yet."""
         with self._faults():
-            return self._db.execute("select number, at, recipient, text from owed_events order by number").fetchall()
+            return self._db.execute(OWED).fetchall()
 
     # ---- changing: all of a call, or nothing
 
     def add(self, rows: Sequence[Suppression], event: tuple[float, str, str] | None = None) -> int:
-        """How many were new. event: owed for it, as (at, recipient, text)."""
+        """How many were new. event: owed for it, if any was, as (at, recipient, text)."""
+        statement, values = insertion(self.hasher, rows, unless_held=True)
+        values.sort(key=itemgetter(0))  # the index is in this order: many in one go touch each page of it once
         with self._transaction():
             before = self._db.total_changes
-            self._db.executemany(*insertion(self.hasher, rows, unless_held=True))
+            self._db.executemany(statement, values)
             added = self._db.total_changes - before
-            if event is not None:
+            if event is not None and added:
                 self._db.execute(_OWE, event)
         return added
 
@@ -234,9 +241,9 @@ class SuppressionTable:
 
 def insertion(
     hasher: Hasher, rows: Iterable[Suppression], *, lifted: bool = False, unless_held: bool = False
-) -> tuple[str, list[Sequence[object]]]:
+) -> tuple[str, list[tuple[Any, ...]]]:
     """A statement and its values for each row. unless_held: not those that would change nothing."""
-    values: list[Sequence[object]] = []
+    values: list[tuple[Any, ...]] = []
     for row in rows:
         person = hasher.person_of(row)
         entry = person ^ hasher.salt(row.tenant, row.stream)

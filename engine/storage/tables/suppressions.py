@@ -75,8 +75,12 @@ class Suppressions:
         if self._none():
             return False
         person = self._hasher.person_of(row)
-        until = self._until(person, self._entry(row, person))
+        until = self._until(person, self.entry(row))
         return self._lasts(until) and (not until or 0 < row.until <= until)
+
+    def entry(self, row: Suppression) -> int:
+        """The number of its person and scope."""
+        return self._hasher.person_of(row) ^ self._hasher.salt(row.tenant, row.stream)
 
     async def why(self, address: str, tenant: str = "", stream: str = "") -> str:
         """For a sender and an event: in words, why no mail may be sent to an address that `mail` said so of."""
@@ -184,11 +188,8 @@ class Suppressions:
         until = self._recent.get(entry) if self._recent else None
         return self._entries.until(entry) if until is None else until
 
-    def _entry(self, row: Suppression, person: int) -> int:
-        return person ^ self._hasher.salt(row.tenant, row.stream)
-
     def _change(self, row: Suppression, until: int, lifted: bool) -> asyncio.Future[None]:
-        entry = self._entry(row, self._hasher.person_of(row))
+        entry = self.entry(row)
         self._recent[entry] = until
         self._unwritten[entry] += 1
         stored = self.db.write(change_of(self._hasher, row, lifted=lifted))
