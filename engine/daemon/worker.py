@@ -173,7 +173,7 @@ class Worker:
         self._manager.start(self._courier)
         if self._sms is not None:
             self._sms.start()
-        await self._suppressions.upkeep()
+        await self._keep_suppressions()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
         for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping()):
@@ -276,11 +276,14 @@ class Worker:
             await self._try(self._spool.work)
             await self._try(self._spool.sync_events)
             await self._try(self._remember)
-            await self._try(self._suppressions.upkeep)
-            if self._suppression_events is not None:
-                await self._try(self._suppression_events.upkeep)
+            await self._try(self._keep_suppressions)
             if self._sms is not None:
                 await self._try(self._sms.upkeep)
+
+    async def _keep_suppressions(self) -> None:
+        await self._suppressions.upkeep()
+        if self._suppression_events is not None:
+            await self._suppression_events.upkeep()
 
     async def _keep_sweeping(self) -> None:
         while True:
