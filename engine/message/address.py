@@ -103,7 +103,7 @@ def comparable(address: str) -> str:
     missed because a report spells him another way.
     """
     if address.isascii():
-        return address.lower().removesuffix(".")
+        return address.lower()
     local, at, domain = address.rpartition("@")
     return f"{unicodedata.normalize('NFC', local.lower())}{at}{domain_to_ascii(domain)}"
 

@@ -90,7 +90,7 @@ class Hasher:
     def person(self, channel: str, address: str) -> int:
         """address: as it is compared."""
         made = self._channels[channel].copy()
-        made.update(address.encode("utf-8", "surrogatepass"))
+        made.update(address.encode(errors="surrogatepass"))
         return int.from_bytes(made.digest()) >> 1
 
     def salt(self, tenant: str, stream: str) -> int:

@@ -42,6 +42,7 @@ class Suppressions:
     def __init__(self, data_dir: Path, clock: Clock) -> None:
         """Raises StorageError."""
         self._clock = clock
+        self._monotonic = clock.monotonic
         self._table = SuppressionTable(data_dir)
         self._source = SuppressionTable(data_dir)  #: of the thread
         self._hasher = self._table.hasher
@@ -55,28 +56,33 @@ class Suppressions:
         self._last = 0  #: and the newest that is known
         self._asking = self._table.last_change() > 0
         self._look_at = 0.0
+        self._settle()
 
     # ---- looking up. Raise StorageError: while the table is asked, and does not answer
 
     def mail(self, address: str, tenant: str = "", stream: str = "") -> bool:
         """Whether no mail may be sent to an address: by anybody, by this tenant, or in this stream of his."""
-        if self._none():
+        if self._monotonic() >= self._look_at:
+            self._look()
+        if self._nobody:
             return False
         return self._any(self._hasher.person(MAIL, mail_key(address)), tenant, tenant, stream)
 
     def sms(self, sender: str, number: str, tenant: str = "") -> bool:
         """Whether no SMS may be sent to a number: by anybody, by this tenant, or under this sender id."""
-        if self._none():
+        if self._monotonic() >= self._look_at:
+            self._look()
+        if self._nobody:
             return False
         return self._any(self._hasher.person(SMS, sms_key(number)), tenant, "", sms_key(sender))
 
     def holds(self, row: Suppression) -> bool:
         """Whether this person in this very scope is suppressed, and for as long."""
-        if self._none():
-            return False
-        person = self._hasher.person_of(row)
-        until = self._until(person, self.entry(row))
-        return self._lasts(until) and (not until or 0 < row.until <= until)
+        if self._monotonic() >= self._look_at:
+            self._look()
+        person, entry = self._hasher.person_of(row), self.entry(row)
+        until = self._until(person, entry)
+        return self._lasts(person, entry) and (not until or 0 < row.until <= until)
 
     def entry(self, row: Suppression) -> int:
         """The number of its person and scope."""
@@ -126,6 +132,7 @@ class Suppressions:
         # What came to the table meanwhile is read again by the next who looks.
         self._recent = {entry: until for entry, until in self._recent.items() if entry in self._unwritten}
         self._asking = False
+        self._settle()
         self._look_at = 0.0
 
     async def close(self) -> None:
@@ -147,50 +154,51 @@ class Suppressions:
 
     # ---- inside
 
-    def _none(self) -> bool:
-        """Nobody is suppressed: as of the last second."""
-        now = self._clock.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + _LOOK_EVERY_S
-            try:
-                self._look()
-            except StorageError as exc:
-                log.error("%s", exc)  # it stays as it was
-        return not (self._recent or self._asking or len(self._entries))
-
     def _look(self) -> None:
         """What is new in the table, unless it is asked itself."""
+        self._look_at = self._monotonic() + _LOOK_EVERY_S
         if self._asking:
             return
         count = 0
-        for change, entry, until in self._table.changes(self._last, _LOOK_ROWS):
-            self._last = change
-            count += 1
-            if entry not in self._unwritten:
-                self._recent[entry] = as_until(until)
+        try:
+            for change, entry, until in self._table.changes(self._last, _LOOK_ROWS):
+                self._last = change
+                count += 1
+                if entry not in self._unwritten:
+                    self._recent[entry] = as_until(until)
+        except StorageError as exc:
+            log.error("%s", exc)  # what is known holds
         self._asking = count == _LOOK_ROWS
+        self._settle()
+
+    def _settle(self) -> None:
+        """Something has changed: which ways a look-up must go."""
+        self._beside = bool(self._recent) or self._asking
+        self._nobody = not self._beside and not len(self._entries)
 
     def _any(self, person: int, tenant: str, owner: str, stream: str) -> bool:
         """owner: the tenant that the scope of a stream has."""
-        if self._lasts(self._until(person, person)):
+        if self._lasts(person, person):
             return True
         salt = self._hasher.salt
-        if tenant and self._lasts(self._until(person, person ^ salt(tenant, ""))):
+        if tenant and self._lasts(person, person ^ salt(tenant, "")):
             return True
-        return bool(stream) and self._lasts(self._until(person, person ^ salt(owner, stream)))
+        return bool(stream) and self._lasts(person, person ^ salt(owner, stream))
 
-    def _lasts(self, until: float | None) -> bool:
+    def _lasts(self, person: int, entry: int) -> bool:
+        until = self._until(person, entry) if self._beside else self._entries.until(entry)
         return until is not None and (not until or until > self._clock.time())
 
     def _until(self, person: int, entry: int) -> float | None:
         if self._asking and entry not in self._unwritten:
             return self._table.until(person, entry)
-        until = self._recent.get(entry) if self._recent else None
+        until = self._recent.get(entry)
         return self._entries.until(entry) if until is None else until
 
     def _change(self, row: Suppression, until: int, lifted: bool) -> asyncio.Future[None]:
         entry = self.entry(row)
         self._recent[entry] = until
+        self._settle()
         self._unwritten[entry] += 1
         stored = self.db.write(change_of(self._hasher, row, lifted=lifted))
         stored.add_done_callback(lambda _: self._written(entry, stored))
