@@ -20,9 +20,10 @@ from engine.base.clock import Clock
 from engine.base.errors import EngineError
 from engine.base.settings import Settings
 from engine.base.units import Duration
+from engine.message.address import comparable
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
-from engine.storage.tables.suppression import MAIL, Cause, Suppression, mail_key, one_line
+from engine.storage.tables.suppression import MAIL, Cause, Suppression, one_line
 from engine.storage.tables.suppressions import Suppressions
 
 log = logging.getLogger(__name__)
@@ -87,7 +88,7 @@ class Suppressor:
             return None
         row = Suppression(
             channel=MAIL,
-            address=mail_key(address),
+            address=comparable(address),
             tenant="" if rule.scope == "global" else tenant,
             stream=stream if rule.scope == "stream" else "",
             cause=rule.cause,

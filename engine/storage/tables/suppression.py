@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.base.errors import StorageError
-from engine.message.address import comparable
 
 KEY_NAME = "suppression.key"
 MAIL, SMS = "mail", "sms"
@@ -37,7 +36,7 @@ class Cause(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suppression:
-    """One row. address: as `mail_key` or `sms_key` writes it; "" of somebody erased, whom `person` names.
+    """One row. address: as `comparable` or `sms_key` writes it; "" of somebody erased, whom `person` names.
 
     tenant, stream: the scope. Both empty: everything; a tenant: what he sends; a tenant's stream: that. A stream of SMS
     is a sender id, whoever sends. since, until: unix seconds; until 0: for good. evidence: what was said, one line;
@@ -61,11 +60,6 @@ class Suppression:
         return "stream" if self.stream else "tenant" if self.tenant else "global"
 
 
-def mail_key(address: str) -> str:
-    """An address as it is compared. Raises AddressError."""
-    return comparable(address)
-
-
 def sms_key(number: str) -> str:
     """A number, or a sender id, as it is compared: no "+", since carriers leave it out, and one case."""
     return number.removeprefix("+").casefold()
@@ -73,6 +67,8 @@ def sms_key(number: str) -> str:
 
 def one_line(text: str) -> str:
     """Evidence that can be stored and shown: printable, and of bounded length."""
+    if text.isprintable() and len(text) <= _MAX_EVIDENCE:
+        return text
     shown = text.encode("utf-8", "replace").decode()[: _MAX_EVIDENCE * 2]
     return " ".join("".join(c if c.isprintable() else " " for c in shown).split())[:_MAX_EVIDENCE]
 
@@ -90,7 +86,7 @@ class Hasher:
     def person(self, channel: str, address: str) -> int:
         """address: as it is compared."""
         made = self._channels[channel].copy()
-        made.update(address.encode(errors="surrogatepass"))
+        made.update(address.encode("utf-8", "surrogatepass"))
         return int.from_bytes(made.digest()) >> 1
 
     def salt(self, tenant: str, stream: str) -> int:

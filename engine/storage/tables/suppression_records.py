@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from typing import Any
 
 from engine.base.units import parse_duration
-from engine.message.address import AddressError, parse_mailbox
-from engine.storage.tables.suppression import MAIL, SMS, Cause, Hasher, Suppression, mail_key, one_line, sms_key
+from engine.message.address import AddressError, comparable, parse_mailbox
+from engine.storage.tables.suppression import MAIL, SMS, Cause, Hasher, Suppression, one_line, sms_key
 
 FIELDS = (
     "address", "channel", "scope", "tenant", "stream", "cause", "evidence", "message", "who", "since", "until", "hash",
     "key",
 )  # fmt: skip
+_KNOWN = frozenset(FIELDS)
+_NOTHING = dict.fromkeys(FIELDS, "")
+_CAUSES = {str(cause): cause for cause in Cause if cause is not Cause.ERASED}
 _NUMBER = re.compile(r"\+?[0-9]{1,15}")
 _HASH = re.compile(r"[0-9a-f]{16}")
 _MAX_NAME, _MAX_SENDER = 255, 21
@@ -44,7 +47,9 @@ def to_record(row: Suppression, hasher: Hasher) -> dict[str, str]:
 
 def from_record(record: Mapping[str, Any], hasher: Hasher, now: float, who: str) -> Suppression:
     """The row of a record; what it does not say is now, by `who`, and for good. Raises ValueError: why it is none."""
-    texts = {name: _text(record, name) for name in FIELDS}
+    if not all(isinstance(value, str) for name, value in record.items() if name in _KNOWN and value is not None):
+        raise ValueError("a field is not a text")
+    texts = _NOTHING | {name: value for name, value in record.items() if value}
     address, person = texts["address"].strip(), 0
     if not address and texts["hash"]:
         if not _HASH.fullmatch(texts["hash"]) or int(texts["hash"], 16) >> 63:
@@ -81,7 +86,7 @@ def parse_address(text: str) -> tuple[str, str]:
             raise ValueError(f'"{text[:100]}" is neither an address nor a number, such as +447700900123')
         return SMS, sms_key(text)
     try:
-        return MAIL, mail_key(parse_mailbox(text)[0])
+        return MAIL, comparable(parse_mailbox(text)[0])
     except AddressError as exc:
         raise ValueError(f'"{text[:100]}": {exc.reply.partition(" ")[2]}') from exc
 
@@ -102,10 +107,9 @@ def parse_scope(channel: str, tenant: str, stream: str) -> tuple[str, str]:
 
 def parse_cause(text: str) -> Cause:
     """Raises ValueError. "erased" is no cause that a record can name: it is what `postrider suppress erase` does."""
-    causes = {str(cause): cause for cause in Cause if cause is not Cause.ERASED}
-    if text not in causes:
-        raise ValueError(f'"{text[:40]}" is not a cause: {", ".join(causes)}')
-    return causes[text]
+    if text not in _CAUSES:
+        raise ValueError(f'"{text[:40]}" is not a cause: {", ".join(_CAUSES)}')
+    return _CAUSES[text]
 
 
 def written_time(at: float) -> str:
@@ -133,12 +137,3 @@ def parse_until(text: str, now: float) -> float:
     if until <= now:
         raise ValueError(f"{text} is past")
     return until
-
-
-def _text(record: Mapping[str, Any], name: str) -> str:
-    value = record.get(name)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is not a text")
-    return value

@@ -22,8 +22,9 @@ import numpy as np
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
+from engine.message.address import comparable
 from engine.storage.tables.grouped import Grouped
-from engine.storage.tables.suppression import MAIL, SMS, Suppression, mail_key, sms_key
+from engine.storage.tables.suppression import MAIL, SMS, Suppression, sms_key
 from engine.storage.tables.suppression_entries import LIFTED, Entries, as_until
 from engine.storage.tables.suppression_table import HELD_OF_PERSON, SuppressionTable, change_of, row_of
 
@@ -47,7 +48,7 @@ class Suppressions:
         self._source = SuppressionTable(data_dir)  #: of the thread
         self._hasher = self._table.hasher
         self.db = Grouped(self._table.path)
-        self._thread = ThreadPoolExecutor(1, "suppressions")
+        self._maker = ThreadPoolExecutor(1, "suppressions")
         self._growing: asyncio.Task[None] | None = None
         self._entries = Entries.none()
         self._recent: dict[int, int] = {}  #: until when, by entry
@@ -66,7 +67,8 @@ class Suppressions:
             self._look()
         if self._nobody:
             return False
-        return self._any(self._hasher.person(MAIL, mail_key(address)), tenant, tenant, stream)
+        person = self._hasher.person(MAIL, comparable(address))
+        return self._lasts(person, person) or self._within(person, tenant, tenant, stream)
 
     def sms(self, sender: str, number: str, tenant: str = "") -> bool:
         """Whether no SMS may be sent to a number: by anybody, by this tenant, or under this sender id."""
@@ -74,7 +76,8 @@ class Suppressions:
             self._look()
         if self._nobody:
             return False
-        return self._any(self._hasher.person(SMS, sms_key(number)), tenant, "", sms_key(sender))
+        person = self._hasher.person(SMS, sms_key(number))
+        return self._lasts(person, person) or self._within(person, tenant, "", sms_key(sender))
 
     def holds(self, row: Suppression) -> bool:
         """Whether this person in this very scope is suppressed, and for as long."""
@@ -90,7 +93,7 @@ class Suppressions:
 
     async def why(self, address: str, tenant: str = "", stream: str = "") -> str:
         """For a sender and an event: in words, why no mail may be sent to an address that `mail` said so of."""
-        person = self._hasher.person(MAIL, mail_key(address))
+        person = self._hasher.person(MAIL, comparable(address))
         try:
             held = [row_of(values) for values in await self.db.rows(HELD_OF_PERSON, person, self._clock.time())]
         except StorageError as exc:
@@ -126,7 +129,7 @@ class Suppressions:
     async def grow(self) -> None:
         """Make arrays of all that is in the table. Raises StorageError: they stay as they were."""
         loop = asyncio.get_running_loop()
-        grown = await loop.run_in_executor(self._thread, self._grown, self._entries, self._grown_to)
+        grown = await loop.run_in_executor(self._maker, self._grown, self._entries, self._grown_to)
         self._entries, self._grown_to = grown
         self._last = self._grown_to
         # What came to the table meanwhile is read again by the next who looks.
@@ -138,7 +141,7 @@ class Suppressions:
     async def close(self) -> None:
         if self._growing is not None:
             await asyncio.wait([self._growing])
-        self._thread.shutdown()
+        self._maker.shutdown()
         await self.db.close()
         self._source.close()
         self._table.close()
@@ -176,10 +179,8 @@ class Suppressions:
         self._beside = bool(self._recent) or self._asking
         self._nobody = not self._beside and not len(self._entries)
 
-    def _any(self, person: int, tenant: str, owner: str, stream: str) -> bool:
-        """owner: the tenant that the scope of a stream has."""
-        if self._lasts(person, person):
-            return True
+    def _within(self, person: int, tenant: str, owner: str, stream: str) -> bool:
+        """In one of the narrower scopes. owner: the tenant that the scope of a stream has."""
         salt = self._hasher.salt
         if tenant and self._lasts(person, person ^ salt(tenant, "")):
             return True
