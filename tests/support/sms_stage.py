@@ -36,6 +36,7 @@ from engine.storage.spool.entry import State
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.queue_state import QueueState
 from tests.support.queue import NoReports
+from tests.support.unwanted import Unwanted
 
 PATIENCE_S = 20.0
 
@@ -92,7 +93,7 @@ class SmsStage:
         self.bound: dict[str, list[Wire]] = {}
         self.came: list[tuple[str, DeliverSm | DataSm, Callable[[int], None]]] = []
         self.book = Book()
-        self.unwanted: set[tuple[str, str]] = set()
+        self.unwanted = Unwanted()
         loop = asyncio.get_running_loop()
         self.outbox = Outbox(loop)
         self.events = EventJournal(path / "events", 1 << 20, 86400)
@@ -120,7 +121,7 @@ class SmsStage:
         self.sms = SmsKit(
             carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
             alternatives=Failover(self.routes, self.carriers),
-            suppressed=lambda sender, number, tenant: (sender, number) in self.unwanted,
+            suppressed=self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
 
