@@ -14,6 +14,7 @@ Of a rule that wants several in a time, each is on disk; the same evidence twice
 import asyncio
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Literal, NamedTuple
 
 from engine.base.clock import Clock
@@ -28,6 +29,8 @@ from engine.storage.tables.suppressions import Suppressions
 
 log = logging.getLogger(__name__)
 
+#: A term that ends so much earlier is as long.
+_NEARLY_S = 86400.0
 _SIGHT = "insert or ignore into sightings (entry, cause, evidence, at) values (?, ?, ?, ?)"
 _COUNT = "select count(*) from sightings where entry = ? and cause = ? and at > ? and at <= ?"
 _FORGET = "delete from sightings where cause = ? and at <= ?"
@@ -98,7 +101,9 @@ class Suppressor:
             message=message,
             who="rule",
         )
-        if self._suppressions.holds(row) or not await self._enough(rule, row, at):
+        # Several of one hour are no reason for as many rows.
+        nearly = replace(row, until=max(at, row.until - _NEARLY_S)) if row.until else row
+        if self._suppressions.holds(nearly) or not await self._enough(rule, row, at):
             return None
         await self._suppressions.add(row)
         log.info("%s: suppressed (%s, %s): %s", row.address, row.cause, row.scope, row.evidence)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.base.errors import StorageError
+from engine.storage.directories import sync_directory
 
 KEY_NAME = "suppression.key"
 MAIL, SMS = "mail", "sms"
@@ -126,6 +127,7 @@ def load_key(data_dir: Path) -> Hasher:
                 pass
             finally:
                 os.unlink(draft)
+            sync_directory(data_dir)  # before the first row of it
             key = _read(path)
     except OSError as exc:
         raise StorageError(f"cannot use {path}: {exc.strerror}") from exc

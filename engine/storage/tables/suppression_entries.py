@@ -68,4 +68,4 @@ class Entries:
 
 def as_until(until: float) -> int:
     """A time as entries have it."""
-    return 0 if until > _MAX_UNTIL else max(0, int(until))
+    return _FOREVER if not until or until > _MAX_UNTIL else max(LIFTED, int(until))

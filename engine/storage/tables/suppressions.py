@@ -57,6 +57,7 @@ class Suppressions:
         self._last = 0  #: and the newest that is known
         self._asking = self._table.last_change() > 0
         self._look_at = 0.0
+        self._closing = False
         self._settle()
 
     # ---- looking up. Raise StorageError: while the table is asked, and does not answer
@@ -130,6 +131,8 @@ class Suppressions:
         """Make arrays of all that is in the table. Raises StorageError: they stay as they were."""
         loop = asyncio.get_running_loop()
         grown = await loop.run_in_executor(self._maker, self._grown, self._entries, self._grown_to)
+        if self._closing:
+            return
         self._entries, self._grown_to = grown
         self._last = self._grown_to
         # What came to the table meanwhile is read again by the next who looks.
@@ -139,6 +142,7 @@ class Suppressions:
         self._look_at = 0.0
 
     async def close(self) -> None:
+        self._closing = True
         if self._growing is not None:
             await asyncio.wait([self._growing])
         self._maker.shutdown()
@@ -216,6 +220,8 @@ class Suppressions:
         """In the thread: with all changes after this one. And the number of the last."""
         numbers, untils, last = array("Q"), array("I"), after
         for change, entry, until in self._source.changes(after):
+            if self._closing:
+                return entries, after
             last = change
             numbers.append(entry)
             untils.append(as_until(until))
