@@ -166,16 +166,18 @@ def _import(args: argparse.Namespace) -> int:
     with open_table(args) as table, _reading(args.file) as stream, _rejecting(args.rejected) as rejected:
         reader = Reader(stream)
 
-        def flush(line: int) -> None:
+        def flush() -> None:
             nonlocal added
+            lines = f"lines {begun} to {number}"
             try:
-                added += table.add(batch)
+                added += table.add(batch, (now, "", f"suppressions imported from {args.file}, {lines}, by {who}"))
             except StorageError as exc:
-                raise StorageError(f"{exc}; before line {line - len(batch) + 1} all is taken") from exc
+                raise StorageError(f"{exc}; taken is what comes before line {begun}") from exc
             batch.clear()
 
-        number = 0
+        begun = number = 0
         for number, raw, record, why in reader:
+            begun = begun if batch else number
             try:
                 if record is None:
                     raise ValueError(why)
@@ -187,10 +189,8 @@ def _import(args: argparse.Namespace) -> int:
                 if rejected is not None:
                     rejected.write(raw if raw.endswith(b"\n") else raw + b"\n")
             if len(batch) == _BATCH_ROWS:
-                flush(number)
-        flush(number)
-        if good:
-            table.owe(now, "", f"suppressions imported from {args.file}: {added} new of {good}, by {who}")
+                flush()
+        flush()
     if reader.ignored:
         print(f"postrider: columns that say nothing here: {escape(', '.join(reader.ignored))}", file=sys.stderr)
     if args.json:

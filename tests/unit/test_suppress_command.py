@@ -90,6 +90,7 @@ def test_add_find_remove(shell: Shell) -> None:
     [
         ("add", "nobody"),
         ("add", "a b@example.org"),
+        ("add", "07700900123"),
         ("add", "a@-"),
         ("add", ADA, "--until", "2001-01-01"),
         ("add", ADA, "--until", "soon"),
@@ -175,7 +176,8 @@ def test_bad_lines_are_named_and_kept_and_take_no_other_with_them(
     assert shell.rows("find", "a@x.org")[0]["evidence"] == "asked"
     kept = rejected.read_bytes().splitlines()
     assert kept[0] == lines[2] and kept[3] == lines[7] and len(kept) == 6
-    assert shell.events()[-1] == ("", f"suppressions imported from {shell.path / 'list'}: 3 new of 4, by bob")
+    told = f"suppressions imported from {shell.path / 'list'}, lines"
+    assert shell.events() == [("", f"{told} 2 to 6, by bob"), ("", f"{told} 10 to 12, by bob")]
 
 
 def test_json_lines_and_their_faults(shell: Shell) -> None:

@@ -22,7 +22,7 @@ FIELDS = (
 _KNOWN = frozenset(FIELDS)
 _NOTHING = dict.fromkeys(FIELDS, "")
 _CAUSES = {str(cause): cause for cause in Cause if cause is not Cause.ERASED}
-_NUMBER = re.compile(r"\+?[0-9]{1,15}")
+_NUMBER = re.compile(r"\+?[1-9][0-9]{0,14}")  # E.164: no country's code begins with 0
 _HASH = re.compile(r"[0-9a-f]{16}")
 _MAX_NAME, _MAX_SENDER = 255, 21
 

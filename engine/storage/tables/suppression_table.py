@@ -148,20 +148,15 @@ class SuppressionTable:
             before = self._db.total_changes
             self._db.executemany(statement, values)
             added = self._db.total_changes - before
-            if event is not None and added:
-                self._db.execute(_OWE, event)
+            if added:
+                self._owe(event)
         return added
 
     def lift(self, rows: Sequence[Suppression], event: tuple[float, str, str] | None = None) -> None:
         """These hold no longer. rows: as they are to be remembered, of the same person and scope."""
         with self._transaction():
             self._db.executemany(*insertion(self.hasher, rows, lifted=True))
-            if event is not None:
-                self._db.execute(_OWE, event)
-
-    def owe(self, at: float, recipient: str, text: str) -> None:
-        with self._transaction():
-            self._db.execute(_OWE, (at, recipient, text))
+            self._owe(event)
 
     def erase(self, channel: str, address: str, since: float, who: str) -> None:
         """Forget all of a person but the hash, which suppresses from now on. address: as it is compared."""
@@ -181,11 +176,16 @@ class SuppressionTable:
             gone = [_scoped(row, *scope) for scope in scopes]
             self._db.executemany(*insertion(self.hasher, gone, lifted=True))
             self._db.executemany(*insertion(self.hasher, [row]))
-            self._db.execute(_OWE, (since, "", f"suppression: somebody was erased, by {who}"))
+            self._owe((since, "", f"suppression: somebody was erased, by {who}"))
         with self._faults():
             self._db.execute("pragma wal_checkpoint(truncate)").fetchall()  # the log has the old pages, too
 
     # ---- inside
+
+    def _owe(self, event: tuple[float, str, str] | None) -> None:
+        if event is not None:
+            at, recipient, text = event
+            self._db.execute(_OWE, (at, recipient, one_line(text)))
 
     def _check_key(self) -> None:
         """Hashes of another key suppress nobody, silently: better not to start."""
