@@ -42,10 +42,10 @@ class Suppressions:
 
     def __init__(self, data_dir: Path, clock: Clock) -> None:
         """Raises StorageError."""
+        self._data_dir = data_dir
         self._clock = clock
         self._monotonic = clock.monotonic
         self._table = SuppressionTable(data_dir)
-        self._source = SuppressionTable(data_dir)  #: of the thread
         self._hasher = self._table.hasher
         self.db = Grouped(self._table.path)
         self._maker = ThreadPoolExecutor(1, "suppressions")
@@ -147,7 +147,6 @@ class Suppressions:
             await asyncio.wait([self._growing])
         self._maker.shutdown()
         await self.db.close()
-        self._source.close()
         self._table.close()
 
     @property
@@ -219,11 +218,15 @@ class Suppressions:
     def _grown(self, entries: Entries, after: int) -> tuple[Entries, int]:
         """In the thread: with all changes after this one. And the number of the last."""
         numbers, untils, last = array("Q"), array("I"), after
-        for change, entry, until in self._source.changes(after):
-            if self._closing:
-                return entries, after
-            last = change
-            numbers.append(entry)
-            untils.append(as_until(until))
+        table = SuppressionTable(self._data_dir)  # a connection for this thread, and for now: descriptors are scarce
+        try:
+            for change, entry, until in table.changes(after):
+                if self._closing:
+                    return entries, after
+                last = change
+                numbers.append(entry)
+                untils.append(as_until(until))
+        finally:
+            table.close()
         changed = np.frombuffer(numbers, np.uint64), np.frombuffer(untils, np.uint32)
         return entries.changed(*changed, self._clock.time()), last
