@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.base.errors import StorageError
@@ -58,6 +58,7 @@ def run(path: Path, clock: FakeClock, *stories: Story) -> None:
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, LIFTED, 50, 200])), max_size=60), st.randoms())
+@settings(deadline=None)
 def test_the_arrays_know_what_a_dictionary_knows(changes: list[tuple[int, int]], rng: random.Random) -> None:
     """In however many steps they are made; numbers from all of the range, near each other, too."""
     spread = [rng.choice((n, (1 << 63) - 1 - n, n << 57)) for n in range(41)]
@@ -289,6 +290,7 @@ def test_persons_of_different_channels_and_scopes_are_told_apart() -> None:
 
 
 @given(st.text())
+@settings(deadline=None)
 def test_evidence_is_one_line_that_can_be_stored(text: str) -> None:
     line = one_line(text)
     assert line.isprintable() and len(line) <= 500
