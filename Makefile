@@ -15,7 +15,8 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces install clean
+.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces \
+	bench-suppression install clean
 
 help:
 	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
@@ -26,6 +27,7 @@ help:
 	@echo "make bench-spool, make bench-millions    the spool's figures beside their bars; ARGS=--n=20000 for less"
 	@echo "make bench-sms SMS through the spool to a carrier and receipts back, beside Kannel; ARGS=--n=10000 for less"
 	@echo "make bench-bounces    what share of bounces is read right, and how fast, beside flufl.bounce"
+	@echo "make bench-suppression    a look-up among ten million; import, memory; ARGS=--n=100000 for less"
 	@echo "make lint      ruff;  make types: mypy"
 	@echo "make setup     .venv with .venv/bin/postrider, from constraints.txt"
 	@echo "make install   PREFIX=/usr/local DESTDIR=: program, unit, settings"
@@ -111,6 +113,10 @@ bench-sms: packages $(COMPILED)
 
 bench-bounces: setup
 	$(VENV)/bin/python -m bench.bounces
+
+# Needs 3 GiB of disk.
+bench-suppression: setup $(COMPILED)
+	$(BENCH).suppression $(ARGS)
 
 # The installed program is a copy: nothing in it points to this folder or to DESTDIR.
 ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc

@@ -22,7 +22,7 @@ COMPILED = """
     net: outbox
     storage: inflight
     storage/spool: entry guards hands journal rows spool
-    storage/tables: sent
+    storage/tables: sent suppression_entries suppressions
     storage/events: journal
     routing: plan router
     queue: budget larder manager ready shares stock throttle

@@ -67,7 +67,9 @@ class _Store:
         self._done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._done.set_result(None)
 
-    def accept(self, envelope: Envelope, content: Content, splits: Splits) -> asyncio.Future[None]:
+    def accept(
+        self, envelope: Envelope, content: Content, splits: Splits, *, unwanted: int = 0
+    ) -> asyncio.Future[None]:
         self.count += 1
         return self._done
 

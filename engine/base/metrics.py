@@ -43,6 +43,7 @@ class Metrics:
         self.expired = counter("expired", "Recipients given up after expire_after", "provider", "class")
         self.unknown = counter("unknown", "Recipients with no reply after end of data", "provider", "class")
         self.removed = counter("removed", "Recipients purged by an operator", "provider", "class")
+        self.suppressed = counter("suppressed", "Recipients not sent to: they are suppressed", "provider", "class")
         self.answers = counter("answers", "Messages from phones, by what became of them", "result")
         self.inbound = counter("inbound", "What came back by mail, for each recipient it is about", "type", "kind")
         self.forwarded = counter("inbound_forwarded", "Messages that came back and were queued for people")

@@ -289,6 +289,20 @@ class Bounces(_Table, frozen=True):
     rules_file: str = "bounces.toml"  #: relative to the settings file
 
 
+class SuppressionSettings(_Table, frozen=True):
+    """Who must not be sent to; see feedback/suppressor.py."""
+
+    automatic: bool = True  #: bounces and complaints suppress
+    notify: bool = True  #: a sender of mail is told of recipients who are suppressed, as of others that fail
+    hard_bounces: int = 1  #: so many within the window suppress an address
+    hard_bounce_window: Duration = Duration(30 * 86400)
+    hard_bounce_expires: Duration = Duration(180 * 86400)  #: 0: never
+    complaints: int = 1
+    complaint_window: Duration = Duration(30 * 86400)
+    complaint_expires: Duration = Duration(0)
+    unsubscribe_expires: Duration = Duration(0)
+
+
 class Log(_Table, frozen=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
 
@@ -339,6 +353,7 @@ class Settings(_Table, frozen=True):
     delivery: Delivery = Delivery()
     dsn: Dsn = Dsn()
     bounces: Bounces = Bounces()
+    suppression: SuppressionSettings = SuppressionSettings()
     log: Log = Log()
     events: Events = Events()
     webhook: tuple[Webhook, ...] = ()

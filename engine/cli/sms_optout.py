@@ -1,18 +1,12 @@
-"""`postrider sms optout`: who wants no messages from whom. Works on the table itself, the daemon may run or not."""
+"""`postrider sms optout`: the suppressions of a number by sender id, as carriers ask for them; see `suppress`."""
 
 import argparse
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from engine.base.clock import SystemClock
 from engine.base.errors import EngineError, UsageError
-from engine.cli.common import Commands, add_config, add_json, print_rows, settings_of
-
-if TYPE_CHECKING:
-    from engine.storage.tables.optouts import OptOuts
+from engine.cli.common import Commands, add_config, add_json, print_rows
+from engine.cli.suppress import open_table, operator
 
 _COLUMNS = ("sender", "recipient", "since", "cause", "message", "evidence")
 
@@ -38,57 +32,49 @@ def add(subcommands: Commands) -> None:
 
 
 def run_list(args: argparse.Namespace) -> int:
-    with _table(args) as table:
-        entries = table.entries()
-    rows = [
-        {
-            "sender": entry.sender,
-            "recipient": entry.recipient,
-            "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.at)),
-            "cause": entry.cause,
-            "message": entry.message,
-            "evidence": entry.evidence,
-        }
-        for entry in entries
-    ]
+    from engine.storage.tables.suppression import SMS
+    from engine.storage.tables.suppression_records import written_time
+
+    with open_table(args) as table:
+        rows = [
+            {
+                "sender": row.stream,
+                "recipient": row.address,
+                "since": written_time(row.since),
+                "cause": str(row.cause),
+                "message": row.message,
+                "evidence": row.evidence,
+            }
+            for row in table.all_held(time.time(), channel=SMS)
+            if row.stream
+        ]
     print_rows(rows, args.json, _COLUMNS)
     return 0
 
 
 def run_change(args: argparse.Namespace) -> int:
-    from engine.storage.tables.optouts import OptOut
+    from engine.storage.tables.suppression import SMS
+    from engine.storage.tables.suppression_records import from_record
 
-    digits = args.number.removeprefix("+")
-    if not (digits.isascii() and digits.isdecimal()) or len(digits) > 15:
-        raise UsageError([f"{args.number} is not a number, such as +447700900123"])
-    if not args.sender or len(args.sender) > 21 or not args.sender.isprintable():
-        raise UsageError([f"{args.sender} is not a sender: 1 to 21 characters"])
-    row = OptOut(
-        sender=args.sender, recipient=args.number, at=time.time(), cause="operator", evidence=args.note
-    )  # fmt: skip
-    with _table(args) as table:
-        changed = table.set_now(row, args.suppressed)
-    if not changed and not args.suppressed:
-        raise EngineError(f"{args.number} is not suppressed for {args.sender}")
-    done = ("suppressed" if args.suppressed else "not suppressed any more") if changed else "suppressed already"
+    now, who = time.time(), operator()
+    record = {"address": args.number, "channel": SMS, "stream": args.sender, "evidence": args.note}
+    if not args.sender:
+        raise UsageError(["a sender has 1 to 21 characters"])
+    with open_table(args) as table:
+        try:
+            row = from_record(record, table.hasher, now, who)
+        except ValueError as exc:
+            raise UsageError([str(exc)]) from exc
+        what = f"opt-out from {args.sender}, by {who}: {args.note}".rstrip(": ")
+        if args.suppressed:
+            done = "suppressed" if table.add([row], (now, row.address, what)) else "suppressed already"
+        else:
+            held = table.held(table.hasher.person(SMS, row.address), now)
+            found = [one for one in held if one.stream == row.stream]
+            if not found:
+                raise EngineError(f"{args.number} is not suppressed for {args.sender}")
+            lifts = [replace(one, since=now, until=0.0, evidence=args.note, who=who) for one in found]
+            table.lift(lifts, (now, row.address, f"removed: {what}"))
+            done = "not suppressed any more"
     print(f"{args.sender} to {args.number}: {done}")
     return 0
-
-
-@contextmanager
-def _table(args: argparse.Namespace) -> "Iterator[OptOuts]":
-    from engine.storage.tables.grouped import Grouped
-    from engine.storage.tables.optouts import OptOuts
-
-    data_dir = Path(settings_of(args).node.data_dir)
-    if not data_dir.is_dir():
-        data_dir.mkdir(mode=0o700, parents=True)
-    db = Grouped(data_dir / "sms.db")
-    try:
-        table = OptOuts(db, SystemClock())
-        try:
-            yield table
-        finally:
-            table.close()
-    finally:
-        db.close_now()

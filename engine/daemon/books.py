@@ -120,7 +120,7 @@ class Unread:
     def count(self) -> Counter[str]:
         """Read them; blocks. Raises StorageError."""
         reader = EventReader(self.directory)
-        reader.seek(f"{max(self.start - 1, 0)}.{_MANY}")
+        reader.seek((max(self.start - 1, 0), _MANY))
         return _count(reader.read(), self.end)
 
 

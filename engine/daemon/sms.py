@@ -38,9 +38,9 @@ from engine.routing.sms_routes import SmsRoutes
 from engine.storage.inflight import Inflight
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.grouped import Grouped
-from engine.storage.tables.optouts import OptOuts
 from engine.storage.tables.sent import SentTable
 from engine.storage.tables.sms_quota import SmsQuota
+from engine.storage.tables.suppressions import Suppressions
 
 #: In data_dir. What was sent has a file of its own: it is written all the time.
 _ANSWERS, _SENT, _QUOTA, _INFLIGHT = "sms.db", "sms-sent.db", "sms-quota.db", "sms-inflight"
@@ -58,6 +58,7 @@ class SmsEngine:
         manager: Manager,
         router: Router,
         credentials: Credentials,
+        suppressions: Suppressions,
         ids: IdSource,
         dns: Lookup,
         outbox: Outbox,
@@ -73,7 +74,6 @@ class SmsEngine:
         self._country = settings.sms.country
         clock, metrics, spool = kit.clock, kit.metrics, kit.spool
         self._db = Grouped(data_dir / _ANSWERS)
-        self._optouts = OptOuts(self._db, clock)
         self._sent = SentTable(data_dir / _SENT)
         self._quota = SmsQuota(data_dir / _QUOTA)
         self._inflight = Inflight(data_dir / _INFLIGHT)
@@ -81,18 +81,18 @@ class SmsEngine:
         self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person, underway)
         reports.fates = self._receipts
         self._answers = Answers(
-            settings, self._db, self._optouts, spool, self._receipts, self._receipts, dns, ids, clock, metrics
+            settings, self._db, suppressions, spool, self._receipts, self._receipts, dns, ids, clock, metrics
         )  # fmt: skip
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)
         self.binds = Binds(settings, metrics, first=self._account_opened, call=self._account_wanted)
         self._admission = SmsAdmission(
             spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
-            self._optouts.suppressed,
+            suppressions.sms,
         )  # fmt: skip
         self.kit = SmsKit(
             carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
-            underway=underway, alternatives=Failover(self._routes, self.carriers), suppressed=self._optouts.suppressed,
+            underway=underway, alternatives=Failover(self._routes, self.carriers), suppressed=suppressions.sms,
         )  # fmt: skip
 
     def attach(self, orders: Orders, courier: Courier) -> None:
@@ -150,7 +150,6 @@ class SmsEngine:
 
     async def close(self) -> None:
         """After the spool."""
-        self._optouts.close()
         await self._db.close()
         await self._sent.close()
         self._quota.close()

@@ -41,6 +41,7 @@ from engine.net.port import overlap
 from engine.queue.ledger import Ledger, Report
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
+from engine.storage.tables.suppression_table import SuppressionTable
 
 log = logging.getLogger(__name__)
 
@@ -83,10 +84,8 @@ class Supervisor:
         self._registry.register(self._sums)
         self._pages = Listeners(_none, self._make_http, 0.0)
         self._books = Books(self._data_dir, time.monotonic)
-        self._admin = AdminServer(
-            commands_of_all(self._data_dir, lambda: list(self._children), self._books.past),
-            self._data_dir / SOCKET_NAME,
-        )
+        commands = commands_of_all(self._data_dir, lambda: list(self._children), self._books.past)
+        self._admin = AdminServer(commands, self._data_dir / SOCKET_NAME)
         self._loop = asyncio.get_running_loop()
         self._moving = asyncio.Lock()  #: held while settings or processes change
         self._chores: list[asyncio.Task[None]] = []
@@ -149,6 +148,7 @@ class Supervisor:
         tables = self._data_dir / "tables.db"
         QueueState(tables).close()
         Credentials(tables).close()
+        SuppressionTable(self._data_dir).close()
         for number in range(self.settings.node.workers):
             spools.take_over(self._data_dir, number)
         for number in self._left:

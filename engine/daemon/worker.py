@@ -36,10 +36,14 @@ from engine.delivery.signer import Signer
 from engine.delivery.sms_reports import SmsReports
 from engine.feed.feed import Feed, own_journals
 from engine.feedback.inbound import Inbound
+from engine.feedback.suppression_events import SuppressionEvents
+from engine.feedback.suppressor import SessionRefusals, Suppressor
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
+from engine.message.bounce_rules import load_classifier
 from engine.message.ids import IdSource
+from engine.message.outcome import Outcome
 from engine.net.outbox import Outbox
 from engine.net.resolver import Resolver
 from engine.net.stream import TlsContexts, connect
@@ -57,6 +61,7 @@ from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
+from engine.storage.tables.suppressions import Suppressions
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +115,10 @@ class Worker:
         tables = data_dir / "tables.db"
         self._state = QueueState(tables, number)
         self._credentials = Credentials(tables)
+        self._suppressions = Suppressions(data_dir, clock)
+        self._suppressor = Suppressor(settings, self._suppressions)
+        self._classifier = load_classifier(Path(settings.bounces.rules_file))
+        self._refusals = SessionRefusals(self._suppressor, self._kind_of, clock)
         self._resolver = Resolver(settings.resolver, metrics, clock)
         self._router = Router(settings, self._resolver, clock)
         self._commons = commons = commons or alone(settings, clock)
@@ -122,7 +131,16 @@ class Worker:
         self._spool.tells_of_delay = self._bouncer.tells_of_delay
         self._sms_reports = SmsReports(settings, ids, clock, metrics)
         self._settlement = Settlement(
-            settings, self._spool, self._manager, self._bouncer, metrics, clock, log_line, rng, self._sms_reports
+            settings,
+            self._spool,
+            self._manager,
+            self._bouncer,
+            metrics,
+            clock,
+            log_line,
+            rng,
+            self._sms_reports,
+            self._refusals,
         )
         self._outbox = Outbox(asyncio.get_running_loop())
         self._kit = Kit(
@@ -137,12 +155,14 @@ class Worker:
             rng=rng,
             contexts=TlsContexts(),
             open_stream=partial(connect, outbox=self._outbox),
+            suppressions=self._suppressions,
         )
+        self._suppression_events = None if number else SuppressionEvents(self._suppressions.db, self._spool)
         self._sms: SmsEngine | None = None
         if not number:
             self._sms = SmsEngine(
-                settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials, ids,
-                self._resolver, self._outbox, log_line,
+                settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials,
+                self._suppressions, ids, self._resolver, self._outbox, log_line,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
@@ -151,9 +171,12 @@ class Worker:
         )
         if self._sms is not None:
             self._sms.attach(self._orders, courier)
-        self._admission = Admission(self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of)
+        self._admission = Admission(
+            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
+        )
         self._inbound = Inbound(
-            settings, self._spool, keys, ids, clock, metrics, log_line, partial(recipients_of, data_dir)
+            settings, self._spool, keys, self._classifier, self._suppressor, ids, clock, metrics, log_line,
+            partial(recipients_of, data_dir),
         )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         owned = own_journals(data_dir, number, settings.node.workers)
@@ -188,6 +211,7 @@ class Worker:
         self._manager.start(self._courier)
         if self._sms is not None:
             self._sms.start()
+        await self._keep_suppressions()
         await self._feed.start()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
@@ -203,14 +227,18 @@ class Worker:
             self._router.reload(settings)
             self._feed.check(settings)
             self._signer.reload(settings)
-            self._inbound.reload(settings, keys := read_keys(Path(settings.node.data_dir, RETURN_PATH_KEYS)))
+            keys = read_keys(Path(settings.node.data_dir, RETURN_PATH_KEYS))
+            classifier = load_classifier(Path(settings.bounces.rules_file))
         except EngineError:
             self._router.reload(self.settings)
             self._signer.reload(self.settings)
             await self._listeners.close(opened)
             raise
         self._resolver.reload(settings.resolver)
+        self._classifier = classifier
         self._return_paths.reload(settings, keys)
+        self._suppressor.reload(settings)
+        self._inbound.reload(settings, keys, classifier)
         self._bouncer.reload(settings)
         self._settlement.reload(settings)
         self._admission.reload(settings)
@@ -242,9 +270,13 @@ class Worker:
         self._signer.close()
         await self._reverse.close()
         await self._resolver.close()
+        await self._refusals.close()
+        if self._suppression_events is not None:
+            await self._suppression_events.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
-            self._remember, self._spool.close, self._close_sms, self._events.close, self._compactor.close,
+            self._remember, self._spool.close, self._close_sms, self._suppressions.close, self._events.close,
+            self._compactor.close,
             self._state.close, self._credentials.close,
         ):  # fmt: skip
             await self._try(close)
@@ -306,6 +338,7 @@ class Worker:
             await self._try(self._spool.work)
             await self._try(self._spool.sync_events)
             await self._try(self._remember)
+            await self._try(self._keep_suppressions)
             if self._sms is not None:
                 await self._try(self._sms.upkeep)
 
@@ -315,6 +348,15 @@ class Worker:
             await asyncio.sleep(UPKEEP_S)
             await self._try(partial(self._compactor.work, self.settings.events))
             await self._try(self._feed.upkeep)
+
+    def _kind_of(self, outcome: Outcome, provider: str) -> str:
+        judge = self._classifier.judge
+        return judge(outcome.reply, status=outcome.status_code, phase=outcome.phase, provider=provider).kind
+
+    async def _keep_suppressions(self) -> None:
+        await self._suppressions.upkeep()
+        if self._suppression_events is not None:
+            await self._suppression_events.upkeep()
 
     async def _keep_sweeping(self) -> None:
         while True:

@@ -16,8 +16,9 @@ from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
-from engine.delivery import trouble, verdicts
+from engine.delivery import screen, trouble, verdicts
 from engine.delivery.return_paths import SenderPaths
+from engine.delivery.screen import Unwanted
 from engine.delivery.settlement import Settlement, Timing
 from engine.delivery.signer import Signer
 from engine.delivery.smtp_session import SmtpSession
@@ -39,7 +40,10 @@ _DELIVERED = Status.DELIVERED  # a name of the module is quicker than a member o
 
 @dataclass(slots=True, kw_only=True)
 class Kit:
-    """What agents work with. settings changes at a reload. working: deliveries somebody has in hand (Q4)."""
+    """What agents work with. settings changes at a reload. working: deliveries somebody has in hand (Q4).
+
+    suppressions: None: nobody is.
+    """
 
     settings: Settings
     spool: Spool
@@ -52,6 +56,7 @@ class Kit:
     rng: random.Random
     contexts: TlsContexts
     open_stream: Connect
+    suppressions: Unwanted | None = None
     working: set[Delivery] = field(default_factory=set)
 
 
@@ -158,6 +163,12 @@ class Agent:
         try:
             message = delivery.message
             envelope, content = message.hot or await kit.spool.reader.load(delivery)
+            unwanted = await screen.outcomes(kit.suppressions, envelope, delivery.indexes)
+            if unwanted:
+                more = len(unwanted) < len(delivery.indexes)
+                self._settle(delivery, envelope, content, unwanted, timing, attempted=False, more=more)
+                if not more:
+                    return
             try:
                 prefix = await kit.signer.sign(envelope, content)
             except StorageError:
@@ -244,6 +255,7 @@ class Agent:
     ) -> Sequence[Outcome]:
         """One transaction, on the next host where one fails without a word about the message."""
         plan, tried = self._queue.plan, 0
+        suppressed: list[Outcome] = []
         endpoints: list[Endpoint] | None = None
         while True:
             if (
@@ -257,20 +269,27 @@ class Agent:
                 try:
                     tried = await self._connect(endpoints, tried)
                 except SessionFailed as failure:
-                    return self._unreachable(failure, indexes)
+                    return [*suppressed, *self._unreachable(failure, indexes)]
             timing.connected = self._kit.clock.time()
             session = self._session
             assert session is not None
+            # Again: who was wanted before the connection was there may not be now.
+            unwanted = await screen.outcomes(self._kit.suppressions, envelope, indexes)
+            if unwanted:
+                refused = {outcome.index for outcome in unwanted}
+                indexes = [index for index in indexes if index not in refused]
+                suppressed += unwanted
+                if not indexes:
+                    return suppressed
             try:
                 outcomes = await session.transact(envelope, indexes, prefix, content)
             except StaleConnection:
                 continue  # closed while it was idle: nobody's failure, nothing was sent
             self._carried += 1
             self._observe(self._kit.clock.time() - timing.connected)
-            if session.usable or self._stopping or not _worth_another_host(outcomes):
-                return outcomes
-            if endpoints is not None and tried >= len(endpoints):
-                return outcomes
+            last = endpoints is not None and tried >= len(endpoints)
+            if last or session.usable or self._stopping or not _worth_another_host(outcomes):
+                return [*suppressed, *outcomes] if suppressed else outcomes
 
     async def _connect(self, endpoints: Sequence[Endpoint], tried: int) -> int:
         """Open a session with one of endpoints[tried:]; how many were tried by then. Raises the last SessionFailed."""

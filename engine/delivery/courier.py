@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from engine.base.errors import StorageError
-from engine.delivery import verdicts
+from engine.delivery import screen, verdicts
 from engine.delivery.account_agent import AccountAgent
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.box_agent import BoxAgent
@@ -85,6 +85,9 @@ class Courier:
 
     def no_route(self, delivery: Delivery, route: NoRoute) -> None:
         self._send_out(_Errand(delivery, lambda indexes: verdicts.no_route(route, indexes), attempted=True))
+
+    def refuse(self, delivery: Delivery) -> None:
+        self._queue(delivery, self.working, partial(self._refuse, delivery))
 
     def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
         reply = delivery.last or f"its site is closed: {reason}"
@@ -208,6 +211,19 @@ class Courier:
             next_destination=other,
             gather=not errand.by_hand,  # whoever ordered it waits until it is done
         )
+
+    async def _refuse(self, delivery: Delivery) -> None:
+        settlement, timing = self._kit.settlement, Timing(self._kit.clock.time())
+        try:
+            envelope, content = await readable(self._kit.spool.reader, delivery)
+            outcomes = await screen.outcomes(self._kit.suppressions, envelope, delivery.indexes)
+        except StorageError as exc:
+            settlement.put_off(delivery, str(exc))
+            return
+        if outcomes:
+            await settlement.settle(delivery, envelope, content, outcomes, OTHER, timing, attempted=False)
+        else:
+            settlement.leave(delivery)
 
     async def _tell(self, delivery: Delivery, provider: str, reason: str) -> None:
         try:

@@ -50,6 +50,9 @@ _WORDS = {
 
 # Asked for every recipient: names of the module are quicker than members of a class, and int is than IntFlag.
 _DELIVERED, _FAILED, _EXPIRED, _UNKNOWN = Status.DELIVERED, Status.FAILED, Status.EXPIRED, Status.UNKNOWN
+#: Final, and the sender is told; the first without those who are suppressed, of whom events tell.
+_GONE_WRONG = (_FAILED, _EXPIRED)
+_TOLD = (*_GONE_WRONG, Status.SUPPRESSED)
 _SUCCESS = int(Notify.SUCCESS)
 
 #: The status that a delivery remembers of an outcome that was not final, see `_remembered`.
@@ -67,6 +70,13 @@ class Notifier(Protocol):
     def reports(
         self, envelope: Envelope, content: Content, outcomes: Sequence[Outcome], action: Action
     ) -> Sequence[Report]: ...
+
+
+class Refusals(Protocol):
+    """Hears what receivers refused for good: it may be the address."""
+
+    def refused(self, envelope: Envelope, outcome: Outcome, provider: str) -> None:
+        """A recipient of mail failed with a receiver's reply. Returns at once."""
 
 
 class Timing:
@@ -100,12 +110,15 @@ class Settlement:
         log_line: Callable[[str], None],
         rng: random.Random,
         sms_notifier: Notifier | None = None,
+        refusals: Refusals | None = None,
     ) -> None:
-        """sms_notifier: for messages of that channel; None: the one there is for mail."""
+        """sms_notifier: for messages of that channel; None: the one there is for mail. refusals: of mail; None: nobody
+        wants to hear."""
         self._spool = spool
         self._manager = manager
         self._notifier = notifier
         self._sms_notifier = sms_notifier
+        self._refusals = refusals
         self._metrics = metrics
         self._clock = clock
         self._log_line = log_line
@@ -117,7 +130,7 @@ class Settlement:
             int(Status.UNKNOWN): metrics.unknown,
             int(Status.EXPIRED): metrics.expired,
             int(Status.REMOVED): metrics.removed,
-            int(Status.SUPPRESSED): metrics.removed,
+            int(Status.SUPPRESSED): metrics.suppressed,
         }
         self._gathering = Gathering(self._settle_gathered)
         self.reload(settings)
@@ -131,6 +144,7 @@ class Settlement:
         self._jitter = retry.jitter
         self.delay_notice = settings.dsn.delay_notice
         self._gather = settings.dsn.gather
+        self._tells_of_suppressed = settings.suppression.notify
 
     def tell_gathered(self) -> None:
         """Settle what waits for other failures of its message; before the spool is closed."""
@@ -296,7 +310,8 @@ class Settlement:
         if not envelope.sender:
             return
         if not envelope.channel:
-            failed = [o for o in outcomes if o.status is _FAILED or o.status is _EXPIRED]
+            told = _TOLD if self._tells_of_suppressed else _GONE_WRONG
+            failed = [o for o in outcomes if o.status in told]
         else:
             failed = [o for o in outcomes if o.status is not _DELIVERED and o.status.final]
         if failed:
@@ -333,6 +348,8 @@ class Settlement:
             status = outcome.status
             self._manager.tally.count(status)
             self._counters[status].labels(provider, class_name).inc()
+            if status is _FAILED and self._refusals is not None and not envelope.channel and outcome.remote != "none":
+                self._refusals.refused(envelope, outcome, provider)
             if status is _DELIVERED:
                 self._metrics.time_to_deliver.labels(provider, class_name).observe(now - received_at)
             self._log_line(

@@ -199,6 +199,9 @@ class SmsAgent:
     async def _send_to(self, job: Job, index: int) -> None:
         try:
             pdus = self._render(job.sms, job.envelope, index)
+        except StorageError as exc:
+            job.answers[index] = list(verdicts.unready((index,), str(exc)))
+            return
         except EngineError as exc:
             job.answers[index] = [sms_trouble.malformed(index, exc)]
             return
@@ -206,7 +209,10 @@ class SmsAgent:
             job.answers[index] = list(verdicts.suppressed((index,)))
             return
         answers, ids = self._begun(job.delivery, index, len(pdus))
-        await self._pace(answers.count(None))
+        at = self._permits(answers.count(None))  # those of one message are taken together
+        while (wait := at - self._loop.time()) > 0:
+            await self._woken(wait)
+            self._check()
         await self._room()
         while not job.sent and self._unsettled >= self._most_unsettled:
             await self._woken()
@@ -238,13 +244,6 @@ class SmsAgent:
             job.waiting -= 1
             self._on_wire -= 1
             job.answers[part.index][part.number] = sms_trouble.malformed(part.index, exc)
-
-    async def _pace(self, parts: int) -> None:
-        """Wait for a permit of each part; those of one message are taken together."""
-        at = self._permits(parts)
-        while (wait := at - self._loop.time()) > 0:
-            await self._woken(wait)
-            self._check()
 
     def _permits(self, parts: int) -> float:
         """When so many parts may go: by the rate, and by what the peer takes of it."""

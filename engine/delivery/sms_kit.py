@@ -21,7 +21,8 @@ class Alternatives(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class SmsKit:
-    """What agents of SMS work with, besides a Kit. suppressed: whether (sender, number) must not be sent to."""
+    """What agents of SMS work with, besides a Kit. suppressed: whether (sender, number, tenant) must not be
+    sent to; raises StorageError."""
 
     carriers: Carriers
     receivers: Receivers
@@ -29,4 +30,4 @@ class SmsKit:
     inflight: Inflight
     underway: Underway
     alternatives: Alternatives
-    suppressed: Callable[[str, str], bool]
+    suppressed: Callable[[str, str, str], bool]

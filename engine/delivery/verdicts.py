@@ -85,9 +85,9 @@ def replaced(indexes: Sequence[int], by: str) -> list[Outcome]:
     return everyone(indexes, Status.REMOVED, Scope.MESSAGE, REPLACED, f"replaced by {by}"[:MAX_WORDS])
 
 
-def suppressed(indexes: Sequence[int]) -> list[Outcome]:
-    """The recipient does not want it; not sent."""
-    return everyone(indexes, Status.SUPPRESSED, Scope.RECIPIENT, "5.7.1", "the recipient has opted out")
+def suppressed(indexes: Sequence[int], why: str = "the recipient has opted out") -> list[Outcome]:
+    """Must not be sent to; not sent."""
+    return everyone(indexes, Status.SUPPRESSED, Scope.RECIPIENT, "5.7.1", why)
 
 
 def bounced(indexes: Sequence[int], reason: str = "") -> list[Outcome]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from engine.base.settings import Account, Keyword, Settings
 from engine.message.sms import SentPart
 from engine.message.sms_words import Heard, Words, fold_word, fold_words
-from engine.storage.tables.optouts import pair_of
+from engine.storage.tables.suppression import sms_key
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,10 +35,10 @@ class AnswerRoutes:
         self._accounts = {account.system_id: account for account in settings.account}
         self._default = self._accounts.get(settings.sms.default_account)
         self._owners = {
-            _folded(sender): account for account in reversed(settings.account) for sender in account.senders
+            sms_key(sender): account for account in reversed(settings.account) for sender in account.senders
         }
         self._keywords: Sequence[tuple[str, str, Keyword]] = [
-            (fold_word(row.word), _folded(row.sender), row) for row in settings.keyword
+            (fold_word(row.word), sms_key(row.sender), row) for row in settings.keyword
         ]
         self._words = {
             account.system_id: Words(account.stop_words, account.start_words) for account in settings.account
@@ -47,8 +47,8 @@ class AnswerRoutes:
 
     def way(self, to: str, text: str | None, last: SentPart | None) -> Way:
         """Of an answer to a number of ours. last: the last message that was sent to that phone."""
-        owner = self._owners.get(_folded(to))
-        if last is not None and owner is not None and _folded(last.sender) != _folded(to):
+        owner = self._owners.get(sms_key(to))
+        if last is not None and owner is not None and sms_key(last.sender) != sms_key(to):
             last = last if last.account == owner.system_id else None
         sender = self._accounts.get(last.account) if last is not None else None
         concerned = sender or owner or self._default
@@ -67,12 +67,8 @@ class AnswerRoutes:
         if not self._keywords:
             return None
         first = next(iter(fold_words(text[:200])), "") if text else ""
-        to = _folded(to)
+        to = sms_key(to)
         for word, sender, row in self._keywords:
             if sender in ("", to) and (row.word == "*" or word == first):
                 return row
         return None
-
-
-def _folded(sender: str) -> str:
-    return pair_of(sender, "")[0]

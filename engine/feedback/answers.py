@@ -40,8 +40,9 @@ from engine.protocol.sms_udh import Segment
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.answer_parts import AnswerParts
 from engine.storage.tables.grouped import Grouped
-from engine.storage.tables.optouts import OptOut, OptOuts, pair_of
 from engine.storage.tables.posts import Post, Posts
+from engine.storage.tables.suppression import SMS, Cause, Suppression, sms_key
+from engine.storage.tables.suppressions import Suppressions
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +56,7 @@ class Answers:
         self,
         settings: Settings,
         db: Grouped,
-        optouts: OptOuts,
+        suppressions: Suppressions,
         spool: Spool,
         sent: LastSent,
         notes: Notes,
@@ -65,7 +66,7 @@ class Answers:
         metrics: Metrics,
     ) -> None:
         """Raises StorageError."""
-        self._optouts = optouts
+        self._suppressions = suppressions
         self._spool = spool
         self._sent = sent
         self._notes = notes
@@ -246,14 +247,15 @@ class Answers:
 
     def _obey(self, answer: Answer, way: Way, heard: Heard) -> list[asyncio.Future[None]]:
         """Do what a word asks for; nothing of what is so already is done or confirmed again."""
-        number, suppressed = answer.number, self._optouts.suppressed
-        senders = {pair_of(sender, number): sender for sender in self._senders(answer, way)}.values()
+        senders = {sms_key(sender) for sender in self._senders(answer, way)}
         if heard.wish is Wish.HELP:
             return self._replies.help(answer, way.concerned)
         stopping = heard.wish is Wish.STOP
-        changed = [sender for sender in senders if suppressed(sender, number) is not stopping]
-        stored = [self._optouts.set(self._row(answer, sender), stopping) for sender in changed]
-        if changed:
+        known = self._suppressions
+        change = known.add if stopping else known.lift
+        rows = [self._row(answer, sender) for sender in sorted(senders)]
+        stored = [change(row) for row in rows if known.holds(row) is not stopping]
+        if stored:
             event = "opted-out" if stopping else "opted-in"
             self._metrics.answers.labels(event).inc()
             stored.append(self._note(answer, way, event, ""))
@@ -264,10 +266,10 @@ class Answers:
         """Whom the phone means: the number it wrote to, and who wrote to it under another name."""
         return [answer.to, *([way.answered.sender] if way.answered else [])]
 
-    def _row(self, answer: Answer, sender: str) -> OptOut:
-        return OptOut(
-            sender=sender, recipient=answer.number, at=answer.at, cause="answer", message=answer.id,
-            evidence=answer.text or "",
+    def _row(self, answer: Answer, sender: str) -> Suppression:
+        return Suppression(
+            channel=SMS, address=sms_key(answer.number), stream=sender, cause=Cause.STOP, since=answer.at,
+            evidence=answer.text or "", message=answer.id, who="phone",
         )  # fmt: skip
 
     def _hand_over(self, answer: Answer, way: Way) -> tuple[str, list[asyncio.Future[None]]]:

@@ -13,7 +13,6 @@ import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
-from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from engine.base.clock import Clock
@@ -22,11 +21,11 @@ from engine.base.log import escape
 from engine.base.metrics import Metrics
 from engine.base.settings import Inbound as Row
 from engine.base.settings import Settings
-from engine.base.settings_bounces import Kind
+from engine.feedback.suppressor import Suppressor
 from engine.intake.admission import NOT_STORED, Origin, Refused, Submission
 from engine.intake.large import Incoming
-from engine.message.address import destination_of
-from engine.message.bounce_rules import Classifier, load_classifier
+from engine.message.address import AddressError, destination_of
+from engine.message.bounce_rules import Classifier
 from engine.message.bounce_verdict import Judged, judge_report
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Recipient
@@ -53,13 +52,6 @@ _TYPES: dict[Nature, str] = {
 }  # fmt: skip
 #: Reports that nothing failed, or not yet.
 _NO_FAILURE: frozenset[Action] = frozenset(("delayed", "delivered", "relayed", "expanded"))
-
-
-class Suppressor(Protocol):
-    """Who decides what evidence suppresses whom."""
-
-    async def heard(self, recipient: str, user: str, kind: Kind, evidence: str, at: float) -> None:
-        """It is certain that this is about him. Done when what followed is on disk; raises StorageError."""
 
 
 class Recipients(Protocol):
@@ -93,10 +85,11 @@ class Inbound:
     """See above. The admission of listeners of kind inbound."""
 
     def __init__(
-        self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], ids: IdSource, clock: Clock,
-        metrics: Metrics, log_line: Callable[[str], None], recipients: Recipients, suppressor: Suppressor | None = None,
+        self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], classifier: Classifier,
+        suppressor: Suppressor, ids: IdSource, clock: Clock, metrics: Metrics, log_line: Callable[[str], None],
+        recipients: Recipients,
     ) -> None:  # fmt: skip
-        """keys: of return paths (storage/secrets.py). Raises ConfigError: bounces.toml cannot be used."""
+        """keys: of return paths (storage/secrets.py)."""
         self._spool = spool
         self._ids = ids
         self._clock = clock
@@ -106,11 +99,11 @@ class Inbound:
         self._suppressor = suppressor
         self.refusal = spool.refusal
         self.large = spool.large
-        self.reload(settings, keys)
+        self.reload(settings, keys, classifier)
 
-    def reload(self, settings: Settings, keys: Mapping[int, bytes]) -> None:
-        """Use these from the next message on. Raises ConfigError, and the old ones hold."""
-        self._classifier = load_classifier(Path(settings.bounces.rules_file)) if settings.inbound else Classifier(())
+    def reload(self, settings: Settings, keys: Mapping[int, bytes], classifier: Classifier) -> None:
+        """Use these from the next message on."""
+        self._classifier = classifier
         self._paths = ReturnPaths(keys)
         self._rows = {row.domain: row for row in settings.inbound}
         domains = "|".join(re.escape(row.domain) for row in settings.inbound if row.kind == "return-path")
@@ -141,7 +134,7 @@ class Inbound:
             if _needs_people(report, findings):
                 await self._hand_on(arrival, content, origin, framed)
             for finding, event in zip(findings, events, strict=True):
-                await self._suppress(arrival, finding, event)
+                await self._suppress(arrival, finding, event, len(findings))
             await self._spool.note(lambda seq: noted_lines(seq, events))
         except StorageError as exc:
             _log.error("%s: not accepted: %s", arrival.id, exc)
@@ -209,13 +202,17 @@ class Inbound:
             proof="token" if finding.certain else "", answer=arrival.id, text=_words_of(report),
         )  # fmt: skip
 
-    async def _suppress(self, arrival: Arrival, finding: Finding, event: Event) -> None:
-        if self._suppressor is not None and finding.certain and event.type in ("bounced", "complained"):
-            users = arrival.row.users
-            evidence = f"{event.type} {arrival.id}: {event.reply}"
-            await self._suppressor.heard(
-                finding.recipient, users[0] if len(users) == 1 else "", finding.judged.kind, evidence, arrival.at
-            )
+    async def _suppress(self, arrival: Arrival, finding: Finding, event: Event, recipients: int) -> None:
+        if event.type not in ("bounced", "complained") or not finding.certain:
+            return
+        users = arrival.row.users
+        try:
+            await self._suppressor.judge(
+                finding.recipient, users[0] if len(users) == 1 else "", "", finding.judged.kind, event.reply,
+                arrival.at, finding.certain, message=finding.message, recipients=recipients,
+            )  # fmt: skip
+        except AddressError as exc:
+            _log.error("%s: %s: not suppressed: %s", arrival.id, finding.recipient, exc)
 
     async def _hand_on(self, arrival: Arrival, content: bytes | Incoming, origin: Origin, framed: bool) -> None:
         """The whole message, to whom the settings say. Raises StorageError, Refused."""

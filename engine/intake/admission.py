@@ -1,7 +1,8 @@
 """Admission: the step between a client's message and the spool, the same for every kind of intake.
 
 It gives the message its id, completes its header, splits it by destination (one content, one delivery per
-destination) and hands it to the store. S1: `submit` returns only after the store said durable.
+destination; those who are suppressed in deliveries of their own) and hands it to the store. S1: `submit` returns only
+after the store said durable.
 
 Nothing here knows SMTP but the shape of the replies, which other intakes translate.
 """
@@ -31,11 +32,21 @@ NOT_STORED = "451 4.3.0 The message could not be stored, try again later"
 Splits = Sequence[tuple[str, tuple[int, ...]]]  #: destination -> indexes into Envelope.recipients
 
 
+class Unwanted(Protocol):
+    """Who must not be sent to."""
+
+    def mail(self, address: str, tenant: str = "", stream: str = "") -> bool:
+        """Whether no mail may be sent there. Raises StorageError."""
+
+
 class MessageStore(Protocol):
     """What admission needs of the spool."""
 
-    def accept(self, envelope: Envelope, content: Content, splits: Splits) -> Awaitable[None]:
-        """Keep the message; the awaitable is done when it is durable (S1). Raises StorageError."""
+    def accept(self, envelope: Envelope, content: Content, splits: Splits, *, unwanted: int = 0) -> Awaitable[None]:
+        """Keep the message; the awaitable is done when it is durable (S1). Raises StorageError.
+
+        unwanted: the last so many of `splits` must not be sent to, and are settled at once.
+        """
 
     def large(self) -> LargeWriter:
         """Where a content goes that arrives in pieces, before it is accepted."""
@@ -108,6 +119,7 @@ class Admission:
         settings: Settings,
         log_line: Callable[[str], None],
         provider_of: Callable[[str], str],
+        suppressions: Unwanted | None = None,
     ) -> None:
         self._store = store
         self._ids = ids
@@ -118,6 +130,7 @@ class Admission:
         self._accepted = [metrics.accepted.labels(_LABELS[c]).inc for c in MessageClass]
         self._accepted_recipients = metrics.accepted_recipients
         self._provider_of = provider_of
+        self._suppressions = suppressions
         self._counters: dict[tuple[str, MessageClass], Callable[[float], None]] = {}
         self._second = -1
         self._date = b""
@@ -145,6 +158,12 @@ class Admission:
         now = self._clock.time()
         message_id = self._ids.next()
         recipients, splits = _split(submission)
+        unwanted = 0
+        if self._suppressions is not None:
+            try:
+                splits, unwanted = _apart(self._suppressions, recipients, splits, origin.user)
+            except StorageError as exc:
+                raise _not_stored(message_id, exc) from exc
         single = recipients[0].address.encode() if len(recipients) == 1 else b""
         date = self._date_at(int(now))
         id_bytes = message_id.encode()
@@ -194,7 +213,7 @@ class Admission:
             batch=batch,
         )
         try:
-            await self._store.accept(envelope, whole, splits)
+            await self._store.accept(envelope, whole, splits, unwanted=unwanted)
         except StorageError as exc:
             raise _not_stored(message_id, exc) from exc
         self._accepted[message_class]()
@@ -236,6 +255,20 @@ def _not_stored(message_id: str, error: StorageError) -> Refused:
 
 def _is_ascii(sender: str, recipients: Sequence[Recipient]) -> bool:
     return sender.isascii() and all(recipient.address.isascii() for recipient in recipients)
+
+
+def _apart(suppressions: Unwanted, recipients: Sequence[Recipient], splits: Splits, tenant: str) -> tuple[Splits, int]:
+    """Splits with those who must not be sent to in splits of their own, at the end; and how many these are.
+
+    They are part of the message, as the client was told, and each has its events; nobody waits for a connection to
+    settle them. Raises StorageError.
+    """
+    refused = {n for n, recipient in enumerate(recipients) if suppressions.mail(recipient.address, tenant)}
+    if not refused:
+        return splits, 0
+    wanted = [(name, rest) for name, indexes in splits if (rest := tuple(n for n in indexes if n not in refused))]
+    others = [(name, rest) for name, indexes in splits if (rest := tuple(n for n in indexes if n in refused))]
+    return wanted + others, len(others)
 
 
 def _split(submission: Submission) -> tuple[tuple[Recipient, ...], Splits]:

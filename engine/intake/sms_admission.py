@@ -16,6 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from engine.base.clock import Clock
+from engine.base.errors import StorageError
 from engine.base.log import escape
 from engine.base.metrics import Metrics
 from engine.base.settings import Account, Settings
@@ -99,7 +100,10 @@ class Admitted(msgspec.Struct):
 
 
 class SmsAdmission:
-    """See above. suppressed: whether (sender, number) must not be sent to. log_line: takes one line per message."""
+    """See above. suppressed: whether (sender, number, tenant) must not be sent to; raises StorageError.
+
+    log_line: takes one line per message.
+    """
 
     def __init__(
         self,
@@ -112,7 +116,7 @@ class SmsAdmission:
         routes: Routes,
         normalise: Normalise,
         quota: Quota,
-        suppressed: Callable[[str, str], bool] = lambda sender, number: False,
+        suppressed: Callable[[str, str, str], bool] = lambda sender, number, tenant: False,
     ) -> None:
         """Raises ConfigError: rules of a carrier that cannot be."""
         self._store = store
@@ -212,6 +216,7 @@ class SmsAdmission:
             try:
                 number = self._number(*written)
                 if number not in found:
+                    self._check_wanted(number, sender, request.account)
                     found[number] = self._carrier(number, sender, message_class)
             except SmsRefused as exc:
                 refused.append((place, exc))
@@ -225,9 +230,15 @@ class SmsAdmission:
         except ValueError as exc:
             raise SmsRefused("ESME_RINVDSTADR", "number", f"{text}: {exc}") from exc
 
+    def _check_wanted(self, number: str, sender: str, account: Account | None) -> None:
+        try:
+            if not self._suppressed(sender, number, account.system_id if account is not None else ""):
+                return
+        except StorageError as exc:
+            raise SmsRefused("ESME_RMSGQFUL", "storage", str(exc)) from exc
+        raise SmsRefused("ESME_RINVDSTADR", "suppressed", f"{number} wants nothing from {sender}")
+
     def _carrier(self, number: str, sender: str, message_class: MessageClass) -> str:
-        if self._suppressed(sender, number):
-            raise SmsRefused("ESME_RINVDSTADR", "suppressed", f"{number} wants nothing from {sender}")
         for name in self._routes.carriers(number, sender, message_class):
             if name in self._rules:
                 return name

@@ -10,6 +10,7 @@ receiver can be told the address; with a UTF-8 local part it needs SMTPUTF8 anyw
 
 import ipaddress
 import re
+import unicodedata
 from functools import lru_cache
 
 import idna
@@ -93,6 +94,18 @@ def destination_of(address: str) -> str:
     A literal stays one: "[192.0.2.1]", "[IPv6:2001:db8::1]" in its shortest form. Raises AddressError.
     """
     return _domain(_split(address)[1])[1]
+
+
+def comparable(address: str) -> str:
+    """One spelling of an address: lower case, its domain as A-labels. Raises AddressError: it has no such domain.
+
+    RFC 5321 2.4 lets a host tell "Ada" from "ada". None that matters does, and who is not to be written to must not be
+    missed because a report spells him another way.
+    """
+    if address.isascii():
+        return address.lower()
+    local, at, domain = address.rpartition("@")
+    return f"{unicodedata.normalize('NFC', local.lower())}{at}{domain_to_ascii(domain)}"
 
 
 def domain_to_ascii(domain: str) -> str:

@@ -103,12 +103,12 @@ class Manager:
         for delivery in deliveries:
             self.tally.accepted += len(delivery.indexes)
             self.destination(delivery.destination, delivery.via).live += 1
-            if self.standing.held_by(delivery) is not None:
-                self._spool.cool(delivery, State.HELD)
+            if delivery.unwanted and self.seize(delivery):
+                self._courier.refuse(delivery)
             elif delivery.due_at > delivery.message.received_at and delivery.due_at > self._clock.time():
                 self.wait(delivery)  # its client said when, or it was tried already by the node that it comes from
             else:
-                self._route(delivery)
+                self._go_on(delivery)
 
     def settled(self, delivery: Delivery) -> None:
         """An attempt is over and recorded: forget the delivery, or let it wait for its next time."""
@@ -248,7 +248,7 @@ class Manager:
             self._set_timer(self._table.get(row, "due_at"))
 
     def _go_on(self, delivery: Delivery) -> None:
-        """A delivery in hand that goes another way."""
+        """A delivery in hand that is new, or goes another way."""
         if self.standing.held_by(delivery) is not None:
             self._spool.cool(delivery, State.HELD)
         else:

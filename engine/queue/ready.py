@@ -51,13 +51,16 @@ class Courier(Protocol):
 
 
 class Dispatcher(Courier, Protocol):
-    """The courier, as the manager needs it. The first three settle the delivery, and return at once."""
+    """The courier, as the manager needs it. Those that settle a delivery return at once."""
 
     def no_route(self, delivery: Delivery, route: NoRoute) -> None:
         """Its destination has no route."""
 
     def give_up(self, delivery: Delivery, provider: str, reason: str) -> None:
         """It expired without another attempt. reason: why its site is closed."""
+
+    def refuse(self, delivery: Delivery) -> None:
+        """Its recipients were suppressed when it was accepted. Those who are not any more wait for their turn."""
 
     def fail_lost(self, delivery: Delivery) -> None:
         """Its record is damaged."""

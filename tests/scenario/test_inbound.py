@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.client import letter, submit
-from tests.support.engine import Daemon, Sink, daemon, sink, wait_until
+from tests.support.engine import FATES, Daemon, Sink, daemon, sink, wait_until
 from tests.support.ports import free_port
 from tests.support.relay import route
 
@@ -40,6 +40,13 @@ class Stage:
             code, reply = client.data(content.replace("\n", "\r\n").encode())
             assert code == 250, reply
         return self.event(reply.split()[-1].decode())
+
+    def is_suppressed(self, address: str) -> bool:
+        """Whether mail to it is not sent; what is sent arrives."""
+        submit(self.engine.port, "shop@news.test", address, letter())
+        self.engine.books()
+        fates = [event["type"] for event in self.engine.events() if event["recipient"] == address]
+        return [fate for fate in fates if fate in FATES][-1] == "suppressed"
 
     def event(self, answer: str) -> dict[str, Any]:
         """The one event that what came with this id became. It is there: 250 was said."""
@@ -111,6 +118,7 @@ def test_a_report_to_a_signed_return_path_names_its_recipient_whatever_it_says(s
     assert (event["type"], event["kind"], event["proof"]) == ("bounced", "hard", "token")
     assert (event["message"], event["recipient"]) == (message, "ada@far.test")
     assert (event["status"], event["reply"]) == ("5.1.1", "550 5.1.1 no such user here")
+    assert stage.is_suppressed("ada@far.test") and not stage.is_suppressed("someone-else@far.test")
 
 
 def test_a_recipient_that_fits_into_no_return_path_is_found_among_those_of_the_message(stage: Stage) -> None:
@@ -119,7 +127,7 @@ def test_a_recipient_that_fits_into_no_return_path_is_found_among_those_of_the_m
     assert re.fullmatch(rf"[a-z2-7]{{40}}@{re.escape(BOUNCES)}", sender)
     event = stage.returns(sender.upper(), report("x@far.test", "5.2.2", "552 5.2.2 mailbox full"))
     assert (event["message"], event["recipient"], event["proof"]) == (message, long, "token")
-    assert event["kind"] != "hard"
+    assert event["kind"] != "hard" and not stage.is_suppressed(long)
 
 
 def test_a_forged_token_proves_nothing(stage: Stage) -> None:
@@ -127,13 +135,13 @@ def test_a_forged_token_proves_nothing(stage: Stage) -> None:
     forged = sender.replace("=bob=", "=eve=")
     event = stage.returns(forged, report("eve@far.test", "5.1.1", "550 5.1.1 no such user"))
     assert (event["type"], event["recipient"], event.get("proof", "")) == ("bounced", "eve@far.test", "")
-    assert not event["message"]
+    assert not event["message"] and not stage.is_suppressed("eve@far.test")
 
 
 def test_a_plain_return_path_is_read_too(stage: Stage) -> None:
     event = stage.returns(f"list-owner@{BOUNCES}", report("carl@far.test", "5.1.1", "550 5.1.1 no such user"))
     assert (event["type"], event["kind"], event["recipient"]) == ("bounced", "hard", "carl@far.test")
-    assert not event.get("proof")
+    assert not event.get("proof") and not stage.is_suppressed("carl@far.test")
 
 
 def test_a_delay_is_no_bounce(stage: Stage) -> None:
@@ -174,6 +182,7 @@ Content-Type: text/rfc822-headers
     event = stage.returns(f"fbl@{FEEDBACK}", complaint, sender="fbl@provider.test")
     assert (event["type"], event["kind"], event["proof"]) == ("complained", "complaint", "token")
     assert (event["message"], event["recipient"]) == (message, "frida@far.test")
+    assert stage.is_suppressed("frida@far.test")
 
 
 def test_a_vacation_is_no_bounce_and_no_reply(stage: Stage) -> None:
@@ -207,6 +216,22 @@ def test_what_a_person_writes_to_a_return_path_lies_in_a_folder(stage: Stage) ->
     stage.engine.books()
     (kept,) = mailbox.Maildir(stage.engine.data / "inbound", create=False)
     assert kept["Subject"] == "stop it" and kept.get_payload() == "Please stop.\n"
+
+
+def test_a_block_of_ours_or_several_recipients_suppress_nobody(stage: Stage) -> None:
+    _, sender, _ = stage.sent("jan@far.test")
+    event = stage.returns(sender, report("jan@far.test", "5.7.1", "554 5.7.1 your IP address is listed by a blocklist"))
+    assert event["kind"] == "block" and event["proof"]
+    assert not stage.is_suppressed("jan@far.test")
+    _, sender, _ = stage.sent("kim@far.test")
+    several = report("kim@far.test", "5.1.1", "550 5.1.1 no such user").replace(
+        "Final-Recipient", "Final-Recipient: rfc822; lee@far.test\nAction: failed\nStatus: 5.1.1\n\nFinal-Recipient", 1
+    )
+    with smtplib.SMTP("127.0.0.1", stage.port, timeout=60) as client:
+        client.sendmail("", [sender], several)
+    events = [event for event in stage.engine.events("bounced") if event["recipient"] == "lee@far.test"]
+    assert events and not events[0].get("proof")
+    assert not stage.is_suppressed("kim@far.test") and not stage.is_suppressed("lee@far.test")
 
 
 def test_everything_else_is_refused(stage: Stage) -> None:

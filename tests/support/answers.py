@@ -17,7 +17,9 @@ from engine.message.sms import Sms as Content
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.storage.spool.entry import Delivery
 from engine.storage.tables.grouped import Grouped
-from engine.storage.tables.optouts import OptOuts
+from engine.storage.tables.suppression import Suppression
+from engine.storage.tables.suppression_table import SuppressionTable
+from engine.storage.tables.suppressions import Suppressions
 from tests.support.clock import ClockLoop, FakeClock
 from tests.support.lookup import ZoneLookup
 from tests.support.spool import FaultyFiles, open_spool
@@ -61,20 +63,27 @@ class Stage:
     def begin(self) -> None:
         self.spool = open_spool(self.path, self.files)
         self.db = Grouped(self.path / "sms.db")
-        self.optouts = OptOuts(self.db, self.clock)
+        self.suppressions = Suppressions(self.path, self.clock)
         ids = IdSource("n", 0, self.clock, self.spool.last_id)
         self.answers = Answers(
-            self.settings, self.db, self.optouts, self.spool, self, self, ZoneLookup({}, self.clock), ids, self.clock,
-            self.metrics,
+            self.settings, self.db, self.suppressions, self.spool, self, self, ZoneLookup({}, self.clock), ids,
+            self.clock, self.metrics,
         )  # fmt: skip
         self.answers.start()
 
     async def end(self) -> None:
         await self.answers.close()
-        self.optouts.close()
+        await self.suppressions.close()
         await self.db.close()
         await self.spool.load_backlog()
         await self.spool.close()
+
+    def held(self) -> list[Suppression]:
+        table = SuppressionTable(self.path)
+        try:
+            return list(table.all_held(self.clock.time()))
+        finally:
+            table.close()
 
     def last_to(self, number: str) -> SentPart | None:
         return self.last.get(number)

@@ -55,6 +55,7 @@ class Stored:
     envelope: Envelope
     content: bytes
     splits: list[tuple[str, tuple[int, ...]]]
+    unwanted: int = 0
 
     @property
     def body(self) -> bytes:
@@ -116,7 +117,9 @@ class MemoryStore:
         self.writing.set()
         return self.writers[-1]
 
-    async def accept(self, envelope: Envelope, content: Content, splits: Sequence[tuple[str, tuple[int, ...]]]) -> None:
+    async def accept(
+        self, envelope: Envelope, content: Content, splits: Sequence[tuple[str, tuple[int, ...]]], unwanted: int = 0
+    ) -> None:
         if self.hold is not None:
             assert self.waiting is not None
             self.waiting.set()
@@ -126,7 +129,7 @@ class MemoryStore:
         if self.waiting is not None:
             self.waiting.set()
         whole = content if isinstance(content, bytes) else b"".join([content.head, *content.rest()])
-        self.messages.append(Stored(envelope, whole, list(splits)))
+        self.messages.append(Stored(envelope, whole, list(splits), unwanted))
 
     def refusal(self) -> str | None:
         return self.refused

@@ -30,6 +30,7 @@ from engine.storage.tables.sms_quota import SmsQuota
 from engine.tools.certificate import trusting_context
 from tests.support.clock import FakeClock
 from tests.support.intake import LOOPS
+from tests.support.unwanted import Unwanted
 
 GUARD_S = 20.0
 CARRIERS = (
@@ -136,11 +137,11 @@ class Intake:
         self.spool.accepted = self.accepted.extend
         self.spool.start()
         self.quota = SmsQuota(path / "tables.db")
-        self.suppressed: set[tuple[str, str]] = set()
+        self.suppressed = Unwanted()
         ids = IdSource("test", 0, self.clock, self.spool.last_id)
         self.admission = SmsAdmission(
             self.spool, ids, self.clock, self.metrics, settings, self.lines.append, Routes(settings.carrier), normalise,
-            self.quota, lambda sender, number: (sender, number) in self.suppressed,
+            self.quota, self.suppressed,
         )  # fmt: skip
         self.binds = Binds(
             settings, self.metrics, lambda who: self.told.append(f"+{who}"), lambda who: self.told.append(f"-{who}")

@@ -37,6 +37,7 @@ from engine.storage.spool.entry import State
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.queue_state import QueueState
 from tests.support.queue import NoReports
+from tests.support.unwanted import Unwanted
 
 PATIENCE_S = 20.0
 
@@ -96,7 +97,7 @@ class SmsStage:
         self.called: list[str] = []
         self.came: list[tuple[str, DeliverSm | DataSm, Callable[[int], None]]] = []
         self.book = Book()
-        self.unwanted: set[tuple[str, str]] = set()
+        self.unwanted = Unwanted()
         loop = asyncio.get_running_loop()
         self.outbox = Outbox(loop)
         self.events = EventJournal(path / "events", 1 << 20, 86400)
@@ -125,8 +126,7 @@ class SmsStage:
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(
             carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
-            underway=Underway(), alternatives=Failover(self.routes, self.carriers),
-            suppressed=lambda sender, number: (sender, number) in self.unwanted,
+            underway=Underway(), alternatives=Failover(self.routes, self.carriers), suppressed=self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
 

@@ -1,6 +1,7 @@
 """Admission: what becomes of a submission, and S1: nobody hears of success before the store said durable."""
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Coroutine
 from typing import Any
@@ -26,7 +27,7 @@ CONTENT = b"From: Ada <ada@example.org>\r\nSubject: x\r\n\r\nbody\r\n"
 class Desk:
     """An Admission over a memory store."""
 
-    def __init__(self, settings: Settings | None = None) -> None:
+    def __init__(self, settings: Settings | None = None, suppressions: Any = None) -> None:
         self.clock = FakeClock(1_767_268_800.0)
         self.store = MemoryStore()
         self.metrics = Metrics()
@@ -39,6 +40,7 @@ class Desk:
             settings or Settings(node=Node(name="mx.example")),
             self.log.append,
             lambda destination: "google" if destination == "x.example" else "other",
+            suppressions,
         )
 
 
@@ -211,3 +213,44 @@ def test_date_follows_the_clock() -> None:
         desk.clock.advance(61)
     dates = [re.findall(rb"12:0\d:0\d \+0000", m.content) for m in desk.store.messages]
     assert dates == [[b"12:00:00 +0000"] * 2, [b"12:01:01 +0000"] * 2]
+
+
+class Unwanted:
+    """Two addresses, one of them for one tenant. fault: what is raised instead."""
+
+    fault: Exception | None = None
+
+    def mail(self, address: str, tenant: str = "", stream: str = "") -> bool:
+        if self.fault is not None:
+            raise self.fault
+        return address == "b@x.example" or (address == "c@y.example" and tenant == "shop")
+
+
+@pytest.mark.parametrize(
+    ("user", "splits", "unwanted"),
+    [
+        ("", [("x.example", (0,)), ("y.example", (2,)), ("x.example", (1,))], 1),
+        ("shop", [("x.example", (0,)), ("x.example", (1,)), ("y.example", (2,))], 2),
+    ],
+)
+def test_who_is_suppressed_is_part_of_the_message_in_splits_of_his_own(
+    user: str, splits: list[tuple[str, tuple[int, ...]]], unwanted: int
+) -> None:
+    desk = Desk(suppressions=Unwanted())
+    three = submission("a@x.example", "b@x.example", "c@y.example")
+    run(desk.admission.submit(three, CONTENT, dataclasses.replace(ORIGIN, user=user)))
+    [stored] = desk.store.messages
+    assert (stored.splits, stored.unwanted, len(stored.envelope.recipients)) == (splits, unwanted, 3)
+    run(desk.admission.submit(submission("b@x.example"), CONTENT, ORIGIN))
+    assert (desk.store.messages[-1].splits, desk.store.messages[-1].unwanted) == ([("x.example", (0,))], 1)
+    run(desk.admission.submit(submission("a@x.example"), CONTENT, ORIGIN))
+    assert desk.store.messages[-1].unwanted == 0
+
+
+def test_a_list_that_cannot_be_asked_is_no_reason_to_send() -> None:
+    unwanted = Unwanted()
+    unwanted.fault = StorageError("no table")
+    desk = Desk(suppressions=unwanted)
+    with pytest.raises(Refused, match=r"^451 4\.3\.0"):
+        run(desk.admission.submit(submission(), CONTENT, ORIGIN))
+    assert desk.store.messages == []

@@ -112,7 +112,7 @@ def test_a_stop_suppresses_confirms_once_and_is_passed_on(tmp_path: Path) -> Non
     async def story() -> None:
         assert await stage.arrive(phone(b"Stop. Thank you")) == ESME_ROK
         assert await stage.arrive(phone(b"STOP")) == ESME_ROK
-        suppressed = stage.optouts.suppressed
+        suppressed = stage.suppressions.sms
         assert suppressed(OURS, PHONE) and suppressed("ACME", PHONE[1:])
         assert not suppressed(OURS, "+447700900124") and not suppressed("70000", PHONE)
         [(envelope, sms)] = await stage.spooled("sms:one")
@@ -121,12 +121,12 @@ def test_a_stop_suppresses_confirms_once_and_is_passed_on(tmp_path: Path) -> Non
         assert sms.text == stage.settings.sms.stop_text
         assert len(await stage.spooled("account:shop")) == 2
         assert [e.type for e in stage.told()] == ["opted-out", "answered", "answered"]
-        [row, _] = stage.optouts.entries()
-        assert (row.sender, row.recipient, row.cause, row.evidence) == (OURS, PHONE[1:], "answer", "Stop. Thank you")
-        assert row.at == stage.clock.now and row.message
+        [row, _] = stage.held()
+        assert (row.stream, row.address, row.cause, row.evidence) == (OURS, PHONE[1:], "stop", "Stop. Thank you")
+        assert row.since == stage.clock.now and row.message and row.scope == "stream"
 
     async def after_a_restart() -> None:
-        assert stage.optouts.suppressed(OURS, PHONE)
+        assert stage.suppressions.sms(OURS, PHONE)
 
     run(stage, story, after_a_restart)
 
@@ -137,14 +137,14 @@ def test_a_start_lifts_it_in_the_language_of_the_word(tmp_path: Path) -> None:
     async def story() -> None:
         for text in ("Стоп, спасибо", "Старт", "Yes"):
             assert await stage.arrive(phone(text.encode("utf-16-be"), data_coding=8)) == ESME_ROK
-        assert not stage.optouts.suppressed(OURS, PHONE)
+        assert not stage.suppressions.sms(OURS, PHONE)
         texts = [sms.text for _, sms in await stage.spooled("sms:one")]
         assert texts == [stage.settings.sms.stop_text_ru, stage.settings.sms.start_text_ru]
         assert [e.type for e in stage.told("opted-out", "opted-in")] == ["opted-out", "opted-in"]
 
     async def after_a_restart() -> None:
-        assert not stage.optouts.suppressed(OURS, PHONE)
-        assert stage.optouts.entries() == []
+        assert not stage.suppressions.sms(OURS, PHONE)
+        assert stage.held() == []
 
     run(stage, story, after_a_restart)
 
@@ -157,7 +157,7 @@ def test_an_accounts_own_word_stops_its_messages_only(tmp_path: Path) -> None:
         await stage.arrive(phone(b"Basta!", to=b"70000"))
         stage.last[PHONE] = sent("m1", "shop")
         await stage.arrive(phone(b"Basta!"))
-        assert [stage.optouts.suppressed(to, PHONE) for to in ("70000", OURS)] == [False, True]
+        assert [stage.suppressions.sms(to, PHONE) for to in ("70000", OURS)] == [False, True]
 
     run(stage, story)
 
@@ -173,7 +173,7 @@ def test_help_is_answered_with_the_accounts_text_and_not_in_a_circle(tmp_path: P
         await stage.arrive(phone(b"help please"))
         await stage.arrive(phone(b"HELP", to=b"70000"))  # the bank has no text
         assert [sms.text for _, sms in await stage.spooled("sms:one")] == ["Shop: call 123"] * 2
-        assert not stage.optouts.entries()
+        assert not stage.held()
 
     run(stage, story)
 
@@ -200,7 +200,7 @@ def test_message_payload_and_data_sm(tmp_path: Path) -> None:
         [(_, first), (_, second)] = await stage.spooled("account:shop")
         assert (first.body, first.tlvs) == (b"", ((MESSAGE_PAYLOAD, long),))
         assert (second.body, second.tlvs) == (b"STOP", ((0x1400, b"v"),))
-        assert stage.optouts.suppressed(OURS, PHONE)
+        assert stage.suppressions.sms(OURS, PHONE)
 
     run(stage, story)
 
@@ -248,7 +248,7 @@ def test_a_stop_in_two_parts_is_one(tmp_path: Path) -> None:
         await stage.arrive(part(2, 2, b"OP"))
         await stage.arrive(part(1, 2, b"ST"))
         await stage.passed()
-        assert stage.optouts.suppressed(OURS, PHONE)
+        assert stage.suppressions.sms(OURS, PHONE)
 
     run(stage, story)
 
@@ -316,7 +316,7 @@ def test_S1_an_event_that_is_not_durable_is_no_answer(tmp_path: Path) -> None:
 
     async def story() -> None:
         assert await stage.arrive(phone(b"STOP")) == ESME_RX_T_APPN
-        assert stage.optouts.suppressed(OURS, PHONE)  # what a person wants holds whatever the disk does
+        assert stage.suppressions.sms(OURS, PHONE)  # what a person wants holds whatever the disk does
 
     run(stage, story)
 
@@ -372,11 +372,11 @@ def test_S1_what_was_answered_is_in_the_file_at_that_moment(tmp_path: Path) -> N
         assert await stage.arrive(phone(b"STOP")) == ESME_ROK
         assert await stage.arrive(part(1, 2, b"one ")) == ESME_ROK
         (tmp_path / "after").mkdir()
-        for file in (tmp_path / "killed").glob("sms.db*"):
+        for file in (tmp_path / "killed").glob("s*.[dk][be]*"):
             shutil.copy(file, tmp_path / "after")
 
     async def second() -> None:
-        assert after.optouts.suppressed(OURS, PHONE)
+        assert after.suppressions.sms(OURS, PHONE)
         assert await after.arrive(part(2, 2, b"two")) == ESME_ROK
         await after.passed()
         assert [e.text for e in after.told()] == ["one two"]

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from engine.base.errors import StorageError
 from engine.base.settings import Account
 from engine.base.units import Rate
 from engine.protocol.smpp_codec import encode
@@ -170,6 +171,9 @@ def test_who_wants_nothing_gets_nothing(tmp_path: Path) -> None:
             assert await refused(client, sm()) == "ESME_RINVDSTADR"
             assert intake.rejected("sms-suppressed") == 1
             assert await refused(client, sm(source_addr=b"Other")) == "ESME_ROK"
+            intake.suppressed.fault = StorageError("no table")
+            assert await refused(client, sm(source_addr=b"Other")) == "ESME_RMSGQFUL"
+            assert intake.rejected("sms-storage") == 1
 
     play(story)
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from engine.admin.sms import binds
+from engine.base.errors import StorageError
 from engine.base.settings import Carrier
 from engine.base.units import Rate
 from engine.delivery import carrier_agent, carrier_link, sms_pace
@@ -389,6 +390,22 @@ def test_a_stop_finishes_what_is_on_the_wire(tmp_path: Path) -> None:
         async with sms_stage(tmp_path, carrier(smsc)) as s:
             await until(lambda: s.live() == 0)
             assert s.tally()["delivered"] == 3
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_list_that_does_not_answer_defers(tmp_path: Path) -> None:
+    """Neither sent nor failed; the others of the message are not sent twice for it."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            s.unwanted.fault = StorageError("no table")
+            await s.put("offer", "+447700900001", "+447700900002")
+            await until(lambda: s.tally().get("deferred") == 2)
+            assert not smsc.submits
+            assert s.tally() == {"accepted": 2, "deferred": 2, "queued": 2, "balanced": True}
         await smsc.close()
 
     play(story)

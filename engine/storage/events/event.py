@@ -22,7 +22,7 @@ from engine.message.sms import channel_of
 
 #: Every type there is, and what it says.
 TYPES: Mapping[str, str] = {
-    # Of mail and SMS; the last six are outcomes of a recipient, see `Status`, without an attempt from `expired` on.
+    # Of mail and SMS; what follows `received` are outcomes, see `Status`; from `expired` on without an attempt.
     "received": "a recipient of a message of a client, once it is in the spool",
     "delivered": "a mail server took it; of SMS: the phone has all parts, by their receipts (no `attempt`)",
     "deferred": "an attempt that is not the last one",
@@ -31,6 +31,8 @@ TYPES: Mapping[str, str] = {
     "expired": "given up after its time",
     "removed": "by an operator",
     "suppressed": "must not be sent to",
+    # An operator's.
+    "admin": "somebody changed the suppressions; `text` says how",
     # Of SMS.
     "sent": "an outcome: the carrier took all parts; what mail calls delivered",
     "undelivered": "a receipt says of a part that it never will be, and so the message is not",
@@ -72,7 +74,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
 
     Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
     carrier_id: what the carrier calls it. latency_s: since the carrier took it.
-    Of answers: answer: the id of what a phone sent. text: what it says.
+    Of answers: answer: the id of what a phone sent. text: what it says. Of admin: what was done, and by whom.
     Of what comes back by mail: message: the one of ours that it is about, "" if nobody knows. recipient: of that.
     sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml).
     proof: "token" if it is certain whom it is about. answer: the id of what came. text: the words of a person.

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.message.ids import id_time, split_id
-from engine.storage.events.reader import EventReader
+from engine.storage.events.merged import MergedReader
 
-#: A burst gives ids some milliseconds ahead, and a frame is written some milliseconds after.
-_AFTER_S = 60.0
+#: A burst gives ids some milliseconds ahead, and workers' clocks are one.
+_WITHIN_S = 2.0
 
 
 async def recipients_of(data_dir: Path, message: str) -> list[str]:
@@ -18,10 +18,10 @@ async def recipients_of(data_dir: Path, message: str) -> list[str]:
 
 
 def _found(data_dir: Path, message: str, at: float) -> Iterator[str]:
-    for directory in sorted(Path(data_dir, "events").iterdir()):
-        reader = EventReader(directory)
-        for event in reader.read():
-            if event["at"] > at + _AFTER_S:
-                break
-            if event.get("message") == message and event["type"] == "received":
-                yield event["recipient"]
+    reader = MergedReader(data_dir)
+    reader.seek_time(at - _WITHIN_S)
+    for event in reader.read():
+        if event["at"] > at + _WITHIN_S:
+            return
+        if event["message"] == message and event["type"] == "received":
+            yield event["recipient"]

@@ -53,7 +53,7 @@ class Delivery:
     whom an attempt ended without a reply to the end of data (D3). notices: 1 when the sender was told of the delay,
     or does not want to be. last: the last reply or trouble, for people. via: the relay an operator sent it to, instead
     of its route.
-    owner: the queue that has it now (Q4).
+    owner: the queue that has it now (Q4). unwanted: its recipients must not be sent to, as was found on acceptance.
 
     Where it lies on disk: segment, offset and length of the frame with the message; content_file: the number of the
     file with the content if that lies elsewhere, else 0; state_place: of the newest record of its state (0: the frame
@@ -63,7 +63,8 @@ class Delivery:
 
     __slots__ = (
         "attempts", "content_file", "destination", "due_at", "frame", "indexes", "last", "length", "message", "notices",
-        "number", "offset", "owner", "segment", "state", "state_place", "then", "unknowns", "unsettled", "via",
+        "number", "offset", "owner", "segment", "state", "state_place", "then", "unknowns", "unsettled", "unwanted",
+        "via",
     )  # fmt: skip
 
     def __init__(self, message: Message, number: int, destination: str, indexes: tuple[int, ...]) -> None:
@@ -77,6 +78,7 @@ class Delivery:
         self.notices = 0
         self.last = ""
         self.via = ""
+        self.unwanted = False
         self.state = State.STORING
         self.owner: object = None
         self.segment: Segment

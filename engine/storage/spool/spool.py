@@ -97,9 +97,8 @@ class Spool:
             registry=self._segments,
             wrote=self._guards.wrote,
         )
-        self._backlog = Backlog(
-            directory, self._files, owner, settings.segment_bytes, self._segments, self._numbers.new
-        )
+        new = self._numbers.new
+        self._backlog = Backlog(directory, self._files, owner, settings.segment_bytes, self._segments, new)
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings,
             Headroom(self._guards.look), lambda rows: self.lost(rows),
@@ -207,21 +206,22 @@ class Spool:
         splits: Sequence[tuple[str, tuple[int, ...]]],
         keep: bool = False,
         due_at: float | None = None,
+        unwanted: int = 0,
     ) -> asyncio.Future[None]:
         """Store a message: `splits` names each destination with its recipients. Done when durable (S1).
 
         Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it. With
         `keep` (our own notifications) it waits for a good file instead. A large content's file is the spool's from
-        here on, whatever comes of it. due_at: when it may be sent first, if not at once.
+        here on, whatever comes of it. due_at: when it may be sent first. unwanted: the last splits, never sent.
         """
         self._journal.last_id = max(self.last_id, envelope.id)
         message = Message(envelope)
         message.hot = (envelope, content)
         deliveries = [Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits)]
-        for delivery in deliveries:
+        for n, delivery in enumerate(deliveries, unwanted - len(deliveries)):
+            delivery.unwanted = n >= 0
             delivery.notices = int(not self.tells_of_delay(envelope, delivery.indexes))
-            if due_at is not None:
-                delivery.due_at = due_at
+            delivery.due_at = delivery.due_at if due_at is None else due_at
         number = self._journal.next_number()
         snapshots = [delivery.snapshot() for delivery in deliveries]
         header = message_header(encode_envelope(envelope), snapshots, file_of_large(content))

@@ -1,1 +1,1 @@
-"""Small SQLite tables: credentials, holds, throttle state. Rare writes, never on a message's hot path."""
+"""SQLite tables: credentials, holds, throttle state, suppressions. Rare writes, never on a message's hot path."""

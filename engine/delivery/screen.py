@@ -1,0 +1,30 @@
+"""Recipients of mail who must not be sent to: their outcomes, without an attempt."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from engine.delivery import verdicts
+from engine.message.envelope import Envelope
+from engine.message.outcome import Outcome
+
+
+class Unwanted(Protocol):
+    """Who must not be sent to (storage.tables.suppressions.Suppressions)."""
+
+    def mail(self, address: str, tenant: str = "", stream: str = "") -> bool:
+        """Whether no mail may be sent there. Raises StorageError."""
+
+    async def why(self, address: str, tenant: str = "", stream: str = "") -> str:
+        """For the sender, in words."""
+
+
+async def outcomes(unwanted: Unwanted | None, envelope: Envelope, indexes: Sequence[int]) -> list[Outcome]:
+    """Of those among these recipients who are suppressed. Raises StorageError."""
+    if unwanted is None:
+        return []
+    found: list[Outcome] = []
+    for index in indexes:
+        address = envelope.recipients[index].address
+        if unwanted.mail(address, envelope.user):
+            found += verdicts.suppressed((index,), await unwanted.why(address, envelope.user))
+    return found

@@ -1,0 +1,156 @@
+"""An address that must not be sent to: what is known of it, and the numbers it is looked up by.
+
+A *person* is an address or a number of one channel, as a keyed hash; an *entry* is a person and a scope. Rows keep both
+numbers, the filter in memory keeps entries. So a row without its address, of somebody who was erased, suppresses like
+any other, and nobody reads the address from it who has not the key (`KEY_NAME` in data_dir, 0600).
+
+63 bits: SQLite's integers have a sign. Among ten million entries a stranger is taken for one of them once in 10^12.
+"""
+
+import enum
+import hashlib
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.base.errors import StorageError
+from engine.storage.directories import sync_directory
+
+KEY_NAME = "suppression.key"
+MAIL, SMS = "mail", "sms"
+_KEY_BYTES = 32
+_MAX_EVIDENCE = 500
+_SALTS = 10_000  #: scopes whose numbers are remembered
+
+
+class Cause(enum.StrEnum):
+    """Why. On disk: never rename."""
+
+    HARD_BOUNCE = "hard-bounce"  #: there is no such address
+    COMPLAINT = "complaint"  #: called spam
+    UNSUBSCRIBE = "unsubscribe"
+    STOP = "stop"  #: the word, from a phone
+    MANUAL = "manual"
+    ERASED = "erased"  #: nothing is kept of the person but the hash
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suppression:
+    """One row. address: as `comparable` or `sms_key` writes it; "" of somebody erased, whom `person` names.
+
+    tenant, stream: the scope. Both empty: everything; a tenant: what he sends; a tenant's stream: that. A stream of SMS
+    is a sender id, whoever sends. since, until: unix seconds; until 0: for good. evidence: what was said, one line;
+    message: the id of the message or answer it is about. who: decided it.
+    """
+
+    address: str
+    channel: str = MAIL
+    tenant: str = ""
+    stream: str = ""
+    cause: Cause
+    since: float
+    until: float = 0.0
+    evidence: str = ""
+    message: str = ""
+    who: str = ""
+    person: int = 0
+
+    @property
+    def scope(self) -> str:
+        return "stream" if self.stream else "tenant" if self.tenant else "global"
+
+
+def sms_key(number: str) -> str:
+    """A number, or a sender id, as it is compared: no "+", since carriers leave it out, and one case."""
+    return number.removeprefix("+").casefold()
+
+
+def one_line(text: str) -> str:
+    """Evidence that can be stored and shown: printable, and of bounded length."""
+    if text.isprintable() and len(text) <= _MAX_EVIDENCE:
+        return text
+    shown = text.encode("utf-8", "replace").decode()[: _MAX_EVIDENCE * 2]
+    return " ".join("".join(c if c.isprintable() else " " for c in shown).split())[:_MAX_EVIDENCE]
+
+
+class Hasher:
+    """The numbers of persons and scopes, under the key of a data directory."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._channels = {channel: self._start(channel) for channel in (MAIL, SMS)}
+        self._salts: dict[tuple[str, str], int] = {("", ""): 0}
+        #: Tells whether another key made a table, without giving it away.
+        self.fingerprint = self._start("fingerprint").hexdigest()[:8]
+
+    def person(self, channel: str, address: str) -> int:
+        """address: as it is compared."""
+        made = self._channels[channel].copy()
+        made.update(address.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(made.digest()) >> 1
+
+    def salt(self, tenant: str, stream: str) -> int:
+        """What makes the entry of a scope from a person, by exclusive or; 0 of the scope that is everything."""
+        salt = self._salts.get((tenant, stream))
+        if salt is None:
+            made = self._start("scope")
+            for text in (tenant, stream):
+                data = text.encode("utf-8", "surrogatepass")
+                made.update(b"%d:%b" % (len(data), data))
+            salt = int.from_bytes(made.digest()) >> 1
+            if len(self._salts) < _SALTS:
+                self._salts[tenant, stream] = salt
+        return salt
+
+    def person_of(self, row: Suppression) -> int:
+        return row.person or self.person(row.channel, row.address)
+
+    def _start(self, purpose: str) -> "hashlib.blake2s":
+        return hashlib.blake2s(purpose.encode() + b"\0", key=self._key, digest_size=8)
+
+
+def load_key(data_dir: Path) -> Hasher:
+    """With the key of this directory, made if there is none. Raises StorageError.
+
+    A key is whole or not there: it gets its name when it is on disk, and the first of two who make one wins.
+    """
+    path = data_dir / KEY_NAME
+    try:
+        key = _read(path)
+        if key is None:
+            draft = path.with_suffix(f".{os.getpid()}")
+            _write(draft, secrets.token_bytes(_KEY_BYTES))
+            try:
+                os.link(draft, path)
+            except FileExistsError:
+                pass
+            finally:
+                os.unlink(draft)
+            sync_directory(data_dir)  # before the first row of it
+            key = _read(path)
+    except OSError as exc:
+        raise StorageError(f"cannot use {path}: {exc.strerror}") from exc
+    if key is None or len(key) != _KEY_BYTES:
+        raise StorageError(f"{path} is not a key of {_KEY_BYTES} bytes")
+    return Hasher(key)
+
+
+def _read(path: Path) -> bytes | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return os.read(fd, _KEY_BYTES + 1)
+    finally:
+        os.close(fd)
+
+
+def _write(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(fd, data)
+        os.fsync(fd)
+    finally:
+        os.close(fd)
