@@ -21,6 +21,7 @@ from engine.daemon.http import MetricsServer
 
 #: Labels whose values come from settings or from a fixed list. An address, a domain or a host name is none.
 BOUNDED_LABELS = {
+    "webhook",
     "command",
     "status",
     "provider",
