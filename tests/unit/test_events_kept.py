@@ -146,7 +146,7 @@ def test_what_a_crash_may_leave(tmp_path: Path) -> None:
     assert due(tmp_path) == [1]
     compact(tmp_path)
     assert due(tmp_path) == []
-    assert first not in names(tmp_path)
+    assert {first, "000000000002.tmp"} & set(names(tmp_path)) == set()
     assert ids(tmp_path) == [f"{n}.0" for n in range(1, 60)]
 
 

@@ -22,6 +22,7 @@ from engine.daemon.http import MetricsServer
 #: Labels whose values come from settings or from a fixed list. An address, a domain or a host name is none.
 BOUNDED_LABELS = {
     "kind",
+    "webhook",
     "command",
     "status",
     "provider",

@@ -65,6 +65,8 @@ class Compactor:
             expire(directory, self._clock.time() - limits.keep, limits.keep_bytes)
         for directory in self._directories:
             try:
+                for half_done in directory.glob("[0-9]*.tmp"):  # by one that was killed
+                    half_done.unlink()
                 for number in due(directory):
                     if self._stopped or not self._compress(directory, number):
                         return
@@ -81,7 +83,6 @@ class Compactor:
         try:
             if not new.exists():
                 times = old.stat()
-                temporary.unlink(missing_ok=True)
                 fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
                 with open(fd, "wb") as file:
                     for piece in compressed_pieces(source, source.summary(), _LEVEL):
