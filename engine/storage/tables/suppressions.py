@@ -69,7 +69,9 @@ class Suppressions:
         if self._nobody:
             return False
         person = self._hasher.person(MAIL, comparable(address))
-        return self._lasts(person, person) or self._within(person, tenant, tenant, stream)
+        if self._lasts(person, person):
+            return True
+        return bool(tenant or stream) and self._within(person, tenant, tenant, stream)
 
     def sms(self, sender: str, number: str, tenant: str = "") -> bool:
         """Whether no SMS may be sent to a number: by anybody, by this tenant, or under this sender id."""
