@@ -79,14 +79,15 @@ class Hasher:
 
     def __init__(self, key: bytes) -> None:
         self._key = key
-        self._channels = {channel: self._start(channel) for channel in (MAIL, SMS)}
+        #: What a person's hash begins with: to be copied.
+        self.channels = {channel: self._start(channel) for channel in (MAIL, SMS)}
         self._salts: dict[tuple[str, str], int] = {("", ""): 0}
         #: Tells whether another key made a table, without giving it away.
         self.fingerprint = self._start("fingerprint").hexdigest()[:8]
 
     def person(self, channel: str, address: str) -> int:
         """address: as it is compared."""
-        made = self._channels[channel].copy()
+        made = self.channels[channel].copy()
         made.update(address.encode("utf-8", "surrogatepass"))
         return int.from_bytes(made.digest()) >> 1
 
