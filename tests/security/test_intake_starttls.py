@@ -306,20 +306,20 @@ def test_peers_that_never_finish_an_implicit_handshake_are_counted_and_cut_off(
     async def scenario() -> None:
         proxies: dict[str, Any] = {"proxy_from": ("127.0.0.0/8",)} if behind_proxy else {}
         header = b"PROXY TCP4 127.0.0.9 192.0.2.1 40000 465\r\n" if behind_proxy else b""
-        limits = Intake(command_timeout=Duration(1.5), max_connections_per_address=2)
+        limits = Intake(command_timeout=Duration(0.5), max_connections_per_address=2)
         async with running(tls=tls_files(tmp_path, implicit=True), intake=limits, **proxies) as intake:
             async with intake.client() as silent, intake.client() as slow, intake.client() as third:
                 await silent.send(header)
                 await slow.send(header + b"\x16\x03\x01")
                 if behind_proxy:
-                    while intake.listener._clients.used("192.0.2.1") < 2:  # noqa: ASYNC110
+                    while intake.listener._clients.used("127.0.0.9") < 2:  # noqa: ASYNC110
                         await asyncio.sleep(0.001)
                     await third.send(header)
                 assert (await third.rest()).startswith(b"421 4.7.0 ")
                 assert await silent.rest() == b""
                 assert await slow.rest() == b""
             await intake.sessions_end()
-            assert not any(map(intake.listener._clients.used, (ALL, "127.0.0.1", "192.0.2.1")))
+            assert not any(map(intake.listener._clients.used, (ALL, "127.0.0.1", "127.0.0.9")))
             assert intake.rejected("tls") == 2
 
     run(scenario, loop)
