@@ -15,8 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces \
-	bench-suppression install clean
+.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces bench-suppression install clean
 
 help:
 	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"

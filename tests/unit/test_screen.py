@@ -14,6 +14,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.courier import Courier
+from engine.delivery.return_paths import SenderPaths
 from engine.delivery.settlement import Timing
 from engine.message.outcome import Status
 from engine.net.stream import connect
@@ -48,6 +49,7 @@ def kit(s: Any, unwanted: Unwanted) -> Kit:
     nothing: Any = None
     return Kit(
         settings=s.settings, spool=s.spool, settlement=s.settlement, signer=nothing, budget=nothing,
+        return_paths=SenderPaths(s.settings, {1: bytes(32)}),
         metrics=s.metrics, clock=s.clock, rng=random.Random(1), contexts=CONTEXTS, open_stream=connect,
         suppressions=unwanted,
     )  # fmt: skip
