@@ -76,11 +76,15 @@ class Agent:
 
     async def run(self) -> None:
         self._queue.arrived()
+        failure: BaseException | None = None
         try:
             while not self._stopping and (delivery := await self._next()) is not None:
                 await self._deliver(delivery)
-        finally:
-            await self._disconnect()
+        except BaseException as exc:
+            failure = exc
+        await self._disconnect()
+        if failure is not None:
+            raise failure
 
     def stop(self) -> None:
         """Finish what is in hand, take nothing new."""

@@ -93,12 +93,13 @@ class SmtpSession:
         )
         try:
             return await attempt(tls)
-        except SessionFailed as failure:
-            if tls != "opportunistic" or not isinstance(failure.fault, net.TlsFailed):
+        except SessionFailed as exc:
+            if tls != "opportunistic" or not isinstance(exc.fault, net.TlsFailed):
                 raise
-            session = await attempt("none")
-            session.tls_note = f"{failure.fault}; sent in the clear"
-            return session
+            failure = exc
+        session = await attempt("none")
+        session.tls_note = f"{failure.fault}; sent in the clear"
+        return session
 
     @classmethod
     async def _open(

@@ -72,3 +72,13 @@ def test_nothing_that_is_compiled_has_a_base_that_is_not() -> None:
 def test_scripts_are_executable_and_parse(path: str) -> None:
     assert os.access(ROOT / path, os.X_OK)
     subprocess.run(["bash", "-n", ROOT / path], check=True)
+
+
+def test_nothing_that_is_compiled_awaits_where_an_exception_is_handled() -> None:
+    for path in runpy.run_path(str(ROOT / "setup.py"))["modules"]():
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if not isinstance(node, ast.Try):
+                continue
+            handling = [node.finalbody, *(handler.body for handler in node.handlers)]
+            inside = [each for body in handling for statement in body for each in ast.walk(statement)]
+            assert not any(isinstance(each, ast.Await) for each in inside), path

@@ -166,13 +166,13 @@ class Spool:
             forget_unused(self.texts, self.table.values)
 
     async def close(self) -> None:
-        try:
-            if not self.loading:
-                await self._mover.close()
-        finally:
-            self.reader.close()
-            await self._journal.close()
-            await self._large.close()
+        moved = await asyncio.gather(*([] if self.loading else [self._mover.close()]), return_exceptions=True)
+        self.reader.close()
+        await self._journal.close()
+        await self._large.close()
+        for failure in moved:
+            if isinstance(failure, BaseException):
+                raise failure
 
     def refusal(self) -> str | None:
         """Why nothing can be accepted now, as an SMTP reply; None if it can."""
