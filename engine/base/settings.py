@@ -246,7 +246,8 @@ class Inbound(_Table, frozen=True):
     senders: tuple[str, ...] = ()  #: domains of senders whose mail gets a return path here; none: all
     users: tuple[str, ...] = ()  #: logins whose mail does; none: all
     signed: bool = True  #: a return path for each recipient; False: senders name one of this domain by themselves
-    replies: str = ""  #: who has what people write: an address, or a folder; empty: `inbound` in data_dir
+    replies: str = ""  #: who has what people write: an address, a URL, or a folder; empty: `inbound` in data_dir
+    allow_private: bool = False  #: of that URL: loopback, private and link-local addresses
 
 
 class RetryClass(_Table, frozen=True):

@@ -246,9 +246,11 @@ def _domains(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
 
 
 def _replies(value: str, base: Path) -> str:
-    """An address, or a folder."""
+    """An address, a URL, or a folder."""
     if not value:
         return value
+    if value.startswith(("http:", "https:")):
+        return settings_feed.url(value, base)
     return _postmaster(value, base) if "@" in value and "/" not in value else _folder(value, base)
 
 

@@ -44,6 +44,7 @@ from engine.intake.reverse import ReverseNames
 from engine.message.bounce_rules import load_classifier
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome
+from engine.net.http_post import HttpPoster
 from engine.net.outbox import Outbox
 from engine.net.resolver import Resolver
 from engine.net.stream import TlsContexts, connect
@@ -143,12 +144,14 @@ class Worker:
             self._refusals,
         )
         self._outbox = Outbox(asyncio.get_running_loop())
+        self._posters = {private: HttpPoster(self._resolver, private) for private in (False, True)}
         self._kit = Kit(
             settings=settings,
             spool=self._spool,
             settlement=self._settlement,
             signer=self._signer,
             return_paths=self._return_paths,
+            posters=self._posters,
             budget=self._budget,
             metrics=metrics,
             clock=clock,
@@ -269,6 +272,8 @@ class Worker:
         await self._admin.close()
         self._signer.close()
         await self._reverse.close()
+        for poster in self._posters.values():
+            await poster.close()
         await self._resolver.close()
         await self._refusals.close()
         if self._suppression_events is not None:

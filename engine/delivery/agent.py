@@ -8,7 +8,7 @@ D1  once the final 250 is read, no other host is tried for its recipients; `Smtp
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -26,6 +26,7 @@ from engine.delivery.trouble import SessionFailed, StaleConnection
 from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
+from engine.net.http_post import HttpPoster
 from engine.net.stream import Connect, TlsContexts
 from engine.queue.budget import Budget
 from engine.queue.ready import ReadyQueue
@@ -50,6 +51,7 @@ class Kit:
     settlement: Settlement
     signer: Signer
     return_paths: SenderPaths
+    posters: Mapping[bool, HttpPoster]  #: by whether private addresses are allowed
     budget: Budget
     metrics: Metrics
     clock: Clock

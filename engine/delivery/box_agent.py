@@ -1,26 +1,31 @@
-"""The agent that puts what people wrote to an [[inbound]] domain into a folder, in the form of a Maildir.
+"""The agent that hands on what people wrote to an [[inbound]] domain: into a folder, or to a URL.
 
-A file is written in tmp, synced, and moved to new under the message's id: after a crash it is there once,
-unless somebody has moved it on.
+The folder has the form of a Maildir. A file is written in tmp, synced, and moved to new under the message's id: after
+a crash it is there once, unless somebody has moved it on. A URL gets the whole message posted, as message/rfc822, with
+its id as Idempotency-Key; whatever is not 2xx is tried again by the schedule of mail.
 """
 
 import asyncio
 import os
+from functools import partial
 from pathlib import Path
 
 from engine.base.errors import StorageError
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
-from engine.message.content import Content, LargeContent
+from engine.message.content import Content, LargeContent, whole
+from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 from engine.message.sms import channel_of
+from engine.net.http_post import PostFailed
 from engine.queue.ready import ReadyQueue
 from engine.storage.spool.entry import Delivery
 
 #: In data_dir, where a row of [[inbound]] names no folder.
 DEFAULT_FOLDER = "inbound"
-#: After a folder could not be written.
+#: After a folder could not be written, or a URL did not answer.
 _PAUSE_S = 60.0
+_TIMEOUT_S = 30.0
 
 
 class BoxAgent:
@@ -35,7 +40,9 @@ class BoxAgent:
         domain = channel_of(queue.plan.site)[1]
         settings = kit.settings
         row = next((row for row in settings.inbound if row.domain == domain), None)
-        self._folder = Path(row.replies if row and row.replies else Path(settings.node.data_dir, DEFAULT_FOLDER))
+        self._to = row.replies if row is not None else ""
+        self._folder = Path(self._to or Path(settings.node.data_dir, DEFAULT_FOLDER))
+        self._poster = kit.posters[row is not None and row.allow_private]
 
     async def run(self) -> None:
         self._queue.arrived()
@@ -55,19 +62,34 @@ class BoxAgent:
         timing = Timing(kit.clock.time())
         try:
             envelope, content = delivery.message.hot or await kit.spool.reader.load(delivery)
-            failure = await asyncio.to_thread(_put, self._folder, envelope.id, content)
+            hand_on = self._post if self._to.startswith(("http:", "https:")) else self._put
+            failure, everybody = await hand_on(envelope, content)
             outcome = Outcome(
-                index=delivery.indexes[0], status=Status.DEFERRED if failure else Status.DELIVERED, scope=Scope.SITE,
-                status_code="4.3.0" if failure else "2.0.0", reply=failure or "in the folder", remote=str(self._folder),
-                phase="end-of-data",
+                index=delivery.indexes[0], status=Status.DEFERRED if failure else Status.DELIVERED,
+                scope=Scope.SITE if everybody else Scope.MESSAGE, status_code="4.3.0" if failure else "2.0.0",
+                reply=failure or "handed on", remote=queue.plan.site, phase="end-of-data",
             )  # fmt: skip
             kit.settlement.settle(delivery, envelope, content, (outcome,), queue.plan.provider, timing)
-            if failure:
+            if failure and everybody:
                 queue.throttle.close(kit.clock.time() + _PAUSE_S, failure)
         except StorageError as exc:
             kit.settlement.put_off(delivery, str(exc))
         finally:
             kit.working.discard(delivery)
+
+    async def _put(self, envelope: Envelope, content: Content) -> tuple[str, bool]:
+        """Why it could not be, or "", and whether another message would fare no better. Raises StorageError."""
+        return await asyncio.to_thread(_put, self._folder, envelope.id, content), True
+
+    async def _post(self, envelope: Envelope, content: Content) -> tuple[str, bool]:
+        """As `_put`."""
+        body = await asyncio.to_thread(partial(whole, content))
+        headers = {"Content-Type": "message/rfc822", "Idempotency-Key": envelope.id}
+        try:
+            await self._poster.post(self._to, body, headers, _TIMEOUT_S)
+        except PostFailed as exc:
+            return str(exc), not 400 <= exc.status < 500 or exc.status == 429
+        return "", False
 
 
 def _put(folder: Path, name: str, content: Content) -> str:

@@ -3,7 +3,10 @@
 import mailbox
 import re
 import smtplib
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -216,6 +219,49 @@ def test_what_a_person_writes_to_a_return_path_lies_in_a_folder(stage: Stage) ->
     stage.engine.books()
     (kept,) = mailbox.Maildir(stage.engine.data / "inbound", create=False)
     assert kept["Subject"] == "stop it" and kept.get_payload() == "Please stop.\n"
+
+
+def test_a_reply_waits_for_a_url_that_does_not_take_it(tmp_path: Path) -> None:
+    statuses, taken = [503, 400, 204], []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            status = statuses.pop(0)
+            if status == 204:
+                taken.append((self.headers["Content-Type"], self.headers["Idempotency-Key"], body))
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Quiet."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    port = free_port()
+    settings = f"""
+        [retry]
+        transactional = {{ schedule = "200ms*" }}
+        [[listener]]
+        kind = "inbound"
+        address = "127.0.0.1:{port}"
+        [[inbound]]
+        domain = "{REPLIES}"
+        kind = "reply"
+        replies = "http://127.0.0.1:{server.server_address[1]}/replies"
+        allow_private = true
+        """
+    with daemon(tmp_path, settings) as engine, sink(tmp_path / "receiver") as receiver:
+        event = Stage(engine, receiver, port).returns(f"x@{REPLIES}", "From: a@far.test\nSubject: hi\n\nHello.\n")
+        wait_until(lambda: taken or (engine.run("retry", f"box:{REPLIES}", check=False) and taken), "the reply")
+        engine.books()
+        [(kind, key, body)] = taken
+        assert (kind, key) == ("message/rfc822", event["answer"]) and body.endswith(b"\r\n\r\nHello.\r\n")
+        assert [e["type"] for e in engine.events() if e["message"] == event["answer"]] == [
+            "received", "deferred", "deferred", "delivered",
+        ]  # fmt: skip
+    server.shutdown()
+    server.server_close()
 
 
 def test_a_block_of_ours_or_several_recipients_suppress_nobody(stage: Stage) -> None:

@@ -116,12 +116,11 @@ class SmsStage:
             settings, self.spool, self.manager, notifier, self.metrics, self.clock, self.lines.append, random.Random(1)
         )
         contexts = TlsContexts()
-        signer: Any = None
-        return_paths: Any = None
+        nothing: Any = None
         self.kit = Kit(
-            settings=settings, spool=self.spool, settlement=self.settlement, signer=signer, return_paths=return_paths,
-            budget=budget, metrics=self.metrics, clock=self.clock, rng=random.Random(1), contexts=contexts,
-            open_stream=connect,
+            settings=settings, spool=self.spool, settlement=self.settlement, signer=nothing,
+            return_paths=nothing, posters={}, budget=budget, metrics=self.metrics, clock=self.clock,
+            rng=random.Random(1), contexts=contexts, open_stream=connect,
         )  # fmt: skip
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(

@@ -49,7 +49,7 @@ def kit(s: Any, unwanted: Unwanted) -> Kit:
     nothing: Any = None
     return Kit(
         settings=s.settings, spool=s.spool, settlement=s.settlement, signer=nothing, budget=nothing,
-        return_paths=SenderPaths(s.settings, {1: bytes(32)}),
+        return_paths=SenderPaths(s.settings, {1: bytes(32)}), posters={},
         metrics=s.metrics, clock=s.clock, rng=random.Random(1), contexts=CONTEXTS, open_stream=connect,
         suppressions=unwanted,
     )  # fmt: skip

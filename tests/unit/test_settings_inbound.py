@@ -39,6 +39,7 @@ replies = "mail/replies"
         (f"{ROW}{ROW}", '[[inbound]] 2 domain: "bounces.example.org" is there already'),
         (f'{ROW}replies = "a b@example.org"', '"a b@example.org" is not an address'),
         (f'{ROW}senders = ["a b"]', '[[inbound]] 1 senders: "a b" is not a domain'),
+        (f'{ROW}replies = "http://"', "is not a URL"),
         ('[[inbound]]\ndomain = "x.example.org"', "[[inbound]] 1 kind: missing"),
     ],
 )
