@@ -1,13 +1,20 @@
 """Bounces that Postfix, Exim and OpenSMTPD write today: read, and judged by what the receiver told them."""
 
+import asyncio
 import smtplib
+from pathlib import Path
 
 import pytest
+from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from engine.message.bounce_verdict import Judged
 from engine.protocol.bounces import read_report
+from tests.support import client
+from tests.support.engine import daemon
 from tests.support.judging import judged
 from tests.support.mtas import REPLIES, SENDER, Mx, relay
+from tests.support.ports import free_port
+from tests.support.relay import route
 
 LETTER = (
     b"From: Shop <news@home.test>\r\nTo: You <you@refused.test>\r\nSubject: Order\r\nMessage-ID: <%s>\r\n\r\nHello\r\n"
@@ -63,3 +70,56 @@ def test_the_text_for_people_alone_says_as_much(name: str) -> None:
     assert (row.recipient, row.kind) == ("nobody@refused.test", "hard")
     assert row.reply.startswith("550 5.1.1 <nobody@refused.test>: no such user here")
     assert read_report(text).original_message_id == "<m1@home.test>"
+
+
+class Gateway(Mx):
+    """Refuses as it does, and carries what is left, which are bounces, to a port of ours."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._to = port
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        await asyncio.to_thread(self._carry, envelope)
+        return "250 ok"
+
+    def _carry(self, envelope: Envelope) -> None:
+        assert isinstance(envelope.content, bytes)
+        with smtplib.SMTP("127.0.0.1", self._to, timeout=20) as inbound:
+            assert inbound.sendmail(envelope.mail_from or "", envelope.rcpt_tos, envelope.content) == {}
+
+
+@pytest.mark.parametrize("name", ["postfix", "exim", "opensmtpd"])
+def test_what_comes_back_to_a_signed_return_path_names_its_recipient_and_suppresses_whom_it_should(
+    name: str, tmp_path: Path
+) -> None:
+    """Our mail goes to a server that takes it, is refused by the next one, and comes back to our inbound listener."""
+    inbound = free_port()
+    with Gateway(inbound).running() as mx, relay(name, mx.port) as port:
+        settings = f"""
+            [[listener]]
+            kind = "inbound"
+            address = "127.0.0.1:{inbound}"
+            [[inbound]]
+            domain = "home.test"
+            kind = "return-path"
+            [suppression]
+            notify = false
+            {route(f"127.0.0.1:{port}")}"""
+        with daemon(tmp_path, settings) as engine:
+            sent = {
+                recipient: client.submit(engine.port, "shop@news.test", recipient, LETTER % recipient.encode())
+                for recipient in REPLIES
+            }
+            engine.until(bounced=len(REPLIES))
+            found = {event["recipient"]: event for event in engine.events("bounced")}
+            assert set(found) == set(REPLIES)
+            for recipient, event in found.items():
+                kind = KINDS[recipient.partition("@")[0]]
+                assert (event["message"], event["proof"], event["kind"]) == (sent[recipient], "token", kind)
+                client.submit(engine.port, "shop@news.test", recipient, LETTER % b"again")
+            suppressed = len([kind for kind in KINDS.values() if kind == "hard"])
+            engine.until(suppressed=suppressed, bounced=2 * len(REPLIES) - suppressed)
+            assert {event["recipient"] for event in engine.events("suppressed")} == {
+                recipient for recipient in REPLIES if KINDS[recipient.partition("@")[0]] == "hard"
+            }
