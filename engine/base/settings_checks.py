@@ -144,6 +144,10 @@ def check_rows(tables: Mapping[str, Rows], report: Report) -> None:
     settings_carriers.check_carriers(tables, report)
     for number, name in _repeated((number, row.domain) for number, row in tables["inbound"]):
         report(f"[[inbound]] {number} domain", f'"{name}" is there already')
+    domains = {row.domain for _, row in tables["inbound"]}
+    for number, row in tables["inbound"]:
+        if row.replies and row.replies.rpartition("@")[2].lower() in domains:
+            report(f"[[inbound]] {number} replies", f'"{row.replies}" is at an inbound domain: it would come back')
     keys = [(number, row) for number, row in tables["dkim"] if row.selector and row.domain]
     for number, name in _repeated((number, f"{row.selector}._domainkey.{row.domain}") for number, row in keys):
         report(f"[[dkim]] {number} selector", f"{name} is there already")

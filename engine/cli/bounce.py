@@ -68,7 +68,8 @@ def _classifier(args: argparse.Namespace) -> "Classifier":
     from engine.message.bounce_rules import load_classifier
 
     named = args.config != Path(DEFAULT_CONFIG) or args.config.exists()
-    return load_classifier(Path(settings_of(args).bounces.rules_file) if named else shipped("bounces.toml"))
+    file = Path(settings_of(args).bounces.rules_file) if named else shipped("bounces.toml")
+    return load_classifier(file, samples=True)
 
 
 def _explain(args: argparse.Namespace) -> int:

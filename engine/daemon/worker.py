@@ -231,7 +231,7 @@ class Worker:
             self._feed.check(settings)
             self._signer.reload(settings)
             keys = read_keys(Path(settings.node.data_dir, RETURN_PATH_KEYS))
-            classifier = load_classifier(Path(settings.bounces.rules_file))
+            classifier = await asyncio.to_thread(load_classifier, Path(settings.bounces.rules_file))
         except EngineError:
             self._router.reload(self.settings)
             self._signer.reload(self.settings)

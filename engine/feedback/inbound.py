@@ -131,7 +131,7 @@ class Inbound:
         findings = await self._findings(arrival)
         events = [self._event(arrival, finding) for finding in findings]
         try:
-            if _needs_people(report, findings):
+            if _needs_people(arrival, findings):
                 await self._hand_on(arrival, content, origin, framed)
             for finding, event in zip(findings, events, strict=True):
                 await self._suppress(arrival, finding, event, len(findings))
@@ -154,7 +154,7 @@ class Inbound:
             if found := self._paths.named(one.address.rpartition("@")[0]):
                 named, recipient, domain = found, one, destination
                 break
-        if named is None and report.nature in (Nature.BOUNCE, Nature.COMPLAINT):
+        if named is None and report.nature is Nature.COMPLAINT:
             named = self._given_back(data)
         return Arrival(
             self._ids.next(), self._clock.time(), submission.sender or "", recipient.address, self._rows[domain], named,
@@ -162,7 +162,7 @@ class Inbound:
         )  # fmt: skip
 
     def _given_back(self, data: bytes) -> Named | None:
-        """By a token in what a report gives back of our message; nobody else can make one."""
+        """By a token in the header that a complaint gives back of our message; nobody else can make one."""
         if self._token is not None:
             for match in self._token.finditer(data[:_TOKEN_BYTES].decode("latin-1")):
                 if named := self._paths.named(match[1]):
@@ -178,7 +178,8 @@ class Inbound:
             return [Finding(each.recipient or "", found[1] if found else "", each, False) for each in judged]
         if len(judged) == 1:
             recipient = named.recipient or await self._address_of(named)
-            return [Finding(recipient or judged[0].recipient or "", named.message, judged[0], bool(recipient))]
+            certain = bool(recipient) and not _by_a_person(arrival)
+            return [Finding(recipient or judged[0].recipient or "", named.message, judged[0], certain)]
         return [Finding(each.recipient or "", named.message, each, False) for each in judged]
 
     async def _address_of(self, named: Named) -> str:
@@ -252,9 +253,14 @@ class Inbound:
         self._log_line(text if text.isprintable() else escape(text))
 
 
-def _needs_people(report: Report, findings: Sequence[Finding]) -> bool:
+def _by_a_person(arrival: Arrival) -> bool:
+    """What reads like a bounce and has a sender: a mail system's has none (RFC 3464 2), and people quote them."""
+    return arrival.report.nature is Nature.BOUNCE and bool(arrival.sender)
+
+
+def _needs_people(arrival: Arrival, findings: Sequence[Finding]) -> bool:
     """Somebody should see it: a person wrote it, or it could not be read, or nobody knows whom it is about."""
-    if report.nature is Nature.OTHER:
+    if arrival.report.nature is Nature.OTHER or _by_a_person(arrival):
         return True
     return not any(finding.recipient or finding.message for finding in findings)
 

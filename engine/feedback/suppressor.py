@@ -131,6 +131,8 @@ class SessionRefusals:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def refused(self, envelope: Envelope, outcome: Outcome, provider: str) -> None:
+        if not envelope.sender:
+            return  # a report of ours, or what somebody wrote to us and is handed on
         kind = self._kind_of(outcome, provider)
         if kind == "hard":
             task = asyncio.get_running_loop().create_task(self._judge(envelope, outcome, kind))

@@ -40,6 +40,7 @@ _GO_AHEAD = b"354 End data with <CR><LF>.<CR><LF>"
 _NO_HELO = b"503 5.5.1 Send EHLO first"
 _BARE = b"550 5.6.11 The message contains a bare CR or LF"
 _RELAY_DENIED = b"554 5.7.1 Relay access denied"
+_ONE_AT_A_TIME = b"452 4.5.3 One recipient at a time"  # what comes back is about one of them
 _NOT_HERE = b"550 5.7.1 This host takes no mail for that domain"
 
 
@@ -165,6 +166,8 @@ class SmtpServer(SecureConnection):
             return self.reject("parameter", error.reply.encode())
         if domains is not None and destination not in domains:
             return self.reject("relay", _NOT_HERE)
+        if domains is not None and submission.recipients:
+            return self.reject("recipients", _ONE_AT_A_TIME)
         submission.recipients.append(Recipient(address, notify, orcpt))
         submission.destinations.append(destination)
         self.say(_RECIPIENT_OK)

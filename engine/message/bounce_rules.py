@@ -211,11 +211,15 @@ def _taken(verdict: Verdict) -> str:
     return f'"{verdict.rule}" takes it' if verdict.rule else "no rule takes it"
 
 
-def load_classifier(file: Path) -> Classifier:
-    """With the rules of a bounces.toml. Raises ConfigError: everything that is wrong with them."""
+def load_classifier(file: Path, *, samples: bool = False) -> Classifier:
+    """With the rules of a bounces.toml. Raises ConfigError: they are none, or (samples) do not do what those say."""
     found: list[str] = []
     rules = load_bounce_rules(file, found)
-    found = found or [f"{file.name}: {text}" for text in problems(rules)]
+    if samples and not found:
+        found = [f"{file.name}: {text}" for text in problems(rules)]
     if found:
         raise ConfigError(found)
-    return Classifier(rules)
+    try:
+        return Classifier(rules)
+    except ValueError as exc:
+        raise ConfigError([f"{file.name}: {exc}"]) from exc

@@ -64,6 +64,8 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     rules = [word for rule in RULES for word in ("--reply", rule)]
     with sink(path / "receiver", "--without", "dsn", *rules) as receiver, sink(path / "home") as home:
         settings = f"""
+            [suppression]
+            automatic = false
             [retry]
             schedule = "200ms*"
             jitter = 0.0

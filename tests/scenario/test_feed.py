@@ -37,7 +37,7 @@ def test_down_for_ten_thousand_events_then_each_once_in_order(tmp_path: Path) ->
             wait_until(lambda: consumers(engine)[0]["lag_events"] == 0, "no lag")
         assert engine.metrics()["webhook_events"] == 10_202
         assert engine.books() == {"received": 5101, "delivered": 5101}
-    assert list((engine.data / "events" / "0").glob("*.zst"))
+        wait_until(lambda: list((engine.data / "events" / "0").glob("*.zst")), "a compressed file")
 
 
 def test_two_workers_and_a_restart(tmp_path: Path) -> None:

@@ -212,13 +212,33 @@ def test_a_reply_goes_whole_to_whom_the_settings_say_and_is_tied_to_what_it_answ
     assert got[1].startswith(b"Received: from remote.test") and b"Subject: Re: hello\r\n" in got[1]
 
 
+def test_a_person_who_quotes_a_bounce_is_not_one(stage: Stage) -> None:
+    _, sender, _ = stage.sent("nora@far.test")
+    words = (
+        "From: nora@far.test\nSubject: Re: Undelivered mail\n\nI got this back: 550 5.1.1 <foo@x.test> user unknown\n"
+    )
+    event = stage.returns(sender, words, sender="nora@far.test")
+    assert not event.get("proof") and not stage.is_suppressed("nora@far.test")
+    stage.engine.books()
+    assert [kept["Subject"] for kept in mailbox.Maildir(stage.engine.data / "inbound", create=False)] == [
+        "Re: Undelivered mail"
+    ]
+
+
+def test_a_token_in_what_a_bounce_gives_back_proves_nothing(stage: Stage) -> None:
+    _, _, content = stage.sent("olga@far.test")
+    event = stage.returns(f"list-owner@{BOUNCES}", report("zoe@far.test", "5.1.1", "550 5.1.1 no", returned=content))
+    assert event["recipient"] == "zoe@far.test" and not event.get("proof")
+    assert not stage.is_suppressed("olga@far.test") and not stage.is_suppressed("zoe@far.test")
+
+
 def test_what_a_person_writes_to_a_return_path_lies_in_a_folder(stage: Stage) -> None:
     message, sender, _ = stage.sent("ida@far.test")
     event = stage.returns(sender, "From: ida@far.test\nSubject: stop it\n\nPlease stop.\n", sender="ida@far.test")
     assert (event["type"], event["message"]) == ("replied", message)
     stage.engine.books()
-    (kept,) = mailbox.Maildir(stage.engine.data / "inbound", create=False)
-    assert kept["Subject"] == "stop it" and kept.get_payload() == "Please stop.\n"
+    kept = {each["Subject"]: each for each in mailbox.Maildir(stage.engine.data / "inbound", create=False)}
+    assert kept["stop it"].get_payload() == "Please stop.\n"
 
 
 def test_a_reply_waits_for_a_url_that_does_not_take_it(tmp_path: Path) -> None:
@@ -288,3 +308,4 @@ def test_everything_else_is_refused(stage: Stage) -> None:
         assert client.rcpt("ada@far.test")[0] == 550
         assert client.rcpt("ada@mx.test")[0] == 550
         assert client.rcpt("postmaster")[0] == 250
+        assert client.rcpt(f"x@{REPLIES}")[0] == 452, "another time: this is about one"

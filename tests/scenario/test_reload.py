@@ -309,16 +309,16 @@ def test_systemd_hears_of_a_reload(stage: tuple[Daemon, Sink]) -> None:
 
 def test_many_reloads_under_load_refuse_nobody(stage: tuple[Daemon, Sink], tmp_path: Path) -> None:
     engine, receiver = stage
-    with Load(engine.port, tmp_path / "accepted", "-n", "2000", "--size", "1KiB") as under_way:
+    with Load(engine.port, tmp_path / "accepted", "-n", "8000", "--size", "1KiB") as under_way:
         under_way.more(50)
         for _ in range(5):
             engine.reload()
         assert under_way.running()
         report = under_way.report()
-    assert (report["accepted"], report["refused"], report["lost_connections"]) == (2000, 0, 0)
+    assert (report["accepted"], report["refused"], report["lost_connections"]) == (8000, 0, 0)
     engine.empty()
-    assert engine.books() == {"received": 2000, "delivered": 2000}
-    assert receiver.has(messages=2000)["duplicates"] == 0
+    assert engine.books() == {"received": 8000, "delivered": 8000}
+    assert receiver.has(messages=8000)["duplicates"] == 0
 
 
 def test_a_port_is_taken_over_under_load(stage: tuple[Daemon, Sink], tmp_path: Path) -> None:
@@ -330,15 +330,15 @@ def test_a_port_is_taken_over_under_load(stage: tuple[Daemon, Sink], tmp_path: P
     workers = 2 if "workers = 2" in engine.config.read_text() else 1
     port = free_port()
     add(engine, listener(port))
-    with Load(port, tmp_path / "accepted", "-n", "2000", "--sessions", "10", "--size", "1KiB") as under_way:
+    with Load(port, tmp_path / "accepted", "-n", "8000", "--sessions", "10", "--size", "1KiB") as under_way:
         under_way.more(50)
         change(engine, f"127.0.0.1:{port}", f"0.0.0.0:{port}")
         assert under_way.running()
         report = under_way.report()
-    assert (report["accepted"], report["refused"]) == (2000, 0)
+    assert (report["accepted"], report["refused"]) == (8000, 0)
     assert 10 <= report["lost_connections"] <= 10 * workers
     engine.empty()
-    assert engine.books() == {"received": 2000, "delivered": 2000}
+    assert engine.books() == {"received": 8000, "delivered": 8000}
 
 
 def test_the_metrics_answer_during_and_after(stage: tuple[Daemon, Sink]) -> None:

@@ -120,7 +120,7 @@ def test_a_keyword_goes_to_an_application_whose_certificate_is_verified(tmp_path
     with contextlib.ExitStack() as stack:
         web_port, posted = stack.enter_context(application(tmp_path))
         smsc = stack.enter_context(sink(tmp_path / "smsc", "--smpp", f"--answer={VOTES}=vote yes x1", save=False))
-        keyword = f'[[keyword]]\nword = "VOTE"\nurl = "https://localhost:{web_port}/votes"'
+        keyword = f'[[keyword]]\nword = "VOTE"\nurl = "https://localhost:{web_port}/votes"\nallow_private = true'
         trust = {"SSL_CERT_FILE": str(tmp_path / "cert")} if trusted else {}
         engine = stack.enter_context(daemon(tmp_path / "engine", settings(port, smsc, keyword), **trust))
         submit(port, tmp_path / "accepted", 4)

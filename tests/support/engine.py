@@ -363,7 +363,9 @@ class Load:
     def __exit__(self, *exc: object) -> None:
         if self.running():
             self.process.kill()
-            self.process.communicate()
+            self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
 
     def running(self) -> bool:
         return self.process.poll() is None

@@ -40,6 +40,7 @@ replies = "mail/replies"
         (f'{ROW}replies = "a b@example.org"', '"a b@example.org" is not an address'),
         (f'{ROW}senders = ["a b"]', '[[inbound]] 1 senders: "a b" is not a domain'),
         (f'{ROW}replies = "http://"', "is not a URL"),
+        (f'{ROW}replies = "me@bounces.example.org"', "it would come back"),
         ('[[inbound]]\ndomain = "x.example.org"', "[[inbound]] 1 kind: missing"),
     ],
 )
