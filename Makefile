@@ -58,12 +58,13 @@ unit: setup
 TEST_JOBS ?= 2
 
 # One step after the other, also under `make -j`; pytest's summary is the last thing printed.
+# In the order of the folders: otherwise files with few tests, which take longest, come last, and one core waits.
 test: setup
 	@tests/support/packages.sh
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
-	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile
+	$(VENV)/bin/pytest -n $(TEST_JOBS) --dist loadfile --no-loadscope-reorder
 
 # Each test prints its seed; -s shows it while it runs.
 SOAK_S ?= 600
