@@ -55,7 +55,7 @@ unit: setup
 	$(VENV)/bin/pytest tests/unit
 
 # Tests wait much of the time: two at once, each file in one process.
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 
 # One step after the other, also under `make -j`; pytest's summary is the last thing printed.
 # In the order of the folders: otherwise files with few tests, which take longest, come last, and one core waits.

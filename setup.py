@@ -2,7 +2,9 @@
 
     POSTRIDER_COMPILE=1 pip wheel --no-build-isolation --no-deps .
 
-Without the variable, and so in `.venv`, everything is plain Python: the same files, which tests and debuggers want. A
+POSTRIDER_OPTIMIZE=0 has the compiler take less time, for a test.
+
+Without the first, and so in `.venv`, everything is plain Python: the same files, which tests and debuggers want. A
 compiled module takes no other object than its annotations say, and cannot be patched.
 
 Two kinds of modules stay as they are. Those with msgspec structs: msgspec reads annotations, and mypyc leaves some of
@@ -47,7 +49,7 @@ def extensions() -> list[Extension]:
     from mypyc.build import mypycify
 
     # No debug information: it would name the folder of the build.
-    return mypycify(modules(), debug_level="0", opt_level="2")
+    return mypycify(modules(), debug_level="0", opt_level=os.environ.get("POSTRIDER_OPTIMIZE", "2"))
 
 
 if __name__ == "__main__":
