@@ -2,7 +2,7 @@
 
     POSTRIDER_COMPILE=1 pip wheel --no-build-isolation --no-deps .
 
-POSTRIDER_OPTIMIZE=0 has the compiler take less time, for a test.
+POSTRIDER_OPTIMIZE=1 has the compiler take less time, for a test.
 
 Without the first, and so in `.venv`, everything is plain Python: the same files, which tests and debuggers want. A
 compiled module takes no other object than its annotations say, and cannot be patched.

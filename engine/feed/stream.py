@@ -116,7 +116,8 @@ class Stream:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
         for _, done in self._seeks:
-            done.cancel()
+            if not done.done():
+                done.set_exception(self._gone())
         with contextlib.suppress(StorageError):
             await self.keep()
         await self._poster.close()
@@ -145,6 +146,8 @@ class Stream:
 
     async def seek(self, move: Callable[[Source], None]) -> None:
         """Go on elsewhere, once the batch on its way is through. Raises EngineError."""
+        if self._stopped:
+            raise self._gone()
         self._known()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._seeks.append((move, done))
@@ -158,7 +161,7 @@ class Stream:
 
     async def measure(self) -> None:
         """Count `lag_events`. Raises StorageError."""
-        if (cursor := self._cursor) is not None:
+        if (cursor := self._cursor) is not None and not self._stopped:
             self.lag_events = await self._blocking(partial(self._source.lag, cursor.number, cursor.line))
 
     def state(self) -> dict[str, Any]:
@@ -177,6 +180,9 @@ class Stream:
         if self._cursor is not None and self._cursor.paused:
             return f"paused {self._cursor.paused}"
         return "posting" if self._posting else "waits" if self._failures else "idle"
+
+    def _gone(self) -> EngineError:
+        return EngineError(f"{self.name}: is not among the settings any more, or the daemon stops")
 
     def _known(self) -> Cursor:
         if self._cursor is None:

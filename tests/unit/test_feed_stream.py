@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from engine.base.errors import ConfigError, StorageError
+from engine.base.errors import ConfigError, EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Node, Settings, Webhook
 from engine.base.settings_file import read_settings
@@ -350,3 +350,20 @@ def test_a_secret_in_a_file(tmp_path: Path) -> None:
         path.write_text(content)
         with pytest.raises(ConfigError):
             secret_of(Webhook(name="a", url="http://a/", secret_file=str(path)))
+
+
+def test_whoever_holds_a_stream_that_is_removed_is_told(tmp_path: Path) -> None:
+    """An operator's command that began before a reload."""
+    stage = Stage(tmp_path)
+    with stage.receiver() as receiver:
+        stage.rows = (row(receiver.url),)
+
+        async def story() -> None:
+            (held,) = stage.feed.streams()
+            await stage.done(stage.feed.reload(Settings()))
+            assert stage.feed.streams() == []
+            await held.measure()
+            with pytest.raises(EngineError, match="shop: is not among the settings any more"):
+                await held.seek(lambda source: source.seek_end())
+
+        stage.run(story)
