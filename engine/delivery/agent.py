@@ -17,6 +17,7 @@ from engine.base.errors import EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery import screen, trouble, verdicts
+from engine.delivery.noting import sent_of
 from engine.delivery.return_paths import SenderPaths
 from engine.delivery.screen import Unwanted
 from engine.delivery.settlement import Settlement, Timing
@@ -31,6 +32,7 @@ from engine.net.stream import Connect, TlsContexts
 from engine.queue.budget import Budget
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import Endpoint
+from engine.storage.ledger.writer import Ledger
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.spool import Spool
 
@@ -43,7 +45,7 @@ _DELIVERED = Status.DELIVERED  # a name of the module is quicker than a member o
 class Kit:
     """What agents work with. settings changes at a reload. working: deliveries somebody has in hand (Q4).
 
-    suppressions: None: nobody is.
+    ledger: None: nothing is noted. suppressions: None: nobody is.
     """
 
     settings: Settings
@@ -58,6 +60,7 @@ class Kit:
     rng: random.Random
     contexts: TlsContexts
     open_stream: Connect
+    ledger: Ledger | None = None
     suppressions: Unwanted | None = None
     working: set[Delivery] = field(default_factory=set)
 
@@ -185,6 +188,8 @@ class Agent:
             timing.ready = kit.clock.time()
             left, first = delivery.indexes, True
             back_to = kit.return_paths.domain_for(envelope)
+            if kit.ledger is not None and kit.return_paths.notes(envelope):
+                kit.ledger.note(sent_of(envelope, content, timing.ready))
             most = 1 if back_to else kit.settings.delivery.max_recipients
             sent, header = envelope, prefix
             while left:
