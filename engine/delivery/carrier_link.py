@@ -94,9 +94,11 @@ class CarrierLink:
 
     @property
     def stalled(self) -> bool:
-        """It has taken nothing for a while; until it may be tried again."""
+        """It has taken nothing for a while; until it may be tried again, and while that is going on."""
         pause = self.pause
-        return pause.seconds >= STALLED_S and pause.left(asyncio.get_running_loop().time()) > -pause.seconds
+        if pause.seconds < STALLED_S:
+            return False
+        return self.unanswered > 0 or pause.left(asyncio.get_running_loop().time()) > -pause.seconds
 
     @property
     def sends(self) -> bool:
@@ -250,6 +252,7 @@ class CarrierLink:
     def _bind_answered(self, event: Answered) -> None:
         if event.accepted:
             self.attempts, self.reason = 0, ""
+            self.pause.bound()
             log.info("carrier %s: bound as %s to %s", self.row.name, self.kind, self.remote)
             self._changed(self)
             return

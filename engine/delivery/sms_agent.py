@@ -4,7 +4,7 @@
 
 Two kinds: to a carrier (submit_sm) and to an application that is bound to us (deliver_sm, a receipt or an answer).
 
-Q3  every delivery that was taken is settled or left as it was.     D3  no answer: unknown, recorded, retried once.
+Q3  every delivery that was taken is settled or left as it was.     D3  no answer: unknown, recorded; see retries.py.
 A crash doubles no more than the window, or one message of more parts: none is begun while as many parts are on the wire
 or not settled on disk. What they are is in inflight.py, and is marked when it is sent again.
 """
@@ -21,11 +21,12 @@ from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_job import Job, Part, may_go_elsewhere, together
+from engine.delivery.sms_job import Job, Part, together
 from engine.delivery.sms_kit import SmsKit
-from engine.delivery.sms_ports import Line, LineLost, Withdrawn
+from engine.delivery.sms_ports import Line, LineLost, PassedOn, Withdrawn
+from engine.delivery.waking import Waking
 from engine.message.envelope import Envelope
-from engine.message.outcome import Outcome, Scope, Status
+from engine.message.outcome import Outcome, Status
 from engine.message.sms import Sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
@@ -53,7 +54,8 @@ class SmsAgent:
         self._again: list[Part] = []  #: told to slow down; sent again before anything else, in this order
         self._jobs: dict[Job, None] = {}
         self._beginning: Job | None = None  #: some of it is not sent yet
-        self._wakeup: asyncio.Future[None] | None = None
+        self._waking = Waking()
+        self._woken = self._waking.woken
         self._idle: asyncio.Future[bool] | None = None
         self._stopping = False
         self._again_at: float | None = None  #: when the first of those may go; None: there is no permit yet
@@ -88,9 +90,13 @@ class SmsAgent:
         """Of these recipients everything was taken. The delivery is settled when this is done."""
         raise NotImplementedError
 
-    async def _rest(self, seconds: float) -> None:
-        """The line pauses so long."""
+    async def _rest(self, seconds: float | None) -> None:
+        """The line takes nothing for so long; None: until an answer comes. Raises PassedOn: what was begun has gone."""
         await self._woken(seconds)
+
+    def _elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> str | None:
+        """Another destination, for what is not final."""
+        return None
 
     # ---- for the courier
 
@@ -134,8 +140,7 @@ class SmsAgent:
 
     def wake(self) -> None:
         """Something has changed: an answer came, or the bind is gone."""
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
+        self._waking.wake()
         if self._idle is not None and not self._idle.done() and (self._stopping or self._again or not self._bound):
             self._idle.set_result(False)
 
@@ -178,6 +183,8 @@ class SmsAgent:
         except StorageError as exc:
             kit.working.discard(delivery)
             kit.settlement.put_off(delivery, str(exc))
+        except PassedOn:
+            kit.working.discard(delivery)
         except LineLost:
             if job is None or not self._leave_rest(job):
                 kit.working.discard(delivery)
@@ -232,18 +239,15 @@ class SmsAgent:
         job = part.job
         if job not in self._jobs:
             self._jobs[job] = None
-            inflight, delivery = self._sms.inflight, job.delivery
-            job.slot = inflight.enter(delivery.message.id, delivery.number)
-            job.twice = inflight.was(delivery.message.id, delivery.number)
+            job.enter(self._sms.inflight)
         assert self._line is not None
         job.waiting += 1
         self._on_wire += 1
         try:
             self._line.request(part.pdu, part)
         except InvalidField as exc:
-            job.waiting -= 1
             self._on_wire -= 1
-            job.answers[part.index][part.number] = sms_trouble.malformed(part.index, exc)
+            part.settle(sms_trouble.malformed(part.index, exc))
 
     def _permits(self, parts: int) -> float:
         """When so many parts may go: by the rate, and by what the peer takes of it."""
@@ -261,7 +265,9 @@ class SmsAgent:
             assert line is not None
             if (wait := line.pause.left(self._loop.time())) > 0:
                 await self._rest(wait)
-            elif not line.room or (line.pause.alone and self._on_wire):
+            elif line.pause.alone and self._on_wire:
+                await self._rest(None)
+            elif not line.room:
                 await self._woken()
             elif not self._again:
                 return
@@ -274,12 +280,11 @@ class SmsAgent:
                 self._send_again(self._again.pop(0))
 
     def _send_again(self, part: Part) -> None:
-        job = part.job
-        job.waiting -= 1
-        if job.is_late(self._kit.clock.time()):
-            job.answers[part.index][part.number] = verdicts.expired((part.index,), "told to slow down")[0]
-            self._finish(job)
+        if part.job.is_late(self._kit.clock.time()):
+            part.settle(verdicts.expired((part.index,), "told to slow down")[0])
+            self._finish(part.job)
         else:
+            part.job.waiting -= 1
             self._send(part)
 
     async def _room_or_loss(self) -> bool:
@@ -293,17 +298,6 @@ class SmsAgent:
             raise Withdrawn
         if self._stopping or not self._bound:
             raise LineLost("the bind is lost")
-
-    async def _woken(self, seconds: float | None = None) -> None:
-        """Until `wake`, or for so long."""
-        self._wakeup = wakeup = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
-        try:
-            await wakeup
-        finally:
-            self._wakeup = None
-            if timer is not None:
-                timer.cancel()
 
     # ---- answers
 
@@ -327,9 +321,9 @@ class SmsAgent:
             job.ids[part.index][part.number] = carrier_id
             outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
         else:
+            self._unanswered(event.request.sent_at)
             outcome = sms_trouble.unanswered(part.index, self._remote)
-        job.answers[part.index][part.number] = outcome
-        job.waiting -= 1
+        part.settle(outcome)
         self._finish(job)
         self.wake()
 
@@ -347,14 +341,17 @@ class SmsAgent:
         log.log(level, "%s: told to slow down; %g/s, a pause of %g s", line.remote, line.pace.rate, seconds)
         self.wake()
 
+    def _unanswered(self, sent_at: float) -> None:
+        """A peer that is bound and answers nothing is left alone for a while, so that others have what is for it."""
+        line = self._line
+        if line is not None and line.bound and (seconds := line.pause.unanswered(sent_at, self._loop.time())):
+            log.warning("%s: answers no submits; a pause of %g s", line.remote, seconds)
+
     def _drop_again(self) -> None:
         """The bind is gone, or we stop: what was to be sent again waits in the queue."""
         while self._again:
             part = self._again.pop(0)
-            part.job.answers[part.index][part.number] = verdicts.everyone(
-                (part.index,), Status.DEFERRED, Scope.SESSION, "4.3.2", "told to slow down", remote=self._remote
-            )[0]
-            part.job.waiting -= 1
+            part.settle(sms_trouble.slowed_down(part.index, self._remote))
             self._finish(part.job)
 
     def _leave_rest(self, job: Job) -> bool:
@@ -381,12 +378,9 @@ class SmsAgent:
     def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
         kit, delivery = self._kit, job.delivery
         try:
-            other = None
-            if may_go_elsewhere(job, outcomes):
-                other = self._sms.alternatives.next_for(delivery, job.envelope, refused=True)
             stored = kit.settlement.settle(
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
-                next_destination=other,
+                next_destination=self._elsewhere(job, outcomes),
             )  # fmt: skip
             stored.add_done_callback(lambda _: self._stored(job))
         finally:

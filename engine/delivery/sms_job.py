@@ -12,9 +12,11 @@ from engine.message.outcome import Outcome, Scope, Status
 from engine.message.sms import Sms, decode_sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
+from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
 
 _TWICE = "; may have been sent before: the engine was killed"
+_AGAIN = "; may have been sent before: there was no answer"
 
 
 class Job:
@@ -59,11 +61,23 @@ class Job:
         self.withdrawn = ""  #: by whom
         self.underway: set[int] = set()  #: recipients that something was sent to
 
+    def enter(self, inflight: Inflight) -> None:
+        """It is about to be on the wire."""
+        message, number = self.delivery.message.id, self.delivery.number
+        self.slot = inflight.enter(message, number)
+        self.twice = inflight.was(message, number)
+
     def marked(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Each says so if it may be the second time."""
-        if not self.twice:
+        unknowns = self.delivery.unknowns
+        if not self.twice and not unknowns:
             return outcomes
-        return [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
+        return [
+            replace(one, reply=one.reply + (_TWICE if self.twice else _AGAIN))
+            if self.twice or (one.index in unknowns and one.status is not Status.UNKNOWN)
+            else one
+            for one in outcomes
+        ]
 
     def is_late(self, now: float) -> bool:
         """Its validity is over."""
@@ -115,6 +129,11 @@ class Part:
     def __call__(self, event: Answered | Unanswered) -> None:
         self._told(self, event)
 
+    def settle(self, outcome: Outcome) -> None:
+        """Nothing more is expected of it."""
+        self.job.answers[self.index][self.number] = outcome
+        self.job.waiting -= 1
+
 
 def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
     """One outcome for all parts: the worst. A part that was not sent is a bind that was lost."""
@@ -129,10 +148,20 @@ def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
 
 
 def may_go_elsewhere(job: Job, outcomes: Sequence[Outcome]) -> bool:
-    """It is the peer's trouble, and the peer has no part of it."""
-    deferred = [o for o in outcomes if o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION)]
-    parts = [answer for outcome in deferred for answer in job.answers[outcome.index] if answer is not None]
-    return bool(deferred) and not any(answer.status is Status.DELIVERED for answer in parts)
+    """The peer did not take it, or did not answer for the first time, and is not known to have a part of it.
+
+    Whatever a peer says but that it cannot be: its next colleague may be of another mind.
+    """
+    left = [outcome for outcome in outcomes if _may_go(job, outcome)]
+    parts = [answer for outcome in left for answer in job.answers[outcome.index] if answer is not None]
+    return bool(left) and not any(answer.status is Status.DELIVERED for answer in parts)
+
+
+def _may_go(job: Job, outcome: Outcome) -> bool:
+    if outcome.status is Status.UNKNOWN:
+        return outcome.index not in job.delivery.unknowns  # else it is over, D3
+    said = outcome.phase == "submit" or outcome.scope in (Scope.SITE, Scope.SESSION)
+    return outcome.status is Status.DEFERRED and said
 
 
 _PERHAPS_SENT = (Status.DELIVERED, Status.UNKNOWN)

@@ -46,6 +46,10 @@ class LineLost(EngineError):
     """The bind is gone, or the agent is to stop."""
 
 
+class PassedOn(EngineError):
+    """The message that is about to be sent goes to another carrier."""
+
+
 class Withdrawn(EngineError):
     """The message that is about to be sent is not to be, after all."""
 

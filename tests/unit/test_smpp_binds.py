@@ -141,7 +141,7 @@ def test_a_second_bind_in_a_session_is_refused(tmp_path: Path) -> None:
     play(story)
 
 
-def test_delivery_hears_of_the_first_receiver_and_of_the_last(tmp_path: Path) -> None:
+def test_delivery_hears_of_each_receiver_and_when_the_last_one_went(tmp_path: Path) -> None:
     async def story() -> None:
         async with taking(tmp_path) as intake:
             async with intake.bound(kind=BindTransmitter):
@@ -151,8 +151,8 @@ def test_delivery_hears_of_the_first_receiver_and_of_the_last(tmp_path: Path) ->
                     async with intake.bound():
                         assert len(intake.binds.receivers("app")) == 2
                     await until(lambda: len(intake.binds.receivers("app")) == 1)
-                    assert intake.told == ["+app"]
-                await until(lambda: intake.told == ["+app", "-app"])
+                    assert intake.told == ["+app", "+app"]
+                await until(lambda: intake.told == ["+app", "+app", "-app"])
             assert not intake.binds.receivers("nobody")
 
     play(story)
