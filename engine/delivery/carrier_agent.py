@@ -16,7 +16,7 @@ from engine.delivery.sms_render import CarrierRules
 from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Status
-from engine.message.sms import Kind, SentPart, Sms
+from engine.message.sms import Kind, SentPart, Sms, price_of
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 from engine.storage.spool.entry import Delivery
@@ -159,6 +159,11 @@ class CarrierAgent(SmsAgent):
             unknown = any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
             answered = not unknown and not job.twice
             self._sms.underway.ended(carrier, job.envelope.recipients[index].address, answered)
+        if (price := self._rules.row.price) != "0":
+            outcomes = [
+                replace(one, price=price_of(price, len(job.ids[one.index]))) if one.status is Status.DELIVERED else one
+                for one in outcomes
+            ]
         said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
         waiting = [o for o in outcomes if not o.status.final and o.index in said]
         for place, outcome in enumerate(outcomes):

@@ -18,6 +18,7 @@ from engine.net.smpp_wire import Wire
 from engine.net.stream import TlsContexts
 from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Unanswered
 from engine.protocol.smpp_fields import InvalidField
+from engine.protocol.smpp_lengths import mended
 from engine.protocol.smpp_pdu import (
     BindReceiver,
     BindTransceiver,
@@ -271,6 +272,12 @@ class CarrierLink:
         def answer(status: int) -> None:
             wire.respond(pdu, response(command_status=status))
 
+        if pdu.rest:
+            log.warning(
+                "carrier %s: a message with a wrong length in it, %d octets too many", self.row.name, len(pdu.rest)
+            )
+            self._incoming.arrived(self.row.name, mended(pdu), answer)
+            return
         self._incoming.arrived(self.row.name, pdu, answer)
 
     def _closed(self, event: Closed) -> None:

@@ -25,6 +25,7 @@ from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.ids import is_id
 from engine.message.sms import Sms, decode_sms, encode_sms
+from engine.protocol.smpp_lengths import wrong_length
 from engine.protocol.smpp_pdu import CancelSm, CancelSmResp, Pdu, QuerySm, QuerySmResp, ReplaceSm, ReplaceSmResp
 from engine.protocol.smpp_tables import STATUSES
 from engine.protocol.smpp_time import format_time
@@ -190,6 +191,8 @@ class SmppOrders:
 
     async def _replace(self, pdu: ReplaceSm, account: Account) -> int:
         """The status. The new text is safe on disk before the old one is removed: a crash in between sends both."""
+        if status := wrong_length(pdu):
+            return status
         message_id, user = _id(pdu.message_id), account.system_id
         if not self._is_queued(message_id, user):
             known = message_id and self._book.state_of(message_id, user) is not None

@@ -11,9 +11,10 @@ from engine.intake.sms_admission import Number, SmsRequest
 from engine.intake.sms_content import with_content
 from engine.intake.sms_refusal import SmsRefused
 from engine.message.sms import Sms
+from engine.protocol.smpp_lengths import wrong_length
 from engine.protocol.smpp_multi import DistributionList, SmeAddress, UnsuccessSme
-from engine.protocol.smpp_pdu import DataSm, SubmitMulti, SubmitSm
-from engine.protocol.smpp_tables import STATUSES
+from engine.protocol.smpp_pdu import DataSm, Pdu, SubmitMulti, SubmitSm
+from engine.protocol.smpp_tables import STATUSES, status_name
 from engine.protocol.smpp_time import parse_time
 
 Submit = SubmitSm | DataSm | SubmitMulti
@@ -25,8 +26,15 @@ _HIGHEST_PRIORITY = 4
 _NO_LIST = STATUSES["ESME_RINVDLNAME"]
 
 
+def check_lengths(pdu: Pdu) -> None:
+    """Raises SmsRefused: a part of the message would be lost."""
+    if pdu.rest:
+        raise SmsRefused(status_name(wrong_length(pdu)), "syntax", f"{len(pdu.rest)} octets that are no TLV")
+
+
 def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> SmsRequest:
     """Raises SmsRefused. now: unix seconds."""
+    check_lengths(pdu)
     if pdu.replace_if_present_flag:
         raise SmsRefused("ESME_RINVREPFLAG", "syntax", "replace_if_present is not served; use replace_sm")
     _check_common(pdu)
@@ -44,6 +52,7 @@ def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> Sms
 
 def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequest:
     """Raises SmsRefused."""
+    check_lengths(pdu)
     sms = Sms(
         dest_ton=pdu.dest_addr_ton,
         dest_npi=pdu.dest_addr_npi,
@@ -56,6 +65,7 @@ def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequ
 
 def read_multi(pdu: SubmitMulti, account: Account, client: str, now: float) -> SmsRequest:
     """To the handsets in their order; nobody here keeps lists. Raises SmsRefused."""
+    check_lengths(pdu)
     if pdu.replace_if_present_flag:
         raise SmsRefused("ESME_RINVREPFLAG", "syntax", "replace_if_present is not served; use replace_sm")
     _check_common(pdu)

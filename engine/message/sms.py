@@ -6,6 +6,7 @@ before them where they are international.
 """
 
 import enum
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -80,3 +81,13 @@ class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     message_class: int = 1
     received_at: float = 0.0  #: when our client submitted it
     price: str = "0"
+
+
+def price_of(price: str, parts: int) -> str:
+    """The price of so many parts, exactly."""
+    if parts == 1:
+        return price
+    try:
+        return str(Decimal(price) * parts)
+    except InvalidOperation:
+        return price
