@@ -11,7 +11,7 @@ from engine.delivery import sms_partial, sms_trouble
 from engine.delivery.carrier_link import CarrierLink
 from engine.delivery.sms_agent import SmsAgent
 from engine.delivery.sms_job import Job, Part, may_go_elsewhere
-from engine.delivery.sms_ports import Line, PassedOn
+from engine.delivery.sms_ports import GivenAway, Line
 from engine.delivery.sms_render import CarrierRules
 from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
@@ -69,15 +69,16 @@ class CarrierAgent(SmsAgent):
             await self._pass_or_set_aside(taken, self._sms.carriers.stalled)
 
     def _pass_begun_on(self) -> None:
-        """What was begun, and nothing sent of, is for another carrier if there is one. Raises PassedOn: there is."""
+        """What was begun, and nothing sent of, is for another carrier if there is one. Raises GivenAway: there is."""
         job = self._beginning
-        if job is None or job in self._jobs or job.withdrawn:
+        if job is None or job in self._jobs or job.over:
             return
         other = self._sms.alternatives.next_for(job.delivery, job.envelope)
         if other is not None:
             self._stalled = True
             self._kit.settlement.pass_on(job.delivery, job.envelope, other)
-            raise PassedOn("to another carrier")
+            self._kit.working.discard(job.delivery)
+            raise GivenAway("to another carrier")
 
     def _elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> str | None:
         if not may_go_elsewhere(job, outcomes):

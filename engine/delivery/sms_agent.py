@@ -9,7 +9,6 @@ A crash doubles no more than the window, or one message of more parts: none is b
 or not settled on disk. What they are is in inflight.py, and is marked when it is sent again.
 """
 
-import asyncio
 import contextlib
 import itertools
 import logging
@@ -21,12 +20,12 @@ from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_job import Job, Part, together
+from engine.delivery.sms_job import Job, Part
 from engine.delivery.sms_kit import SmsKit
-from engine.delivery.sms_ports import Line, LineLost, PassedOn, Withdrawn
-from engine.delivery.waking import Waking
+from engine.delivery.sms_ports import GivenAway, Line, LineLost, Withdrawn
+from engine.delivery.sms_work import SmsWork
 from engine.message.envelope import Envelope
-from engine.message.outcome import Outcome, Status
+from engine.message.outcome import Outcome
 from engine.message.sms import Sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
@@ -39,29 +38,17 @@ log = logging.getLogger(__name__)
 _order = attrgetter("order")
 
 
-class SmsAgent:
+class SmsAgent(SmsWork):
     """See above. The two kinds differ in what they say, over what, and what follows."""
 
     connecting = False  #: a link connects by itself
     _most_unsettled = 1 << 30  #: with so many parts on the wire or not settled on disk no delivery is begun
 
     def __init__(self, kit: Kit, sms: SmsKit, queue: ReadyQueue) -> None:
-        self._kit = kit
-        self._sms = sms
-        self._queue = queue
-        self._loop = asyncio.get_running_loop()
-        self._line: Line | None = None
-        self._again: list[Part] = []  #: told to slow down; sent again before anything else, in this order
-        self._jobs: dict[Job, None] = {}
-        self._beginning: Job | None = None  #: some of it is not sent yet
-        self._waking = Waking()
-        self._woken = self._waking.woken
-        self._idle: asyncio.Future[bool] | None = None
-        self._stopping = False
+        super().__init__(kit, sms, queue)
         self._again_at: float | None = None  #: when the first of those may go; None: there is no permit yet
         self._on_wire = 0
         self._order = itertools.count()
-        self._unsettled = 0  #: parts of deliveries whose outcome is not on disk
 
     # ---- what a kind has of its own
 
@@ -82,21 +69,9 @@ class SmsAgent:
         """What the peer has said of each part, and its ids, before this attempt: mostly nothing."""
         return [None] * parts, [""] * parts
 
-    def _ended(self, job: Job) -> list[Outcome]:
-        """The outcome of each recipient. The delivery keeps the last reply."""
-        return [together(index, answers) for index, answers in job.answers.items()]
-
-    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
-        """Of these recipients everything was taken. The delivery is settled when this is done."""
-        raise NotImplementedError
-
     async def _rest(self, seconds: float | None) -> None:
-        """The line takes nothing for so long; None: until an answer comes. Raises PassedOn: what was begun has gone."""
+        """The line takes nothing for so long; None: until an answer comes. Raises GivenAway: what was begun, too."""
         await self._woken(seconds)
-
-    def _elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> str | None:
-        """Another destination, for what is not final."""
-        return None
 
     # ---- for the courier
 
@@ -129,26 +104,7 @@ class SmsAgent:
         if self._line is not None:
             self._line.abort()
 
-    def withdraw(self, delivery: Delivery, by: str) -> bool:
-        """Remove a delivery that is not on the wire; False: it is, or may have been, or is not ours. by: whose word."""
-        for job in (*self._jobs, self._beginning):
-            if job is not None and job.delivery is delivery and job.withdraw(self._again, by):
-                self._finish(job)
-                self.wake()
-                return True
-        return False
-
-    def wake(self) -> None:
-        """Something has changed: an answer came, or the bind is gone."""
-        self._waking.wake()
-        if self._idle is not None and not self._idle.done() and (self._stopping or self._again or not self._bound):
-            self._idle.set_result(False)
-
     # ---- taking
-
-    @property
-    def _bound(self) -> bool:
-        return self._line is not None and self._line.bound
 
     async def _next(self) -> Delivery | None:
         queue = self._queue
@@ -183,8 +139,8 @@ class SmsAgent:
         except StorageError as exc:
             kit.working.discard(delivery)
             kit.settlement.put_off(delivery, str(exc))
-        except PassedOn:
-            kit.working.discard(delivery)
+        except GivenAway:
+            pass
         except LineLost:
             if job is None or not self._leave_rest(job):
                 kit.working.discard(delivery)
@@ -294,8 +250,9 @@ class SmsAgent:
         return False
 
     def _check(self) -> None:
-        if self._beginning is not None and self._beginning.withdrawn:
-            raise Withdrawn
+        job = self._beginning
+        if job is not None and job.over:
+            raise GivenAway if job.gone else Withdrawn
         if self._stopping or not self._bound:
             raise LineLost("the bind is lost")
 
@@ -362,33 +319,3 @@ class SmsAgent:
         self._drop_again()
         self._finish(job)
         return True
-
-    def _finish(self, job: Job) -> None:
-        """Settle a job of which every answer is there."""
-        if job.waiting or not job.rendered:
-            return
-        self._jobs.pop(job, None)
-        outcomes = job.marked(self._ended(job))
-        delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
-        if (remembered := self._taken(job, delivered) if delivered else None) is None:
-            self._settle(job, outcomes)
-        else:
-            remembered.add_done_callback(lambda _: self._settle(job, outcomes))
-
-    def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
-        kit, delivery = self._kit, job.delivery
-        try:
-            stored = kit.settlement.settle(
-                delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
-                next_destination=self._elsewhere(job, outcomes),
-            )  # fmt: skip
-            stored.add_done_callback(lambda _: self._stored(job))
-        finally:
-            kit.working.discard(delivery)
-        if any(outcome.status is Status.DELIVERED for outcome in outcomes):
-            self._queue.throttle.delivered()
-
-    def _stored(self, job: Job) -> None:
-        self._sms.inflight.leave(job.slot)
-        self._unsettled -= job.sent
-        self.wake()

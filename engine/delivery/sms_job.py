@@ -29,6 +29,7 @@ class Job:
         "content",
         "delivery",
         "envelope",
+        "gone",
         "ids",
         "rendered",
         "sent",
@@ -59,6 +60,7 @@ class Job:
         self.slot = -1
         self.twice = False
         self.withdrawn = ""  #: by whom
+        self.gone = False  #: somebody else has the delivery
         self.underway: set[int] = set()  #: recipients that something was sent to
 
     def enter(self, inflight: Inflight) -> None:
@@ -83,20 +85,37 @@ class Job:
         """Its validity is over."""
         return now >= self.envelope.expires_at
 
+    @property
+    def over(self) -> bool:
+        """Nothing more of it is to be sent."""
+        return self.gone or bool(self.withdrawn)
+
     def withdraw(self, again: list["Part"], by: str) -> bool:
         """It is not to be sent after all; its parts leave `again`, what the peer told to slow down. by: whose word.
 
         False: the peer has, or may have, some of it.
         """
-        held = [part for part in again if part.job is self]
-        answers = [answer for answers in self.answers.values() for answer in answers if answer is not None]
-        if len(held) < self.waiting or any(answer.status in _PERHAPS_SENT for answer in answers):
+        held = self._held(again)
+        if held is None:
             return False
         for part in held:
             self.answers[part.index][part.number] = verdicts.purged((part.index,), by)[0]
-        again[:] = [part for part in again if part.job is not self]
         self.waiting, self.withdrawn = 0, by
         return True
+
+    def leave(self, again: list["Part"]) -> bool:
+        """Somebody else has the delivery from now on; its parts leave `again`. False: as `withdraw`."""
+        self.gone = not self.over and self._held(again) is not None
+        return self.gone
+
+    def _held(self, again: list["Part"]) -> list["Part"] | None:
+        """Its parts in `again`, which they leave; None, and they stay: the peer has, or may have, some of it."""
+        held = [part for part in again if part.job is self]
+        answers = [answer for answers in self.answers.values() for answer in answers if answer is not None]
+        if len(held) < self.waiting or any(answer.status in _PERHAPS_SENT for answer in answers):
+            return None
+        again[:] = [part for part in again if part.job is not self]
+        return held
 
     def give_up(self) -> None:
         """What of it was not begun when it was withdrawn."""

@@ -46,8 +46,8 @@ class LineLost(EngineError):
     """The bind is gone, or the agent is to stop."""
 
 
-class PassedOn(EngineError):
-    """The message that is about to be sent goes to another carrier."""
+class GivenAway(EngineError):
+    """The message that is about to be sent is somebody else's now: another carrier's, or who changes it."""
 
 
 class Withdrawn(EngineError):
