@@ -6,6 +6,8 @@ found by its numbers, and two at once would be a race), canned messages, distrib
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from engine.base.settings import Account
 from engine.intake.sms_admission import Number, SmsRequest
 from engine.intake.sms_content import with_content
@@ -14,7 +16,7 @@ from engine.message.sms import Sms
 from engine.protocol.smpp_lengths import wrong_length
 from engine.protocol.smpp_multi import DistributionList, SmeAddress, UnsuccessSme
 from engine.protocol.smpp_pdu import DataSm, Pdu, SubmitMulti, SubmitSm
-from engine.protocol.smpp_tables import STATUSES, status_name
+from engine.protocol.smpp_tables import STATUSES, TAGS, status_name
 from engine.protocol.smpp_time import parse_time
 
 Submit = SubmitSm | DataSm | SubmitMulti
@@ -23,6 +25,7 @@ Submit = SubmitSm | DataSm | SubmitMulti
 _REGISTERED = 0x1F
 #: 3.4 5.2.14; 5.0 has a fifth.
 _HIGHEST_PRIORITY = 4
+_TIME_TO_LIVE = TAGS["qos_time_to_live"]
 _NO_LIST = STATUSES["ESME_RINVDLNAME"]
 
 
@@ -60,7 +63,21 @@ def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequ
         service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
     )
     numbers = [_number(pdu.destination_addr, pdu.dest_addr_ton, pdu.dest_addr_npi)]
-    return _request(pdu, b"", sms, numbers, account, client, now)
+    request = _request(pdu, b"", sms, numbers, account, client, now)
+    if (value := pdu.tlv(_TIME_TO_LIVE)) is None:
+        return request
+    kept = tuple(tlv for tlv in request.sms.tlvs if tlv[0] != _TIME_TO_LIVE)
+    return replace(request, sms=replace(request.sms, tlvs=kept), validity=now + _time_to_live(value))
+
+
+def _time_to_live(value: bytes) -> int:
+    """qos_time_to_live (SMPP 3.4 5.3.2.9), the validity of a data_sm: seconds. Raises SmsRefused."""
+    if len(value) != 4:
+        raise SmsRefused("ESME_RINVPARLEN", "syntax", f"qos_time_to_live of {len(value)} octets")
+    seconds = int.from_bytes(value, "big")
+    if not seconds:
+        raise SmsRefused("ESME_RINVEXPIRY", "syntax", "qos_time_to_live 0: over before it is sent")
+    return seconds
 
 
 def read_multi(pdu: SubmitMulti, account: Account, client: str, now: float) -> SmsRequest:

@@ -24,8 +24,9 @@ class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The content of a message. On disk as an array: only append fields, with defaults.
 
     text: None if it is binary, or was cut into parts by the client; then body and udh are passed on as they are.
-    data_coding, esm_class: as in SMPP, of `body`; of a text, only its class and ports count. registered: the client's
-    registered_delivery. validity, schedule: unix seconds; 0: none. tlvs: to be passed on, (tag, value).
+    data_coding: as in SMPP, of `body`; of a text, only its class counts. esm_class: without its mode and UDHI.
+    registered: the client's registered_delivery. validity, schedule: unix seconds; 0: none. tlvs: to be passed on,
+    (tag, value).
     """
 
     kind: Kind = Kind.MESSAGE

@@ -344,8 +344,7 @@ def test_what_is_cancelled_is_deleted_at_once(tmp_path: Path, held: bool) -> Non
         assert (answer.command_status, answer.message_state, len(answer.final_date)) == (0, 4, 16)
         assert status_name((await second).command_status) == "ESME_RCANCELFAIL"
         assert status_name((await replaced).command_status) in ("ESME_RREPLACEFAIL", "ESME_RINVMSGID")
-        await until(lambda: s.stage.live() == 0)
-        assert replies(s) == [("removed", "removed by account app (cancel_sm)")]
+        await until(lambda: s.stage.live() == 0 and replies(s) == [("removed", "removed by account app (cancel_sm)")])
 
     on_stage(tmp_path, story)
 
