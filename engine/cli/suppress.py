@@ -77,7 +77,7 @@ def register(commands: Commands) -> None:
 
 
 def _add_scope(parser: argparse.ArgumentParser, text: str = "only what this tenant sends, or one stream") -> None:
-    parser.add_argument("--tenant", default="", metavar="LOGIN", help=text)
+    parser.add_argument("--tenant", default="", metavar="NAME", help=text)
     parser.add_argument("--stream", default="", metavar="NAME", help="the same; of SMS a sender id, without a tenant")
 
 
