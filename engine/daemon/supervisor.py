@@ -1,9 +1,9 @@
 """The supervisor of a node with several workers: opens the sockets, starts the workers and keeps them, speaks for all.
 
 It carries no mail. Each worker is a whole engine in a process of its own (worker_process.py), with its own spool,
-journal and message ids; what they share they ask here: connections and rates (queue/holdings.py, B1). A worker that dies
-is started again and takes up its spool; one that does not answer is ended first, so that it holds no connection when
-its shares go to others. If the supervisor dies, so do the workers.
+journal and message ids; what they share they ask for here: connections and rates (queue/holdings.py, B1). A worker that
+dies is started again and takes up its spool; one that does not answer is ended first, so that it holds no connection
+when its shares go to others. If the supervisor dies, so do the workers.
 
 start   lock (serve.py) -> sockets -> workers -> metrics, operators' door -> ready
 reload  read and checked here, then one worker after the other; if one cannot use them, all go back to the old ones

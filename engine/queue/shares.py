@@ -7,8 +7,8 @@ and sooner when it is told to: idle connections are asked for, busy ones end aft
 Who waits for the node's limit keeps the share of its key meanwhile, and the share of the node is used as soon as it
 comes: so two workers, each with one half of what one connection needs, cannot wait for each other.
 
-Whoever owns this calls `report` soon after `changed`, carries what it gives to the supervisor, brings back the answers to
-`obey`, and calls `beat` about once a second.
+Whoever owns this calls `report` soon after `changed`, carries what it gives to the supervisor, brings back the answers
+to `obey`, and calls `beat` about once a second.
 
 B1  leases here never exceed the shares held; a share goes back only when no lease stands on it.
 """
