@@ -96,11 +96,11 @@ def test_classify_prints_kind_and_rule(
     typed(monkeypatch, b"550 5.1.1 user unknown\n\n452 4.2.2 mailbox full\r\nhello\xff\n")
     assert main(["bounce", "classify", "--json"]) == 0
     assert [(row["kind"], row["rule"]) for row in rows(capsys)] == [
-        ("hard", "no-such-user"), ("quota", "full"), ("unknown", None),
+        ("hard", "address-first"), ("quota", "full"), ("unknown", None),
     ]  # fmt: skip
     typed(monkeypatch, b"550 5.1.1 user unknown\n")
     assert main(["bounce", "classify"]) == 0
-    assert capsys.readouterr().out.split() == ["hard", "no-such-user", "550", "5.1.1", "user", "unknown"]
+    assert capsys.readouterr().out.split() == ["hard", "address-first", "550", "5.1.1", "user", "unknown"]
 
 
 def test_classify_knows_phases(
