@@ -229,7 +229,8 @@ ANSWER_TEXT = Phrases(
     je (?:suis|serai) (?:actuellement |absente? |en )?(?:absente?|en congés?|en vacances|en déplacement|congés?|
     vacances|du|jusqu)|(?:pendant|durant|en) mon absence|nous avons bien reçu votre|merci (?:de|pour) votre (?:message|
     e-?mail|courriel|mail)|(?:estoy|estaré|me encuentro) (?:fuera|ausente|de vacaciones)|(?:durante|en) mi ausencia|
-    hemos recibido su|gracias por (?:su|tu|contactar)|(?:sono|sarò) (?:fuori|assente|in ferie)|(?:durante la|in) mia assenza|abbiamo ricevuto|grazie per (?:averci|la (?:sua|tua))|(?:estou|estarei) (?:ausente|fora|de férias|
+    hemos recibido su|gracias por (?:su|tu|contactar)|(?:sono|sarò) (?:fuori|assente|in ferie)|(?:durante la|
+    in) mia assenza|abbiamo ricevuto|grazie per (?:averci|la (?:sua|tua))|(?:estou|estarei) (?:ausente|fora|de férias|
     em férias)|(?:durante )?a minha ausência|recebemos (?:a )?(?:sua|seu)|obrigad[oa] (?:por|pelo|pela)|
     ik ben .{0,40}(?:afwezig|niet aanwezig|met vakantie|niet op kantoor)|tijdens mijn afwezigheid|
     (?:bedankt|dank u) voor uw (?:e-?mail|bericht)|wij hebben uw|(?:przebywam|jestem) (?:na urlopie|nieobecn|
@@ -238,7 +239,7 @@ ANSWER_TEXT = Phrases(
     письмо) (?:получено|принято|зарегистрировано)|jsem .{0,40}(?:mimo kancelář|na dovolené|nepřítom)|
     jag är .{0,40}(?:på semester|frånvarande|inte på kontoret|bortrest)|jeg er .{0,40}(?:på ferie|ikke på kontoret|
     fraværende)|olen .{0,40}(?:lomalla|poissa)|(?:ofis dışında|izinde|tatilde)y[iı]m|不在に(?:して|し)|休暇(?:中|を)|
-    (?:お問い合わせ|メール)(?:を|は)?(?:頂|いただ|受付|受け付け)|(?:休假|出差|外出|度假)(?:中|期间|期間)|
+    お問い合わせ(?:を|は)?(?:頂|いただ|受付)|(?:休假|出差|外出|度假)(?:中|期间|期間)|
     本人(?:已|正在)|(?:您|你)的(?:邮件|来信|郵件|來信)(?:已|我已|我们已)(?:收到|经收到)|(?:已收到|收到)(?:您|你)的|
     부재중|휴가 ?중|출장 ?중
     """

@@ -24,9 +24,9 @@ from engine.protocol.bounce_feedback import RETURNED_TYPES, read_complaint, read
 from engine.protocol.bounce_phrases import BOUNCE_SUBJECT, FAILURE
 from engine.protocol.bounce_replies import tidy
 from engine.protocol.bounce_report import Nature, Report, Reported
-from engine.protocol.bounce_status import read_status
-from engine.protocol.bounce_text import Notice, cut, nobody, read_notice
-from engine.protocol.mime_parts import Header, Part, read_message
+from engine.protocol.bounce_status import MAX_RECIPIENTS, read_status
+from engine.protocol.bounce_text import MAX_LINES, MAX_NOTICE, Notice, cut, nobody, read_notice
+from engine.protocol.mime_parts import MAX_DEPTH, MAX_PARTS, MAX_TEXT_BYTES, Header, Part, read_message
 
 _STATUS_TYPES = frozenset((
     "message/delivery-status", "message/global-delivery-status", "message/delivery-report", "text/delivery-status",
@@ -52,9 +52,30 @@ _WORD_CHARSET = re.compile(r"=\?([A-Za-z0-9_.-]{2,30})\?[bBqQ]\?")
 _MAX_WORDS = 4000
 
 
-def read_report(content: bytes) -> Report:
-    """What this message reports. Never raises."""
-    return _report_of(read_message(content))
+def read_report(content: bytes, *, whole: bool = True) -> Report:
+    """What this message reports. Never raises. whole: the content is; otherwise something follows that nobody reads."""
+    top = read_message(content)
+    report = _report_of(top)
+    if whole and not _is_cut(top, report):
+        return report
+    return msgspec.structs.replace(report, truncated=True)
+
+
+def _is_cut(top: Part, report: Report) -> bool:
+    """A bound was met (here, of MIME, of notices) before the end of what may name recipients."""
+    if len(report.recipients) >= MAX_RECIPIENTS or sum(1 for _ in top.walk()) >= MAX_PARTS:
+        return True
+    if report.nature is not Nature.BOUNCE:
+        return False
+    for part in _own_parts(top):
+        if part.depth >= MAX_DEPTH and part.type.startswith("multipart/"):
+            return True
+        if part.type in _STATUS_TYPES and len(part.body) > MAX_TEXT_BYTES:
+            return True
+        long = len(part.body) > MAX_NOTICE or part.body.count(b"\n") > MAX_LINES
+        if long and part.type.startswith("text/") and part.type not in RETURNED_TYPES and not cut(part.text).returned:
+            return True
+    return False
 
 
 def _report_of(top: Part) -> Report:

@@ -90,6 +90,16 @@ def test_whatever_a_file_holds_is_an_answer(config: Path, capsys: pytest.Capture
         assert [(row["recipient"], row["kind"]) for row in rows(capsys)] == [(None, "unknown")]
 
 
+def test_explain_says_what_it_did_not_read(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = config.with_name("a.eml")
+    notice = b"From: MAILER-DAEMON@x.test\nSubject: failure notice\n\nHi. This is the qmail-send program.\n\n"
+    file.write_bytes(notice + b"<bob@example.net>:\nno mailbox here by that name.\n\n" + b"more words\n" * (1 << 19))
+    assert main(["bounce", "explain", str(file), "--json"]) == 0
+    assert [(row["recipient"], row["truncated"]) for row in rows(capsys)] == [("bob@example.net", True)]
+    assert main(["bounce", "explain", str(file)]) == 0
+    assert "truncated            more may be named" in capsys.readouterr().out
+
+
 def test_classify_prints_kind_and_rule(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
