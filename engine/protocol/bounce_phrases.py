@@ -195,7 +195,9 @@ AUTO_SUBJECT = Phrases(
     מענה אוטומטי|תשובה אוטומטית|رد تلقائي|trả lời tự động|ตอบกลับอัตโนมัติ|balas otomatis|thank you for (?:contacting|
     your (?:e-?mail|message|inquiry))|thanks for (?:contacting|your)|we(?:'ve| have) received your|your (?:message|
     e-?mail|request|inquiry) (?:has been|was) received|read: |not read: |gelesen: |lu ?: |leído: |letto: |прочтено: |
-    lida: |gelezen: |ticket |\[ticket|case #|request received|confirmation of receipt|receipt confirmation|acknowledg)
+    lida: |gelezen: |ticket |\[ticket|case #|request received|confirmation of receipt|receipt confirmation|acknowledg)|
+    [(\[-] ?(?:auto(?:matic)?[- ]?(?:reply|
+    response)|out[ -]of[ -](?:the[ -])?office|vacation|abwesenheit)
     """
 )
 

@@ -84,7 +84,9 @@ def _report_of(top: Part) -> Report:
     for part in own:
         if part.type in ("message/feedback-report", "message/feedback-status"):
             return read_feedback(part, top)
-    if any(part.type in _STATUS_TYPES for part in own) or _report_type(top) == "delivery-status":
+    if _report_type(top) == "delivery-status" or (
+        any(part.type in _STATUS_TYPES for part in own) and not _is_answer(top)
+    ):
         report = _delivery_report(top)
         if report is not None:
             return report
@@ -97,10 +99,18 @@ def _report_of(top: Part) -> Report:
     if is_challenge(top.header, words) and not _daemon(top.header):
         return _automatic(top, Nature.CHALLENGE, words)
     if _is_bounce(top, words):
-        return (_delivery_report(top) if _field_texts(top) else None) or _prose(top, words)
+        found = _delivery_report(top) if _field_texts(top) else None
+        # Without a word of failure it is a report that some filter on the way has wrapped.
+        fails = FAILURE.found(words.encode("utf-8", "replace"))
+        return found or (None if fails else _wrapped(top)) or _prose(top, words)
     if is_automatic(top, words):
         return _automatic(top, Nature.AUTO_REPLY, words)
     return _wrapped(top) or _other(top, words)
+
+
+def _is_answer(top: Part) -> bool:
+    """It answers for a person, and nothing but what it quotes or holds speaks for a mail system."""
+    return not _daemon(top.header) and answers_for_a_person(top.header, cut(own_words(top)).words)
 
 
 def own_words(top: Part) -> str:
