@@ -8,6 +8,7 @@ from typing import Literal
 
 import msgspec
 
+from engine.base.settings_tracking import ClickDomain, LedgerSettings, Tracking
 from engine.base.units import Duration, Rate, Size
 
 TlsLevel = Literal["none", "opportunistic", "encrypt", "verify"]
@@ -355,6 +356,9 @@ class Settings(_Table, frozen=True):
     dsn: Dsn = Dsn()
     bounces: Bounces = Bounces()
     suppression: SuppressionSettings = SuppressionSettings()
+    tracking: Tracking = Tracking()
+    click_domain: tuple[ClickDomain, ...] = ()
+    ledger: LedgerSettings = LedgerSettings()
     log: Log = Log()
     events: Events = Events()
     webhook: tuple[Webhook, ...] = ()

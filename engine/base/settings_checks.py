@@ -148,6 +148,8 @@ def check_rows(tables: Mapping[str, Rows], report: Report) -> None:
     for number, row in tables["inbound"]:
         if row.replies and row.replies.rpartition("@")[2].lower() in domains:
             report(f"[[inbound]] {number} replies", f'"{row.replies}" is at an inbound domain: it would come back')
+    for number, name in _repeated((number, row.tenant) for number, row in tables["click_domain"]):
+        report(f"[[click_domain]] {number} tenant", f'"{name}" is there already')
     keys = [(number, row) for number, row in tables["dkim"] if row.selector and row.domain]
     for number, name in _repeated((number, f"{row.selector}._domainkey.{row.domain}") for number, row in keys):
         report(f"[[dkim]] {number} selector", f"{name} is there already")

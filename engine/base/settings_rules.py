@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from engine.base import settings_carriers, settings_feed, settings_sms
+from engine.base import settings_carriers, settings_feed, settings_links, settings_sms
 from engine.base.hostport import format_host_port, is_host_name, is_ip_address, parse_host_port
 from engine.base.schedule import parse_schedule
 from engine.base.settings import (
@@ -42,6 +42,7 @@ from engine.base.settings import (
     TlsFiles,
     Webhook,
 )
+from engine.base.settings_tracking import ClickDomain, LedgerSettings, Tracking
 from engine.base.units import Duration, Size
 
 Rule = Callable[[Any, Path], Any]
@@ -361,6 +362,15 @@ _RULES: dict[tuple[type, str], Rule] = {
     (SuppressionSettings, "complaints"): _at_least(1, 1000),
     (SuppressionSettings, "complaint_expires"): _or_zero,
     (SuppressionSettings, "unsubscribe_expires"): _or_zero,
+    (Tracking, "base_url"): settings_links.base_url_or_none,
+    (Tracking, "keys"): settings_links.keys,
+    (Tracking, "unsubscribe_mailto"): _domain_or_none,
+    (Tracking, "sms_url"): settings_links.base_url_or_none,
+    (Tracking, "proxies"): _networks,
+    (ClickDomain, "tenant"): settings_links.tenant,
+    (ClickDomain, "base_url"): settings_links.base_url,
+    (ClickDomain, "sms_url"): settings_links.base_url_or_none,
+    (LedgerSettings, "segment_bytes"): _at_least(4096, 512 << 20),
     (Events, "segment_bytes"): _at_least(4096),
     (Webhook, "name"): _name,
     (Webhook, "url"): settings_feed.url,

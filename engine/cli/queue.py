@@ -17,7 +17,7 @@ from engine.cli.common import Commands, add_config, add_json, how_many, print_js
 from engine.message.ids import is_id
 from engine.storage.tables.queue_state import ALL
 
-_TARGET = "a message id, a domain, sms:CARRIER, account:SYSTEM_ID, or tenant:LOGIN, batch:NAME, class:NAME"
+_TARGET = "a message id, a domain, sms:CARRIER, account:SYSTEM_ID, or tenant:NAME, batch:NAME, class:NAME"
 #: What goes on in the background when the answer is there.
 _GOING_ON = {"bounce": "being returned", "purge": "being removed"}
 _STAYS = "; what comes is held, too, until `resume`"

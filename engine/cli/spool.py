@@ -21,7 +21,7 @@ from engine.cli.common import Commands, add_config, add_json, how_many, print_js
 Row = dict[str, Any]
 
 _PIECE_BYTES = 1 << 20
-_SCOPE = "a domain, a message id, tenant:LOGIN, batch:NAME, class:transactional, class:bulk; all without it"
+_SCOPE = "a domain, a message id, tenant:NAME, batch:NAME, class:transactional, class:bulk; all without it"
 _FOLDER_COLUMNS = ("folder", "deliveries", "recipients", "files", "bytes", "side_bytes", "dead")
 _READ, _WRITTEN = "a file; - for standard input", "a file; - for standard output"
 

@@ -110,7 +110,7 @@ class CarrierAgent(SmsAgent):
 
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
         recipient = envelope.recipients[index]
-        if sms.kind is not Kind.REPLY and self._sms.suppressed(envelope.sender, recipient.address, envelope.user):
+        if sms.kind is not Kind.REPLY and self._sms.suppressed(envelope.sender, recipient.address, envelope.owner):
             return ()
         # The same in every attempt, so that parts of several belong together.
         reference = crc32(envelope.id.encode()) + index

@@ -25,6 +25,7 @@ async def outcomes(unwanted: Unwanted | None, envelope: Envelope, indexes: Seque
     found: list[Outcome] = []
     for index in indexes:
         address = envelope.recipients[index].address
-        if unwanted.mail(address, envelope.user):
-            found += verdicts.suppressed((index,), await unwanted.why(address, envelope.user))
+        if unwanted.mail(address, envelope.owner, envelope.stream):
+            why = await unwanted.why(address, envelope.owner, envelope.stream)
+            found += verdicts.suppressed((index,), why)
     return found

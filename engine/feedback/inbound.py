@@ -225,7 +225,7 @@ class Inbound:
         try:
             admitted = admit_header(
                 head, received, b"Date: %b\r\n" % date, b"Message-ID: <%b@%b>\r\n" % (arrival.id.encode(), self._node),
-                self._max_header_bytes, self._max_received,
+                self._max_header_bytes, self._max_received, trusted=False,
             )  # fmt: skip
         except HeaderError as exc:
             raise Refused(exc.reason, exc.reply) from exc

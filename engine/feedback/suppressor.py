@@ -150,8 +150,9 @@ class SessionRefusals:
         sure = outcome.phase == "rcpt" or len(envelope.recipients) == 1
         try:
             await self._suppressor.judge(
-                address, envelope.user, "", kind, outcome.reply, self._clock.time(), sure, message=envelope.id
-            )
+                address, envelope.owner, envelope.stream, kind, outcome.reply, self._clock.time(), sure,
+                message=envelope.id,
+            )  # fmt: skip
         except EngineError as exc:
             log.error("%s: %s: not suppressed: %s", envelope.id, address, exc)
         except Exception:  # top of a task; a refusal of a next message is judged again

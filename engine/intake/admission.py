@@ -20,7 +20,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.intake.large import Incoming, LargeWriter
 from engine.message.content import Content
-from engine.message.envelope import Envelope, MessageClass, Recipient
+from engine.message.envelope import Envelope, MessageClass, Recipient, Track
 from engine.message.headers import HeaderError, admit_header, reframe
 from engine.message.ids import IdSource
 
@@ -141,6 +141,9 @@ class Admission:
         self._max_header_bytes = settings.intake.max_header_bytes
         self._max_received = settings.intake.max_received
         self._node = settings.node.name.encode()
+        # What is off for all is on for none; a word of the settings is not asked for with each message.
+        self._most_track = Track[settings.tracking.level.upper()] if settings.tracking.base_url else Track.NONE
+        self._track = self._most_track.word
         # By MessageClass.
         self._expire_after = (float(settings.retry.transactional.expire_after), float(settings.retry.expire_after))
 
@@ -158,12 +161,6 @@ class Admission:
         now = self._clock.time()
         message_id = self._ids.next()
         recipients, splits = _split(submission)
-        unwanted = 0
-        if self._suppressions is not None:
-            try:
-                splits, unwanted = _apart(self._suppressions, recipients, splits, origin.user)
-            except StorageError as exc:
-                raise _not_stored(message_id, exc) from exc
         single = recipients[0].address.encode() if len(recipients) == 1 else b""
         date = self._date_at(int(now))
         id_bytes = message_id.encode()
@@ -184,7 +181,14 @@ class Admission:
             )
         except HeaderError as exc:
             raise Refused(exc.reason, exc.reply) from exc
-        admitted_head, header_from, chosen, utf8_header, seven_bit, batch = admitted
+        admitted_head, header_from, utf8_header, seven_bit, asked = admitted
+        chosen, batch, tenant, stream, track = asked
+        unwanted = 0
+        if self._suppressions is not None:
+            try:
+                splits, unwanted = _apart(self._suppressions, recipients, splits, tenant or origin.user, stream)
+            except StorageError as exc:
+                raise _not_stored(message_id, exc) from exc
         whole: Content = admitted_head
         if not isinstance(content, bytes):
             seven_bit = seven_bit and content.seven_bit
@@ -211,6 +215,9 @@ class Admission:
             user=origin.user,
             header_from=header_from,
             batch=batch,
+            tenant=tenant,
+            stream=stream,
+            track=self._track if track is None else min(track, self._most_track).word,
         )
         try:
             await self._store.accept(envelope, whole, splits, unwanted=unwanted)
@@ -243,6 +250,10 @@ class Admission:
         )
         if envelope.batch:
             text += f", batch={envelope.batch}"
+        if envelope.tenant:
+            text += f", tenant={envelope.tenant}"
+        if envelope.stream:
+            text += f", stream={envelope.stream}"
         if envelope.user:
             text += f", sasl_username={envelope.user}"
         self._log_line(text if text.isprintable() else escape(text))
@@ -257,13 +268,15 @@ def _is_ascii(sender: str, recipients: Sequence[Recipient]) -> bool:
     return sender.isascii() and all(recipient.address.isascii() for recipient in recipients)
 
 
-def _apart(suppressions: Unwanted, recipients: Sequence[Recipient], splits: Splits, tenant: str) -> tuple[Splits, int]:
+def _apart(
+    suppressions: Unwanted, recipients: Sequence[Recipient], splits: Splits, tenant: str, stream: str
+) -> tuple[Splits, int]:
     """Splits with those who must not be sent to in splits of their own, at the end; and how many these are.
 
     They are part of the message, as the client was told, and each has its events; nobody waits for a connection to
     settle them. Raises StorageError.
     """
-    refused = {n for n, recipient in enumerate(recipients) if suppressions.mail(recipient.address, tenant)}
+    refused = {n for n, recipient in enumerate(recipients) if suppressions.mail(recipient.address, tenant, stream)}
     if not refused:
         return splits, 0
     wanted = [(name, rest) for name, indexes in splits if (rest := tuple(n for n in indexes if n not in refused))]

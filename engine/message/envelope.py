@@ -22,6 +22,18 @@ class MessageClass(enum.IntEnum):
     BULK = 1
 
 
+class Track(enum.IntEnum):
+    """What links may tell of a message; the strictest first, so that the least of several holds. `Envelope.track`."""
+
+    NONE = 0  #: nothing: they stay as they are
+    ANONYMOUS = 1  #: that somebody clicked, not who
+    FULL = 2  #: who
+
+    @property
+    def word(self) -> str:
+        return self.name.lower()
+
+
 class Recipient(msgspec.Struct, frozen=True, array_like=True):
     """One RCPT. address: as it will be sent, no angle brackets, no source route. orcpt: decoded, `rfc822;...`."""
 
@@ -53,4 +65,12 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     user: str = ""
     header_from: str = ""  #: domain of the From header, lower case: picks the DKIM key without another parse
     batch: str = ""  #: what the client calls the mailing this belongs to
-    channel: str = ""  #: "": mail; sms.CHANNEL
+    channel: str = ""  #: "": mail; channels.SMS
+    tenant: str = ""  #: on whose behalf the client sends; "": its own
+    stream: str = ""  #: of the tenant's mail: what a recipient may leave without leaving the rest
+    track: str = ""  #: a word of Track, as settings and client agreed when it was accepted; "": none
+
+    @property
+    def owner(self) -> str:
+        """Whose message it is: the tenant that suppressions, queues and events name."""
+        return self.tenant or self.user

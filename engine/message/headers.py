@@ -2,7 +2,8 @@
 
 Added: Received on top; Date and Message-ID at the end of the header where they are missing or empty. Removed: Bcc,
 Resent-Bcc and Return-Path (RFC 5322 3.6.3, RFC 5321 4.4: not for the receiver's eyes, not ours to make) and
-X-Postrider-Class and X-Postrider-Batch, which are for us. Learned: class and batch, the domain of From.
+the X-Postrider fields that are for us: Class, Batch, Tenant, Stream and Track. Learned: what these say, the domain of
+From.
 
 Duplicates: a second From is refused, because receivers disagree which one they show and which one they check; of Date
 and Message-ID the first one stays. What is no header field ends the header, as in Postfix: the rest becomes body.
@@ -17,18 +18,25 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from engine.base.errors import EngineError
-from engine.message.envelope import MessageClass
+from engine.message.envelope import MessageClass, Track
 from engine.message.header_from import domain_of_from
 from engine.protocol import smtp_content
 
 CLASS_FIELD = "X-Postrider-Class"
 BATCH_FIELD = "X-Postrider-Batch"
+TENANT_FIELD = "X-Postrider-Tenant"
+STREAM_FIELD = "X-Postrider-Stream"
+TRACK_FIELD = "X-Postrider-Track"
 _CLASSES = {b"transactional": MessageClass.TRANSACTIONAL, b"bulk": MessageClass.BULK}
 
-_IS_BATCH = re.compile(rb"[!-~]{1,64}").fullmatch
+_TRACKS = {track.word.encode(): track for track in Track}
+
+_IS_NAME = re.compile(rb"[!-~]{1,64}").fullmatch
 
 # What a field name means here; the two that are filled in when missing are bits of what was seen.
-_OTHER, _DATE, _MESSAGE_ID, _FROM, _RECEIVED, _REMOVE, _CLASS, _BATCH, _MALFORMED = 0, 1, 2, 4, 8, 16, 32, 64, 128
+_OTHER, _DATE, _MESSAGE_ID, _FROM, _RECEIVED, _REMOVE, _MALFORMED = 0, 1, 2, 4, 8, 16, 32
+#: These are for us.
+_CLASS, _BATCH, _TENANT, _STREAM, _TRACK = 64, 65, 66, 67, 68
 _MEANING = {
     b"from": _FROM,
     b"date": _DATE,
@@ -39,6 +47,9 @@ _MEANING = {
     b"return-path": _REMOVE,
     CLASS_FIELD.lower().encode(): _CLASS,
     BATCH_FIELD.lower().encode(): _BATCH,
+    TENANT_FIELD.lower().encode(): _TENANT,
+    STREAM_FIELD.lower().encode(): _STREAM,
+    TRACK_FIELD.lower().encode(): _TRACK,
 }
 _LONGEST_NAME = 997  # bytes; with its colon a line of 998, the most that RFC 5322 2.1.1 allows
 _NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")  # RFC 5322 2.2
@@ -53,19 +64,30 @@ class HeaderError(EngineError):
         self.reply = reply
 
 
+class Asked(NamedTuple):
+    """What a message says to us. None, or "": nothing."""
+
+    message_class: MessageClass | None = None
+    batch: str = ""
+    tenant: str = ""
+    stream: str = ""
+    track: Track | None = None
+
+
+_NOTHING = Asked()
+
+
 class Admitted(NamedTuple):
     """A message ready for the spool.
 
-    message_class: None if the message did not say. utf8_header: there are 8-bit bytes in its header.
-    seven_bit: there are none in the whole message. batch: "" if the message did not say.
+    utf8_header: there are 8-bit bytes in its header. seven_bit: there are none in the whole message.
     """
 
     content: bytes
     header_from: str
-    message_class: MessageClass | None
     utf8_header: bool
     seven_bit: bool
-    batch: str = ""
+    asked: Asked
 
 
 def reframe(content: bytes) -> bytes:
@@ -82,18 +104,25 @@ def is_framed(content: bytes) -> bool:
 
 
 def admit_header(
-    content: bytes, received: bytes, date: bytes, message_id: bytes, max_bytes: int, max_received: int
+    content: bytes,
+    received: bytes,
+    date: bytes,
+    message_id: bytes,
+    max_bytes: int,
+    max_received: int,
+    *,
+    trusted: bool = True,
 ) -> Admitted:
     """Do the header work.
 
     content: framed by CRLF. received, date, message_id: whole fields with their CRLF; the last two go in where the
-    message has none. max_bytes: of the header. max_received: fields; more is a loop. Raises HeaderError.
+    message has none. max_bytes: of the header. max_received: fields; more is a loop. trusted: what it says to us
+    counts; if not, it is removed unread. Raises HeaderError.
     """
     lines, end = _header_lines(content, max_bytes)
     seen = received_count = 0
     from_at = -1
-    chosen: MessageClass | None = None
-    batch = ""
+    asked = _NOTHING
     dropped: list[int] = []
     body_mark = b""
     for index, line in enumerate(lines):
@@ -113,11 +142,9 @@ def admit_header(
             if from_at >= 0:
                 raise HeaderError("header-duplicate", "550 5.6.0 The message has more than one From field")
             from_at = index
-        elif meaning == _CLASS:
-            chosen = _class_of(line)
-            dropped.append(index)
-        elif meaning == _BATCH:
-            batch = _batch_of(_value(lines, index))
+        elif meaning >= _CLASS:
+            if trusted:
+                asked = _with(asked, meaning, _value(lines, index).strip())
             dropped.append(index)
         elif meaning == _REMOVE or seen & meaning or not _value(lines, index).strip():
             dropped.append(index)  # an empty Date or Message-ID is none
@@ -134,7 +161,7 @@ def admit_header(
     header_from = domain_of_from(_value(lines, from_at)) if from_at >= 0 else ""
     seven_bit = whole.isascii()
     utf8_header = not seven_bit and not content[:end].isascii()
-    return Admitted(whole, header_from, chosen, utf8_header, seven_bit, batch)
+    return Admitted(whole, header_from, utf8_header, seven_bit, asked)
 
 
 def _header_lines(content: bytes, max_bytes: int) -> tuple[list[bytes], int]:
@@ -178,18 +205,35 @@ def _value(lines: list[bytes], at: int) -> bytes:
     return field.partition(b":")[2]
 
 
-def _class_of(line: bytes) -> MessageClass:
-    word = line.partition(b":")[2].strip().lower()
-    if word not in _CLASSES:
+def _with(asked: Asked, meaning: int, word: bytes) -> Asked:
+    """With what one more field says. Raises HeaderError."""
+    if meaning == _CLASS:
+        return asked._replace(message_class=_class_of(word.partition(b"\r\n")[0].rstrip()))
+    if meaning == _TRACK:
+        track = _track_of(word)
+        return asked._replace(track=track if asked.track is None else min(track, asked.track))
+    if meaning == _BATCH:
+        return asked._replace(batch=_name_of(word, BATCH_FIELD, "batch"))
+    if meaning == _TENANT:
+        return asked._replace(tenant=_name_of(word, TENANT_FIELD, "tenant"))
+    return asked._replace(stream=_name_of(word, STREAM_FIELD, "stream"))
+
+
+def _class_of(word: bytes) -> MessageClass:
+    if word.lower() not in _CLASSES:
         raise HeaderError("class", f"550 5.6.0 {CLASS_FIELD} must be transactional or bulk")
-    return _CLASSES[word]
+    return _CLASSES[word.lower()]
 
 
-def _batch_of(value: bytes) -> str:
-    word = value.strip()
-    if _IS_BATCH(word) is None:
-        reply = f"550 5.6.0 {BATCH_FIELD} must be 1 to 64 printable ASCII characters without space"
-        raise HeaderError("batch", reply)
+def _track_of(word: bytes) -> Track:
+    if word.lower() not in _TRACKS:
+        raise HeaderError("track", f"550 5.6.0 {TRACK_FIELD} must be none, anonymous or full")
+    return _TRACKS[word.lower()]
+
+
+def _name_of(word: bytes, field: str, reason: str) -> str:
+    if _IS_NAME(word) is None:
+        raise HeaderError(reason, f"550 5.6.0 {field} must be 1 to 64 printable ASCII characters without space")
     return word.decode()
 
 

@@ -73,6 +73,25 @@ def test_who_is_suppressed_while_his_mail_waits_does_not_get_it(tmp_path: Path) 
         assert books(engine) == {"received": 3, "deferred": 1, "suppressed": 3}
 
 
+def test_a_stream_is_suppressed_and_what_else_the_tenant_sends_is_not(tmp_path: Path) -> None:
+    """At admission, and of what waits; by the names in the header, which nobody else sees."""
+    news = ("X-Postrider-Tenant: shop", "X-Postrider-Stream: news", "X-Postrider-Batch: spring")
+    with relayed(tmp_path) as (engine, sink):
+        engine.run("hold", "two.test")
+        submit(engine.port, "", CARL, letter("waits", ADA, *news))
+        for address in (BOB, CARL):
+            suppress(engine, "add", address, "--tenant", "shop", "--stream", "news")
+        submit(engine.port, "", BOB, letter("news", ADA, *news))
+        submit(engine.port, "", BOB, letter("receipt", ADA, news[0]))
+        submit(engine.port, "", BOB, letter("elsewhere", ADA, *news[1:]))
+        engine.run("resume", "two.test")
+        assert books(engine) == {"received": 4, "delivered": 2, "suppressed": 2}
+        for event in engine.events("suppressed"):
+            assert (event["tenant"], event["stream"], event["batch"]) == ("shop", "news", "spring")
+        assert all(b"X-Postrider" not in content for _, content in sink.messages())
+        assert {event.get("tenant") for event in engine.events("delivered")} == {"shop", None}
+
+
 def test_a_list_is_imported_beside_the_daemon_and_what_is_done_without_it_is_told_later(tmp_path: Path) -> None:
     listed = tmp_path / "list"
     listed.write_text("".join(f"user{n}@one.test\n" for n in range(3000)))

@@ -11,6 +11,7 @@ import pytest
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Node, Settings
+from engine.base.settings_tracking import Tracking, TrackLevel
 from engine.intake.admission import Admission, Origin, Refused, Submission
 from engine.message.address import destination_of
 from engine.message.envelope import MessageClass, Notify, Recipient
@@ -216,14 +217,15 @@ def test_date_follows_the_clock() -> None:
 
 
 class Unwanted:
-    """Two addresses, one of them for one tenant. fault: what is raised instead."""
+    """Three addresses, one of them for one tenant, one for a stream of his. fault: what is raised instead."""
 
     fault: Exception | None = None
 
     def mail(self, address: str, tenant: str = "", stream: str = "") -> bool:
         if self.fault is not None:
             raise self.fault
-        return address == "b@x.example" or (address == "c@y.example" and tenant == "shop")
+        wanted = {"c@y.example": tenant != "shop", "d@z.example": (tenant, stream) != ("shop", "news")}
+        return not wanted.get(address, address != "b@x.example")
 
 
 @pytest.mark.parametrize(
@@ -245,6 +247,51 @@ def test_who_is_suppressed_is_part_of_the_message_in_splits_of_his_own(
     assert (desk.store.messages[-1].splits, desk.store.messages[-1].unwanted) == ([("x.example", (0,))], 1)
     run(desk.admission.submit(submission("a@x.example"), CONTENT, ORIGIN))
     assert desk.store.messages[-1].unwanted == 0
+
+
+@pytest.mark.parametrize(
+    ("user", "header", "unwanted"),
+    [
+        ("shop", b"", 0),
+        ("shop", b"X-Postrider-Stream: news\r\n", 1),
+        ("agency", b"X-Postrider-Stream: news\r\n", 0),
+        ("agency", b"X-Postrider-Stream: news\r\nX-Postrider-Tenant: shop\r\n", 1),
+        ("shop", b"X-Postrider-Stream: news\r\nX-Postrider-Tenant: other\r\n", 0),
+    ],
+)
+def test_the_list_is_asked_in_the_name_of_the_tenant_and_the_stream_of_the_message(
+    user: str, header: bytes, unwanted: int
+) -> None:
+    desk = Desk(suppressions=Unwanted())
+    run(desk.admission.submit(submission("d@z.example"), header + CONTENT, dataclasses.replace(ORIGIN, user=user)))
+    [stored] = desk.store.messages
+    assert stored.unwanted == unwanted and b"X-Postrider" not in stored.content
+    envelope = stored.envelope
+    said = header.decode()
+    assert (envelope.user, envelope.tenant in said, envelope.stream in said) == (user, True, True)
+    assert envelope.owner == (envelope.tenant or user)
+
+
+@pytest.mark.parametrize(
+    ("url", "level", "said", "track"),
+    [
+        ("https://c.example", "full", "", "full"),
+        ("https://c.example", "full", "anonymous", "anonymous"),
+        ("https://c.example", "full", "none", "none"),
+        ("https://c.example", "anonymous", "full", "anonymous"),
+        ("https://c.example", "none", "full", "none"),
+        ("", "full", "", "none"),
+        ("", "full", "full", "none"),
+    ],
+)
+def test_of_the_settings_and_the_message_the_stricter_word_about_tracking_holds_and_stays(
+    url: str, level: TrackLevel, said: str, track: str
+) -> None:
+    desk = Desk(Settings(tracking=Tracking(base_url=url, level=level)))
+    header = f"X-Postrider-Track: {said}\r\n".encode() if said else b""
+    run(desk.admission.submit(submission(), header + CONTENT, ORIGIN))
+    desk.admission.reload(Settings(tracking=Tracking(base_url=url, level="full")))
+    assert desk.store.messages[0].envelope.track == track
 
 
 def test_a_list_that_cannot_be_asked_is_no_reason_to_send() -> None:

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.message.envelope import MessageClass
+from engine.message.envelope import MessageClass, Track
 from engine.message.header_from import domain_of_from
-from engine.message.headers import Admitted, HeaderError, admit_header, is_framed, reframe
+from engine.message.headers import Admitted, Asked, HeaderError, admit_header, is_framed, reframe
 
 RECEIVED, DATE, MESSAGE_ID = b"Received: here\r\n", b"Date: now\r\n", b"Message-ID: <made@here>\r\n"
 
@@ -17,7 +17,7 @@ def admit(content: bytes) -> Admitted:
 
 def test_complete_header_gets_received_and_nothing_else() -> None:
     content = b"From: Ada <ada@example.org>\r\nDate: then\r\nMessage-ID: <x@y>\r\n\r\nbody\r\n"
-    assert admit(content) == Admitted(RECEIVED + content, "example.org", None, False, True)
+    assert admit(content) == Admitted(RECEIVED + content, "example.org", False, True, Asked())
 
 
 @pytest.mark.parametrize(
@@ -45,31 +45,62 @@ def test_missing_fields_go_to_the_end_of_the_header(content: bytes, expected: by
 def test_class_is_taken_and_its_field_removed() -> None:
     for word, chosen in ((b"transactional", MessageClass.TRANSACTIONAL), (b" BULK ", MessageClass.BULK)):
         admitted = admit(b"X-Postrider-Class:%b\r\nDate: x\r\nMessage-ID: y\r\n\r\n" % word)
-        assert admitted.message_class == chosen
+        assert admitted.asked.message_class == chosen
         assert admitted.content == RECEIVED + b"Date: x\r\nMessage-ID: y\r\n\r\n"
     with pytest.raises(HeaderError, match="transactional or bulk"):
         admit(b"X-Postrider-Class: urgent\r\n\r\n")
 
 
+names_of_ours = pytest.mark.parametrize("name", ["Batch", "Tenant", "Stream"])
+
+
+@names_of_ours
 @pytest.mark.parametrize("word", ["spring-sale", "a", "x" * 64, "2026/11:#7", "tenant:batch"])
-def test_batch_is_taken_and_its_field_removed(word: str) -> None:
-    for field in (b"X-Postrider-Batch: %b\r\n", b"x-postrider-batch:%b \t\r\n", b"X-Postrider-Batch:\r\n %b\r\n"):
-        admitted = admit(field % word.encode() + b"Date: x\r\nMessage-ID: y\r\n\r\n")
-        assert admitted.batch == word
+def test_a_name_is_taken_and_its_field_removed(name: str, word: str) -> None:
+    for field in ("X-Postrider-{}: {}\r\n", "x-postrider-{}:{} \t\r\n", "X-Postrider-{}:\r\n {}\r\n"):
+        admitted = admit(field.format(name, word).encode() + b"Date: x\r\nMessage-ID: y\r\n\r\n")
+        assert admitted.asked == Asked(**{name.lower(): word})
         assert admitted.content == RECEIVED + b"Date: x\r\nMessage-ID: y\r\n\r\n"
-    assert admit(b"Subject: x\r\n\r\nX-Postrider-Batch: body\r\n").batch == ""
+    assert admit(b"Subject: x\r\n\r\nX-Postrider-%b: body\r\n" % name.encode()).asked == Asked()
 
 
+def test_of_several_words_about_tracking_the_strictest_holds() -> None:
+    for words, track in (
+        (["full"], Track.FULL),
+        ([" None "], Track.NONE),
+        (["anonymous", "full"], Track.ANONYMOUS),
+        (["full", "none", "anonymous"], Track.NONE),
+    ):
+        fields = "".join(f"X-Postrider-Track: {word}\r\n" for word in words).encode()
+        admitted = admit(fields + b"Date: x\r\nMessage-ID: y\r\n\r\n")
+        assert admitted.asked == Asked(track=track)
+        assert admitted.content == RECEIVED + b"Date: x\r\nMessage-ID: y\r\n\r\n"
+    for word in (b"", b"yes", b"full anonymous"):
+        with pytest.raises(HeaderError, match="none, anonymous or full") as refused:
+            admit(b"X-Postrider-Track: %b\r\n\r\n" % word)
+        assert refused.value.reply.startswith("550 ")
+
+
+def test_what_a_stranger_says_to_us_is_removed_unread() -> None:
+    fields = [b"Batch: b", b"Tenant: two words", b"Stream:", b"Track: full", b"Class: urgent"]
+    content = b"".join(b"X-Postrider-%b\r\n" % field for field in fields) + b"Subject: x\r\n\r\nbody\r\n"
+    admitted = admit_header(content, RECEIVED, DATE, MESSAGE_ID, 1 << 20, 50, trusted=False)
+    assert admitted.asked == Asked()
+    assert admitted.content == RECEIVED + b"Subject: x\r\n" + DATE + MESSAGE_ID + b"\r\nbody\r\n"
+
+
+@names_of_ours
 @pytest.mark.parametrize("value", [b"", b" ", b"two words", b"a\r\n b", b"x" * 65, b"caf\xc3\xa9", b"bell\x07"])
-def test_a_batch_that_is_no_name_is_refused(value: bytes) -> None:
+def test_what_is_no_name_is_refused(name: str, value: bytes) -> None:
     with pytest.raises(HeaderError, match="printable ASCII") as refused:
-        admit(b"X-Postrider-Batch: %b\r\n\r\n" % value)
-    assert refused.value.reply.startswith("550 5.6.0 X-Postrider-Batch ")
+        admit(b"X-Postrider-%b: %b\r\n\r\n" % (name.encode(), value))
+    assert refused.value.reply.startswith(f"550 5.6.0 X-Postrider-{name} ")
+    assert refused.value.reason == name.lower()
 
 
 def test_8_bit_bytes_are_found_in_header_and_body() -> None:
-    assert admit(b"Subject: x\r\n\r\n\xff\r\n")[3:5] == (False, False)
-    assert admit(b"Subject: \xc3\xa4\r\n\r\nx\r\n")[3:5] == (True, False)
+    assert admit(b"Subject: x\r\n\r\n\xff\r\n")[2:4] == (False, False)
+    assert admit(b"Subject: \xc3\xa4\r\n\r\nx\r\n")[2:4] == (True, False)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from engine.base.settings_file import load_settings
 
 DOCUMENTED = Path(__file__).parents[2] / "config" / "postrider.toml"
 
-_HEADER = re.compile(r"#?(\[\[?)([a-z.]+)\]\]?")
+_HEADER = re.compile(r"#?(\[\[?)([a-z._]+)\]\]?")
 _KEY = re.compile(r"(#?)([a-z0-9_]+) = (.+)")
 
 

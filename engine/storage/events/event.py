@@ -74,6 +74,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
 
     Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
     carrier_id: what the carrier calls it. latency_s: since the carrier took it.
+    tenant, stream, batch: of the message, where it has them.
     Of answers: answer: the id of what a phone sent. text: what it says. Of admin: what was done, and by whom.
     Of what comes back by mail: message: the one of ours that it is about, "" if nobody knows. recipient: of that.
     sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml).
@@ -106,6 +107,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     text: str = ""
     kind: str = ""
     proof: str = ""
+    tenant: str = ""
+    stream: str = ""
+    batch: str = ""
 
 
 _ENCODER = msgspec.json.Encoder()
@@ -120,6 +124,7 @@ def received_lines(seq: int, envelope: Envelope, destinations: Sequence[tuple[st
     at = int(envelope.received_at * 1000) / 1000  # a third of the time of round()
     name = _CLASSES[envelope.message_class]
     recipients = envelope.recipients
+    tenant, stream, batch = envelope.tenant or envelope.user, envelope.stream, envelope.batch
     n = 0
     for destination, indexes in destinations:
         if envelope.channel and channel_of(destination)[0] == "account":
@@ -136,6 +141,9 @@ def received_lines(seq: int, envelope: Envelope, destinations: Sequence[tuple[st
                     recipients[index].address,
                     destination,
                     envelope.envid,
+                    tenant=tenant,
+                    stream=stream,
+                    batch=batch,
                 )
             )
             n += 1
@@ -154,6 +162,7 @@ def outcome_lines(
     """One event per outcome of attempt number `attempt` (1 is the first); JSON lines, each with its newline."""
     name = _CLASSES[envelope.message_class]
     recipients = envelope.recipients
+    tenant, stream, batch = envelope.tenant or envelope.user, envelope.stream, envelope.batch
     types = _TYPES if not envelope.channel else _TYPES_TO[channel_of(destination)[0]]
     delay_s = int((at - envelope.received_at) * 1000) / 1000
     at = int(at * 1000) / 1000
@@ -177,6 +186,9 @@ def outcome_lines(
                 _SCOPES[outcome.scope],
                 provider,
                 delay_s,
+                tenant=tenant,
+                stream=stream,
+                batch=batch,
             )
             for n, outcome in enumerate(outcomes)
         ]

@@ -39,7 +39,7 @@ class Message:
         self.message_class = envelope.message_class
         self.received_at = envelope.received_at
         self.expires_at = envelope.expires_at
-        self.tenant = envelope.user
+        self.tenant = envelope.owner
         self.batch = envelope.batch
         self.hot: tuple[Envelope, Content] | None = None
         self.hot_bytes = 0

@@ -54,7 +54,7 @@ def stored_row(
         "content_file": content_file,
         "expires_at": seconds(envelope.expires_at),
         "message_class": envelope.message_class,
-        "tenant": texts["tenant"].number(envelope.user),
+        "tenant": texts["tenant"].number(envelope.owner),
         "batch": texts["batch"].number(envelope.batch),
         "destination": texts["destination"].number(snapshot[0]),
         "via": 0,
