@@ -18,7 +18,7 @@ from typing import NamedTuple, TypeAlias
 
 _NAME = re.compile(rb"[^\t\n\f\r />]++")
 #: One attribute, or the end of the tag. Groups: the end; name; value in double, in single, and without quotes.
-#: The value is not possessive as a whole: after a failure in such a group Python 3.11 leaves lastindex as it was inside.
+#: The value is not possessive as a whole: Python 3.11 leaves lastindex as it was inside a group that failed so.
 _ATTRIBUTE = re.compile(
     rb"[\t\n\f\r /]*+(?:(>)|([^\t\n\f\r />][^\t\n\f\r />=]*+)"
     rb"(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?=>)))?)"
