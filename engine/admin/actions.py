@@ -13,8 +13,8 @@ import numpy as np
 from engine.admin.parts import Parts
 from engine.base.errors import EngineError
 from engine.base.hostport import parse_host_port
+from engine.message.channels import channel_of
 from engine.message.ids import is_id
-from engine.message.sms import channel_of
 from engine.queue.scope import Scope
 from engine.routing.plan import Plan
 from engine.storage.spool.entry import State

@@ -12,11 +12,12 @@ from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 from engine.base.units import counted, format_duration, format_rate
 from engine.message.address import destination_of
+from engine.message.channels import CHANNEL, channel_of
 from engine.message.content import LargeContent, head_of
 from engine.message.envelope import MessageClass
 from engine.message.ids import is_id
 from engine.message.number import NotANumber, normalise
-from engine.message.sms import CHANNEL, channel_of, decode_sms
+from engine.message.sms import decode_sms
 from engine.queue.ready import ReadyQueue
 from engine.queue.scope import Scope
 from engine.queue.stock import oldest_arrival

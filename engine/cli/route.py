@@ -23,7 +23,7 @@ from engine.base.settings import Settings, Source
 from engine.base.units import counted, format_duration, format_rate
 from engine.cli.common import Commands, add_config, add_json, print_json, settings_of
 from engine.message.address import AddressError, destination_of
-from engine.message.sms import channel_of
+from engine.message.channels import channel_of
 from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 
 if TYPE_CHECKING:

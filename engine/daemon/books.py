@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from engine.message.sms import channel_of
+from engine.message.channels import channel_of
 from engine.storage.events.journal import events_directory
 from engine.storage.events.reader import EventReader
 

@@ -24,9 +24,9 @@ from engine.intake.smpp_listener import SmppListener
 from engine.intake.smpp_orders import SmppOrders
 from engine.intake.smpp_outbind import Outbinds
 from engine.intake.sms_admission import SmsAdmission
+from engine.message.channels import account_key, carrier_key
 from engine.message.ids import IdSource
 from engine.message.number import normalise
-from engine.message.sms import account_key, carrier_key
 from engine.net.outbox import Outbox
 from engine.net.resolver import Lookup
 from engine.protocol.smpp_pdu import DataSm, DeliverSm

@@ -8,8 +8,9 @@ from engine.delivery.sms_job import Job
 from engine.delivery.sms_pace import Pace, Pause
 from engine.delivery.sms_ports import Line, Told
 from engine.delivery.sms_render import deliver_sm
+from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
-from engine.message.sms import Sms, channel_of
+from engine.message.sms import Sms
 from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_pdu import DeliverSm, Pdu
 from engine.protocol.smpp_states import BOUND

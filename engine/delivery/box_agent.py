@@ -13,10 +13,10 @@ from pathlib import Path
 from engine.base.errors import StorageError
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
+from engine.message.channels import channel_of
 from engine.message.content import Content, LargeContent, whole
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
-from engine.message.sms import channel_of
 from engine.net.http_post import PostFailed
 from engine.queue.ready import ReadyQueue
 from engine.storage.spool.entry import Delivery

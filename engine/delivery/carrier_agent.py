@@ -13,9 +13,10 @@ from engine.delivery.sms_agent import SmsAgent
 from engine.delivery.sms_job import Job, Part
 from engine.delivery.sms_ports import Line
 from engine.delivery.sms_render import CarrierRules
+from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Status
-from engine.message.sms import Kind, SentPart, Sms, channel_of
+from engine.message.sms import Kind, SentPart, Sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 from engine.storage.spool.entry import Delivery

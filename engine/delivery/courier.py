@@ -25,10 +25,10 @@ from engine.delivery.carrier_agent import CarrierAgent
 from engine.delivery.settlement import Timing
 from engine.delivery.sms_agent import SmsAgent
 from engine.delivery.sms_kit import SmsKit
+from engine.message.channels import channel_of
 from engine.message.content import Content
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome
-from engine.message.sms import channel_of
 from engine.queue.budget import Lease
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import OTHER, NoRoute

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from engine.delivery.carriers import Carriers
+from engine.message.channels import carrier_key, channel_of
 from engine.message.envelope import Envelope
-from engine.message.sms import carrier_key, channel_of
 from engine.storage.spool.entry import Delivery
 
 

@@ -13,11 +13,12 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery import verdicts
 from engine.delivery.report import Report
+from engine.message.channels import CHANNEL, account_key
 from engine.message.content import Content, head_of
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Status
-from engine.message.sms import CHANNEL, Kind, SentPart, Sms, account_key, decode_sms, encode_sms
+from engine.message.sms import Kind, SentPart, Sms, decode_sms, encode_sms
 from engine.protocol.dsn import Action
 from engine.protocol.receipt import INTERMEDIATE, RECEIPT
 from engine.protocol.receipt_states import Heard, State, heard_at

@@ -27,9 +27,10 @@ from engine.feedback.answer_routes import AnswerRoutes, Way
 from engine.feedback.ports import LastSent, Noted, Notes
 from engine.feedback.poster import Poster, url_key
 from engine.feedback.replies import Replies
+from engine.message.channels import CHANNEL, account_key
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource
-from engine.message.sms import CHANNEL, Sms, account_key, encode_sms
+from engine.message.sms import Sms, encode_sms
 from engine.message.sms_words import Heard, Wish
 from engine.net.resolver import Lookup
 from engine.protocol.smpp_pdu import DataSm, DeliverSm

@@ -27,12 +27,12 @@ from engine.intake.large import Incoming
 from engine.message.address import AddressError, destination_of
 from engine.message.bounce_rules import Classifier
 from engine.message.bounce_verdict import Judged, judge_report
+from engine.message.channels import box_key
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.headers import HeaderError, admit_header, reframe
 from engine.message.ids import IdSource
 from engine.message.return_path import Named, ReturnPaths
-from engine.message.sms import box_key
 from engine.protocol.bounce_report import Action, Nature, Report
 from engine.protocol.bounces import read_report
 from engine.storage.events.event import Event, noted_lines

@@ -9,9 +9,10 @@ import asyncio
 from engine.base.clock import Clock
 from engine.base.settings import Account, Settings
 from engine.feedback.answer import Answer
+from engine.message.channels import CHANNEL, carrier_key
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource
-from engine.message.sms import CHANNEL, Kind, Sms, carrier_key, encode_sms
+from engine.message.sms import Kind, Sms, encode_sms
 from engine.message.sms_words import Heard, Wish
 from engine.storage.spool.spool import Spool
 

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 
 from engine.feedback.ports import Noted
-from engine.message.sms import SentPart, carrier_key
+from engine.message.channels import carrier_key
+from engine.message.sms import SentPart
 from engine.protocol.receipt import MESSAGE_PAYLOAD, Receipt
 from engine.protocol.receipt_parts import Fate
 from engine.protocol.smpp_codec import decode, encode

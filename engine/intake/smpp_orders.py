@@ -20,10 +20,11 @@ from engine.intake.smpp_requests import parse_times, read_registered
 from engine.intake.sms_admission import Normalise, SmsAdmission
 from engine.intake.sms_content import with_content
 from engine.intake.sms_refusal import SmsRefused
+from engine.message.channels import channel_of
 from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.ids import is_id
-from engine.message.sms import Sms, channel_of, decode_sms, encode_sms
+from engine.message.sms import Sms, decode_sms, encode_sms
 from engine.protocol.smpp_pdu import CancelSm, CancelSmResp, Pdu, QuerySm, QuerySmResp, ReplaceSm, ReplaceSmResp
 from engine.protocol.smpp_tables import STATUSES
 from engine.protocol.smpp_time import format_time

@@ -22,10 +22,11 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Account, Settings
 from engine.delivery.sms_render import CarrierRules
 from engine.intake.sms_refusal import REASONS, SmsRefused
+from engine.message.channels import CHANNEL, carrier_key
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource
 from engine.message.number import INTERNATIONAL, sender_fields
-from engine.message.sms import CHANNEL, Sms, carrier_key, encode_sms
+from engine.message.sms import Sms, encode_sms
 from engine.protocol.sms_text import TextTooLong
 
 _log = logging.getLogger(__name__)

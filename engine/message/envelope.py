@@ -65,7 +65,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     user: str = ""
     header_from: str = ""  #: domain of the From header, lower case: picks the DKIM key without another parse
     batch: str = ""  #: what the client calls the mailing this belongs to
-    channel: str = ""  #: "": mail; channels.SMS
+    channel: str = ""  #: "": mail; channels.CHANNEL
     tenant: str = ""  #: on whose behalf the client sends; "": its own
     stream: str = ""  #: of the tenant's mail: what a recipient may leave without leaving the rest
     track: str = ""  #: a word of Track, as settings and client agreed when it was accepted; "": none

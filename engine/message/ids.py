@@ -17,7 +17,8 @@ _TAILS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
 _PAIRS = {tail: number for number, tail in enumerate(_TAILS)}
 
 
-def _base62(number: int, width: int) -> str:
+def base62(number: int, width: int) -> str:
+    """The last `width` digits of a number to the base of 62."""
     digits = ""
     for _ in range(width):
         number, digit = divmod(number, 62)
@@ -25,7 +26,7 @@ def _base62(number: int, width: int) -> str:
     return digits
 
 
-def _from_base62(text: str) -> int:
+def from_base62(text: str) -> int:
     """Of an even number of characters, two at a time. Raises KeyError: not base 62."""
     number = 0
     for at in range(0, len(text), 2):
@@ -37,7 +38,7 @@ def split_id(message_id: str) -> tuple[int, str]:
     """An id as a number that sorts as ids do, below 2**60, and its node. Raises ValueError: not an id."""
     try:
         if len(message_id) == 14:
-            return _from_base62(message_id[:8]) << 12 | _PAIRS[message_id[12:]], message_id[8:12]
+            return from_base62(message_id[:8]) << 12 | _PAIRS[message_id[12:]], message_id[8:12]
     except KeyError:
         pass
     raise ValueError(f"{message_id} is not a message id")
@@ -50,17 +51,17 @@ def is_id(text: str) -> bool:
 
 def join_id(packed: int, node: str) -> str:
     """The id that `split_id` took apart."""
-    return _base62(packed >> 12, 8) + node + _base62(packed & 0xFFF, 2)
+    return base62(packed >> 12, 8) + node + base62(packed & 0xFFF, 2)
 
 
 def node_number(node: str) -> int:
     """The node of an id as a number below 2**24."""
-    return _from_base62(node)
+    return from_base62(node)
 
 
 def node_name(number: int) -> str:
     """The node that `node_number` told."""
-    return _base62(number, 4)
+    return base62(number, 4)
 
 
 def id_time(packed: int) -> float:
@@ -78,18 +79,18 @@ class IdSource:
 
     def __init__(self, node: str, worker: int, clock: Clock, last: str = "") -> None:
         digest = hashlib.sha256(f"{node}/{worker}".encode()).digest()
-        self._node = _base62(int.from_bytes(digest[:8], "big"), 4)
+        self._node = base62(int.from_bytes(digest[:8], "big"), 4)
         self._clock = clock
-        self._ms = _from_base62(last[:8]) + 1 if last else 0
+        self._ms = from_base62(last[:8]) + 1 if last else 0
         self._next = 0
-        self._head = _base62(self._ms, 8) + self._node
+        self._head = base62(self._ms, 8) + self._node
 
     def next(self) -> str:
         now = int(self._clock.time() * 1000)
         if now > self._ms or self._next == _COUNT:
             self._ms = max(now, self._ms + 1)
             self._next = 0
-            self._head = _base62(self._ms, 8) + self._node
+            self._head = base62(self._ms, 8) + self._node
         tail = _TAILS[self._next]
         self._next += 1
         return self._head + tail

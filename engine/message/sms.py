@@ -1,18 +1,13 @@
 """An SMS as the spool keeps it: what is to be said, not yet how a carrier wants it.
 
-The destination of an SMS is `carrier_key` of the carrier that is to have it, or `account_key` of the application that
-a receipt or an answer goes to; no mail domain looks like these. Its envelope has the sender id as sender and numbers
-as recipients: digits with a "+" before them where they are international.
+Its destination is `carrier_key` (channels.py) of the carrier that is to have it, or `account_key` of the application
+that a receipt or an answer goes to. Its envelope has the sender id as sender and numbers as recipients: digits with "+"
+before them where they are international.
 """
 
 import enum
-from typing import Literal
 
 import msgspec
-
-#: `Envelope.channel` of an SMS.
-CHANNEL = "sms"
-_CARRIER, _ACCOUNT, _BOX = "sms:", "account:", "box:"
 
 
 class Kind(enum.IntEnum):
@@ -59,39 +54,6 @@ _decode = msgspec.msgpack.Decoder(Sms).decode
 def decode_sms(content: bytes) -> Sms:
     """Raises ValueError: it is none."""
     return _decode(content)
-
-
-def carrier_key(name: str) -> str:
-    """The destination of what a carrier is to have."""
-    return _CARRIER + name
-
-
-def account_key(system_id: str) -> str:
-    """The destination of what an application is to have."""
-    return _ACCOUNT + system_id
-
-
-def box_key(domain: str) -> str:
-    """The destination of what people wrote to an [[inbound]] domain, where it is not forwarded."""
-    return _BOX + domain
-
-
-def channel_of(destination: str) -> tuple[Literal["mail", "carrier", "account", "box"], str]:
-    """What kind of destination it is, and its name."""
-    if destination.startswith(_BOX):
-        return "box", destination[len(_BOX) :]
-    if destination.startswith(_CARRIER):
-        return "carrier", destination[len(_CARRIER) :]
-    if destination.startswith(_ACCOUNT):
-        return "account", destination[len(_ACCOUNT) :]
-    return "mail", destination
-
-
-def goes_by(destination: str, way: str) -> bool:
-    """Whether what is for a destination can be sent by a way: mail by "host:port", SMS by "sms:NAME", all by "", the
-    route.
-    """
-    return not way or channel_of(destination)[0] == channel_of(way)[0]
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

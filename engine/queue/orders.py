@@ -27,8 +27,8 @@ import numpy as np
 
 from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
+from engine.message.channels import goes_by
 from engine.message.ids import least_id_at, split_id
-from engine.message.sms import goes_by
 from engine.queue.errands import SLICE_ROWS
 from engine.queue.manager import Manager
 from engine.queue.scope import Scope

@@ -11,9 +11,9 @@ from typing import Literal, Protocol, Self
 
 from engine.base.errors import EngineError
 from engine.message.address import AddressError, domain_to_ascii
+from engine.message.channels import channel_of
 from engine.message.envelope import MessageClass
 from engine.message.ids import is_id, split_id
-from engine.message.sms import channel_of
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.names import Names
 from engine.storage.spool.spool import Spool

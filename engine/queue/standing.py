@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from engine.base.errors import StorageError
+from engine.message.channels import goes_by
 from engine.message.ids import split_id
-from engine.message.sms import goes_by
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool

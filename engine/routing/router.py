@@ -15,8 +15,8 @@ from engine.base.clock import Clock
 from engine.base.errors import ConfigError
 from engine.base.hostport import is_ip_address
 from engine.base.settings import Provider, Route, Settings, Source, TlsLevel
+from engine.message.channels import channel_of
 from engine.message.outcome import Status
-from engine.message.sms import channel_of
 from engine.net.addresses import refusal
 from engine.net.dns_query import Finding, RecordType
 from engine.net.resolver import Lookup

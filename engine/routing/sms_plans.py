@@ -3,8 +3,8 @@
 from typing import Literal, cast
 
 from engine.base.settings import Carrier, Settings, Source, TlsLevel
+from engine.message.channels import account_key, box_key, carrier_key, channel_of
 from engine.message.outcome import Status
-from engine.message.sms import account_key, box_key, carrier_key, channel_of
 from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 
 #: As long as these settings hold.

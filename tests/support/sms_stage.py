@@ -19,10 +19,11 @@ from engine.delivery.failover import Failover
 from engine.delivery.settlement import Settlement
 from engine.delivery.sms_kit import SmsKit
 from engine.delivery.underway import Underway
+from engine.message.channels import CHANNEL, carrier_key, channel_of
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Status
-from engine.message.sms import CHANNEL, SentPart, Sms, carrier_key, channel_of, encode_sms
+from engine.message.sms import SentPart, Sms, encode_sms
 from engine.net.outbox import Outbox
 from engine.net.smpp_wire import Wire
 from engine.net.stream import TlsContexts, connect

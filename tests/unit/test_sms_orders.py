@@ -7,8 +7,9 @@ import pytest
 from engine.admin import views
 from engine.base.errors import EngineError
 from engine.base.settings import Account, Carrier
+from engine.message.channels import CHANNEL, carrier_key
 from engine.message.envelope import Envelope, Recipient
-from engine.message.sms import CHANNEL, Kind, Sms, carrier_key, encode_sms
+from engine.message.sms import Kind, Sms, encode_sms
 from tests.support.queue import Stage, play
 from tests.support.routing import House
 

@@ -16,9 +16,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 from msgspec.structs import replace
 
+from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
-from engine.message.sms import channel_of
 
 #: Every type there is, and what it says.
 TYPES: Mapping[str, str] = {

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
 
-from engine.message.sms import channel_of
+from engine.message.channels import channel_of
 
 #: Where the folders of destinations lie.
 HOMES = ("mail", "sms")
