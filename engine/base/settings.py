@@ -247,6 +247,7 @@ class Inbound(_Table, frozen=True):
     senders: tuple[str, ...] = ()  #: domains of senders whose mail gets a return path here; none: all
     users: tuple[str, ...] = ()  #: logins whose mail does; none: all
     signed: bool = True  #: a return path for each recipient; False: senders name one of this domain by themselves
+    trusted: tuple[str, ...] = ()  #: domains whose DKIM signature makes a report that comes here certain
     replies: str = ""  #: who has what people write: an address, a URL, or a folder; empty: `inbound` in data_dir
     allow_private: bool = False  #: of that URL: loopback, private and link-local addresses
 

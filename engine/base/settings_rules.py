@@ -352,6 +352,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Delivery, "idle_timeout"): _or_zero,
     (Inbound, "domain"): _domain,
     (Inbound, "senders"): _domains,
+    (Inbound, "trusted"): _domains,
     (Inbound, "replies"): _replies,
     (Dsn, "sender_name"): _printable_or_none,
     (Dsn, "postmaster"): _postmaster,

@@ -24,26 +24,22 @@ from engine.daemon.commons import Commons, alone
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.process import schedule_in_batches
+from engine.daemon.returns import Returns
 from engine.daemon.samples import Family, samples_of
 from engine.daemon.sms import SmsEngine
 from engine.daemon.sockets import HeldSockets
 from engine.delivery.agent import Kit
 from engine.delivery.bouncer import Bouncer
 from engine.delivery.courier import Courier
-from engine.delivery.return_paths import SenderPaths
 from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.delivery.sms_reports import SmsReports
 from engine.feed.feed import Feed, own_journals
-from engine.feedback.inbound import Inbound
 from engine.feedback.suppression_events import SuppressionEvents
-from engine.feedback.suppressor import SessionRefusals, Suppressor
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
-from engine.message.bounce_rules import load_classifier
 from engine.message.ids import IdSource
-from engine.message.outcome import Outcome
 from engine.net.http_post import HttpPoster
 from engine.net.outbox import Outbox
 from engine.net.resolver import Resolver
@@ -55,8 +51,6 @@ from engine.queue.throttle import Word
 from engine.routing.router import Router
 from engine.storage.events.compact import Compactor
 from engine.storage.events.journal import EventJournal, events_directory
-from engine.storage.events.recipients import recipients_of
-from engine.storage.secrets import read_keys
 from engine.storage.spool.entry import State
 from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
@@ -71,7 +65,6 @@ STOP_S = 27.0
 #: How often free space is measured, learned throttles are saved, expired DNS and event files forgotten.
 UPKEEP_S = 5.0
 #: A sweep looks at everything: every two seconds, or so seldom that it costs under 1 % of the time.
-RETURN_PATH_KEYS = "return-path.keys"  #: in data_dir
 SWEEP_S, SWEEP_PER_ROW_S = 2.0, 0.000_002
 
 
@@ -117,17 +110,16 @@ class Worker:
         self._state = QueueState(tables, number)
         self._credentials = Credentials(tables)
         self._suppressions = Suppressions(data_dir, clock)
-        self._suppressor = Suppressor(settings, self._suppressions)
-        self._classifier = load_classifier(Path(settings.bounces.rules_file))
-        self._refusals = SessionRefusals(self._suppressor, self._kind_of, clock)
         self._resolver = Resolver(settings.resolver, metrics, clock)
+        self._returns = Returns(
+            settings, number, self._spool, self._suppressions, ids, clock, metrics, log_line, self._resolver
+        )
         self._router = Router(settings, self._resolver, clock)
         self._commons = commons = commons or alone(settings, clock)
         self._budget = commons.budget
         self._manager = Manager(self._spool, self._router, self._budget, self._state, clock)
         self._manager.sites.tell = commons.tell_site
         self._signer = Signer(settings, metrics, clock)
-        self._return_paths = SenderPaths(settings, keys := read_keys(data_dir / RETURN_PATH_KEYS))
         self._bouncer = Bouncer(settings, ids, clock)
         self._spool.tells_of_delay = self._bouncer.tells_of_delay
         self._sms_reports = SmsReports(settings, ids, clock, metrics)
@@ -141,7 +133,8 @@ class Worker:
             log_line,
             rng,
             self._sms_reports,
-            self._refusals,
+            self._returns.refusals,
+            self._returns.kinds,
         )
         self._outbox = Outbox(asyncio.get_running_loop())
         self._posters = {private: HttpPoster(self._resolver, private) for private in (False, True)}
@@ -150,7 +143,7 @@ class Worker:
             spool=self._spool,
             settlement=self._settlement,
             signer=self._signer,
-            return_paths=self._return_paths,
+            return_paths=self._returns.return_paths,
             posters=self._posters,
             budget=self._budget,
             metrics=metrics,
@@ -158,6 +151,8 @@ class Worker:
             rng=rng,
             contexts=TlsContexts(),
             open_stream=partial(connect, outbox=self._outbox),
+            ledger=self._returns.ledger,
+            tracker=self._returns.tracker,
             suppressions=self._suppressions,
         )
         self._suppression_events = None if number else SuppressionEvents(self._suppressions.db, self._spool)
@@ -177,10 +172,6 @@ class Worker:
         self._admission = Admission(
             self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
         )
-        self._inbound = Inbound(
-            settings, self._spool, keys, self._classifier, self._suppressor, ids, clock, metrics, log_line,
-            partial(recipients_of, data_dir),
-        )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         owned = own_journals(data_dir, number, settings.node.workers)
         self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
@@ -230,18 +221,14 @@ class Worker:
             self._router.reload(settings)
             self._feed.check(settings)
             self._signer.reload(settings)
-            keys = read_keys(Path(settings.node.data_dir, RETURN_PATH_KEYS))
-            classifier = await asyncio.to_thread(load_classifier, Path(settings.bounces.rules_file))
+            loaded = await self._returns.prepare(settings)
         except EngineError:
             self._router.reload(self.settings)
             self._signer.reload(self.settings)
             await self._listeners.close(opened)
             raise
         self._resolver.reload(settings.resolver)
-        self._classifier = classifier
-        self._return_paths.reload(settings, keys)
-        self._suppressor.reload(settings)
-        self._inbound.reload(settings, keys, classifier)
+        self._returns.reload(settings, loaded)
         self._bouncer.reload(settings)
         self._settlement.reload(settings)
         self._admission.reload(settings)
@@ -275,14 +262,13 @@ class Worker:
         for poster in self._posters.values():
             await poster.close()
         await self._resolver.close()
-        await self._refusals.close()
+        await self._returns.refusals.close()
         if self._suppression_events is not None:
             await self._suppression_events.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
-            self._remember, self._spool.close, self._close_sms, self._suppressions.close, self._events.close,
-            self._compactor.close,
-            self._state.close, self._credentials.close,
+            self._remember, self._returns.close, self._spool.close, self._close_sms, self._suppressions.close,
+            self._events.close, self._compactor.close, self._state.close, self._credentials.close,
         ):  # fmt: skip
             await self._try(close)
 
@@ -311,7 +297,7 @@ class Worker:
         if row.kind == "smpp":
             assert self._sms is not None
             return self._sms.make_listener(row, settings, clients, guesses)
-        admission = self._inbound if row.kind == "inbound" else self._admission
+        admission = self._returns.inbound if row.kind == "inbound" else self._admission
         return SmtpListener(
             row, settings, admission, self._credentials, self.metrics, self.clock, self._outbox,
             reverse=self._reverse, clients=clients, guesses=guesses,
@@ -344,6 +330,7 @@ class Worker:
             await self._try(self._spool.sync_events)
             await self._try(self._remember)
             await self._try(self._keep_suppressions)
+            await self._try(self._returns.upkeep)
             if self._sms is not None:
                 await self._try(self._sms.upkeep)
 
@@ -353,10 +340,6 @@ class Worker:
             await asyncio.sleep(UPKEEP_S)
             await self._try(partial(self._compactor.work, self.settings.events))
             await self._try(self._feed.upkeep)
-
-    def _kind_of(self, outcome: Outcome, provider: str) -> str:
-        judge = self._classifier.judge
-        return judge(outcome.reply, status=outcome.status_code, phase=outcome.phase, provider=provider).kind
 
     async def _keep_suppressions(self) -> None:
         await self._suppressions.upkeep()

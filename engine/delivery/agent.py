@@ -33,6 +33,7 @@ from engine.net.stream import Connect, TlsContexts
 from engine.queue.budget import Budget
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import Endpoint
+from engine.storage.ledger.writer import Ledger
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.spool import Spool
 
@@ -45,7 +46,7 @@ _DELIVERED = Status.DELIVERED  # a name of the module is quicker than a member o
 class Kit:
     """What agents work with. settings changes at a reload. working: deliveries somebody has in hand (Q4).
 
-    suppressions: None: nobody is. tracker: None: nothing is tracked.
+    ledger: None: nothing is noted. suppressions: None: nobody is. tracker: None: nothing is tracked.
     """
 
     settings: Settings
@@ -60,6 +61,7 @@ class Kit:
     rng: random.Random
     contexts: TlsContexts
     open_stream: Connect
+    ledger: Ledger | None = None
     suppressions: Unwanted | None = None
     tracker: Tracker | None = None
     working: set[Delivery] = field(default_factory=set)
@@ -178,8 +180,8 @@ class Agent:
                 self._settle(delivery, envelope, content, unwanted, timing, attempted=False, more=more)
                 if not more:
                     return
-            rendering = Rendering(kit.signer, kit.return_paths, kit.tracker, envelope, content)
-            await rendering.begin()
+            rendering = Rendering(kit.signer, kit.return_paths, kit.ledger, kit.tracker, envelope, content)
+            await rendering.begin(kit.clock.time())
             left, first = delivery.indexes, True
             most = rendering.most or kit.settings.delivery.max_recipients
             while left:

@@ -8,12 +8,14 @@ What is the same for all recipients is made once; what is not goes to one of the
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from engine.delivery.noting import sent_of
 from engine.delivery.return_paths import SenderPaths
 from engine.delivery.signer import Signer
 from engine.delivery.tracker import Tracked, Tracker
 from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Status
+from engine.storage.ledger.writer import Ledger
 
 
 class Made(NamedTuple):
@@ -27,25 +29,43 @@ class Made(NamedTuple):
 class Rendering:
     """See above. most: recipients in one transaction; 0: as many as the settings say."""
 
-    __slots__ = ("_back_to", "_content", "_envelope", "_paths", "_signature", "_signer", "_tracked", "_tracker", "most")
+    __slots__ = (
+        "_back_to",
+        "_content",
+        "_envelope",
+        "_ledger",
+        "_paths",
+        "_signature",
+        "_signer",
+        "_tracked",
+        "_tracker",
+        "most",
+    )
 
     def __init__(
-        self, signer: Signer, paths: SenderPaths, tracker: Tracker | None, envelope: Envelope, content: Content
-    ) -> None:
-        """tracker: None: nothing is tracked."""
-        self._signer, self._paths, self._tracker = signer, paths, tracker
+        self, signer: Signer, paths: SenderPaths, ledger: Ledger | None, tracker: Tracker | None, envelope: Envelope,
+        content: Content,
+    ) -> None:  # fmt: skip
+        """ledger, tracker: None: nothing is noted, nothing is tracked."""
+        self._signer, self._paths, self._ledger, self._tracker = signer, paths, ledger, tracker
         self._envelope, self._content = envelope, content
         self._tracked: Tracked | None = None
         self._signature: bytes | None = None
         self._back_to = paths.domain_for(envelope)
         self.most = 1 if self._back_to else 0
 
-    async def begin(self) -> None:
-        """Before the first transaction. Raises StorageError: it cannot be noted."""
+    async def begin(self, at: float) -> None:
+        """Before the first transaction. at: unix seconds. Raises StorageError: what is tracked cannot be noted."""
+        envelope, content = self._envelope, self._content
         if self._tracker is not None:
-            self._tracked = await self._tracker.tracked(self._envelope, self._content)
-            if self._tracked is not None and not self._tracked.common:
-                self.most = 1
+            self._tracked = await self._tracker.tracked(envelope, content)
+            if self._tracked is not None:
+                if not self._tracked.common:
+                    self.most = 1
+                if self._tracked.noted:
+                    return
+        if self._ledger is not None and self._paths.notes(envelope):
+            self._ledger.note(sent_of(envelope, content, at))
 
     async def made(self, indexes: Sequence[int]) -> Made:
         """For these recipients, no more than `most`. Raises EngineError: it cannot be signed; StorageError: or read."""

@@ -26,6 +26,8 @@ class SenderPaths:
     def reload(self, settings: Settings, keys: Mapping[int, bytes]) -> None:
         """Use these from the next message on."""
         self._paths = ReturnPaths(keys)
+        #: Whether anything can come back here: then it is noted what was sent.
+        self._any = bool(settings.inbound)
         self._rows = tuple(row for row in settings.inbound if row.kind == "return-path" and row.signed)
 
     def domain_for(self, envelope: Envelope) -> str:
@@ -40,6 +42,10 @@ class SenderPaths:
             if (not row.senders or sender in row.senders) and (not row.users or envelope.user in row.users):
                 return row.domain
         return ""
+
+    def notes(self, envelope: Envelope) -> bool:
+        """Whether the ledger is to know it: a reply, a complaint or a bounce may be about it, and come here."""
+        return self._any and bool(envelope.sender)
 
     def made(self, envelope: Envelope, index: int, domain: str) -> tuple[Envelope, bytes]:
         """The envelope that this recipient is sent, and a field for the header, with its CRLF."""

@@ -79,6 +79,12 @@ class Refusals(Protocol):
         """A recipient of mail failed with a receiver's reply. Returns at once."""
 
 
+class Judges(Protocol):
+    """Says what failures mean (kinds.py)."""
+
+    def judged(self, envelope: Envelope, outcomes: Sequence[Outcome], provider: str) -> Sequence[Outcome]: ...
+
+
 class Timing:
     """When the steps of an attempt happened (unix seconds), for the log's delays. 0.0: not reached."""
 
@@ -111,14 +117,16 @@ class Settlement:
         rng: random.Random,
         sms_notifier: Notifier | None = None,
         refusals: Refusals | None = None,
+        kinds: Judges | None = None,
     ) -> None:
         """sms_notifier: for messages of that channel; None: the one there is for mail. refusals: of mail; None: nobody
-        wants to hear."""
+        wants to hear. kinds: None: nobody says what failures mean."""
         self._spool = spool
         self._manager = manager
         self._notifier = notifier
         self._sms_notifier = sms_notifier
         self._refusals = refusals
+        self._kinds = kinds
         self._metrics = metrics
         self._clock = clock
         self._log_line = log_line
@@ -176,6 +184,8 @@ class Settlement:
         if attempted:
             delivery.attempts += 1
         outcomes = self._decide(delivery, envelope, outcomes, now)
+        if self._kinds is not None:
+            outcomes = self._kinds.judged(envelope, outcomes, provider)
         if next_destination is not None:
             self._manager.hand_over(delivery, next_destination)
             delivery.due_at = min(delivery.due_at, now)

@@ -57,10 +57,10 @@ class _Domain(NamedTuple):
 
 
 class Tracked:
-    """A message, ready for each recipient. common: it is the same for all of them."""
+    """A message, ready for each recipient. common: it is the same for all of them. noted: with its recipients."""
 
     __slots__ = ("_bodies", "_declared", "_domain", "_header", "_mailto", "_message", "_number", "_rest", "_several",
-                 "_text", "_tokens", "common", "kept_bytes", "recipients")  # fmt: skip
+                 "_text", "_tokens", "common", "kept_bytes", "noted", "recipients")  # fmt: skip
 
     def __init__(
         self, tokens: LinkTokens, envelope: Envelope, content: Content, domain: _Domain, mailto: str | None,
@@ -76,6 +76,7 @@ class Tracked:
         self._header, self._text = split_content(head)
         self._rest = content if isinstance(content, LargeContent) else None
         self.common = mailto is None and (not compiled or bool(number))
+        self.noted = mailto is not None or not number
         self.recipients = envelope.recipients
         self.kept_bytes = len(head) + 1000
 
@@ -180,13 +181,16 @@ class Tracker:
         links = first.links if first is not None else ()
         table = table_hash(links) if links else b""
         number = self._number(envelope, table, links) if first is not None and level != _FULL else ""
-        if mailto is not None or not number:
-            noted = level if first is not None and not number else _NONE
-            own = sent_of(envelope, content, self._clock.time(), level=noted, table=b"" if number else table)
+        tracked = Tracked(self._tokens, envelope, content, domain, mailto, facts, compiled, number)
+        if tracked.noted:
+            counted = number or first is None
+            own = sent_of(
+                envelope, content, self._clock.time(), level=_NONE if counted else level, table=b"" if number else table
+            )
             self._ledger.note(own, () if number else links)
         if first is not None:
             self._metrics.links_rendered.labels(level).inc()
-        return Tracked(self._tokens, envelope, content, domain, mailto, facts, compiled, number)
+        return tracked
 
     async def _bodies(
         self, envelope: Envelope, content: Content, header: bytes, body: bytes, marks: Marks, level: str

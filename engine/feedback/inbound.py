@@ -1,19 +1,20 @@
 """What comes back by mail: read, made events, and handed on where a person, or nobody, understands it.
 
-    message -> whom it is about (token) -> what it says (protocol/bounces.py) -> what that means (bounces.toml)
-            -> suppression -> handed on -> event -> 250
+    message -> what it says (protocol/bounces.py) -> whom it is about (known.py) -> what that means (bounces.toml)
+            -> handed on -> suppression -> event -> 250
 
 S1  what follows from a message is on disk before its 250.
-F1  whom a token names is certain, whatever the report says; what has none is recorded, and suppresses nobody. A report
-    about several recipients proves nothing of any of them.
+F1  whom a token names is certain, whatever the report says; so is what a trusted domain has signed (vouched.py), of a
+    message that the ledger knows and a recipient that it went to. Anything else is recorded, and suppresses nobody. A
+    report about several recipients proves nothing of any of them.
 """
 
 import asyncio
 import logging
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
@@ -21,7 +22,10 @@ from engine.base.log import escape
 from engine.base.metrics import Metrics
 from engine.base.settings import Inbound as Row
 from engine.base.settings import Settings
+from engine.feedback.known import Known, as_sent, only_recipient
+from engine.feedback.refused import RefusedMail
 from engine.feedback.suppressor import Suppressor
+from engine.feedback.vouched import vouched_for
 from engine.intake.admission import NOT_STORED, Origin, Refused, Submission
 from engine.intake.large import Incoming
 from engine.message.address import AddressError, destination_of
@@ -30,12 +34,15 @@ from engine.message.bounce_verdict import Judged, judge_report
 from engine.message.channels import box_key
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Recipient
+from engine.message.header_ids import answered_by
 from engine.message.headers import HeaderError, admit_header, reframe
 from engine.message.ids import IdSource
 from engine.message.return_path import Named, ReturnPaths
+from engine.net.resolver import Lookup
 from engine.protocol.bounce_report import Action, Nature, Report
 from engine.protocol.bounces import read_report
 from engine.storage.events.event import Event, noted_lines
+from engine.storage.ledger.sent import Sent
 from engine.storage.spool.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -50,23 +57,24 @@ _TYPES: dict[Nature, str] = {
     Nature.BOUNCE: "bounced", Nature.COMPLAINT: "complained", Nature.AUTO_REPLY: "auto-replied",
     Nature.CHALLENGE: "challenged", Nature.AUTH_REPORT: "auth-reported", Nature.OTHER: "replied",
 }  # fmt: skip
+#: What a system says of a message; the others answer one.
+_REPORTS = (Nature.BOUNCE, Nature.COMPLAINT, Nature.AUTH_REPORT)
 #: Reports that nothing failed, or not yet.
 _NO_FAILURE: frozenset[Action] = frozenset(("delayed", "delivered", "relayed", "expanded"))
 
 
-class Recipients(Protocol):
-    """Who knows to whom a message went (storage/events)."""
-
-    def __call__(self, message: str) -> Awaitable[Sequence[str]]: ...
+#: Why it is certain whom a report is about; "": it is not.
+Proof = Literal["token", "dkim", ""]
 
 
 class Finding(NamedTuple):
-    """What a report says of one recipient; "" is who, or what message, is not known. certain: of whom it is."""
+    """What a report says of one recipient; "" is who, or what message, is not known. sent: what is known of that."""
 
     recipient: str
     message: str
     judged: Judged
-    certain: bool
+    proof: Proof
+    sent: Sent | None = None
 
 
 class Arrival(NamedTuple):
@@ -79,6 +87,7 @@ class Arrival(NamedTuple):
     row: Row
     named: Named | None
     report: Report
+    data: bytes
 
 
 class Inbound:
@@ -87,16 +96,18 @@ class Inbound:
     def __init__(
         self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], classifier: Classifier,
         suppressor: Suppressor, ids: IdSource, clock: Clock, metrics: Metrics, log_line: Callable[[str], None],
-        recipients: Recipients,
+        known: Known, dns: Lookup,
     ) -> None:  # fmt: skip
-        """keys: of return paths (storage/secrets.py)."""
+        """keys: of return paths (storage/secrets.py). dns: for the keys of signatures."""
         self._spool = spool
         self._ids = ids
         self._clock = clock
         self._inbound, self._forwarded = metrics.inbound, metrics.forwarded.labels()
         self._log_line = log_line
-        self._recipients = recipients
+        self._known = known
+        self._dns = dns
         self._suppressor = suppressor
+        self._refused = RefusedMail(clock)
         self.refusal = spool.refusal
         self.large = spool.large
         self.reload(settings, keys, classifier)
@@ -118,6 +129,20 @@ class Inbound:
         self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
     ) -> str:
         """Take a message: its id, once everything that follows is durable. Raises Refused."""
+        try:
+            return await self._take(submission, content, origin, framed)
+        except Refused as exc:
+            self.refused(submission, exc.reason, exc.reply, origin)
+            raise
+
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
+        """An event, unless it will come again (`storage`)."""
+        event = self._refused.event(submission, reply, origin.client) if reason != "storage" else None
+        if event is not None:
+            noted = self._spool.note(lambda seq: noted_lines(seq, [event]))
+            noted.add_done_callback(lambda done: done.cancelled() or done.exception())  # the log has it
+
+    async def _take(self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool) -> str:
         refusal = self.refusal()
         if refusal is not None:
             raise Refused("storage", refusal)
@@ -128,9 +153,10 @@ class Inbound:
             data = bytes(content.start)
         report = read_report(data) if len(data) < _LONG_BYTES else await asyncio.to_thread(read_report, data)
         arrival = self._arrival(submission, data, report)
-        findings = await self._findings(arrival)
-        events = [self._event(arrival, finding) for finding in findings]
         try:
+            await self._known.look()
+            findings = await self._findings(arrival, whole=isinstance(content, bytes))
+            events = [self._event(arrival, finding) for finding in findings]
             if _needs_people(arrival, findings):
                 await self._hand_on(arrival, content, origin, framed)
             for finding, event in zip(findings, events, strict=True):
@@ -158,7 +184,7 @@ class Inbound:
             named = self._given_back(data)
         return Arrival(
             self._ids.next(), self._clock.time(), submission.sender or "", recipient.address, self._rows[domain], named,
-            report,
+            report, data,
         )  # fmt: skip
 
     def _given_back(self, data: bytes) -> Named | None:
@@ -169,27 +195,46 @@ class Inbound:
                     return named
         return None
 
-    async def _findings(self, arrival: Arrival) -> list[Finding]:
-        """What the report says, of whom, and whether that is certain."""
-        judged = judge_report(arrival.report, self._classifier)
-        named = arrival.named
+    async def _findings(self, arrival: Arrival, *, whole: bool) -> list[Finding]:
+        """What the report says, of whom, and whether that is certain. whole: all of it is in memory."""
+        judged, named = judge_report(arrival.report, self._classifier), arrival.named
         if named is None:
-            found = self._own_id.search(arrival.report.original_message_id)
-            return [Finding(each.recipient or "", found[1] if found else "", each, False) for each in judged]
-        if len(judged) == 1:
-            recipient = named.recipient or await self._address_of(named)
-            certain = bool(recipient) and not _by_a_person(arrival)
-            return [Finding(recipient or judged[0].recipient or "", named.message, judged[0], certain)]
-        return [Finding(each.recipient or "", named.message, each, False) for each in judged]
+            return await self._unnamed(arrival, judged, whole)
+        sent = self._known.message(named.message)
+        if len(judged) > 1:
+            return [Finding(_named(each, sent), named.message, each, "", sent) for each in judged]
+        recipient = await self._known.recipient(named, sent)
+        proof: Proof = "token" if recipient and not _by_a_person(arrival) else ""
+        return [Finding(recipient or _named(judged[0], sent), named.message, judged[0], proof, sent)]
 
-    async def _address_of(self, named: Named) -> str:
-        """Of a token that has no address in it; "": it is not known any more."""
-        return next((each for each in await self._recipients(named.message) if named.is_about(each)), "")
+    async def _unnamed(self, arrival: Arrival, judged: Sequence[Judged], whole: bool) -> list[Finding]:
+        """By the ids that it gives back, which anybody can write, unless somebody vouches for the report."""
+        report = arrival.report
+        ids = [report.original_message_id.strip("<> ")] if report.original_message_id else []
+        if report.nature not in _REPORTS:
+            ids += answered_by(arrival.data)
+        to = (judged[0].recipient or "") if report.nature in _REPORTS else arrival.sender
+        sent = self._known.answered(ids, to)
+        own = self._own_id.search(report.original_message_id) if sent is None else None
+        message = sent.id if sent is not None else own[1] if own else ""
+        findings = [Finding(self._who(arrival, each, sent), message, each, "", sent) for each in judged]
+        if whole and sent is not None and len(findings) == 1 and as_sent(findings[0].recipient, sent):
+            trusted = arrival.row.trusted
+            if report.nature in _REPORTS and await vouched_for(reframe(arrival.data), trusted, self._dns):
+                return [findings[0]._replace(proof="dkim")]
+        return findings
+
+    @staticmethod
+    def _who(arrival: Arrival, judged: Judged, sent: Sent | None) -> str:
+        """The recipient of ours. Where none is named: who answers, if it went to him, or the only one it went to."""
+        if arrival.report.nature in _REPORTS and judged.recipient:
+            return _named(judged, sent)
+        return _named(judged, sent) or as_sent(arrival.sender, sent) or only_recipient(sent)
 
     # ---- what follows
 
     def _event(self, arrival: Arrival, finding: Finding) -> Event:
-        report, judged = arrival.report, finding.judged
+        report, judged, sent = arrival.report, finding.judged, finding.sent
         kind = _TYPES[report.nature]
         action = next((each.action for each in report.recipients if each.recipient == judged.recipient), "")
         if report.nature is Nature.BOUNCE and action in _NO_FAILURE:
@@ -200,17 +245,21 @@ class Inbound:
             id="", at=int(arrival.at * 1000) / 1000, type=kind, message=finding.message, message_class="",
             sender=arrival.sender, recipient=finding.recipient, destination=arrival.recipient, status=judged.status,
             reply=(judged.reply or judged.reason)[:_TEXT_CHARS], kind=judged.kind if kind != "replied" else "",
-            proof="token" if finding.certain else "", answer=arrival.id, text=_words_of(report),
+            proof=finding.proof, answer=arrival.id, text=_words_of(report),
+            tenant=sent.tenant if sent is not None else "", stream=sent.stream if sent is not None else "",
+            batch=sent.batch if sent is not None else "",
         )  # fmt: skip
 
     async def _suppress(self, arrival: Arrival, finding: Finding, event: Event, recipients: int) -> None:
-        if event.type not in ("bounced", "complained") or not finding.certain:
+        if event.type not in ("bounced", "complained") or not finding.proof:
             return
-        users = arrival.row.users
+        # Of a message that the ledger has not, or no more: whose it must have been, if only one sends from there.
+        users, sent = arrival.row.users, finding.sent
+        tenant = sent.tenant if sent is not None else users[0] if len(users) == 1 else ""
         try:
             await self._suppressor.judge(
-                finding.recipient, users[0] if len(users) == 1 else "", "", finding.judged.kind, event.reply,
-                arrival.at, finding.certain, message=finding.message, recipients=recipients,
+                finding.recipient, tenant, sent.stream if sent is not None else "", finding.judged.kind, event.reply,
+                arrival.at, bool(finding.proof), message=finding.message, recipients=recipients,
             )  # fmt: skip
         except AddressError as exc:
             _log.error("%s: %s: not suppressed: %s", arrival.id, finding.recipient, exc)
@@ -245,12 +294,18 @@ class Inbound:
 
     def _tell(self, arrival: Arrival, event: Event, origin: Origin) -> None:
         self._inbound.labels(event.type, event.kind).inc()
+        proof = {"token": ", signed", "dkim": ", vouched for"}.get(event.proof, "")
         text = (
             f"{arrival.id}: client={origin.client}, from=<{arrival.sender}>, to=<{arrival.recipient}>, {event.type}"
             f"{f' ({event.kind})' if event.kind else ''}, message={event.message or 'unknown'}, "
-            f"recipient=<{event.recipient}>{', signed' if event.proof else ''}: {event.reply}"
+            f"recipient=<{event.recipient}>{proof}: {event.reply}"
         )
         self._log_line(text if text.isprintable() else escape(text))
+
+
+def _named(judged: Judged, sent: Sent | None) -> str:
+    """The recipient that a report names, in the case he was sent to."""
+    return as_sent(judged.recipient or "", sent) or judged.recipient or ""
 
 
 def _by_a_person(arrival: Arrival) -> bool:

@@ -13,7 +13,6 @@ Of a rule that wants several in a time, each is on disk; the same evidence twice
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal, NamedTuple
 
@@ -123,19 +122,16 @@ class Suppressor:
 class SessionRefusals:
     """Refusals in the session, judged (delivery.settlement.Refusals)."""
 
-    def __init__(self, suppressor: Suppressor, kind_of: Callable[[Outcome, str], str], clock: Clock) -> None:
-        """kind_of: of an outcome and the provider's name."""
+    def __init__(self, suppressor: Suppressor, clock: Clock) -> None:
         self._suppressor = suppressor
         self._clock = clock
-        self._kind_of = kind_of
         self._tasks: set[asyncio.Task[None]] = set()
 
     def refused(self, envelope: Envelope, outcome: Outcome, provider: str) -> None:
         if not envelope.sender:
             return  # a report of ours, or what somebody wrote to us and is handed on
-        kind = self._kind_of(outcome, provider)
-        if kind == "hard":
-            task = asyncio.get_running_loop().create_task(self._judge(envelope, outcome, kind))
+        if outcome.kind == "hard":
+            task = asyncio.get_running_loop().create_task(self._judge(envelope, outcome, outcome.kind))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 

@@ -103,6 +103,9 @@ class Admits(Protocol):
         self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
     ) -> str: ...
 
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
+        """A session refuses a message before it is whole, or for its bytes. reason, reply: as of `Refused`."""
+
 
 class Admission:
     """Turns submissions into messages in the store. log_line: takes one line per accepted message.
@@ -228,6 +231,9 @@ class Admission:
             self._count(self._provider_of(destination), message_class, len(indexes))
         self._log(envelope)
         return message_id
+
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
+        """The client was told, and it is the client's message."""
 
     def _count(self, provider: str, message_class: MessageClass, recipients: int) -> None:
         count = self._counters.get((provider, message_class))

@@ -201,11 +201,9 @@ class SmtpServer(SecureConnection):
             return await self._take_large(submission)
         self._progress = True
         if content is None:
-            self.forget()
-            self.reject("size", self.policy.too_large)
+            self._refuse(submission, "size", self.policy.too_large)
         elif not is_framed(content):
-            self.forget()
-            self.reject("framing", _BARE)
+            self._refuse(submission, "framing", _BARE)
         else:
             await self._submit(submission, content, framed=True)
 
@@ -234,8 +232,13 @@ class SmtpServer(SecureConnection):
         if fault is None:
             await self._submit(submission, incoming)
         else:
-            self.forget()
-            self.reject(*fault)
+            self._refuse(submission, *fault)
+
+    def _refuse(self, submission: Submission, reason: str, reply: bytes) -> None:
+        """A message that is not taken."""
+        self.gate.admission.refused(submission, reason, reply.decode(), self._origin_of(submission))
+        self.forget()
+        self.reject(reason, reply)
 
     def _large(self, *, framed: bool) -> Incoming:
         policy = self.policy
@@ -318,6 +321,8 @@ class SmtpServer(SecureConnection):
         self._drop_incoming()
         await self._reader.skip(size)
         self._reset_timeout()
+        if last and self._bdat is not None:
+            return self._refuse(self.envelope, *fault)
         if last or self._bdat is None:
             self.forget()
         self.reject(*fault)

@@ -40,7 +40,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     index: the recipient's position in `Envelope.recipients`. status_code: enhanced (RFC 3463), as "5.1.1".
     reply: the receiver's words ("550 5.1.1 no such user"), or ours where it said nothing.
     remote: who said it, as "mx1.example.org[192.0.2.7]:25", or "none". phase: where (see Phase).
-    retry_at: unix seconds, when the receiver or the rule named a time of its own; else None.
+    retry_at: unix seconds, when the receiver or the rule named a time of its own; else None. kind: what the reply of a
+    failure means, as config/bounces.toml has it; "" where nobody judged it.
     """
 
     index: int
@@ -51,6 +52,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     remote: str = "none"
     phase: str = "connect"
     retry_at: float | None = None
+    kind: str = ""
 
 
 #: Where in the session something happened (mail.md, Bounces): names used in events, metrics and rules.

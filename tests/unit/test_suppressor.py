@@ -140,11 +140,11 @@ def test_refusals_in_the_session(tmp_path: Path, kind: str, phase: str, recipien
     envelope = Envelope("m1", "a@x.org", to, 1.0, 2.0, 10)
     outcome = Outcome(
         index=recipients - 1, status=Status.FAILED, scope=Scope.RECIPIENT, status_code="5.1.1",
-        reply="550 5.1.1 no", remote="mx[192.0.2.1]:25", phase=phase,
+        reply="550 5.1.1 no", remote="mx[192.0.2.1]:25", phase=phase, kind=kind,
     )  # fmt: skip
 
     async def story(desk: Desk) -> None:
-        heard = SessionRefusals(desk.suppressor, lambda outcome, provider: kind, desk.clock)
+        heard = SessionRefusals(desk.suppressor, desk.clock)
         heard.refused(envelope, outcome, "other")
         await heard.close()
         assert [desk.suppressions.mail(one.address) for one in to] == [False] * (recipients - 1) + [suppressed]

@@ -54,6 +54,7 @@ TYPES: Mapping[str, str] = {
     "challenged": "a system wants to know whether the sender is a person",
     "auth-reported": "a signature or an alignment failed somewhere",
     "replied": "a person wrote",
+    "refused": "it was not taken, and so is not read; of a flood some, and `text` says how many more",
     "unread": "it came to a feedback domain, and is no report",
 }
 #: `type` of an outcome, by the number of its status.
@@ -77,7 +78,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     tenant, stream, batch: of the message, where it has them.
     Of answers: answer: the id of what a phone sent. text: what it says. Of admin: what was done, and by whom.
     Of what comes back by mail: message: the one of ours that it is about, "" if nobody knows. recipient: of that.
-    sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml).
+    sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml);
+    outcomes that are failures have it, too.
     proof: "token" if it is certain whom it is about. answer: the id of what came. text: the words of a person.
     """
 
@@ -186,6 +188,7 @@ def outcome_lines(
                 _SCOPES[outcome.scope],
                 provider,
                 delay_s,
+                kind=outcome.kind,
                 tenant=tenant,
                 stream=stream,
                 batch=batch,

@@ -52,13 +52,27 @@ _Scope = Annotated[int, msgspec.Meta(ge=int(min(Scope)), le=int(max(Scope)))]
 _Snapshot = tuple[
     str, tuple[_U16, ...], float, _Frame, tuple[_U16, ...], Annotated[int, msgspec.Meta(ge=0, lt=256)], str
 ]
+
+
+class _OutcomeRow(msgspec.Struct, array_like=True):
+    """An outcome in a frame. Only append fields, with defaults; a default at the end is left out."""
+
+    index: _U16
+    status: _Status
+    scope: _Scope
+    status_code: str
+    reply: str
+    remote: str
+    phase: str
+    kind: str = ""
+
+
 #: What a header must look like. Each field fits its column of the table.
 _SHAPES: dict[int, Any] = {
     FrameType.SEGMENT: tuple[int, str, _U32, tuple[tuple[_U32, _Offset], ...], _Frame, str],
     FrameType.MESSAGE: tuple[int, bytes, tuple[_Snapshot, ...], _Ref | None],
     FrameType.OUTCOME: tuple[
-        int, str, _U16, float, str, _Snapshot, tuple[tuple[_U16, _Status, _Scope, str, str, str, str], ...],
-        bytes | None,
+        int, str, _U16, float, str, _Snapshot, tuple[_OutcomeRow, ...], bytes | None,
     ],
     FrameType.STORED: tuple[int, _Frame, _U16, _Snapshot, _Ref | None, bytes],
     FrameType.STATE: tuple[int, _Offset, _Snapshot],
@@ -273,14 +287,15 @@ def _content_ref(value: Any) -> Elsewhere | None:
     return LargeFile(first, second, third) if isinstance(first, str) else (first, second, third)
 
 
-def _row(outcome: Outcome) -> tuple[int, int, int, str, str, str, str]:
-    return (
+def _row(outcome: Outcome) -> tuple[Any, ...]:
+    row = (
         outcome.index, outcome.status, outcome.scope, outcome.status_code, outcome.reply, outcome.remote, outcome.phase,
     )  # fmt: skip
+    return (*row, outcome.kind) if outcome.kind else row
 
 
 def _outcome(row: list[Any]) -> Outcome:
-    index, status, scope, status_code, reply, remote, phase = row
+    index, status, scope, status_code, reply, remote, phase, *kind = row
     return Outcome(
         index=index,
         status=Status(status),
@@ -289,4 +304,5 @@ def _outcome(row: list[Any]) -> Outcome:
         reply=reply,
         remote=remote,
         phase=phase,
+        kind=kind[0] if kind else "",
     )

@@ -1,0 +1,41 @@
+"""What failures mean, by the rules of config/bounces.toml: once, before they are recorded and told."""
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from engine.message.bounce_rules import Classifier
+from engine.message.envelope import Envelope
+from engine.message.outcome import Outcome, Status
+
+_DELIVERED, _DEFERRED, _FAILED, _EXPIRED = Status.DELIVERED, Status.DEFERRED, Status.FAILED, Status.EXPIRED
+
+
+class Kinds:
+    """Judges outcomes; for mail and SMS."""
+
+    def __init__(self, classifier: Classifier) -> None:
+        self.reload(classifier)
+
+    def reload(self, classifier: Classifier) -> None:
+        self._judge = classifier.judge
+
+    def judged(self, envelope: Envelope, outcomes: Sequence[Outcome], provider: str) -> Sequence[Outcome]:
+        """These, with their kinds; what was delivered, or not sent because nobody wanted it to be, has none."""
+        for outcome in outcomes:
+            if outcome.status is not _DELIVERED:
+                break
+        else:
+            return outcomes
+        phase = "smpp" if envelope.channel else ""
+        return [
+            replace(outcome, kind=self._kind(outcome, phase or outcome.phase, provider))
+            if outcome.status is _FAILED or outcome.status is _DEFERRED or outcome.status is _EXPIRED
+            else outcome
+            for outcome in outcomes
+        ]
+
+    def _kind(self, outcome: Outcome, phase: str, provider: str) -> str:
+        if outcome.status is _EXPIRED:
+            return "expired"
+        return self._judge(outcome.reply, status=outcome.status_code, phase=phase, provider=provider).kind

@@ -1,0 +1,62 @@
+"""Which message of ours something is about, and whom it went to: by a token, or by an id that it gives back.
+
+The ledger knows it; of a message that it does not have, the events may still know the recipients. Addresses are as they
+were sent to: on the way back the case of a token changes.
+"""
+
+from collections.abc import Awaitable, Iterable, Sequence
+from typing import Protocol
+
+from engine.message.return_path import Named
+from engine.storage.ledger.reader import LedgerReader
+from engine.storage.ledger.sent import Sent
+
+
+class Recipients(Protocol):
+    """Who else knows to whom a message went (storage/events)."""
+
+    def __call__(self, message: str) -> Awaitable[Sequence[str]]: ...
+
+
+class Known:
+    """See above. Methods raise StorageError."""
+
+    def __init__(self, ledger: LedgerReader, recipients: Recipients) -> None:
+        self._ledger = ledger
+        self._recipients = recipients
+
+    async def look(self) -> None:
+        """See what has been sent meanwhile; before other methods."""
+        await self._ledger.follow()
+
+    def message(self, id: str) -> Sent | None:
+        """By our own id."""
+        return self._ledger.find(id)
+
+    def answered(self, message_ids: Iterable[str], by: str) -> Sent | None:
+        """The first of these Message-IDs, without <>, that is of ours; of several messages with it the one to `by`."""
+        for each in message_ids:
+            if sent := self._ledger.by_message_id(each, by):
+                return sent
+        return None
+
+    async def recipient(self, named: Named, sent: Sent | None) -> str:
+        """Whom a token names; "": it is not known any more."""
+        there = sent.recipients if sent is not None else ()
+        if found := next((each for each in there if each and named.is_about(each)), ""):
+            return found
+        if named.recipient:
+            return named.recipient
+        return next((each for each in await self._recipients(named.message) if named.is_about(each)), "")
+
+
+def as_sent(address: str, sent: Sent | None) -> str:
+    """The recipient of a message that an address is, in whatever case; "": it went to nobody of that name."""
+    wanted = address.lower()
+    there = sent.recipients if sent is not None else ()
+    return next((each for each in there if each and each.lower() == wanted), "")
+
+
+def only_recipient(sent: Sent | None) -> str:
+    """Of a message that went to one; else ""."""
+    return sent.recipients[0] if sent is not None and len(sent.recipients) == 1 else ""
