@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces bench-suppression install clean
+.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces bench-suppression bench-tracking install clean
 
 help:
 	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-sms SMS through the spool to a carrier and receipts back, beside Kannel; ARGS=--n=10000 for less"
 	@echo "make bench-bounces    what share of bounces is read right, and how fast, beside flufl.bounce"
 	@echo "make bench-suppression    a look-up among ten million; import, memory; ARGS=--n=100000 for less"
+	@echo "make bench-tracking    what a recipient's own links cost, after the first"
 	@echo "make lint      ruff;  make types: mypy"
 	@echo "make setup     .venv with .venv/bin/postrider, from constraints.txt"
 	@echo "make install   PREFIX=/usr/local DESTDIR=: program, unit, settings"
@@ -117,6 +118,9 @@ bench-bounces: setup
 # Needs 3 GiB of disk.
 bench-suppression: setup $(COMPILED)
 	$(BENCH).suppression $(ARGS)
+
+bench-tracking: setup $(COMPILED)
+	$(BENCH).tracking $(ARGS)
 
 # The installed program is a copy: nothing in it points to this folder or to DESTDIR.
 ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc

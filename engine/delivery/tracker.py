@@ -111,7 +111,7 @@ class Tracker:
         self._ledger, self._new_id, self._metrics, self._clock = ledger, new_id, metrics, clock
         self._compiled: OrderedDict[tuple[object, ...], tuple[bytes, Compiled]] = OrderedDict()
         self._messages: OrderedDict[str, Tracked] = OrderedDict()
-        self._kept_bytes = 0
+        self.kept_bytes = 0  #: of what is at hand
         self._numbers: OrderedDict[tuple[object, ...], str] = OrderedDict()
         self.reload(settings, keys)
 
@@ -132,7 +132,7 @@ class Tracker:
     def _forget(self) -> None:
         self._compiled.clear()
         self._messages.clear()
-        self._kept_bytes = 0
+        self.kept_bytes = 0
 
     async def tracked(self, envelope: Envelope, content: Content) -> Tracked | None:
         """None: the message is sent as it is. Raises StorageError: the disk does not take the note of it."""
@@ -228,22 +228,22 @@ class Tracker:
             compiled = compile_body(header, body, marks)
         if key not in self._compiled:
             self._compiled[key] = (body, compiled)
-            self._kept_bytes += 2 * len(body) + 1000
+            self.kept_bytes += 2 * len(body) + 1000
             self._make_room()
         return compiled
 
     def _keep(self, message: str, tracked: Tracked) -> None:
         other = self._messages.pop(message, None)
-        self._kept_bytes += tracked.kept_bytes - (other.kept_bytes if other is not None else 0)
+        self.kept_bytes += tracked.kept_bytes - (other.kept_bytes if other is not None else 0)
         self._messages[message] = tracked
         self._make_room()
 
     def _make_room(self) -> None:
-        while self._kept_bytes > MOST_KEPT_BYTES or len(self._messages) + len(self._compiled) > _MOST_KEPT:
+        while self.kept_bytes > MOST_KEPT_BYTES or len(self._messages) + len(self._compiled) > _MOST_KEPT:
             if self._messages:
-                self._kept_bytes -= self._messages.popitem(last=False)[1].kept_bytes
+                self.kept_bytes -= self._messages.popitem(last=False)[1].kept_bytes
             else:
-                self._kept_bytes -= 2 * len(self._compiled.popitem(last=False)[1][0]) + 1000
+                self.kept_bytes -= 2 * len(self._compiled.popitem(last=False)[1][0]) + 1000
 
     def _number(self, envelope: Envelope, table: bytes, links: tuple[str, ...]) -> str:
         """What stands for the content in tokens that name nobody."""

@@ -31,8 +31,6 @@ MAX_LINKS = 1 << 14
 
 #: Key and message id; then link, and perhaps recipient; then the MAC.
 _HEAD_BYTES, _MAC_BYTES = 12, 8
-#: MACs in one hash.
-_AT_ONCE = 8
 #: The longest there is: link and recipient in three bytes each. Longer texts are not looked at.
 _MOST_CHARS = 36
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{27,36}").fullmatch
@@ -64,14 +62,29 @@ class Token(NamedTuple):
         return id_time(split_id(self.message)[0])
 
 
+class _Macs:
+    """One key, with what all hashes of a kind have in common done."""
+
+    __slots__ = ("_begun",)
+
+    def __init__(self, key: bytes) -> None:
+        self._begun = {kind: blake2b(key=key, person=kind.value) for kind in Kind}
+
+    def of(self, kind: Kind, head: bytes, to: bytes, group: int) -> bytes:
+        """The MACs of eight links: those with numbers from 8 * group."""
+        hashed = self._begun[kind].copy()
+        hashed.update(head + _PAIR[group] + to)
+        return hashed.digest()
+
+
 class LinkTokens:
     """Makes tokens with the newest of its keys, and reads those of all of them."""
 
     def __init__(self, keys: Mapping[int, bytes]) -> None:
         """keys: secrets of 16 to 64 bytes by number, 0 to 255; the first one signs."""
-        self._keys = dict(keys)
+        self._keys = {number: _Macs(key) for number, key in keys.items()}
         self._number, self._key = next(iter(self._keys.items()))
-        self._decoy = secrets.token_bytes(32)
+        self._decoy = _Macs(secrets.token_bytes(32))
 
     def made(self, message: str, recipient: int | None, links: Sequence[int]) -> list[bytes]:
         """The tokens of these links, in their order: OPEN is for an open, UNSUBSCRIBE for that, others for clicks.
@@ -81,22 +94,24 @@ class LinkTokens:
         packed, node = split_id(message)
         head = bytes((self._number,)) + (packed << 24 | node_number(node)).to_bytes(_HEAD_BYTES - 1)
         to = b"" if recipient is None else _varint(recipient)
-        hashes: dict[int, bytes] = {}
-        tails = []
-        for link in links:
-            # The three special ones lie in the first eight; two of them are of another kind, with a hash of their own.
-            group = link >> 3 if link > OPEN else link - 2
-            hashed = hashes.get(group)
-            if hashed is None:
-                hashed = hashes[group] = _macs(self._key, _kind_of(link), head, to, link >> 3)
-            at = (link & 7) * _MAC_BYTES
-            tails.append((_BYTE[link] if link < 128 else _varint(link)) + to + hashed[at : at + _MAC_BYTES])
-        if not to and max(links, default=0) < 128:
-            # 12 and 9 bytes are whole groups of base64: all tails are written at once.
-            start = _base64url(head)
-            text = _base64url(b"".join(tails))
-            return [start + text[at : at + 12] for at in range(0, len(text), 12)]
-        return [_base64url(head + tail) for tail in tails]
+        top = max(links, default=0)
+        clicks = b""
+        if top > OPEN:
+            clicks = b"".join([self._key.of(Kind.CLICK, head, to, group) for group in range((top >> 3) + 1)])
+        macs = [clicks[8 * link : 8 * link + 8] for link in links]
+        for special in (UNSUBSCRIBE, OPEN):
+            if special in links:
+                mac = self._key.of(_kind_of(special), head, to, 0)[8 * special : 8 * special + 8]
+                macs = [mac if link == special else other for link, other in zip(links, macs, strict=True)]
+        start = _base64url(head)  # 12 bytes are whole groups of base64: it is the same in all tokens
+        if top >= 128:
+            return [start + _base64url(_varint(link) + to + mac) for link, mac in zip(links, macs, strict=True)]
+        # All tails are written at once, each filled up to whole groups; what the filling makes is cut off.
+        size = 1 + len(to) + _MAC_BYTES
+        to_filled = bytes(-size % 3)
+        text = _base64url(b"".join([_BYTE[link] + to + mac + to_filled for link, mac in zip(links, macs, strict=True)]))
+        step, chars = (size + 2) // 3 * 4, -(-size * 4 // 3)
+        return [start + text[at : at + chars] for at in range(0, len(text), step)]
 
     def read(self, kind: Kind, text: str) -> Token | None:
         """What a token of this kind says; None: it is none of ours. The same work, whatever is wrong with the MAC."""
@@ -115,7 +130,7 @@ class LinkTokens:
         link, to = parts[0], b"".join(map(_varint, parts[1:]))
         key = self._keys.get(head[0])
         at = (link & 7) * _MAC_BYTES
-        right = _macs(key or self._decoy, kind, head, to, link >> 3)[at : at + _MAC_BYTES]
+        right = (key or self._decoy).of(kind, head, to, link >> 3)[at : at + _MAC_BYTES]
         if not compare_digest(mac, right) or key is None:
             return None
         number = int.from_bytes(head[1:])
@@ -149,11 +164,6 @@ def _kind_of(link: int) -> Kind:
     return Kind.CLICK if link > OPEN else Kind.OPEN if link == OPEN else Kind.UNSUBSCRIBE
 
 
-def _macs(key: bytes, kind: Kind, head: bytes, to: bytes, group: int) -> bytes:
-    """The MACs of eight links: those with numbers from 8 * group."""
-    return blake2b(head + group.to_bytes(2) + to, key=key, person=kind.value).digest()
-
-
 def _base64url(data: bytes) -> bytes:
     return b2a_base64(data, newline=False).translate(_URL_SAFE).rstrip(b"=")
 
@@ -184,3 +194,4 @@ def _varints(data: bytes) -> list[int]:
 
 
 _BYTE = tuple(bytes((number,)) for number in range(256))
+_PAIR = tuple(number.to_bytes(2) for number in range(MAX_LINKS >> 3))
