@@ -72,7 +72,7 @@ class Returns:
         self.reader = LedgerReader(data_dir)
         self.inbound = Inbound(
             settings, spool, keys, classifier, self._suppressor, ids, clock, metrics, log_line,
-            Known(self.reader, partial(recipients_of, data_dir)), dns,
+            Known(self.ledger, self.reader, partial(recipients_of, data_dir)), dns,
         )  # fmt: skip
 
     async def prepare(self, settings: Settings) -> Loaded:

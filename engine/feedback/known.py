@@ -10,6 +10,7 @@ from typing import Protocol
 from engine.message.return_path import Named
 from engine.storage.ledger.reader import LedgerReader
 from engine.storage.ledger.sent import Sent
+from engine.storage.ledger.writer import Ledger
 
 
 class Recipients(Protocol):
@@ -21,12 +22,15 @@ class Recipients(Protocol):
 class Known:
     """See above. Methods raise StorageError."""
 
-    def __init__(self, ledger: LedgerReader, recipients: Recipients) -> None:
+    def __init__(self, own: Ledger, ledger: LedgerReader, recipients: Recipients) -> None:
+        """own: the one that this worker writes."""
+        self._own = own
         self._ledger = ledger
         self._recipients = recipients
 
     async def look(self) -> None:
-        """See what has been sent meanwhile; before other methods."""
+        """See what has been sent meanwhile; before other methods. A bounce may be faster than a note."""
+        await self._own.keep()
         await self._ledger.follow()
 
     def message(self, id: str) -> Sent | None:

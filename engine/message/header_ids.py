@@ -35,5 +35,7 @@ def answered_by(content: bytes) -> list[str]:
 
 def _header(content: bytes) -> bytes:
     """With a line end in front, so that every field has one."""
+    if content.startswith(b"\r\n"):
+        return b""
     end = content.find(b"\r\n\r\n")
     return b"\r\n" + (content[: end + 2] if end >= 0 else content)

@@ -11,81 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.support.client import letter, submit
-from tests.support.engine import FATES, Daemon, Sink, daemon, sink, wait_until
+from tests.support.engine import daemon, sink, wait_until
+from tests.support.inbound import BOUNCES, FEEDBACK, REPLIES, Stage, complaint, report
 from tests.support.ports import free_port
 from tests.support.relay import route
-
-BOUNCES, FEEDBACK, REPLIES = "bounces.mx.test", "feedback.mx.test", "reply.mx.test"
-
-
-class Stage:
-    """An engine with an inbound listener, a receiver of mail, and who forwards of replies go to."""
-
-    def __init__(self, engine: Daemon, receiver: Sink, port: int) -> None:
-        self.engine, self.receiver, self.port = engine, receiver, port
-
-    def sent(self, recipient: str) -> tuple[str, str, bytes]:
-        """A message, delivered: its id, the sender that the receiver was told, and what it got."""
-        message = submit(self.engine.port, "shop@news.test", recipient, letter())
-        self.engine.books()
-        for envelope, content in self.receiver.messages():
-            if message.encode() in content:
-                return message, envelope["sender"], content
-        raise AssertionError(f"{message} did not arrive")
-
-    def returns(self, to: str, content: str, sender: str = "") -> dict[str, Any]:
-        """Bring this to the inbound listener; the event that it becomes."""
-        with smtplib.SMTP("127.0.0.1", self.port, timeout=60) as client:
-            client.ehlo("remote.test")
-            client.mail(sender)
-            assert client.rcpt(to)[0] == 250
-            code, reply = client.data(content.replace("\n", "\r\n").encode())
-            assert code == 250, reply
-        return self.event(reply.split()[-1].decode())
-
-    def is_suppressed(self, address: str) -> bool:
-        """Whether mail to it is not sent; what is sent arrives."""
-        submit(self.engine.port, "shop@news.test", address, letter())
-        self.engine.books()
-        fates = [event["type"] for event in self.engine.events() if event["recipient"] == address]
-        return [fate for fate in fates if fate in FATES][-1] == "suppressed"
-
-    def event(self, answer: str) -> dict[str, Any]:
-        """The one event that what came with this id became. It is there: 250 was said."""
-        (found,) = wait_until(lambda: [e for e in self.engine.events() if e.get("answer") == answer], answer)
-        return found
-
-
-def report(recipient: str, status: str, reply: str, action: str = "failed", returned: bytes = b"") -> str:
-    return f"""From: Mail Delivery System <MAILER-DAEMON@remote.test>
-To: whoever
-Subject: Undelivered Mail Returned to Sender
-Auto-Submitted: auto-replied
-MIME-Version: 1.0
-Content-Type: multipart/report; report-type=delivery-status; boundary="b"
-
---b
-Content-Type: text/plain
-
-Sorry.
-
---b
-Content-Type: message/delivery-status
-
-Reporting-MTA: dns; remote.test
-
-Final-Recipient: rfc822; {recipient}
-Action: {action}
-Status: {status}
-Diagnostic-Code: smtp; {reply}
-
---b
-Content-Type: message/rfc822
-
-{returned.decode().replace(chr(13), "")}
---b--
-"""
 
 
 @pytest.fixture(scope="module")
@@ -155,34 +84,7 @@ def test_a_delay_is_no_bounce(stage: Stage) -> None:
 
 def test_a_complaint_is_about_whom_the_returned_header_was_signed_for(stage: Stage) -> None:
     message, _, content = stage.sent("frida@far.test")
-    head = content.split(b"\r\n\r\n")[0].decode().replace("\r\n", "\n")
-    complaint = f"""From: <fbl@provider.test>
-To: <fbl@{FEEDBACK}>
-Subject: complaint
-MIME-Version: 1.0
-Content-Type: multipart/report; report-type=feedback-report; boundary="b"
-
---b
-Content-Type: text/plain
-
-An email abuse report.
-
---b
-Content-Type: message/feedback-report
-
-Feedback-Type: abuse
-User-Agent: SomeGenerator/1.0
-Version: 1
-Original-Rcpt-To: redacted@provider.test
-
---b
-Content-Type: text/rfc822-headers
-
-{head}
-
---b--
-"""
-    event = stage.returns(f"fbl@{FEEDBACK}", complaint, sender="fbl@provider.test")
+    event = stage.returns(f"fbl@{FEEDBACK}", complaint(content), sender="fbl@provider.test")
     assert (event["type"], event["kind"], event["proof"]) == ("complained", "complaint", "token")
     assert (event["message"], event["recipient"]) == (message, "frida@far.test")
     assert stage.is_suppressed("frida@far.test")

@@ -3,7 +3,7 @@
     note, delivered -> buffer -> one write and one fdatasync, in a thread -> whoever waits for `keep`
 
 Who must be sure waits: a tracked link leads somewhere only if its note is on disk before the message is sent. Other
-notes are written within a second, and a crash may lose the last of them.
+notes are written a moment later, and a crash may lose the last of them.
 
 S4  after a failed write or sync the file is left for good, and what was not safe goes to another. Until a disk takes it
     again notes stay in memory, up to a bound; whoever waits is told each time.
@@ -32,7 +32,7 @@ from engine.storage.ledger.sent import Sent, encode_sent, encode_table
 log = logging.getLogger(__name__)
 
 #: What nobody waits for is written after so long, or when it is so much.
-_WRITE_EVERY_S, _WRITE_BYTES = 1.0, 256 << 10
+_WRITE_EVERY_S, _WRITE_BYTES = 0.25, 256 << 10
 #: Notes in memory while the disk takes none; then the oldest go.
 MAX_WAITING_BYTES = 16 << 20
 #: Messages whose notes are remembered, so that a retry, or another destination, notes nothing twice.
