@@ -152,7 +152,7 @@ class _Compiler:
             text = _TEXTS.get(part.encoding, PlainText)(raw)
         except ValueError:
             return self._left(part, raw, "encoding")
-        if _INLINE_PGP.search(text.data):
+        if b"-----BEGIN PGP " in text.data and _INLINE_PGP.search(text.data):
             raise Sealed("inline PGP")
         if part.kind not in ("text/html", "text/plain") or (part.kind == "text/plain" and not self._marks.text_links):
             return (raw,)

@@ -7,7 +7,7 @@ from engine.message.link_target import target_of
 from engine.message.link_token import as_local_part
 
 _FIELD = re.compile(
-    rb"^(list-unsubscribe|list-unsubscribe-post|dkim-signature)[ \t]*:((?:[^\r\n]|\r\n[ \t])*+)", re.I | re.M
+    rb"^(list-unsubscribe|list-unsubscribe-post|dkim-signature)[ \t]*:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*)", re.I | re.M
 )
 _URL = re.compile(rb"<\s*(https?:[^<>]*)>", re.I)
 #: Of one field; more lists than that nobody is on.

@@ -18,13 +18,25 @@ from typing import NamedTuple, TypeAlias
 
 _NAME = re.compile(rb"[^\t\n\f\r />]++")
 #: One attribute, or the end of the tag. Groups: the end; name; value in double, in single, and without quotes.
-#: The value is not possessive as a whole: Python 3.11 leaves lastindex as it was inside a group that failed so.
+#: No group is possessive, here and below: where one fails Python 3.11 leaves lastindex and place as they were inside.
+#: There is one way to match each, so that nothing is tried twice all the same.
 _ATTRIBUTE = re.compile(
     rb"[\t\n\f\r /]*+(?:(>)|([^\t\n\f\r />][^\t\n\f\r />=]*+)"
     rb"(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+(?:\"([^\"]*+)\"|'([^']*+)'|([^\t\n\f\r >\"'][^\t\n\f\r >]*+)|(?=>)))?)"
 )
-#: What a name is followed by only if its value is in quotes that never end.
-_UNCLOSED = re.compile(rb"[\t\n\f\r ]*+=")
+#: The same again and again, to the end of the tag, without a look at it. What begins in quotes that never end is none.
+_REST = (
+    rb"(?:[\t\n\f\r /]*+[^\t\n\f\r />][^\t\n\f\r />=]*+"
+    rb"(?:[\t\n\f\r ]*+=[\t\n\f\r ]*+(?:\"[^\"]*+\"|'[^']*+'|[^\t\n\f\r >\"'][^\t\n\f\r >]*+|(?=>))"
+    rb"|(?![\t\n\f\r ]*+=)))*[\t\n\f\r /]*+>"
+)
+_REST_OF_TAG = re.compile(_REST)
+#: Text and tags that mean nothing here, as many as there are: most of a letter, in one go.
+_NOTHING = re.compile(
+    rb"(?:[^<]++|</?+(?!(?:a|area|body|html|iframe|math|noembed|noframes|plaintext|script|style|svg|textarea|title|xmp"
+    rb"|v:[a-z]+)[\t\n\f\r />])[a-z][^\t\n\f\r />]*+" + _REST + rb")*",
+    re.I,
+)
 _CLOSED_COMMENT = re.compile(rb"-?>|--!?>")  #: at once behind "<!--", and in general
 _COMMENT_END = re.compile(rb"--!?>")
 _CONDITION = re.compile(rb"\s*\[if\s[^\]<>]{1,200}\]>", re.I)
@@ -108,18 +120,19 @@ _Found: TypeAlias = tuple[bytes, int, Href | None]
 def _tags(text: bytes, at: int, end: int, wanted: Callable[[bytes], object]) -> Iterator[_Found]:
     """Links, and end tags, by name and start, between two offsets."""
     foreign = 0
-    while (at := text.find(b"<", at, end)) >= 0:
+    while (at := _next(text, at, end, foreign)) >= 0:
         follows = text[at + 1 : at + 2]
         if follows == b"!":
             stop = yield from _declaration(text, at, end, foreign)
         elif follows.isalpha():
-            name, attributes, stop = _tag(text, at + 1, end)
+            name, inside, stop = _tag(text, at + 1, end)
             if stop >= 0:
                 if name in _FOREIGN:
                     foreign += not text.endswith(b"/>", at, stop)
                 elif name in _BREAKOUT:
                     foreign = 0
                 elif not foreign and wanted(name):
+                    attributes = _attributes(text, inside, stop)
                     href = attributes.get(b"href")
                     if href is not None:
                         yield name, at, Href(*href, _no_track(text, attributes))
@@ -138,6 +151,15 @@ def _tags(text: bytes, at: int, end: int, wanted: Callable[[bytes], object]) -> 
         if stop < 0:
             return
         at = stop
+
+
+def _next(text: bytes, at: int, end: int, foreign: int) -> int:
+    """The "<" of the next tag that may mean something; -1: there is none."""
+    if not foreign:  # else a tag like any other may be the end of that
+        match = _NOTHING.match(text, at, end)
+        assert match is not None
+        at = match.end()
+    return text.find(b"<", at, end)
 
 
 def _declaration(text: bytes, at: int, end: int, foreign: int) -> Generator[_Found, None, int]:
@@ -160,22 +182,21 @@ def _declaration(text: bytes, at: int, end: int, foreign: int) -> Generator[_Fou
     return _after(text, b">", at + 2, end)
 
 
-def _tag(text: bytes, at: int, end: int) -> tuple[bytes, dict[bytes, tuple[int, int]], int]:
-    """The tag whose name begins here: name, where the values of its attributes are, what follows it; -1: no end."""
+def _tag(text: bytes, at: int, end: int) -> tuple[bytes, int, int]:
+    """The tag whose name begins here: name in lower case, where that ends, what follows the tag; -1: it has no end."""
     name = _NAME.match(text, at, end)
     assert name is not None
+    match = _REST_OF_TAG.match(text, name.end(), end)
+    return name[0].lower(), name.end(), match.end() if match is not None else -1
+
+
+def _attributes(text: bytes, at: int, end: int) -> dict[bytes, tuple[int, int]]:
+    """Where the values of the attributes of a tag are, by name in lower case; the first of a name counts."""
     attributes: dict[bytes, tuple[int, int]] = {}
-    at = name.end()
-    while (match := _ATTRIBUTE.match(text, at, end)) is not None:
-        at = match.end()
-        if match.lastindex == 1:
-            return name[0].lower(), attributes, at
-        group = match.lastindex or 2
-        if group == 2 and _UNCLOSED.match(text, at, end):
-            break
-        # The first one counts.
+    while (match := _ATTRIBUTE.match(text, at, end)) is not None and match.lastindex != 1:
+        group, at = match.lastindex or 2, match.end()
         attributes.setdefault(match[2].lower(), match.span(group) if group > 2 else (at, at))
-    return b"", {}, -1
+    return attributes
 
 
 def _after_raw_text(text: bytes, name: bytes, at: int, end: int) -> int:

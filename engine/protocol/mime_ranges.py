@@ -13,7 +13,7 @@ from typing import NamedTuple
 MAX_DEPTH = 20
 MAX_PARTS = 300
 
-_FIELD = re.compile(rb"^(content-[a-z-]{1,40})[ \t]*:((?:[^\r\n]|\r\n[ \t])*+)", re.I | re.M)
+_FIELD = re.compile(rb"^(content-[a-z-]{1,40})[ \t]*:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*)", re.I | re.M)
 _TYPE = re.compile(r"\s*([a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+)\s*(?:;|$)", re.I)
 _PARAMETER = re.compile(r";\s*([a-zA-Z0-9_*-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]*))")
 _QUOTED_PAIR = re.compile(r"\\(.)")

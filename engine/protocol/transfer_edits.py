@@ -8,9 +8,8 @@ What is put in has slots: places for as many ASCII characters as are said now, w
 again. So the result is bytes with slots between them; in base64 a slot comes with the bytes that share its groups.
 """
 
-import base64
 import re
-from binascii import b2a_base64
+from binascii import a2b_base64, b2a_base64
 from bisect import bisect_right
 from collections.abc import Sequence
 from typing import NamedTuple, TypeAlias
@@ -21,7 +20,6 @@ _MAX_ENCODED_LINE = 76
 _MAX_BASE64_BYTES = 57
 
 _QUOTED = re.compile(rb"=(?:([0-9A-Fa-f]{2})|[ \t]*\r\n)")
-_BASE64 = re.compile(rb"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _BLANKS = b" \t\r\n"
 
 
@@ -189,9 +187,7 @@ class Base64Text:
     def __init__(self, raw: bytes) -> None:
         """Raises ValueError: that is no base64, or there is something behind it."""
         written = raw.translate(None, _BLANKS)
-        if not _BASE64.fullmatch(written):
-            raise ValueError("not base64")
-        self.data = base64.b64decode(written)
+        self.data = a2b_base64(written, strict_mode=True)
         stripped = raw.strip(_BLANKS)
         at = raw.find(stripped)
         self._before, self._after = raw[:at], raw[at + len(stripped) :]
