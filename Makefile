@@ -144,7 +144,7 @@ install: setup $(WHEEL)/built
 	sed -e 's|/usr/local/etc/|$(ETC)/|' -e 's|/usr/local/|$(PREFIX)/|' systemd/postrider.service \
 		>"$(DESTDIR)$(PREFIX)/lib/systemd/system/postrider.service"
 	install -m 644 systemd/postrider.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/postrider.conf"
-	@for file in postrider.toml providers.toml bounces.toml; do \
+	@for file in postrider.toml providers.toml bounces.toml scanners.toml; do \
 		if [ -e "$(DESTDIR)$(ETC)/postrider/$$file" ]; then echo "$(ETC)/postrider/$$file is there: left as it is"; \
 		else install -m 644 config/$$file "$(DESTDIR)$(ETC)/postrider/$$file"; fi; done
 	@case "$$(readlink -f "$(DESTDIR)$(LIB)/venv/bin/python")" in /home/*|/root/*) \

@@ -23,6 +23,7 @@ from engine.daemon.process import tune
 from engine.daemon.spools import leftover
 from engine.daemon.supervisor import Supervisor
 from engine.daemon.systemd import Notifier
+from engine.daemon.tracking import of_daemon
 from engine.daemon.worker import Worker
 from engine.intake.doors import client_limit
 
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 
 def serve(path: Path) -> int:
     """Run the daemon until it is told to stop. Raises EngineError: it could not start."""
-    settings = load_settings(path)
+    settings = of_daemon(load_settings(path))
     os.umask(0o077)
     lock = lock_data_dir(Path(settings.node.data_dir))
     handler = setup(settings.log.level)
@@ -95,7 +96,7 @@ class _Daemon:
             self._hangup.clear()
             self._notifier.reloading()
             try:
-                await worker.reload(load_settings(self._path))
+                await worker.reload(of_daemon(load_settings(self._path)))
                 log.info("reloaded %s", self._path)
             except ConfigError as exc:
                 for problem in exc.problems:

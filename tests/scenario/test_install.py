@@ -49,7 +49,7 @@ def test_it_runs_without_the_checkout(prefix: Path) -> None:
 def test_it_finds_its_settings_and_leaves_the_operators_alone(prefix: Path) -> None:
     etc = prefix / "etc" / "postrider"
     assert (etc / "postrider.toml").read_text() == '[node]\nname = "mine.example.org"\n'
-    for table in ("providers.toml", "bounces.toml"):
+    for table in ("providers.toml", "bounces.toml", "scanners.toml"):
         assert (etc / table).read_bytes() == (ROOT / "config" / table).read_bytes()
     checked = run(prefix, "check")
     assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "postrider.toml: ok")
