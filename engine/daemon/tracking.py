@@ -1,4 +1,4 @@
-"""The redirector as a part of a worker: there as soon as a listener of its kind is; its hits go to the worker's journal."""
+"""The redirector as a part of a worker: there as soon as it has a listener; its hits go to the worker's journal."""
 
 from collections.abc import Sequence
 

@@ -166,7 +166,7 @@ class Redirector:
     async def _follow(self, kind: Kind, token: Token, request: Request, send: Send) -> None:
         now = self._clock.time()
         sent = self._ledger.find(token.message)
-        if sent is None or now > token.at + self._expire_after_s:
+        if sent is None or now > sent.at + self._expire_after_s:
             return await self._gone("expired", request, send)
         links = self._ledger.links(sent)
         url = links[token.link - FIRST_LINK] if FIRST_LINK <= token.link < FIRST_LINK + len(links) else ""

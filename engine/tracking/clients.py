@@ -1,6 +1,7 @@
 """Who asks: the peer, or, where the peer is a proxy of ours, the client that the proxy names."""
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 
@@ -8,6 +9,8 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: A proxy names few; the rest of a longer list was made up by the client.
 _MOST_HOPS = 20
+_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IS_V4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}").fullmatch
 
 
 class Peers:
@@ -25,6 +28,8 @@ class Peers:
         if not forwarded_for or not self.is_proxy(peer):
             return peer
         client = peer
+        if _IS_V4(forwarded_for) is not None:
+            return forwarded_for  # one proxy, and what most clients have
         for word in reversed(forwarded_for.split(",")[-_MOST_HOPS:]):
             address = parse_address(word.strip())
             if address is None:

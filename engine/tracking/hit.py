@@ -1,6 +1,6 @@
 """A hit: somebody, or something, followed a link of ours; and the events that tell of it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from engine.storage.events.event import Event
@@ -29,9 +29,14 @@ class Hit:
     head: bool = False
     prefetch: bool = False
     name: str = ""
+    delivered_at: float | None = None  #: when the 250 came, once it is known
     verdict: Verdict = "unsure"
     told: Verdict = "unsure"  #: what its events said last
-    reasons: set[str] = field(default_factory=set)
+    reasons: frozenset[str] = frozenset()
+
+    def blame(self, reason: str) -> None:
+        """One more sign of a machine."""
+        self.reasons |= {reason}
 
     @property
     def full(self) -> bool:
@@ -45,8 +50,8 @@ class Hit:
         return Event(
             "", int(self.at * 1000) / 1000, self.type, sent.id, "", sent.sender, recipient_of(sent, self.index), "",
             tenant=sent.tenant, stream=sent.stream, batch=sent.batch, link=self.link, url=self.url,
-            verdict=self.verdict, reasons=tuple(sorted(self.reasons)), client=self.client if full else "",
-            agent=self.agent if full else "",
+            verdict=self.verdict, reasons=tuple(sorted(self.reasons)) if self.reasons else (),
+            client=self.client if full else "", agent=self.agent if full else "",
         )  # fmt: skip
 
     def correction(self, at: float) -> Event:
@@ -56,7 +61,7 @@ class Hit:
         return Event(
             "", int(at * 1000) / 1000, "verdict", sent.id, "", sent.sender, recipient_of(sent, self.index), "",
             tenant=sent.tenant, stream=sent.stream, batch=sent.batch, link=self.link, verdict=self.verdict,
-            reasons=tuple(sorted(self.reasons)), hit=self.name,
+            reasons=tuple(sorted(self.reasons)) if self.reasons else (), hit=self.name,
         )  # fmt: skip
 
 

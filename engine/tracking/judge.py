@@ -36,6 +36,7 @@ _MAX_GROUPS = 50_000
 _MAX_OF_GROUP = 64
 
 K = TypeVar("K")
+_UNDELIVERED = frozenset({"undelivered"})
 Delivered = Callable[[str, int], float | None]
 
 
@@ -77,11 +78,11 @@ class Judge:
     def judge(self, hit: Hit) -> None:
         """Give a hit its first verdict, and others a new one where it is evidence against them."""
         if hit.head:
-            hit.reasons.add("head")
+            hit.blame("head")
         if hit.prefetch:
-            hit.reasons.add("prefetch")
+            hit.blame("prefetch")
         if name := self.known(hit.client, hit.agent):
-            hit.reasons.add(f"known:{name}")
+            hit.blame(f"known:{name}")
         self._look_for_early(hit)
         # Without recipients a message is that of all who got it: then its hits of one client belong together.
         owner = (hit.sent.id, hit.index) if hit.full else (hit.sent.id, hit.client)
@@ -138,31 +139,29 @@ class Judge:
     # ---- inside
 
     def _settle(self, hit: Hit) -> None:
-        hit.reasons.discard("undelivered")
+        hit.reasons -= _UNDELIVERED
         self._look_for_early(hit)
         if hit.reasons:
             self._say(hit, "machine")
         elif self._undelivered(hit):
-            hit.reasons.add("undelivered")
+            hit.blame("undelivered")
             self._say(hit, "unsure")
         else:
             self._say(hit, "human")
 
     def _undelivered(self, hit: Hit) -> bool:
         sent = hit.sent
-        if not hit.full or sent.channel != "mail" or hit.at - sent.at > _DELIVERY_S:
-            return False
-        return self._delivered(sent.id, hit.index) is None
+        return hit.full and sent.channel == "mail" and hit.delivered_at is None and hit.at - sent.at <= _DELIVERY_S
 
     def _look_for_early(self, hit: Hit) -> None:
-        if hit.full and "early" not in hit.reasons:
-            delivered_at = self._delivered(hit.sent.id, hit.index)
-            if delivered_at is not None and hit.at < delivered_at + EARLY_S:
-                hit.reasons.add("early")
+        if hit.full and hit.delivered_at is None:
+            at = hit.delivered_at = self._delivered(hit.sent.id, hit.index)
+            if at is not None and hit.at < at + EARLY_S:
+                hit.blame("early")
 
     def _look_for_traps(self, group: _Group, hit: Hit) -> None:
         if hit.link == HONEYPOT:
-            hit.reasons.add("honeypot")
+            hit.blame("honeypot")
             group.trapped_at = {hit.client: hit.at, "": hit.at}
             for other in group.hits:
                 if other.client == hit.client or other.at >= hit.at - BURST_S:
@@ -170,7 +169,7 @@ class Judge:
         elif group.trapped_at:
             by_same = group.trapped_at.get(hit.client, 0.0)
             if hit.at - by_same <= KEEP_S or hit.at - group.trapped_at[""] <= BURST_S:
-                hit.reasons.add("honeypot")
+                hit.blame("honeypot")
 
     def _look_for_bursts(self, group: _Group, hit: Hit) -> None:
         count = group.within(hit.link, hit.at, BURST_S)
@@ -190,8 +189,8 @@ class Judge:
                     self._accuse(other, "many-recipients")
 
     def _accuse(self, hit: Hit, reason: str) -> None:
-        hit.reasons.discard("undelivered")
-        hit.reasons.add(reason)
+        hit.reasons -= _UNDELIVERED
+        hit.blame(reason)
         self._say(hit, "machine")
 
     def _say(self, hit: Hit, verdict: Verdict) -> None:

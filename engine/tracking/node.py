@@ -162,8 +162,10 @@ def _prefixes(settings: Settings) -> set[str]:
 
 def check_files(settings: Settings) -> list[str]:
     """What a redirector could not use, for `postrider check`."""
+    file = Path(settings.tracking.scanners_file)
     try:
-        load_scanners(Path(settings.tracking.scanners_file))
+        if file.is_file():  # else it was said already
+            load_scanners(file)
     except ConfigError as error:
         return list(error.problems)
     return []
