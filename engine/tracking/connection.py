@@ -80,7 +80,9 @@ class Connection(HttpToolsProtocol):
         self._taken += len(data)
         try:
             self.parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
+        except httptools.HttpParserUpgrade:
+            self.shutdown()  # it has its answer in HTTP, and nothing that follows is read
+        except httptools.HttpParserError:
             self._end(_BAD)
             return
         if self._taken > MAX_HEAD_BYTES:
