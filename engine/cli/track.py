@@ -94,8 +94,8 @@ def _check_domain(args: argparse.Namespace) -> int:
     from engine.base.clock import SystemClock
     from engine.base.metrics import Metrics
     from engine.net.resolver import Resolver
+    from engine.storage.link_keys import link_keys
     from engine.tracking.domains import Finding, check_domain
-    from engine.tracking.node import link_keys
 
     settings = settings_of(args)
     keys, url = link_keys(settings), _url_of(settings, args.host)
@@ -146,7 +146,7 @@ def _named(settings: Settings, kind: str, what: str) -> tuple[str, str]:
     """The row's name of what a person means, and how he would call it. Raises EngineError."""
     from engine.message.link_token import FIRST_LINK, Kind, LinkTokens
     from engine.storage.ledger.reader import LedgerReader
-    from engine.tracking.node import link_keys
+    from engine.storage.link_keys import link_keys
 
     if kind not in ("link", "content"):
         return what, ""

@@ -10,12 +10,11 @@ from engine.base.clock import Clock
 from engine.base.errors import ConfigError, EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
-from engine.base.settings_links import parse_keys
 from engine.intake.clients import Clients
 from engine.message.link_token import LinkTokens
 from engine.storage.ledger.reader import LedgerReader
 from engine.storage.ledger.sent import Sent
-from engine.storage.secrets import read_keys
+from engine.storage.link_keys import link_keys
 from engine.storage.tables.suppression_table import SuppressionTable
 from engine.storage.tables.withdrawals import Withdrawals
 from engine.tracking.app import Redirector
@@ -30,18 +29,11 @@ from engine.tracking.withdrawn import Withdrawn
 
 log = logging.getLogger(__name__)
 
-KEYS_NAME = "tracking.keys"  #: in data_dir
 #: How often other processes' words are read: withdrawn links, and what was sent.
 _REFRESH_S = 1.0
 #: A message that is not known may have been noted a moment ago.
 _LOOK_AGAIN_S = 0.05
 _MAX_KNOWN = 10_000
-
-
-def link_keys(settings: Settings) -> dict[int, bytes]:
-    """The keys of links, the newest first. Raises StorageError: the file of them cannot be used."""
-    given = parse_keys(settings.tracking.keys)
-    return given or read_keys(Path(settings.node.data_dir) / KEYS_NAME)
 
 
 class Memory:
