@@ -65,8 +65,9 @@ def test_what_is_compiled_does_what_the_rest_of_the_tests_ask_for(prefix: Path, 
 
 
 def test_the_unit_names_what_was_installed(prefix: Path) -> None:
-    unit = (prefix / "lib" / "systemd" / "system" / "postrider.service").read_text()
-    assert f"ExecStart={prefix}/bin/postrider serve -c {prefix}/etc/postrider/postrider.toml\n" in unit
-    assert "/usr/local" not in unit
+    for name, command in (("postrider", "serve"), ("postrider-redirect", "redirect")):
+        unit = (prefix / "lib" / "systemd" / "system" / f"{name}.service").read_text()
+        assert f"ExecStart={prefix}/bin/postrider {command} -c {prefix}/etc/postrider/postrider.toml\n" in unit
+        assert "/usr/local" not in unit
     assert os.access(prefix / "bin" / "postrider", os.X_OK)
     assert (prefix / "lib" / "sysusers.d" / "postrider.conf").exists()

@@ -52,6 +52,6 @@ def test_its_settings_load(tmp_path: Path) -> None:
     (tmp_path / "postrider.toml").write_text("\n".join(toml))
     settings, problems = read_settings(tmp_path / "postrider.toml")
     assert problems == []
-    assert (settings.node.name, len(settings.listener), len(settings.dkim)) == ("mx.example.org", 3, 1)
+    assert (settings.node.name, len(settings.listener), len(settings.dkim)) == ("mx.example.org", 4, 1)
     assert (len(settings.account), len(settings.carrier), len(settings.webhook)) == (1, 1, 1)
     assert len(settings.inbound) == 2
