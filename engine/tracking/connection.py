@@ -7,11 +7,14 @@ the client does not read is not kept for it: slow clients are cut off by their l
 import asyncio
 import logging
 import ssl
+from collections.abc import Coroutine, Generator
+from functools import partial
 from typing import Any, Protocol, cast
 
 import httptools
+from uvicorn._types import ASGI3Application
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
 from engine.intake.policy import Address, parse_address
@@ -36,6 +39,31 @@ class Doorkeeper(Protocol):
     def enter(self, connection: "Connection", descriptor: int, address: Address) -> bool: ...
 
     def leave(self, connection: "Connection", /) -> None: ...
+
+
+class _Begun:
+    """A coroutine that has begun: what it waits for, then the rest of it (PEP 492)."""
+
+    def __init__(self, run: Coroutine[Any, Any, None], waits_for: Any) -> None:
+        self._run, self._waits_for = run, waits_for
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        waits_for = self._waits_for
+        while True:
+            try:
+                value = yield waits_for
+            except BaseException as exc:  # of what it waits for, or it is cancelled: its own affair
+                step = partial(self._run.throw, exc)
+            else:
+                step = partial(self._run.send, value)
+            try:
+                waits_for = step()
+            except StopIteration:
+                return
+
+
+async def _rest(run: Coroutine[Any, Any, None], waits_for: Any) -> None:
+    await _Begun(run, waits_for)
 
 
 class Connection(HttpToolsProtocol):
@@ -96,6 +124,17 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
         if not self._taken and not self.pipeline:
             self.deadline = self.loop.time() + REQUEST_S + IDLE_S
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        """Begun at once: most answers wait for nothing, and need neither a task nor a turn of the loop."""
+        run = cycle.run_asgi(app)
+        try:
+            waits_for = run.send(None)
+        except StopIteration:
+            return
+        task = self.loop.create_task(_rest(run, waits_for))
+        task.add_done_callback(self.tasks.discard)
+        self.tasks.add(task)
 
     def shut_down(self) -> None:
         """As soon as what is asked is answered."""

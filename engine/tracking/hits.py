@@ -62,6 +62,7 @@ class Hits:
     async def room(self) -> None:
         """Before an answer: there is room for one more, or the disk has had its second."""
         if not self._room.is_set():
+            await asyncio.sleep(0)  # a request begins without a task (connection.py), and to wait takes one
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._room.wait(), _ROOM_S)
 
