@@ -34,10 +34,11 @@ class TrackingListener(Door[Connection]):
         listener: Listener,
         settings: Settings,
         app: "Callable[[Scope, Receive, Send], object]",
+        ready: asyncio.Event,
         metrics: Metrics,
         clients: Clients | None = None,
     ) -> None:
-        """Raises ConfigError: the certificate cannot be used."""
+        """ready: before it nothing can be answered. Raises ConfigError: the certificate cannot be used."""
         Door.__init__(self, listener, metrics, clients)
         self.tls = tls_context(listener.tls) if listener.tls is not None else None
         self._config = Config(
@@ -54,6 +55,7 @@ class TrackingListener(Door[Connection]):
         )
         self._config.load()
         self._state = ServerState()
+        self._ready = ready
         self._ticking: asyncio.TimerHandle | None = None
         self.reload(listener, settings)
 
@@ -67,6 +69,7 @@ class TrackingListener(Door[Connection]):
         self._peers = Peers(settings.tracking.proxies)
 
     async def start(self, sockets: Sequence[socket] = (), *, reuse_port: bool = False) -> None:
+        await self._ready.wait()
         await super().start(sockets, reuse_port=reuse_port)
         self._tick()
 

@@ -95,9 +95,10 @@ class TrackingNode:
             expire_after_s=settings.tracking.expire_after,
         )  # fmt: skip
         self._keeping: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
 
     def start(self) -> None:
-        """Hits are written from now on, and what was sent is read."""
+        """Hits are written from now on, and what was sent is read; listeners open when that is done."""
         self.hits.start()
         self._keeping = asyncio.get_running_loop().create_task(self._keep())
 
@@ -120,7 +121,7 @@ class TrackingNode:
 
     def make_listener(self, row: Listener, settings: Settings, clients: Clients | None = None) -> TrackingListener:
         """Raises ConfigError."""
-        return TrackingListener(row, settings, self.app, self._metrics, clients)
+        return TrackingListener(row, settings, self.app, self._ready, self._metrics, clients)
 
     def collect(self) -> None:
         """Set the gauges; from any thread."""
@@ -136,6 +137,7 @@ class TrackingNode:
                 except Exception:  # top of a task
                     self._metrics.internal_errors.labels("tracking").inc()
                     log.exception("tracking")
+            self._ready.set()
             await asyncio.sleep(_REFRESH_S)
 
 

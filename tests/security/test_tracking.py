@@ -6,14 +6,20 @@ import http.client
 import random
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from engine.base.metrics import Metrics
+from engine.base.settings import Listener, Settings, TlsFiles
 from engine.message.ids import join_id, node_number, split_id
 from engine.message.link_token import LinkTokens
 from engine.storage.ledger.sent import Sent
+from engine.tools.certificate import self_signed
+from engine.tracking.listener import TrackingListener
+from tests.support.clock import ClockLoop, FakeClock, breathe
 from tests.support.engine import PATIENCE_S, wait_until
 from tests.support.tracking import LINKS, TOKENS, Mailing, Redirect, fetch, paths, post, redirect
 
@@ -333,3 +339,103 @@ def test_a_form_that_is_none_changes_nothing(site: Site, form: str) -> None:
 
 def test_robots_are_told_to_stay_away(site: Site) -> None:
     assert fetch(site.port, "/robots.txt").text == "User-agent: *\nDisallow: /\n"
+
+
+# ---- slow clients, by a clock that jumps
+
+
+class Slow:
+    """A listener on a loop whose time is told."""
+
+    def __init__(self, path: Path, tls: TlsFiles | None = None) -> None:
+        self.clock = FakeClock(time.time())
+        self.loop = ClockLoop(self.clock)
+        self._row = Listener(kind="tracking", address="127.0.0.1:0", tls=tls)
+        self._path = path
+
+    def __enter__(self) -> "Slow":
+        async def begin() -> TrackingListener:
+            ready = asyncio.Event()
+            ready.set()
+            listener = TrackingListener(self._row, Settings(), self._answer, ready, Metrics())
+            await listener.start()
+            return listener
+
+        self.listener = self.loop.run_until_complete(begin())
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        async def end() -> None:
+            await self.listener.close()
+            await self.listener.drain(self.loop.time())
+
+        self.loop.run_until_complete(end())
+        self.loop.close()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    def client(self, data: bytes = b"") -> socket.socket:
+        client = socket.create_connection(self.listener.address[:2], timeout=PATIENCE_S)
+        client.sendall(data)
+        self.until(lambda: self.listener.connections > 0)
+        return client
+
+    def until(self, done: Callable[[], bool]) -> None:
+        while not done():
+            self.loop.run_until_complete(breathe())
+
+    def jump(self, seconds: float) -> None:
+        for _ in range(round(seconds)):
+            self.loop.run_until_complete(self.loop.jump(1.0))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"G", b"GET /c/", b"GET / HTTP/1.1\r\nHost: a\r\nX-", b"POST / HTTP/1.1\r\nContent-Length: 9\r\n\r\na"],
+)
+def test_a_request_that_is_not_here_in_time_is_cut_off(tmp_path: Path, data: bytes) -> None:
+    with Slow(tmp_path) as slow, slow.client(data):
+        slow.jump(9)
+        if not data.startswith(b"POST"):  # which was answered; what follows is read for nobody
+            assert slow.listener.connections == 1
+        slow.jump(8)
+        assert slow.listener.connections == 0
+
+
+def test_one_byte_a_second_buys_no_time(tmp_path: Path) -> None:
+    with Slow(tmp_path) as slow, slow.client(b"GET / HTTP/1.1\r\n") as client:
+        for _ in range(9):
+            client.sendall(b"X")
+            slow.jump(1)
+        assert slow.listener.connections == 1
+        slow.jump(3)
+        assert slow.listener.connections == 0
+
+
+def test_an_idle_connection_is_closed(tmp_path: Path) -> None:
+    with Slow(tmp_path) as slow, slow.client(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n") as client:
+        client.setblocking(False)
+        answer: list[bytes] = []
+
+        def answered() -> bool:
+            with contextlib.suppress(BlockingIOError):
+                answer.append(client.recv(1000))
+            return bool(answer)
+
+        slow.until(answered)
+        assert answer[0].startswith(b"HTTP/1.1 204 ")
+        slow.jump(7)
+        assert slow.listener.connections == 0
+
+
+def test_a_handshake_that_does_not_end_is_cut_off(tmp_path: Path) -> None:
+    for name, pem in zip(("cert.pem", "key.pem"), self_signed("click.test"), strict=True):
+        (tmp_path / name).write_bytes(pem)
+    tls = TlsFiles(cert=str(tmp_path / "cert.pem"), key=str(tmp_path / "key.pem"))
+    with Slow(tmp_path, tls) as slow, slow.client(b"\x16\x03\x01\x02\x00"):
+        slow.jump(8)
+        assert slow.listener.connections == 1
+        slow.jump(5)
+        assert slow.listener.connections == 0
