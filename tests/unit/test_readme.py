@@ -45,7 +45,7 @@ def test_its_settings_load(tmp_path: Path) -> None:
         for block in blocks
         if re.search(r"^    \[", block, re.MULTILINE)
     ]
-    assert len(toml) == 6, "the quick start, the route to a sink, SMS, what comes back, tracking, a webhook"
+    assert len(toml) == 7, "the quick start, a route to a sink, SMS, what comes back, links, their listener, a webhook"
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "s1.pem").touch()
     (tmp_path / "shop.secret").touch(mode=0o600)
