@@ -7,6 +7,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import ssl
 import subprocess
 import time
@@ -373,3 +374,49 @@ def test_a_reload_opens_and_closes_the_redirector(tmp_path: Path) -> None:
         with pytest.raises(OSError, match="refused"):
             fetch(port, paths(sent, 3)[0])
         assert "Traceback" not in node.log_text()
+
+
+def test_from_the_clients_letter_to_the_readers_click_and_goodbye(tmp_path: Path) -> None:
+    """What is rendered is what is answered: links as the sink has them, keys that the node has made."""
+    port = free_port()
+    base = f"http://127.0.0.1:{port}/t"
+    more = f'''
+[[listener]]
+kind = "tracking"
+address = "127.0.0.1:{port}"
+
+[tracking]
+base_url = "{base}"
+level = "full"
+opens = true
+honeypot = true
+'''
+    links = '<a href="https://shop.example/a?x=1&amp;y=2">A</a> <a href="https://shop.example/b">B</a>'
+    body = f"<html><body>{links}</body></html>".encode()
+    with relayed(tmp_path, more=more) as (node, sink):
+        fields = ("MIME-Version: 1.0", "Content-Type: text/html; charset=utf-8", "X-Postrider-Stream: news")
+        with Client(node.port) as client:
+            message = client.submit("a@shop.test", BOB, letter("hello", "a@shop.test", *fields, body=body + b"\r\n"))
+        node.until(delivered=1)
+        [(_, content)] = sink.messages()
+        urls = re.findall(rf"{base}/[cou]/[\w.-]+", content.decode())
+        found = [url.removeprefix(f"http://127.0.0.1:{port}") for url in urls]
+        [delivered] = node.events("delivered")
+        wait_until(lambda: time.time() > delivered["at"] + 1.5, "a second after the 250")
+        answers = {path: fetch(port, path) for path in found if "/u/" not in path}
+        assert sorted(answer.headers.get("location", "") for answer in answers.values()) == [
+            "", "", "https://shop.example/a?x=1&y=2", "https://shop.example/b"
+        ]  # fmt: skip
+        assert {answer.headers["content-type"] for answer in answers.values() if answer.status == 200} == {
+            "image/gif", "text/html; charset=utf-8"
+        }  # fmt: skip
+        [leave] = [path for path in found if "/u/" in path]
+        assert "b•••@t•••.test" in fetch(port, leave).text
+        assert post(port, leave).status == 200
+        assert held(node.data, BOB) == [("", "news", True)]
+        wait_until(lambda: len(node.events("clicked", "opened")) == 4, "four hits")
+        clicked = node.events("clicked", "opened", "unsubscribed")
+        assert {(event["message"], event["recipient"], event["stream"]) for event in clicked} == {
+            (message, BOB, "news")
+        }
+        assert node.metrics()["tracking_hits"] == 4
