@@ -19,11 +19,11 @@ from engine.base.errors import ConfigError, EngineError
 from engine.base.log import LineLog, setup
 from engine.base.settings import Settings
 from engine.base.settings_file import load_settings
+from engine.daemon.division import of_daemon
 from engine.daemon.lock import lock_data_dir
 from engine.daemon.process import tune
 from engine.daemon.spools import leftover
 from engine.daemon.systemd import Notifier
-from engine.daemon.tracking import of_daemon
 from engine.intake.doors import client_limit
 
 if TYPE_CHECKING:

@@ -1,8 +1,7 @@
 """The redirector as a part of a worker: there as soon as it has a listener; its hits go to the worker's journal."""
 
 from collections.abc import Sequence
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
@@ -10,8 +9,10 @@ from engine.base.settings import Listener, Settings
 from engine.intake.clients import Clients
 from engine.storage.events.event import Event, noted_lines
 from engine.storage.spool.spool import Spool
-from engine.tracking.listener import TrackingListener
-from engine.tracking.node import TrackingNode
+
+if TYPE_CHECKING:
+    from engine.tracking.listener import TrackingListener
+    from engine.tracking.node import TrackingNode
 
 
 class SpoolRecorder:
@@ -39,8 +40,10 @@ class Tracking:
         self._spool, self._metrics, self._clock, self._clients = spool, metrics, clock, clients
         self._node: TrackingNode | None = None
 
-    def make_listener(self, row: Listener, settings: Settings) -> TrackingListener:
+    def make_listener(self, row: Listener, settings: Settings) -> "TrackingListener":
         """Raises EngineError."""
+        from engine.tracking.node import TrackingNode  # and with it a web server, where there is one
+
         if self._node is None:
             self._node = TrackingNode(settings, SpoolRecorder(self._spool), self._metrics, self._clock)
             self._node.start()
@@ -60,10 +63,3 @@ class Tracking:
         """Set the gauges; from any thread."""
         if self._node is not None:
             self._node.collect()
-
-
-def of_daemon(settings: Settings) -> Settings:
-    """Without the listeners that `postrider redirect` has."""
-    if not settings.tracking.separate:
-        return settings
-    return msgspec.structs.replace(settings, listener=tuple(row for row in settings.listener if row.kind != "tracking"))
