@@ -247,6 +247,31 @@ def test_a_reader_of_another_process_follows_the_writer(tmp_path: Path) -> None:
         assert other.wait() == 0
 
 
+def test_a_reader_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, followed while they grew or looked into afterwards."""
+    monkeypatch.setattr(reader, "_MOST_OPEN", 3)
+    desk = Desk(tmp_path, segment_bytes=200)
+
+    async def story() -> None:
+        ledger, found = desk.ledger(), LedgerReader(tmp_path)
+        notes = [desk.sent(f"user{n}@one.test") for n in range(30)]
+        before = len(os.listdir("/proc/self/fd"))
+        for sent in notes:
+            await noted(ledger, sent)
+            while found.refresh():
+                pass
+        await ledger.close()
+        while found.refresh():
+            pass
+        assert len(desk.files()) > 10
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+        assert [found.find(sent.id) for sent in notes] == notes
+        assert len(os.listdir("/proc/self/fd")) <= before + 2 * 3 + 2
+        found.close()
+
+    asyncio.run(story())
+
+
 def test_what_nobody_waits_for_is_written_soon(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     sent = desk.sent()
