@@ -1,7 +1,7 @@
 """Settings of a node, for those who share them.
 
-Limits that are cut into even parts, one for each worker: what is memory, threads or bytes a second. And listeners that a
-redirector of its own has.
+Limits that are cut into even parts, one for each worker: what is memory, threads or bytes a second. And listeners that
+a redirector of its own has.
 
 What several workers may need unevenly is not cut: connections and rates of sites (queue/holdings.py), clients
 (intake/clients.py).
