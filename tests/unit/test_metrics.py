@@ -33,6 +33,7 @@ BOUNDED_LABELS = {
     "action",
     "where",
     "le",
+    "level",
     "carrier",
     "what",
     "type",
