@@ -1,6 +1,6 @@
 """The limits of a node that are cut into even parts, one for each worker: what is memory, threads or bytes a second.
 
-What several workers may need unevenly is not cut: connections and rates of sites (queue/ledger.py), clients
+What several workers may need unevenly is not cut: connections and rates of sites (queue/holdings.py), clients
 (intake/clients.py).
 """
 

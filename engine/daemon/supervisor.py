@@ -1,9 +1,9 @@
 """The supervisor of a node with several workers: opens the sockets, starts the workers and keeps them, speaks for all.
 
 It carries no mail. Each worker is a whole engine in a process of its own (worker_process.py), with its own spool,
-journal and message ids; what they share they ask here: connections and rates (queue/ledger.py, B1). A worker that dies
-is started again and takes up its spool; one that does not answer is ended first, so that it holds no connection when
-its shares go to others. If the supervisor dies, so do the workers.
+journal and message ids; what they share they ask for here: connections and rates (queue/holdings.py, B1). A worker that
+dies is started again and takes up its spool; one that does not answer is ended first, so that it holds no connection
+when its shares go to others. If the supervisor dies, so do the workers.
 
 start   lock (serve.py) -> sockets -> workers -> metrics, operators' door -> ready
 reload  read and checked here, then one worker after the other; if one cannot use them, all go back to the old ones
@@ -38,7 +38,7 @@ from engine.daemon.samples import Family, Sums
 from engine.daemon.turnstile import Turnstile
 from engine.delivery.keyring import load_keys
 from engine.net.port import overlap
-from engine.queue.ledger import Ledger, Report
+from engine.queue.holdings import Holdings, Report
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
 from engine.storage.tables.suppression_table import SuppressionTable
@@ -56,7 +56,7 @@ _BEAT_S, _SILENT_S = 1.0, 20.0
 _STEADY_S, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 1.0, 60.0
 #: How often it is looked whether a spool without a worker of its own is empty; seldom where the look takes long.
 _DRAIN_LOOK_S, _DRAIN_LOOKS = 1.0, 0.01
-#: How often the ledger drops keys nobody uses.
+#: How often keys are dropped that nobody uses.
 _FORGET_S = 5.0
 #: How often metrics are asked for though nobody scrapes: what a killed worker counted since is not in the sums.
 _SAMPLE_S = 5.0
@@ -70,7 +70,7 @@ class Supervisor:
         """lock: descriptor of the lock of the data directory, for the workers to hold as well."""
         self.settings = settings
         self._data_dir = Path(settings.node.data_dir)
-        self._ledger = Ledger()
+        self._holdings = Holdings()
         count = settings.node.workers
         self._turnstile = Turnstile(count, self._tell_of_clients)
         self._left = spools.leftover(self._data_dir, count)
@@ -260,7 +260,7 @@ class Supervisor:
         pause, began = 0.0, self._loop.time()
         while True:
             status = await child.ended()
-            self._ledger.lost(child.number, time.monotonic())
+            self._holdings.lost(child.number, time.monotonic())
             self._tell_orders()
             self._turnstile.lost(child.number)
             self._sums.retire(child.number)
@@ -326,7 +326,7 @@ class Supervisor:
     async def _keep_forgetting(self) -> None:
         while True:
             await asyncio.sleep(_FORGET_S)
-            self._ledger.forget(time.monotonic())
+            self._holdings.forget(time.monotonic())
 
     async def _stop_one(self, child: Child) -> None:
         with contextlib.suppress(NetworkError):
@@ -338,7 +338,7 @@ class Supervisor:
     def _take_note(self, worker: int, kind: str, what: Any) -> None:
         if kind == "shares":
             for row in what:
-                self._ledger.report(worker, Report(*row))
+                self._holdings.report(worker, Report(*row))
             self._tell_orders()
         elif kind == "left":
             self._turnstile.left(worker, what)
@@ -356,7 +356,7 @@ class Supervisor:
         return {number: child.watch(what, key) for number, child in self._children.items() if child.hears}
 
     def _tell_orders(self) -> None:
-        for number, orders in self._ledger.orders().items():
+        for number, orders in self._holdings.orders().items():
             if number in self._children:
                 self._children[number].tell("shares", orders)
 

@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.admin.commands import commands_of
 from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
-from engine.admin.server import AdminServer, commands_of
+from engine.admin.server import AdminServer
 from engine.base.clock import SystemClock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics

@@ -81,6 +81,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml);
     outcomes that are failures have it, too.
     proof: "token" if it is certain whom it is about. answer: the id of what came. text: the words of a person.
+    truncated: of what came something was not read that may name more recipients.
     """
 
     id: str
@@ -112,6 +113,7 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     tenant: str = ""
     stream: str = ""
     batch: str = ""
+    truncated: bool = False
 
 
 _ENCODER = msgspec.json.Encoder()
