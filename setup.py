@@ -29,6 +29,7 @@ COMPILED = """
     storage/spool: entry guards hands journal rows spool
     storage/tables: sent suppression_entries suppressions
     storage/events: journal
+    storage/ledger: index reader record segment segments
     routing: plan router
     queue: budget larder manager ready shares stock throttle
     delivery: agent bouncer courier rendering settlement smtp_session
@@ -36,6 +37,7 @@ COMPILED = """
     delivery: underway
     feedback: matching outstanding parked receipts telling turn
     intake: acceptor smpp_requests sms_content
+    tracking: clients hit judge
 """
 
 

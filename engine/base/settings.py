@@ -32,7 +32,7 @@ class TlsFiles(_Table, frozen=True):
 
 
 class Listener(_Table, frozen=True):
-    kind: Literal["smtp", "inbound", "smpp", "http"]
+    kind: Literal["smtp", "inbound", "smpp", "http", "tracking"]
     address: str  #: "host:port", "[::1]:port"
     networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials, or bind (smpp)
     tls: TlsFiles | None = None

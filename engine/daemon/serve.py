@@ -23,6 +23,7 @@ from engine.daemon.lock import lock_data_dir
 from engine.daemon.process import tune
 from engine.daemon.spools import leftover
 from engine.daemon.systemd import Notifier
+from engine.daemon.tracking import of_daemon
 from engine.intake.doors import client_limit
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ log = logging.getLogger(__name__)
 
 def serve(path: Path) -> int:
     """Run the daemon until it is told to stop. Raises EngineError: it could not start."""
-    settings = load_settings(path)
+    settings = of_daemon(load_settings(path))
     os.umask(0o077)
     lock = lock_data_dir(Path(settings.node.data_dir))
     handler = setup(settings.log.level)
@@ -103,7 +104,7 @@ class _Daemon:
             self._hangup.clear()
             self._notifier.reloading()
             try:
-                await worker.reload(load_settings(self._path))
+                await worker.reload(of_daemon(load_settings(self._path)))
                 log.info("reloaded %s", self._path)
             except ConfigError as exc:
                 for problem in exc.problems:

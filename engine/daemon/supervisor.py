@@ -34,6 +34,7 @@ from engine.daemon.child import Child
 from engine.daemon.division import part_of
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
+from engine.daemon.moves import refuse_moves
 from engine.daemon.samples import Family, Sums
 from engine.daemon.turnstile import Turnstile
 from engine.delivery.keyring import load_keys
@@ -47,8 +48,8 @@ log = logging.getLogger(__name__)
 
 #: A worker has 30 s to stop; then it is cut off.
 _STOP_S = 32.0
-#: Kinds of listeners that every worker has, and all that take messages.
-_MAIL, _TAKING = ("smtp", "inbound"), ("smtp", "inbound", "smpp")
+#: Kinds of listeners that every worker has, and all whose sockets are the supervisor's: others are the first worker's.
+_MAIL, _TAKING = ("smtp", "inbound"), ("smtp", "inbound", "smpp", "tracking")
 #: How often workers are asked for a sign of life, and how long one may be silent: a loop that is stuck so long is a
 #: fault, not load. Below systemd's WatchdogSec, so that one worker's fault does not end the others.
 _BEAT_S, _SILENT_S = 1.0, 20.0
@@ -101,7 +102,7 @@ class Supervisor:
 
     async def reload(self, settings: Settings) -> None:
         """All workers take these settings, or none. Raises EngineError: they cannot be used, and the old ones hold."""
-        self._refuse_moves(settings)
+        refuse_moves(self.settings, settings)
         load_keys(settings)
         async with self._moving:
             opened = await self._open_new(settings)
@@ -222,12 +223,6 @@ class Supervisor:
             shared.close(self._sockets.pop(address))
 
     # Inside: reload.
-
-    def _refuse_moves(self, settings: Settings) -> None:
-        """What a running daemon cannot change."""
-        for name, what in (("data_dir", "data_dir"), ("name", "node name"), ("workers", "number of workers")):
-            if getattr(settings.node, name) != getattr(self.settings.node, name):
-                raise EngineError(f"a new {what} needs a restart")
 
     async def _reload_workers(self, settings: Settings, opened: list[str]) -> None:
         done: list[Child] = []
