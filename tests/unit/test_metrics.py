@@ -34,6 +34,7 @@ BOUNDED_LABELS = {
     "where",
     "le",
     "level",
+    "verdict",
     "carrier",
     "what",
     "type",
