@@ -5,7 +5,8 @@ raw text, script's escapes. Bytes in, offsets out: in every charset that holds A
 that nothing is decoded here; ISO-2022-JP, where other characters look like ASCII, goes through `mask_escapes` first.
 
 A mail reader has no scripts, so what is inside <noscript> is ordinary. What Outlook alone reads, inside a conditional
-comment, counts too, and there its drawn buttons (<v:roundrect href>) as well. Inside <svg> and <math> nothing counts.
+comment, counts too, and there its drawn buttons (<v:roundrect href>) as well. Inside <svg> and <math> nothing counts;
+where what is in them may end them, or be HTML again, only a tree could tell what follows, and that is left alone.
 
 Total and linear (P1): each byte is looked at a few times, whatever never ends.
 """
@@ -46,6 +47,8 @@ _CLOSING = {
     for name in (b"style", b"xmp", b"iframe", b"noembed", b"noframes", b"textarea", b"title")
 }
 _FOREIGN = frozenset((b"svg", b"math"))
+#: Elements in them whose content is HTML (13.2.6).
+_POINTS = frozenset((b"title", b"desc", b"foreignobject", b"annotation-xml", b"mi", b"mo", b"mn", b"ms", b"mtext"))
 #: Start tags that end <svg> and <math>, whatever is open there (13.2.6.5).
 _BREAKOUT = frozenset(
     b"b big blockquote body br center code dd div dl dt em embed h1 h2 h3 h4 h5 h6 head hr i img li listing menu meta "
@@ -119,30 +122,30 @@ _Found: TypeAlias = tuple[bytes, int, Href | None]
 
 def _tags(text: bytes, at: int, end: int, wanted: Callable[[bytes], object]) -> Iterator[_Found]:
     """Links, and end tags, by name and start, between two offsets."""
-    foreign = 0
-    while (at := _next(text, at, end, foreign)) >= 0:
+    foreign: list[bytes] = []  # elements that are open, from <svg> or <math> on
+    while (at := _next(text, at, end, bool(foreign))) >= 0:
         follows = text[at + 1 : at + 2]
         if follows == b"!":
-            stop = yield from _declaration(text, at, end, foreign)
+            stop = yield from _declaration(text, at, end, bool(foreign))
         elif follows.isalpha():
             name, inside, stop = _tag(text, at + 1, end)
-            if stop >= 0:
-                if name in _FOREIGN:
-                    foreign += not text.endswith(b"/>", at, stop)
-                elif name in _BREAKOUT:
-                    foreign = 0
-                elif not foreign and wanted(name):
+            if stop >= 0 and (foreign or name in _FOREIGN):
+                if name in _BREAKOUT or (foreign and foreign[-1] in _POINTS):
+                    return
+                if not text.endswith(b"/>", at, stop):
+                    foreign.append(name)
+            elif stop >= 0:
+                if wanted(name):
                     attributes = _attributes(text, inside, stop)
                     href = attributes.get(b"href")
                     if href is not None:
                         yield name, at, Href(*href, _no_track(text, attributes))
-                if not foreign:
-                    stop = _after_raw_text(text, name, stop, end)
+                stop = _after_raw_text(text, name, stop, end)
         elif follows == b"/" and text[at + 2 : at + 3].isalpha():
             name, _, stop = _tag(text, at + 2, end)
             if stop >= 0:
-                if name in _FOREIGN:
-                    foreign = max(foreign - 1, 0)
+                if foreign and not _closed(foreign, name):
+                    return
                 yield name, at, None
         elif follows == b"?" or (follows == b"/" and at + 2 < end):
             stop = _after(text, b">", at + 2, end)
@@ -153,7 +156,7 @@ def _tags(text: bytes, at: int, end: int, wanted: Callable[[bytes], object]) -> 
         at = stop
 
 
-def _next(text: bytes, at: int, end: int, foreign: int) -> int:
+def _next(text: bytes, at: int, end: int, foreign: bool) -> int:
     """The "<" of the next tag that may mean something; -1: there is none."""
     if not foreign:  # else a tag like any other may be the end of that
         match = _NOTHING.match(text, at, end)
@@ -162,7 +165,16 @@ def _next(text: bytes, at: int, end: int, foreign: int) -> int:
     return text.find(b"<", at, end)
 
 
-def _declaration(text: bytes, at: int, end: int, foreign: int) -> Generator[_Found, None, int]:
+def _closed(foreign: list[bytes], name: bytes) -> bool:
+    """Close the last open element of this name, and what is open in it; False: there is none."""
+    for at in range(len(foreign) - 1, -1, -1):
+        if foreign[at] == name:
+            del foreign[at:]
+            return True
+    return False
+
+
+def _declaration(text: bytes, at: int, end: int, foreign: bool) -> Generator[_Found, None, int]:
     """A comment, doctype, CDATA section, at "<!": links in it, where Outlook reads it; returns where it ends, or -1."""
     if text.startswith(b"<!--", at, end):
         closed = _CLOSED_COMMENT.match(text, at + 4, end)

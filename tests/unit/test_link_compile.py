@@ -11,6 +11,7 @@ from email.policy import SMTP
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from selectolax.lexbor import LexborHTMLParser
 
 from engine.message.ids import IdSource
 from engine.message.link_compile import MOST_LINKS, Marks, compile_body
@@ -161,6 +162,29 @@ def test_any_bytes_are_a_body(body, encoding):
         for each in (body, b"--b\r\n" + body, b"<a href='http://a.test/'>" + body):
             compiled = compile_body(header, each, Marks(BASE, text_links=True, opens=True, honeypot=True))
             assert len(compiled.body(TOKENS.made(MESSAGE, None, compiled.numbers))) == compiled.length
+
+
+_markup = st.lists(st.sampled_from([
+    "<a href=", ' href="@"', "<a href='@'>", "<a href=@>", '<a class=x href="@">', "</a>", "<b>", "</b>",
+    "<p title='>'>", "<!--", "-->", "<script>", "</script>", "<style>", "</style>", "<textarea>", "</textarea>",
+    "<svg>", "</svg>", "'", '"', "<", ">", "=", "text", " ", "&amp;", "<img src='@'>", "<area href=@ alt>",
+    "<!DOCTYPE x>", "<td", "/>", "<title>",
+]), max_size=30)  # fmt: skip
+
+
+@given(_markup)
+def test_a_real_parser_sees_the_same_page_but_for_where_its_links_lead(pieces):
+    first, *others = "".join(pieces).split("@")
+    text = first + "".join(f"http://{number}.test/{other}" for number, other in enumerate(others))
+    before = f"<!doctype html><body>{text}"
+    result, links = rewritten(page(before))
+    trees = [LexborHTMLParser(each) for each in (before, split(result)[1].decode())]
+    targets = {tracked(number): url for number, url in enumerate(links)}
+    for node in trees[1].css("a, area"):
+        value = node.attributes.get("href")
+        if value in targets:
+            node.attrs["href"] = targets[value]
+    assert trees[0].html == trees[1].html
 
 
 # --- which parts ------------------------------------------------------------------------------------------------------

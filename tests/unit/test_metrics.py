@@ -33,6 +33,8 @@ BOUNDED_LABELS = {
     "action",
     "where",
     "le",
+    "level",
+    "verdict",
     "carrier",
     "what",
     "type",
