@@ -71,7 +71,7 @@ class Returns:
         self.tracker = Tracker(settings, links, self.ledger, ids.next, metrics, clock)
         self.reader = LedgerReader(data_dir)
         self.inbound = Inbound(
-            settings, spool, keys, classifier, self._suppressor, ids, clock, metrics, log_line,
+            settings, spool, keys, links, classifier, self._suppressor, ids, clock, metrics, log_line,
             Known(self.ledger, self.reader, partial(recipients_of, data_dir)), dns,
         )  # fmt: skip
 
@@ -85,7 +85,7 @@ class Returns:
         self.return_paths.reload(settings, loaded.keys)
         self.tracker.reload(settings, loaded.links)
         self._suppressor.reload(settings)
-        self.inbound.reload(settings, loaded.keys, loaded.classifier)
+        self.inbound.reload(settings, loaded.keys, loaded.links, loaded.classifier)
         self.ledger.reload(settings.ledger, kept_s(settings))
 
     async def upkeep(self) -> None:

@@ -24,6 +24,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Inbound as Row
 from engine.base.settings import Settings
 from engine.feedback.known import Known, only_recipient, spellings
+from engine.feedback.leaving import Leaving
 from engine.feedback.refused import RefusedMail
 from engine.feedback.suppressor import Suppressor
 from engine.feedback.vouched import vouched_for
@@ -114,11 +115,11 @@ class Inbound:
     """See above. The admission of listeners of kind inbound."""
 
     def __init__(
-        self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], classifier: Classifier,
-        suppressor: Suppressor, ids: IdSource, clock: Clock, metrics: Metrics, log_line: Callable[[str], None],
-        known: Known, dns: Lookup,
+        self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], links: Mapping[int, bytes],
+        classifier: Classifier, suppressor: Suppressor, ids: IdSource, clock: Clock, metrics: Metrics,
+        log_line: Callable[[str], None], known: Known, dns: Lookup,
     ) -> None:  # fmt: skip
-        """keys: of return paths (storage/secrets.py). dns: for the keys of signatures."""
+        """keys: of return paths (storage/secrets.py). links: of link tokens. dns: for the keys of signatures."""
         self._spool = spool
         self._ids = ids
         self._clock = clock
@@ -128,14 +129,18 @@ class Inbound:
         self._dns = dns
         self._suppressor = suppressor
         self._refused = RefusedMail(clock)
+        self._leaving = Leaving(known, suppressor)
         self._large_reads = asyncio.Lock()  #: one at a time, or many would take the memory of all
         self.refusal = spool.refusal
         self.large = spool.large
-        self.reload(settings, keys, classifier)
+        self.reload(settings, keys, links, classifier)
 
-    def reload(self, settings: Settings, keys: Mapping[int, bytes], classifier: Classifier) -> None:
+    def reload(
+        self, settings: Settings, keys: Mapping[int, bytes], links: Mapping[int, bytes], classifier: Classifier
+    ) -> None:
         """Use these from the next message on."""
         self._classifier = classifier
+        self._leaving.reload(links)
         self._paths = ReturnPaths(keys)
         self._rows = {row.domain: row for row in settings.inbound}
         domains = "|".join(re.escape(row.domain) for row in settings.inbound if row.kind == "return-path")
@@ -171,12 +176,12 @@ class Inbound:
             reading = await self._read(content)
             arrival = self._arrival(submission, reading)
             await self._known.look()
-            findings = await self._findings(arrival, whole=isinstance(content, bytes))
-            events = [self._event(arrival, finding) for finding in findings]
-            if _needs_people(arrival, findings):
-                await self._hand_on(arrival, content, origin, framed)
-            for finding, event in zip(findings, events, strict=True):
-                await self._suppress(arrival, finding, event, len(findings))
+            left = (
+                await self._leaving.left(arrival.recipient, arrival.sender, arrival.at, arrival.id)
+                if _wants_to_leave(arrival)
+                else None
+            )
+            events = [left] if left is not None else await self._follow(arrival, content, origin, framed)
             await self._spool.note(lambda seq: noted_lines(seq, events))
         except StorageError as exc:
             _log.error("what came back from <%s>: not accepted: %s", escape(submission.sender or ""), exc)
@@ -272,6 +277,16 @@ class Inbound:
 
     # ---- what follows
 
+    async def _follow(self, arrival: Arrival, content: bytes | Incoming, origin: Origin, framed: bool) -> list[Event]:
+        """What follows of a report or an answer, but its events. Raises StorageError, Refused."""
+        findings = await self._findings(arrival, whole=isinstance(content, bytes))
+        events = [self._event(arrival, finding) for finding in findings]
+        if _needs_people(arrival, findings):
+            await self._hand_on(arrival, content, origin, framed)
+        for finding, event in zip(findings, events, strict=True):
+            await self._suppress(arrival, finding, event, len(findings))
+        return events
+
     def _event(self, arrival: Arrival, finding: Finding) -> Event:
         report, judged, sent = arrival.report, finding.judged, finding.sent
         kind = _TYPES[report.nature]
@@ -349,6 +364,11 @@ def _named(judged: Judged, names: Mapping[str, str]) -> str:
 def _by_a_person(arrival: Arrival) -> bool:
     """What reads like a bounce and has a sender: a mail system's has none (RFC 3464 2), and people quote them."""
     return arrival.report.nature is Nature.BOUNCE and bool(arrival.sender)
+
+
+def _wants_to_leave(arrival: Arrival) -> bool:
+    """A system that writes to the address of List-Unsubscribe wants nothing: a vacation note, a bounce."""
+    return arrival.row.kind == "unsubscribe" and arrival.report.nature is Nature.OTHER and bool(arrival.sender)
 
 
 def _is_the_systems_own(arrival: Arrival) -> bool:
