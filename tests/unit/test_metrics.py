@@ -38,6 +38,8 @@ BOUNDED_LABELS = {
     "carrier",
     "what",
     "type",
+    "level",
+    "verdict",
 }
 
 
