@@ -34,7 +34,8 @@ COMPILED = """
     queue: budget larder manager ready shares stock throttle
     delivery: agent bouncer courier rendering settlement smtp_session
     delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
-    delivery: underway
+    delivery: sms_work
+    delivery: underway waking
     feedback: matching outstanding parked receipts telling turn
     intake: acceptor smpp_requests sms_content
     tracking: clients hit judge

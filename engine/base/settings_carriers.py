@@ -18,6 +18,8 @@ Rows = Sequence[tuple[int, Any]]
 _MAX_SYSTEM_ID, MAX_SMPP_PASSWORD, _MAX_SYSTEM_TYPE = 15, 16, 12
 #: The longest address (SMPP 3.4 5.2.8), less its NUL.
 _MAX_ADDRESS = 20
+#: Of a sender id: characters of a name (3GPP TS 23.040 9.1.2.5), and digits (E.164).
+_MAX_NAME, _MAX_DIGITS = 11, 15
 #: E.164: fifteen digits, the first of them not 0.
 _PREFIX = re.compile(r"[1-9][0-9]{0,14}")
 _PRICE = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -114,9 +116,12 @@ def senders(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
     """Whether a carrier can say it is told when a message with it is accepted."""
 
     def good(text: str) -> bool:
-        return 0 < len(text) <= _MAX_ADDRESS + text.startswith("+") and text.isprintable() and text == text.strip()
+        digits = text.removeprefix("+")
+        number = digits.isascii() and digits.isdecimal()
+        room = len(digits) <= _MAX_DIGITS if number else len(text) <= _MAX_NAME
+        return bool(text) and room and text.isprintable() and text == text.strip()
 
-    return _each(value, good, 'a sender id, such as "Shop", "60999" or "+447700900123"')
+    return _each(value, good, 'a sender id, such as "Shop" (up to 11 characters), "60999" or "+447700900123"')
 
 
 def classes(value: tuple[str, ...], base: Path) -> tuple[str, ...]:

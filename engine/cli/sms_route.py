@@ -47,7 +47,8 @@ Health = dict[str, dict[str, Any]]
 
 
 def _health(settings: Settings) -> Health | None:
-    """By carrier: binds that send, those of them that are bound, the rate just now, what keeps or slows it.
+    """By carrier: binds that send, those of them that are bound, and that take messages; the rate just now, what keeps
+    or slows it.
 
     None: no daemon runs.
     """
@@ -56,8 +57,9 @@ def _health(settings: Settings) -> Health | None:
         for row in ask(Path(settings.node.data_dir), "binds"):
             if row["side"] != "carrier" or row["bind"] == "receiver":
                 continue
-            one = found.setdefault(row["name"], {"bound": 0, "binds": 0, "rate": None, "reason": ""})
+            one = found.setdefault(row["name"], {"bound": 0, "binds": 0, "takes": 0, "rate": None, "reason": ""})
             one["bound"] += row["state"] == "bound"
+            one["takes"] += row["takes"]
             one["binds"] += 1
             one["rate"] = one["rate"] or row.get("rate")
             one["reason"] = one["reason"] or row["reason"]
@@ -75,7 +77,7 @@ def _rows(
     from engine.routing.sms_routes import SmsRoutes
 
     def healthy(name: str) -> bool:
-        return health is None or health.get(name, {}).get("bound", 0) > 0
+        return health is None or health.get(name, {}).get("takes", 0) > 0
 
     home, routes = settings.sms.country, SmsRoutes(settings, healthy)
     try:

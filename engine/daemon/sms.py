@@ -32,10 +32,12 @@ from engine.net.resolver import Lookup
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
+from engine.queue.scope import Scope
 from engine.routing.plan import Plan
 from engine.routing.router import Router
 from engine.routing.sms_routes import SmsRoutes
 from engine.storage.inflight import Inflight
+from engine.storage.spool.entry import State
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.grouped import Grouped
 from engine.storage.tables.sent import SentTable
@@ -85,7 +87,7 @@ class SmsEngine:
         )  # fmt: skip
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)
-        self.binds = Binds(settings, metrics, first=self._account_opened, call=self._account_wanted)
+        self.binds = Binds(settings, metrics, bound=self._account_opened, call=self._account_wanted)
         self._admission = SmsAdmission(
             spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
             suppressions.sms,
@@ -177,6 +179,9 @@ class SmsEngine:
         self._reopen(carrier_key(name))
 
     def _account_opened(self, system_id: str) -> None:
+        """What it did not take over another bind goes now, whenever it would have been tried again."""
+        for rows in Scope("destination", account_key(system_id)).rows(self._kit.spool, state=State.WAITING):
+            self._manager.release(rows, now=True)
         self._account_reopened(system_id)
         self._outbinds.bound(system_id)
 

@@ -3,6 +3,8 @@
 import asyncio
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from engine.delivery.sms_agent import SmsAgent
 from engine.delivery.sms_job import Job
 from engine.delivery.sms_pace import Pace, Pause
@@ -10,6 +12,7 @@ from engine.delivery.sms_ports import Line, Told
 from engine.delivery.sms_render import deliver_sm
 from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
+from engine.message.outcome import Outcome
 from engine.message.sms import Sms
 from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_pdu import DeliverSm, Pdu
@@ -60,6 +63,14 @@ class AccountAgent(SmsAgent):
 
     def _render(self, sms: Sms, envelope: Envelope, index: int) -> Sequence[Pdu]:
         return [deliver_sm(sms, envelope.recipients[index])]
+
+    def _ended(self, job: Job) -> list[Outcome]:
+        """What a lost bind leaves goes at once when there is another; till then its queue is closed."""
+        outcomes = super()._ended(job)
+        if self._bound and not self._stopping:
+            return outcomes
+        now = self._kit.clock.time()
+        return [one if one.status.final else replace(one, retry_at=now) for one in outcomes]
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
         return None

@@ -10,13 +10,13 @@ from engine.base.errors import StorageError
 from engine.delivery import sms_partial, sms_trouble
 from engine.delivery.carrier_link import CarrierLink
 from engine.delivery.sms_agent import SmsAgent
-from engine.delivery.sms_job import Job, Part
-from engine.delivery.sms_ports import Line
+from engine.delivery.sms_job import Job, Part, may_go_elsewhere
+from engine.delivery.sms_ports import GivenAway, Line
 from engine.delivery.sms_render import CarrierRules
 from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Status
-from engine.message.sms import Kind, SentPart, Sms
+from engine.message.sms import Kind, SentPart, Sms, price_of
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 from engine.storage.spool.entry import Delivery
@@ -56,13 +56,34 @@ class CarrierAgent(SmsAgent):
             await self._pass_or_set_aside(taken, carriers.down)
         self._queue.throttle.close(self._kit.clock.time() + _LOOK_AGAIN_S, carriers.why_down(name))
 
-    async def _rest(self, seconds: float) -> None:
-        """If the carrier takes nothing for long, another has meanwhile what is behind."""
+    async def _rest(self, seconds: float | None) -> None:
+        """If the carrier takes nothing for long, another has meanwhile what is not on the wire."""
         if not self._sms.carriers.stalled(self._name):
             await super()._rest(seconds)
+            return
+        self._pass_begun_on()
+        if seconds is None:
+            await super()._rest(None)
         elif (taken := await self._first(seconds)) is not None:
             self._stalled = True
             await self._pass_or_set_aside(taken, self._sms.carriers.stalled)
+
+    def _pass_begun_on(self) -> None:
+        """What was begun, and nothing sent of, is for another carrier if there is one. Raises GivenAway: there is."""
+        job = self._beginning
+        if job is None or job in self._jobs or job.over:
+            return
+        other = self._sms.alternatives.next_for(job.delivery, job.envelope)
+        if other is not None:
+            self._stalled = True
+            self._kit.settlement.pass_on(job.delivery, job.envelope, other)
+            self._kit.working.discard(job.delivery)
+            raise GivenAway("to another carrier")
+
+    def _elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> str | None:
+        if not may_go_elsewhere(job, outcomes):
+            return None
+        return self._sms.alternatives.next_for(job.delivery, job.envelope, refused=True)
 
     async def _pass_or_set_aside(self, delivery: Delivery, useless: Callable[[str], bool]) -> None:
         """To another carrier, or aside until any carrier takes something. useless: whether its own does not."""
@@ -139,6 +160,11 @@ class CarrierAgent(SmsAgent):
             unknown = any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
             answered = not unknown and not job.twice
             self._sms.underway.ended(carrier, job.envelope.recipients[index].address, answered)
+        if (price := self._rules.row.price) != "0":
+            outcomes = [
+                replace(one, price=price_of(price, len(job.ids[one.index]))) if one.status is Status.DELIVERED else one
+                for one in outcomes
+            ]
         said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
         waiting = [o for o in outcomes if not o.status.final and o.index in said]
         for place, outcome in enumerate(outcomes):
@@ -160,7 +186,10 @@ class CarrierAgent(SmsAgent):
             if event.response.command_status in sms_trouble.THROTTLED:
                 self._kit.metrics.sms_throttled.labels(self._rules.row.name).inc()
         super().answered(part, event)
-        if self._stalled and not self._sms.carriers.stalled(self._rules.row.name):
+        if not self._stalled:
+            return
+        # What was set aside is to have its turn also when the one that went ahead of it got no answer.
+        if isinstance(event, Unanswered) or not self._sms.carriers.stalled(self._rules.row.name):
             self._stalled = False
             self._sms.carriers.revived(self._rules.row.name)
 

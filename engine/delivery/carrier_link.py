@@ -18,6 +18,7 @@ from engine.net.smpp_wire import Wire
 from engine.net.stream import TlsContexts
 from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Unanswered
 from engine.protocol.smpp_fields import InvalidField
+from engine.protocol.smpp_lengths import mended
 from engine.protocol.smpp_pdu import (
     BindReceiver,
     BindTransceiver,
@@ -94,9 +95,11 @@ class CarrierLink:
 
     @property
     def stalled(self) -> bool:
-        """It has taken nothing for a while; until it may be tried again."""
+        """It has taken nothing for a while; until it may be tried again, and while that is going on."""
         pause = self.pause
-        return pause.seconds >= STALLED_S and pause.left(asyncio.get_running_loop().time()) > -pause.seconds
+        if pause.seconds < STALLED_S:
+            return False
+        return self.unanswered > 0 or pause.left(asyncio.get_running_loop().time()) > -pause.seconds
 
     @property
     def sends(self) -> bool:
@@ -250,6 +253,7 @@ class CarrierLink:
     def _bind_answered(self, event: Answered) -> None:
         if event.accepted:
             self.attempts, self.reason = 0, ""
+            self.pause.bound()
             log.info("carrier %s: bound as %s to %s", self.row.name, self.kind, self.remote)
             self._changed(self)
             return
@@ -268,6 +272,12 @@ class CarrierLink:
         def answer(status: int) -> None:
             wire.respond(pdu, response(command_status=status))
 
+        if pdu.rest:
+            log.warning(
+                "carrier %s: a message with a wrong length in it, %d octets too many", self.row.name, len(pdu.rest)
+            )
+            self._incoming.arrived(self.row.name, mended(pdu), answer)
+            return
         self._incoming.arrived(self.row.name, pdu, answer)
 
     def _closed(self, event: Closed) -> None:

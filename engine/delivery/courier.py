@@ -126,6 +126,13 @@ class Courier:
         """Remove an SMS that an agent has and that is not on the wire; False: it is, or may have been."""
         return any(agent.withdraw(delivery, by) for agent in self._agents.values() if isinstance(agent, SmsAgent))
 
+    def give_back(self, delivery: Delivery) -> bool:
+        """Have an agent let go of an SMS that is not on the wire, as it is; False: it is, or may have been.
+
+        It stays in an attempt, of who asks: as if that had seized it.
+        """
+        return any(agent.give_back(delivery) for agent in self._agents.values() if isinstance(agent, SmsAgent))
+
     def fail_lost(self, delivery: Delivery) -> None:
         self.settle_by_hand(delivery, verdicts.damaged)
 

@@ -3,8 +3,7 @@
     outcomes -> final or due again -> notification -> spool (S2) -> metrics, log line -> back to the queue
 
 Q3  nothing here drops a recipient: each outcome either is final in the journal or leaves the recipient queued.
-D3  no reply after the end of data: deferred once as unknown; a second time it fails, and the sender is told that
-    the message may have arrived.
+D3  no reply after the end of data: see retries.py.
 """
 
 import asyncio
@@ -18,12 +17,12 @@ from typing import Protocol
 from engine.base.clock import Clock
 from engine.base.log import delivery_line
 from engine.base.metrics import Metrics
-from engine.base.schedule import Schedule, parse_schedule
 from engine.base.settings import Settings
 from engine.base.units import format_duration
 from engine.delivery import verdicts
 from engine.delivery.gathering import Delays, Failed, Gathering, as_one
 from engine.delivery.report import Report
+from engine.delivery.retries import Retries
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.outcome import NOT_FINAL, Outcome, Status
@@ -49,7 +48,7 @@ _WORDS = {
 }
 
 # Asked for every recipient: names of the module are quicker than members of a class, and int is than IntFlag.
-_DELIVERED, _FAILED, _EXPIRED, _UNKNOWN = Status.DELIVERED, Status.FAILED, Status.EXPIRED, Status.UNKNOWN
+_DELIVERED, _FAILED, _EXPIRED = Status.DELIVERED, Status.FAILED, Status.EXPIRED
 #: Final, and the sender is told; the first without those who are suppressed, of whom events tell.
 _GONE_WRONG = (_FAILED, _EXPIRED)
 _TOLD = (*_GONE_WRONG, Status.SUPPRESSED)
@@ -130,7 +129,7 @@ class Settlement:
         self._metrics = metrics
         self._clock = clock
         self._log_line = log_line
-        self._rng = rng
+        self._retries = Retries(rng)
         self._counters = {
             int(Status.DELIVERED): metrics.delivered,
             int(Status.DEFERRED): metrics.deferred,
@@ -144,12 +143,7 @@ class Settlement:
         self.reload(settings)
 
     def reload(self, settings: Settings) -> None:
-        retry = settings.retry
-        self._schedules: dict[int, Schedule] = {
-            MessageClass.TRANSACTIONAL: parse_schedule(retry.transactional.schedule),
-            MessageClass.BULK: parse_schedule(retry.schedule),
-        }
-        self._jitter = retry.jitter
+        self._retries.reload(settings.retry)
         self.delay_notice = settings.dsn.delay_notice
         self._gather = settings.dsn.gather
         self._tells_of_suppressed = settings.suppression.notify
@@ -254,24 +248,16 @@ class Settlement:
         """Outcomes with what is not final made due again, or final because its time is over."""
         if not any([outcome.status in NOT_FINAL for outcome in outcomes]):
             return outcomes
-        unknown = [outcome.index for outcome in outcomes if outcome.status is _UNKNOWN]
-        if unknown:
-            outcomes = [verdicts.unknown_again(o) if o.index in delivery.unknowns else o for o in outcomes]
-            delivery.unknowns = (*delivery.unknowns, *(index for index in unknown if index not in delivery.unknowns))
-        wait = self._schedules[delivery.message.message_class].after(max(delivery.attempts, 1))
-        expires_at = delivery.message.expires_at
-        if wait is None or now >= expires_at:
-            return [outcome if outcome.status.final else verdicts.overdue(outcome) for outcome in outcomes]
-        asked = max((outcome.retry_at or 0.0 for outcome in outcomes), default=0.0)
-        jitter = 1.0 + self._rng.uniform(-self._jitter, self._jitter)
+        outcomes, due_at = self._retries.decide(delivery, envelope, outcomes, now)
+        if due_at is None:
+            return outcomes
         # A last try at the very end, and never later: the sender is told in time. One when a notice of the delay
         # is due, too, for those who asked for it.
-        due_at = max(now + wait * jitter, asked)
         notice_at = self.notice_at(delivery)
         wants = self._notifier_of(envelope).wants
         if now < notice_at < due_at and any(wants(envelope, o, "delayed") for o in outcomes):
             due_at = notice_at
-        delivery.due_at = min(due_at, max(expires_at, now + 1.0))
+        delivery.due_at = min(due_at, max(delivery.message.expires_at, now + 1.0))
         return outcomes
 
     def _to_gather(self, delivery: Delivery, envelope: Envelope, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:

@@ -4,12 +4,11 @@
 
 Two kinds: to a carrier (submit_sm) and to an application that is bound to us (deliver_sm, a receipt or an answer).
 
-Q3  every delivery that was taken is settled or left as it was.     D3  no answer: unknown, recorded, retried once.
+Q3  every delivery that was taken is settled or left as it was.     D3  no answer: unknown, recorded; see retries.py.
 A crash doubles no more than the window, or one message of more parts: none is begun while as many parts are on the wire
 or not settled on disk. What they are is in inflight.py, and is marked when it is sent again.
 """
 
-import asyncio
 import contextlib
 import itertools
 import logging
@@ -21,11 +20,12 @@ from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_job import Job, Part, may_go_elsewhere, together
+from engine.delivery.sms_job import Job, Part
 from engine.delivery.sms_kit import SmsKit
-from engine.delivery.sms_ports import Line, LineLost, Withdrawn
+from engine.delivery.sms_ports import GivenAway, Line, LineLost, Withdrawn
+from engine.delivery.sms_work import SmsWork
 from engine.message.envelope import Envelope
-from engine.message.outcome import Outcome, Scope, Status
+from engine.message.outcome import Outcome
 from engine.message.sms import Sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
@@ -38,28 +38,17 @@ log = logging.getLogger(__name__)
 _order = attrgetter("order")
 
 
-class SmsAgent:
+class SmsAgent(SmsWork):
     """See above. The two kinds differ in what they say, over what, and what follows."""
 
     connecting = False  #: a link connects by itself
     _most_unsettled = 1 << 30  #: with so many parts on the wire or not settled on disk no delivery is begun
 
     def __init__(self, kit: Kit, sms: SmsKit, queue: ReadyQueue) -> None:
-        self._kit = kit
-        self._sms = sms
-        self._queue = queue
-        self._loop = asyncio.get_running_loop()
-        self._line: Line | None = None
-        self._again: list[Part] = []  #: told to slow down; sent again before anything else, in this order
-        self._jobs: dict[Job, None] = {}
-        self._beginning: Job | None = None  #: some of it is not sent yet
-        self._wakeup: asyncio.Future[None] | None = None
-        self._idle: asyncio.Future[bool] | None = None
-        self._stopping = False
+        super().__init__(kit, sms, queue)
         self._again_at: float | None = None  #: when the first of those may go; None: there is no permit yet
         self._on_wire = 0
         self._order = itertools.count()
-        self._unsettled = 0  #: parts of deliveries whose outcome is not on disk
 
     # ---- what a kind has of its own
 
@@ -80,16 +69,8 @@ class SmsAgent:
         """What the peer has said of each part, and its ids, before this attempt: mostly nothing."""
         return [None] * parts, [""] * parts
 
-    def _ended(self, job: Job) -> list[Outcome]:
-        """The outcome of each recipient. The delivery keeps the last reply."""
-        return [together(index, answers) for index, answers in job.answers.items()]
-
-    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
-        """Of these recipients everything was taken. The delivery is settled when this is done."""
-        raise NotImplementedError
-
-    async def _rest(self, seconds: float) -> None:
-        """The line pauses so long."""
+    async def _rest(self, seconds: float | None) -> None:
+        """The line takes nothing for so long; None: until an answer comes. Raises GivenAway: what was begun, too."""
         await self._woken(seconds)
 
     # ---- for the courier
@@ -123,27 +104,7 @@ class SmsAgent:
         if self._line is not None:
             self._line.abort()
 
-    def withdraw(self, delivery: Delivery, by: str) -> bool:
-        """Remove a delivery that is not on the wire; False: it is, or may have been, or is not ours. by: whose word."""
-        for job in (*self._jobs, self._beginning):
-            if job is not None and job.delivery is delivery and job.withdraw(self._again, by):
-                self._finish(job)
-                self.wake()
-                return True
-        return False
-
-    def wake(self) -> None:
-        """Something has changed: an answer came, or the bind is gone."""
-        if self._wakeup is not None and not self._wakeup.done():
-            self._wakeup.set_result(None)
-        if self._idle is not None and not self._idle.done() and (self._stopping or self._again or not self._bound):
-            self._idle.set_result(False)
-
     # ---- taking
-
-    @property
-    def _bound(self) -> bool:
-        return self._line is not None and self._line.bound
 
     async def _next(self) -> Delivery | None:
         queue = self._queue
@@ -178,6 +139,8 @@ class SmsAgent:
         except StorageError as exc:
             kit.working.discard(delivery)
             kit.settlement.put_off(delivery, str(exc))
+        except GivenAway:
+            pass
         except LineLost:
             if job is None or not self._leave_rest(job):
                 kit.working.discard(delivery)
@@ -232,18 +195,15 @@ class SmsAgent:
         job = part.job
         if job not in self._jobs:
             self._jobs[job] = None
-            inflight, delivery = self._sms.inflight, job.delivery
-            job.slot = inflight.enter(delivery.message.id, delivery.number)
-            job.twice = inflight.was(delivery.message.id, delivery.number)
+            job.enter(self._sms.inflight)
         assert self._line is not None
         job.waiting += 1
         self._on_wire += 1
         try:
             self._line.request(part.pdu, part)
         except InvalidField as exc:
-            job.waiting -= 1
             self._on_wire -= 1
-            job.answers[part.index][part.number] = sms_trouble.malformed(part.index, exc)
+            part.settle(sms_trouble.malformed(part.index, exc))
 
     def _permits(self, parts: int) -> float:
         """When so many parts may go: by the rate, and by what the peer takes of it."""
@@ -261,7 +221,9 @@ class SmsAgent:
             assert line is not None
             if (wait := line.pause.left(self._loop.time())) > 0:
                 await self._rest(wait)
-            elif not line.room or (line.pause.alone and self._on_wire):
+            elif line.pause.alone and self._on_wire:
+                await self._rest(None)
+            elif not line.room:
                 await self._woken()
             elif not self._again:
                 return
@@ -274,12 +236,11 @@ class SmsAgent:
                 self._send_again(self._again.pop(0))
 
     def _send_again(self, part: Part) -> None:
-        job = part.job
-        job.waiting -= 1
-        if job.is_late(self._kit.clock.time()):
-            job.answers[part.index][part.number] = verdicts.expired((part.index,), "told to slow down")[0]
-            self._finish(job)
+        if part.job.is_late(self._kit.clock.time()):
+            part.settle(verdicts.expired((part.index,), "told to slow down")[0])
+            self._finish(part.job)
         else:
+            part.job.waiting -= 1
             self._send(part)
 
     async def _room_or_loss(self) -> bool:
@@ -289,21 +250,11 @@ class SmsAgent:
         return False
 
     def _check(self) -> None:
-        if self._beginning is not None and self._beginning.withdrawn:
-            raise Withdrawn
+        job = self._beginning
+        if job is not None and job.over:
+            raise GivenAway if job.gone else Withdrawn
         if self._stopping or not self._bound:
             raise LineLost("the bind is lost")
-
-    async def _woken(self, seconds: float | None = None) -> None:
-        """Until `wake`, or for so long."""
-        self._wakeup = wakeup = self._loop.create_future()
-        timer = None if seconds is None else self._loop.call_later(seconds, self.wake)
-        try:
-            await wakeup
-        finally:
-            self._wakeup = None
-            if timer is not None:
-                timer.cancel()
 
     # ---- answers
 
@@ -327,9 +278,9 @@ class SmsAgent:
             job.ids[part.index][part.number] = carrier_id
             outcome = sms_trouble.judged(part.index, response, carrier_id, self._remote)
         else:
+            self._unanswered(event.request.sent_at)
             outcome = sms_trouble.unanswered(part.index, self._remote)
-        job.answers[part.index][part.number] = outcome
-        job.waiting -= 1
+        part.settle(outcome)
         self._finish(job)
         self.wake()
 
@@ -347,14 +298,17 @@ class SmsAgent:
         log.log(level, "%s: told to slow down; %g/s, a pause of %g s", line.remote, line.pace.rate, seconds)
         self.wake()
 
+    def _unanswered(self, sent_at: float) -> None:
+        """A peer that is bound and answers nothing is left alone for a while, so that others have what is for it."""
+        line = self._line
+        if line is not None and line.bound and (seconds := line.pause.unanswered(sent_at, self._loop.time())):
+            log.warning("%s: answers no submits; a pause of %g s", line.remote, seconds)
+
     def _drop_again(self) -> None:
         """The bind is gone, or we stop: what was to be sent again waits in the queue."""
         while self._again:
             part = self._again.pop(0)
-            part.job.answers[part.index][part.number] = verdicts.everyone(
-                (part.index,), Status.DEFERRED, Scope.SESSION, "4.3.2", "told to slow down", remote=self._remote
-            )[0]
-            part.job.waiting -= 1
+            part.settle(sms_trouble.slowed_down(part.index, self._remote))
             self._finish(part.job)
 
     def _leave_rest(self, job: Job) -> bool:
@@ -365,36 +319,3 @@ class SmsAgent:
         self._drop_again()
         self._finish(job)
         return True
-
-    def _finish(self, job: Job) -> None:
-        """Settle a job of which every answer is there."""
-        if job.waiting or not job.rendered:
-            return
-        self._jobs.pop(job, None)
-        outcomes = job.marked(self._ended(job))
-        delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
-        if (remembered := self._taken(job, delivered) if delivered else None) is None:
-            self._settle(job, outcomes)
-        else:
-            remembered.add_done_callback(lambda _: self._settle(job, outcomes))
-
-    def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
-        kit, delivery = self._kit, job.delivery
-        try:
-            other = None
-            if may_go_elsewhere(job, outcomes):
-                other = self._sms.alternatives.next_for(delivery, job.envelope, refused=True)
-            stored = kit.settlement.settle(
-                delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
-                next_destination=other,
-            )  # fmt: skip
-            stored.add_done_callback(lambda _: self._stored(job))
-        finally:
-            kit.working.discard(delivery)
-        if any(outcome.status is Status.DELIVERED for outcome in outcomes):
-            self._queue.throttle.delivered()
-
-    def _stored(self, job: Job) -> None:
-        self._sms.inflight.leave(job.slot)
-        self._unsettled -= job.sent
-        self.wake()

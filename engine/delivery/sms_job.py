@@ -12,9 +12,11 @@ from engine.message.outcome import Outcome, Scope, Status
 from engine.message.sms import Sms, decode_sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
+from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
 
 _TWICE = "; may have been sent before: the engine was killed"
+_AGAIN = "; may have been sent before: there was no answer"
 
 
 class Job:
@@ -27,6 +29,7 @@ class Job:
         "content",
         "delivery",
         "envelope",
+        "gone",
         "ids",
         "rendered",
         "sent",
@@ -57,32 +60,62 @@ class Job:
         self.slot = -1
         self.twice = False
         self.withdrawn = ""  #: by whom
+        self.gone = False  #: somebody else has the delivery
         self.underway: set[int] = set()  #: recipients that something was sent to
+
+    def enter(self, inflight: Inflight) -> None:
+        """It is about to be on the wire."""
+        message, number = self.delivery.message.id, self.delivery.number
+        self.slot = inflight.enter(message, number)
+        self.twice = inflight.was(message, number)
 
     def marked(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Each says so if it may be the second time."""
-        if not self.twice:
+        unknowns = self.delivery.unknowns
+        if not self.twice and not unknowns:
             return outcomes
-        return [replace(outcome, reply=outcome.reply + _TWICE) for outcome in outcomes]
+        return [
+            replace(one, reply=one.reply + (_TWICE if self.twice else _AGAIN))
+            if self.twice or (one.index in unknowns and one.status is not Status.UNKNOWN)
+            else one
+            for one in outcomes
+        ]
 
     def is_late(self, now: float) -> bool:
         """Its validity is over."""
         return now >= self.envelope.expires_at
+
+    @property
+    def over(self) -> bool:
+        """Nothing more of it is to be sent."""
+        return self.gone or bool(self.withdrawn)
 
     def withdraw(self, again: list["Part"], by: str) -> bool:
         """It is not to be sent after all; its parts leave `again`, what the peer told to slow down. by: whose word.
 
         False: the peer has, or may have, some of it.
         """
-        held = [part for part in again if part.job is self]
-        answers = [answer for answers in self.answers.values() for answer in answers if answer is not None]
-        if len(held) < self.waiting or any(answer.status in _PERHAPS_SENT for answer in answers):
+        held = self._held(again)
+        if held is None:
             return False
         for part in held:
             self.answers[part.index][part.number] = verdicts.purged((part.index,), by)[0]
-        again[:] = [part for part in again if part.job is not self]
         self.waiting, self.withdrawn = 0, by
         return True
+
+    def leave(self, again: list["Part"]) -> bool:
+        """Somebody else has the delivery from now on; its parts leave `again`. False: as `withdraw`."""
+        self.gone = not self.over and self._held(again) is not None
+        return self.gone
+
+    def _held(self, again: list["Part"]) -> list["Part"] | None:
+        """Its parts in `again`, which they leave; None, and they stay: the peer has, or may have, some of it."""
+        held = [part for part in again if part.job is self]
+        answers = [answer for answers in self.answers.values() for answer in answers if answer is not None]
+        if len(held) < self.waiting or any(answer.status in _PERHAPS_SENT for answer in answers):
+            return None
+        again[:] = [part for part in again if part.job is not self]
+        return held
 
     def give_up(self) -> None:
         """What of it was not begun when it was withdrawn."""
@@ -115,6 +148,11 @@ class Part:
     def __call__(self, event: Answered | Unanswered) -> None:
         self._told(self, event)
 
+    def settle(self, outcome: Outcome) -> None:
+        """Nothing more is expected of it."""
+        self.job.answers[self.index][self.number] = outcome
+        self.job.waiting -= 1
+
 
 def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
     """One outcome for all parts: the worst. A part that was not sent is a bind that was lost."""
@@ -129,10 +167,20 @@ def together(index: int, answers: Sequence[Outcome | None]) -> Outcome:
 
 
 def may_go_elsewhere(job: Job, outcomes: Sequence[Outcome]) -> bool:
-    """It is the peer's trouble, and the peer has no part of it."""
-    deferred = [o for o in outcomes if o.status is Status.DEFERRED and o.scope in (Scope.SITE, Scope.SESSION)]
-    parts = [answer for outcome in deferred for answer in job.answers[outcome.index] if answer is not None]
-    return bool(deferred) and not any(answer.status is Status.DELIVERED for answer in parts)
+    """The peer did not take it, or did not answer for the first time, and is not known to have a part of it.
+
+    Whatever a peer says but that it cannot be: its next colleague may be of another mind.
+    """
+    left = [outcome for outcome in outcomes if _may_go(job, outcome)]
+    parts = [answer for outcome in left for answer in job.answers[outcome.index] if answer is not None]
+    return bool(left) and not any(answer.status is Status.DELIVERED for answer in parts)
+
+
+def _may_go(job: Job, outcome: Outcome) -> bool:
+    if outcome.status is Status.UNKNOWN:
+        return outcome.index not in job.delivery.unknowns  # else it is over, D3
+    said = outcome.phase == "submit" or outcome.scope in (Scope.SITE, Scope.SESSION)
+    return outcome.status is Status.DEFERRED and said
 
 
 _PERHAPS_SENT = (Status.DELIVERED, Status.UNKNOWN)

@@ -7,6 +7,9 @@ submit in fifty is refused: a peer that refuses fewer, whatever the rate, is sen
 If nothing is taken between refusals the link pauses, each time twice as long, and then one message goes alone, so that
 the order is kept if it is refused again.
 
+A peer that answers no submit at all, though it is there, is left alone in the same way, and longer: then one message
+goes alone, to see whether it answers again.
+
 Pure; times are of the caller's clock. What was on the wire when the peer refused is no news when it is refused as well.
 
 A1  floor <= rate <= cap.
@@ -17,6 +20,9 @@ import math
 #: Parts a second: the floor of a rate that is not configured slower. What is slower than that is done by pauses.
 SLOWEST = 1.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 60.0
+#: After so many submits in a row without an answer a link is silent, and pauses so long: each look costs a message the
+#: time of an answer, and may double it.
+SILENT, FIRST_SILENCE_S, LONGEST_SILENCE_S = 3, 30.0, 600.0
 #: What a good answer adds to the rate below the level, as a share of the level.
 _STEP = 1 / 20
 #: What a good answer adds to the level, and what a refusal takes from it: at 1 in 50 they are even.
@@ -93,12 +99,13 @@ class Pace:
 
 class Pause:
     """The pauses of one link. alone: there was one, and nothing was taken since. seconds: how long the last one is,
-    0.0 if something was taken since."""
+    0.0 if something was taken since. silent: so many submits in a row that nobody answered."""
 
     def __init__(self) -> None:
         self.alone, self.seconds = False, 0.0
+        self.silent = 0
         self._refused_at: float | None = None  #: when the peer refused first, since it took something
-        self._until = -math.inf
+        self._until = self._silent_at = -math.inf
 
     def left(self, now: float) -> float:
         """Seconds; not above zero: it is over."""
@@ -108,9 +115,11 @@ class Pause:
         """A good answer."""
         self.alone, self._refused_at = False, None
         self.seconds = 0.0
+        self.silent = 0
 
     def refused(self, sent_at: float, now: float) -> float:
         """How long the link is left alone from now on; 0.0: it is already, or need not be."""
+        self.silent = 0
         if self._refused_at is None:
             self._refused_at = now
             return 0.0
@@ -119,3 +128,18 @@ class Pause:
         self.seconds = min(max(2 * self.seconds, FIRST_PAUSE_S), LONGEST_PAUSE_S)
         self._until, self.alone = now + self.seconds, True
         return self.seconds
+
+    def unanswered(self, sent_at: float, now: float) -> float:
+        """A submit had no answer in time. How long the link is left alone from now on; 0.0: it is not, or is."""
+        self.silent += 1
+        if self.silent < SILENT or sent_at < self._silent_at:
+            return 0.0
+        self.seconds = min(max(2 * self.seconds, FIRST_SILENCE_S), LONGEST_SILENCE_S)
+        self._silent_at, self._until, self.alone = now, now + self.seconds, True
+        return self.seconds
+
+    def bound(self) -> None:
+        """The link is made anew: that nobody answered on the old one says nothing any more."""
+        if self.silent:
+            self.taken()
+            self._until = self._silent_at = -math.inf

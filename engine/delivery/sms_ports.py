@@ -46,6 +46,10 @@ class LineLost(EngineError):
     """The bind is gone, or the agent is to stop."""
 
 
+class GivenAway(EngineError):
+    """The message that is about to be sent is somebody else's now: another carrier's, or who changes it."""
+
+
 class Withdrawn(EngineError):
     """The message that is about to be sent is not to be, after all."""
 

@@ -58,7 +58,13 @@ class CarrierRules:
         text = transliterate(sms.text) if self.transliterate else sms.text
         encoded = encode_text(text, self.text, reference=reference, flash=is_flash(sms.data_coding))
         return [
-            _submit(common, submit.short_message, (*submit.tlvs, *sms.tlvs), encoded.data_coding, encoded.esm_class)
+            _submit(
+                common,
+                submit.short_message,
+                (*submit.tlvs, *sms.tlvs),
+                encoded.data_coding,
+                encoded.esm_class | sms.esm_class,
+            )
             for submit in encoded.submits
         ]
 
@@ -83,7 +89,13 @@ class CarrierRules:
             return [_submit(common, sms.udh + sms.body, sms.tlvs, sms.data_coding, esm_class)]
         encoded = encode_binary(sms.body, self.text, reference=reference, data_coding=sms.data_coding)
         return [
-            _submit(common, submit.short_message, (*submit.tlvs, *sms.tlvs), sms.data_coding, encoded.esm_class)
+            _submit(
+                common,
+                submit.short_message,
+                (*submit.tlvs, *sms.tlvs),
+                sms.data_coding,
+                encoded.esm_class | sms.esm_class,
+            )
             for submit in encoded.submits
         ]
 

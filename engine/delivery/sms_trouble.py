@@ -7,8 +7,8 @@ Sources: SMPP 3.4 5.1.3, 5.0 4.7.6; Kannel, which takes few statuses for permane
     congestion_state        whatever else the answer says, half the rate
     about the number        FAILED, RECIPIENT     about the sender or the content    FAILED, MESSAGE
     about us or itself      DEFERRED, SITE: another carrier may do
-    no answer               UNKNOWN (D3)
-    else                    DEFERRED, MESSAGE (Q3)
+    no answer               UNKNOWN (D3): another carrier may do
+    else                    DEFERRED, MESSAGE (Q3): another carrier may do, too
 """
 
 from collections.abc import Mapping
@@ -99,6 +99,14 @@ def unanswered(index: int, remote: str) -> Outcome:
     return Outcome(
         index=index, status=Status.UNKNOWN, scope=Scope.SESSION, status_code="4.4.2",
         reply="no answer to the submit; the message may have been taken", remote=remote, phase="submit",
+    )  # fmt: skip
+
+
+def slowed_down(index: int, remote: str) -> Outcome:
+    """It was told to slow down, and not sent again before the bind was lost."""
+    return Outcome(
+        index=index, status=Status.DEFERRED, scope=Scope.SESSION, status_code="4.3.2", reply="told to slow down",
+        remote=remote, phase="queue",
     )  # fmt: skip
 
 

@@ -128,9 +128,14 @@ def overdue(outcome: Outcome) -> Outcome:
     return replace(outcome, status=Status.EXPIRED, status_code="4.4.7", reply=words)
 
 
-def unknown_again(outcome: Outcome) -> Outcome:
-    """D3: retried once, and again no reply to the end of data. The sender decides what to do; a third copy is worse."""
+#: D3, of mail and of SMS.
+UNANSWERED = "no reply to the end of data, twice; the message may have been delivered"
+UNANSWERED_SMS = "no answer to the submit, twice; the message may have been sent"
+
+
+def unknown_again(outcome: Outcome, said: str = UNANSWERED) -> Outcome:
+    """D3: retried once, and again no reply. The sender decides what to do; a third copy is worse. said: our words."""
     if outcome.status is not Status.UNKNOWN:
         return outcome
-    words = f"no reply to the end of data, twice; the message may have been delivered: {outcome.reply}"[:MAX_WORDS]
+    words = f"{said}: {outcome.reply}"[:MAX_WORDS]
     return replace(outcome, status=Status.FAILED, scope=Scope.MESSAGE, status_code="5.4.2", reply=words)

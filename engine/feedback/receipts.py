@@ -105,6 +105,12 @@ class Receipts:
             known.append(Heard(State.ENROUTE))
         return min(known, key=lambda heard: (heard.state.final, heard.state is State.DELIVERED))
 
+    def addresses_of(self, message: str, account: str) -> tuple[str, Sequence[str]] | None:
+        """Its sender and the numbers it was for; None: it is not known as this account's. Raises StorageError."""
+        parts = [row.part for row in self._table.of_message(message) if row.part.account == account]
+        numbers = {part.index: part.recipient for part in parts}
+        return (parts[0].sender, [*numbers.values()]) if parts else None
+
     def ended(self, part: SentPart, heard: Heard) -> None:
         """A message ended that no carrier has taken."""
         self._table.add_ended(self._table.new_keys(self._clock.time()), part, heard.packed(), Ending.FINAL)

@@ -1,11 +1,10 @@
 """Receipts as events, and as bytes on disk while they wait."""
 
 from collections.abc import Sequence
-from decimal import Decimal, InvalidOperation
 
 from engine.feedback.ports import Noted
 from engine.message.channels import carrier_key
-from engine.message.sms import SentPart
+from engine.message.sms import SentPart, price_of
 from engine.protocol.receipt import MESSAGE_PAYLOAD, Receipt
 from engine.protocol.receipt_parts import Fate
 from engine.protocol.smpp_codec import decode, encode
@@ -27,7 +26,7 @@ def heard(now: float, part: SentPart, receipt: Receipt, fate: Fate | None) -> Ev
         status=receipt.state.word,
         reply=f"{said} err:{receipt.error}" if receipt.error is not None else said,
         number=0 if whole else part.part,
-        price=_times(part.price, part.parts) if whole else part.price,
+        price=price_of(part.price, part.parts) if whole else part.price,
         carrier_id=receipt.id,
     )
 
@@ -102,7 +101,7 @@ def _event(
 def _stray(now: float, kind: str, carrier: str, pdu: DeliverSm | DataSm, status: str, carrier_id: str) -> Event:
     """A receipt of nothing that is known. Its numbers are as the carrier has them: of a phone, then ours."""
     raw = pdu.short_message if isinstance(pdu, DeliverSm) else b""
-    raw = raw or pdu.tlv(MESSAGE_PAYLOAD) or b""
+    raw = (raw or pdu.tlv(MESSAGE_PAYLOAD) or b"") + pdu.rest
     return Event(
         id="",
         at=int(now * 1000) / 1000,
@@ -117,13 +116,3 @@ def _stray(now: float, kind: str, carrier: str, pdu: DeliverSm | DataSm, status:
         provider=carrier,
         carrier_id=carrier_id,
     )
-
-
-def _times(price: str, parts: int) -> str:
-    """The price of so many parts, exactly."""
-    if parts == 1:
-        return price
-    try:
-        return str(Decimal(price) * parts)
-    except InvalidOperation:
-        return price

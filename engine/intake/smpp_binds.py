@@ -61,7 +61,7 @@ class Account:
 
 
 class Binds:
-    """See above. first: told a system_id when its first bind that receives is there; last: when its last one went.
+    """See above. bound: told a system_id when a bind that receives is there; last: when its last one went.
 
     call: told one that has none while something waits for it.
     """
@@ -70,11 +70,11 @@ class Binds:
         self,
         settings: Settings,
         metrics: Metrics,
-        first: Callable[[str], None] = lambda system_id: None,
+        bound: Callable[[str], None] = lambda system_id: None,
         last: Callable[[str], None] = lambda system_id: None,
         call: Callable[[str], None] = lambda system_id: None,
     ) -> None:
-        self._first = first
+        self._told = bound
         self._last = last
         self.call = call
         self._gauges = {state: metrics.sms_binds.labels(name) for state, name in _TYPES.items()}
@@ -106,12 +106,11 @@ class Binds:
     def enter(self, account: Account, bind: Bind) -> None:
         """It is bound, and the bind_resp is on its way."""
         state = bind.session.state
-        had = self._has_receiver(account)
         account.binds.append(bind)
         self._bound[bind] = state
         self._gauges[state].inc()
-        if state in _RECEIVING and not had:
-            self._first(account.row.system_id)
+        if state in _RECEIVING:
+            self._told(account.row.system_id)
 
     def leave(self, account: Account, bind: Bind) -> None:
         """It is no more; may be said twice."""

@@ -48,6 +48,8 @@ from engine.protocol.smpp_tables import (
 _log = logging.getLogger(__name__)
 #: What we send on a bind without an answer: receipts and answers.
 _WINDOW = 50
+#: How long a client may take to agree to our unbind, and to answer what it was sent before.
+_UNBIND_S = 5.0
 #: What we call ourselves.
 SYSTEM_ID = b"postrider"
 
@@ -126,6 +128,7 @@ class SmppConnection(Opening):
         else:
             self.request(Unbind())
             transport.resume_reading()
+            asyncio.get_running_loop().call_later(_UNBIND_S, self.abort)
 
     def _over(self, event: Closed) -> None:
         account, self._account = self._account, None

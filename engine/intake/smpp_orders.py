@@ -6,7 +6,6 @@ it, and as safe; it also takes back what an agent has and has not sent.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Iterable
 from typing import Protocol
 
 import numpy as np
@@ -16,6 +15,7 @@ from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.base.settings import Account
 from engine.delivery import sms_partial
+from engine.intake.smpp_own import Named, OwnMessages, SentStates, own_id
 from engine.intake.smpp_requests import parse_times, read_registered
 from engine.intake.sms_admission import Normalise, SmsAdmission
 from engine.intake.sms_content import with_content
@@ -23,35 +23,23 @@ from engine.intake.sms_refusal import SmsRefused
 from engine.message.channels import channel_of
 from engine.message.content import Content
 from engine.message.envelope import Envelope
-from engine.message.ids import is_id
 from engine.message.sms import Sms, decode_sms, encode_sms
+from engine.protocol.smpp_lengths import wrong_length
 from engine.protocol.smpp_pdu import CancelSm, CancelSmResp, Pdu, QuerySm, QuerySmResp, ReplaceSm, ReplaceSmResp
 from engine.protocol.smpp_tables import STATUSES
 from engine.protocol.smpp_time import format_time
-from engine.queue.errands import SLICE_ROWS
 from engine.queue.manager import Manager
 from engine.queue.orders import Orders
 from engine.queue.ready import Courier
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
-from engine.storage.spool.table import Rows
 
 #: SMPP 3.4 5.2.28.
-_ENROUTE = 1
+_ENROUTE, _DELETED = 1, 4
 _UNKNOWN_ID = STATUSES["ESME_RINVMSGID"]
 _NO_CANCEL, _NO_REPLACE = STATUSES["ESME_RCANCELFAIL"], STATUSES["ESME_RREPLACEFAIL"]
 _WAITING = (State.WAITING, State.DUE, State.HELD)
-
-
-class SentStates(Protocol):
-    """The book of what carriers took."""
-
-    def state_of(self, message_id: str, account: str, queued: Collection[int] = ()) -> tuple[int, float, int] | None:
-        """message_state, unix time of a final one (else 0.0), error. None: it is not known as this account's.
-
-        queued: indexes of its recipients that are in the hands of the queue.
-        """
 
 
 class Remover(Courier, Protocol):
@@ -62,6 +50,9 @@ class Remover(Courier, Protocol):
 
     def withdraw(self, delivery: Delivery, by: str) -> bool:
         """Remove one that is in an attempt and not on the wire; False: it is, or may have been."""
+
+    def give_back(self, delivery: Delivery) -> bool:
+        """Let go of one that is in an attempt and not on the wire, to be settled by who asks; False: as above."""
 
 
 class SmppOrders:
@@ -83,6 +74,7 @@ class SmppOrders:
         self._orders = orders
         self._courier = courier
         self._book = book
+        self._own = OwnMessages(spool, book)
         self._admission = admission
         self._normalise = normalise
         self._clock = clock
@@ -93,7 +85,7 @@ class SmppOrders:
         if self._spool.loading:
             await self._spool.all_there()
         if isinstance(pdu, QuerySm):
-            return self._query(pdu, account.system_id)
+            return await self._query(pdu, account.system_id)
         if isinstance(pdu, CancelSm):
             return CancelSmResp(command_status=await self._cancel(pdu, account.system_id))
         async with self._replacing:  # two at once would both be the one that comes after
@@ -101,11 +93,16 @@ class SmppOrders:
 
     # ---- query
 
-    def _query(self, pdu: QuerySm, user: str) -> Pdu:
-        message_id = _id(pdu.message_id)
-        if self._rows(message_id, user):
+    async def _query(self, pdu: QuerySm, user: str) -> Pdu:
+        message_id = own_id(pdu.message_id)
+        if status := await self._own.misfit(message_id, user, _named(pdu)):
+            return QuerySmResp(command_status=status)
+        if self._is_cancelled(message_id, user):
+            now = format_time(self._clock.time())
+            return QuerySmResp(message_id=pdu.message_id, final_date=now, message_state=_DELETED)
+        if self._own.rows(message_id, user):
             return QuerySmResp(message_id=pdu.message_id, message_state=_ENROUTE)
-        queued = [index for delivery in self._in_hand(message_id, user) for index in delivery.indexes]
+        queued = [index for delivery in self._own.in_hand(message_id, user) for index in delivery.indexes]
         fate = self._book.state_of(message_id, user, queued) if message_id else None
         if fate is None:
             return QuerySmResp(command_status=_UNKNOWN_ID)
@@ -115,35 +112,43 @@ class SmppOrders:
             message_id=pdu.message_id, final_date=final_date, message_state=state, error_code=min(error, 255)
         )  # fmt: skip
 
-    def _in_hand(self, message_id: str, user: str) -> list[Delivery]:
-        found = Scope("message", message_id).in_hand(self._spool) if message_id else []
-        return [one for one in found if one.message.tenant == user and one.state is not State.FINAL]
-
-    def _rows(self, message_id: str, user: str) -> list[Rows]:
-        tenant = self._spool.texts["tenant"].find(user)
-        if not message_id or tenant is None:
-            return []
-        return list(Scope("message", message_id).rows(self._spool, tenant=tenant))
-
-    def _is_queued(self, message_id: str, user: str) -> bool:
-        return bool(self._in_hand(message_id, user) or self._rows(message_id, user))
-
     # ---- cancel
 
     async def _cancel(self, pdu: CancelSm, user: str) -> int:
         """The status."""
         if not pdu.message_id:
             return await self._cancel_by_addresses(pdu, user)
-        message_id = _id(pdu.message_id)
-        if not self._is_queued(message_id, user):
-            known = message_id and self._book.state_of(message_id, user) is not None
-            return _NO_CANCEL if known else _UNKNOWN_ID
+        message_id = own_id(pdu.message_id)
+        number = ""
+        if pdu.destination_addr:
+            try:
+                number = self._number(pdu)
+            except ValueError:
+                return STATUSES["ESME_RINVDSTADR"]
+        if status := await self._own.misfit(message_id, user, _named(pdu, number)):
+            return status
+        if not self._own.is_queued(message_id, user):
+            return _NO_CANCEL if self._own.is_known(message_id, user) else _UNKNOWN_ID
+        if self._is_cancelled(message_id, user):
+            return _NO_CANCEL
         return 0 if await self._remove(message_id, user) else _NO_CANCEL
+
+    def _is_cancelled(self, message_id: str, user: str) -> bool:
+        """It is ordered to be removed, and on its way: nothing can bring it back, also if we crash."""
+        in_hand = self._own.in_hand(message_id, user)
+        if not in_hand and not self._own.rows(message_id, user):
+            return False
+        return self._orders.is_purging(Scope("message", message_id), in_hand)
+
+    def _number(self, pdu: CancelSm) -> str:
+        """Raises ValueError."""
+        address = pdu.destination_addr.decode("ascii", "replace")
+        return self._normalise(address, pdu.dest_addr_ton, pdu.dest_addr_npi)
 
     async def _remove(self, message_id: str, user: str) -> bool:
         """False: all of it is on the wire just now, and nobody knows how that ends."""
         by = f"account {user} (cancel_sm)"
-        in_hand, rows = self._in_hand(message_id, user), self._rows(message_id, user)
+        in_hand, rows = self._own.in_hand(message_id, user), self._own.rows(message_id, user)
         attempts = [delivery for delivery in in_hand if delivery.state is State.ATTEMPT]
         withdrawn = [delivery for delivery in attempts if self._courier.withdraw(delivery, by)]
         if not rows and not withdrawn and len(attempts) == len(in_hand):
@@ -159,14 +164,12 @@ class SmppOrders:
         """
         source = pdu.source_addr.decode("ascii", "replace").removeprefix("+")
         try:
-            number = self._normalise(
-                pdu.destination_addr.decode("ascii", "replace"), pdu.dest_addr_ton, pdu.dest_addr_npi
-            )
+            number = self._number(pdu)
         except ValueError:
             return STATUSES["ESME_RINVDSTADR"]
         service_type = pdu.service_type.decode("ascii", "replace")
         found: dict[str, None] = {}
-        async for envelope, content in self._queued_of(user):
+        async for envelope, content in self._own.queued_of(user):
             if envelope.sender.removeprefix("+") != source or [one.address for one in envelope.recipients] != [number]:
                 continue
             if not service_type or decode_sms(_octets(content)).service_type == service_type:
@@ -174,26 +177,17 @@ class SmppOrders:
         removed = [await self._remove(message_id, user) for message_id in found]
         return 0 if any(removed) else _NO_CANCEL
 
-    async def _queued_of(self, user: str) -> AsyncIterator[tuple[Envelope, Content]]:
-        """What is queued of an application's to carriers."""
-        scope = Scope("tenant", user)
-        for rows in list(scope.rows(self._spool)):
-            for start in range(0, len(rows), SLICE_ROWS):
-                for found in _to_carriers(await self._spool.reader.peek(rows[start : start + SLICE_ROWS])):
-                    if found.message.hot is not None:
-                        yield found.message.hot
-        for delivery in _to_carriers(scope.in_hand(self._spool)):
-            if delivery.state is not State.FINAL:
-                yield await self._spool.reader.load(delivery)
-
     # ---- replace
 
     async def _replace(self, pdu: ReplaceSm, account: Account) -> int:
         """The status. The new text is safe on disk before the old one is removed: a crash in between sends both."""
-        message_id, user = _id(pdu.message_id), account.system_id
-        if not self._is_queued(message_id, user):
-            known = message_id and self._book.state_of(message_id, user) is not None
-            return _NO_REPLACE if known else _UNKNOWN_ID
+        if status := wrong_length(pdu):
+            return status
+        message_id, user = own_id(pdu.message_id), account.system_id
+        if status := await self._own.misfit(message_id, user, _named(pdu)):
+            return status
+        if not self._own.is_queued(message_id, user):
+            return _NO_REPLACE if self._own.is_known(message_id, user) else _UNKNOWN_ID
         if pdu.sm_default_msg_id:
             return STATUSES["ESME_RINVDFTMSGID"]
         delivery = await self._seized(message_id, user)
@@ -247,11 +241,14 @@ class SmppOrders:
             self._courier.working.add(delivery)  # Q4
             taken.append(delivery)
 
-        in_hand, rows = self._in_hand(message_id, user), self._rows(message_id, user)
+        in_hand, rows = self._own.in_hand(message_id, user), self._own.rows(message_id, user)
         if len(in_hand) + sum(map(len, rows)) != 1:
             return None
         if in_hand:
             if self._manager.seize(in_hand[0]):
+                take(in_hand[0])
+            elif in_hand[0].state is State.ATTEMPT and self._courier.give_back(in_hand[0]):
+                in_hand[0].owner = self._manager
                 take(in_hand[0])
         elif self._spool.table.get(int(rows[0][0]), "state") in _WAITING:
             self._manager.errands.seize(rows[0])
@@ -279,16 +276,10 @@ class SmppOrders:
         return replace(envelope, expires_at=expires_at), replace(sms, schedule=schedule, validity=validity), start
 
 
-def _id(text: bytes) -> str:
-    """A message id of ours; "": it is none."""
-    message_id = text.decode("ascii", "replace")
-    return message_id if is_id(message_id) else ""
+def _named(pdu: QuerySm | CancelSm | ReplaceSm, number: str = "") -> Named:
+    return Named(pdu.source_addr.decode("ascii", "replace"), number)
 
 
 def _octets(content: Content) -> bytes:
     assert isinstance(content, bytes), "no SMS is large"
     return content
-
-
-def _to_carriers(deliveries: Iterable[Delivery]) -> list[Delivery]:
-    return [one for one in deliveries if channel_of(one.destination)[0] == "carrier"]

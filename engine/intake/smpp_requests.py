@@ -6,14 +6,17 @@ found by its numbers, and two at once would be a race), canned messages, distrib
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from engine.base.settings import Account
 from engine.intake.sms_admission import Number, SmsRequest
 from engine.intake.sms_content import with_content
 from engine.intake.sms_refusal import SmsRefused
 from engine.message.sms import Sms
+from engine.protocol.smpp_lengths import wrong_length
 from engine.protocol.smpp_multi import DistributionList, SmeAddress, UnsuccessSme
-from engine.protocol.smpp_pdu import DataSm, SubmitMulti, SubmitSm
-from engine.protocol.smpp_tables import STATUSES
+from engine.protocol.smpp_pdu import DataSm, Pdu, SubmitMulti, SubmitSm
+from engine.protocol.smpp_tables import STATUSES, TAGS, status_name
 from engine.protocol.smpp_time import parse_time
 
 Submit = SubmitSm | DataSm | SubmitMulti
@@ -22,11 +25,19 @@ Submit = SubmitSm | DataSm | SubmitMulti
 _REGISTERED = 0x1F
 #: 3.4 5.2.14; 5.0 has a fifth.
 _HIGHEST_PRIORITY = 4
+_TIME_TO_LIVE = TAGS["qos_time_to_live"]
 _NO_LIST = STATUSES["ESME_RINVDLNAME"]
+
+
+def check_lengths(pdu: Pdu) -> None:
+    """Raises SmsRefused: a part of the message would be lost."""
+    if pdu.rest:
+        raise SmsRefused(status_name(wrong_length(pdu)), "syntax", f"{len(pdu.rest)} octets that are no TLV")
 
 
 def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> SmsRequest:
     """Raises SmsRefused. now: unix seconds."""
+    check_lengths(pdu)
     if pdu.replace_if_present_flag:
         raise SmsRefused("ESME_RINVREPFLAG", "syntax", "replace_if_present is not served; use replace_sm")
     _check_common(pdu)
@@ -44,6 +55,7 @@ def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> Sms
 
 def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequest:
     """Raises SmsRefused."""
+    check_lengths(pdu)
     sms = Sms(
         dest_ton=pdu.dest_addr_ton,
         dest_npi=pdu.dest_addr_npi,
@@ -51,11 +63,26 @@ def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequ
         service_type=_ascii(pdu.service_type, "ESME_RINVSERTYP"),
     )
     numbers = [_number(pdu.destination_addr, pdu.dest_addr_ton, pdu.dest_addr_npi)]
-    return _request(pdu, b"", sms, numbers, account, client, now)
+    request = _request(pdu, b"", sms, numbers, account, client, now)
+    if (value := pdu.tlv(_TIME_TO_LIVE)) is None:
+        return request
+    kept = tuple(tlv for tlv in request.sms.tlvs if tlv[0] != _TIME_TO_LIVE)
+    return replace(request, sms=replace(request.sms, tlvs=kept), validity=now + _time_to_live(value))
+
+
+def _time_to_live(value: bytes) -> int:
+    """qos_time_to_live (SMPP 3.4 5.3.2.9), the validity of a data_sm: seconds. Raises SmsRefused."""
+    if len(value) != 4:
+        raise SmsRefused("ESME_RINVPARLEN", "syntax", f"qos_time_to_live of {len(value)} octets")
+    seconds = int.from_bytes(value, "big")
+    if not seconds:
+        raise SmsRefused("ESME_RINVEXPIRY", "syntax", "qos_time_to_live 0: over before it is sent")
+    return seconds
 
 
 def read_multi(pdu: SubmitMulti, account: Account, client: str, now: float) -> SmsRequest:
     """To the handsets in their order; nobody here keeps lists. Raises SmsRefused."""
+    check_lengths(pdu)
     if pdu.replace_if_present_flag:
         raise SmsRefused("ESME_RINVREPFLAG", "syntax", "replace_if_present is not served; use replace_sm")
     _check_common(pdu)

@@ -35,6 +35,10 @@ _LABELS = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk
 #: A queue has 32 bits for a time, and nobody plans further; a later validity is no promise that could be kept.
 LONGEST_S = 366 * 86400.0
 
+#: SMPP 3.4 5.2.5: abbreviated. 5.2.6.
+_HIGHEST_TON = 6
+_NPIS = frozenset((0, 1, 3, 4, 6, 8, 9, 10, 13, 14, 18))  # 13: what some have for the internet, 14
+
 Splits = Sequence[tuple[str, tuple[int, ...]]]  #: destination -> indexes into Envelope.recipients
 Number = tuple[str, int, int]  #: as the client wrote it, TON, NPI
 
@@ -181,7 +185,7 @@ class SmsAdmission:
         if message_class is None:
             message_class = MessageClass[account.message_class.upper()] if account is not None else MessageClass.BULK
         due_at, expires_at = self._times(request, now, message_class)
-        sms, sender = _with_sender(request)
+        sms, sender = _with_sender(request, self._normalise)
         found, refused = self._recipients(request, sender, message_class)
         recipients, splits, parts = self._split(found, sms)
         self.charge(account, parts, now)
@@ -226,6 +230,7 @@ class SmsAdmission:
         return found, refused
 
     def _number(self, text: str, ton: int, npi: int) -> str:
+        _check_kind(ton, npi, "DST", "number")
         try:
             return self._normalise(text, ton, npi)
         except ValueError as exc:
@@ -304,17 +309,28 @@ class SmsAdmission:
         self._log_line(text if text.isprintable() else escape(text))
 
 
-def _with_sender(request: SmsRequest) -> tuple[Sms, str]:
+def _check_kind(ton: int, npi: int, whose: str, reason: str) -> None:
+    """SMPP 3.4 5.2.5, 5.2.6. Raises SmsRefused."""
+    if ton > _HIGHEST_TON:
+        raise SmsRefused(f"ESME_RINV{whose}TON", reason, f"there is no type of number {ton}")
+    if npi not in _NPIS:
+        raise SmsRefused(f"ESME_RINV{whose}NPI", reason, f"there is no numbering plan {npi}")
+
+
+def _with_sender(request: SmsRequest, normalise: Normalise) -> tuple[Sms, str]:
     """The message with its sender id and the kind of it, and the id as envelopes and suppressions have it."""
     account, text = request.account, request.sender.strip()
     allowed = account.senders if account is not None else ()
     if not text and allowed:
         # SMPP 3.4 4.4.1: an empty one is that of the account.
-        request = replace(request, sender_ton=0)
+        request = replace(request, sender_ton=0, sender_npi=0)
         text = allowed[0]
+    _check_kind(request.sender_ton, request.sender_npi, "SRC", "sender")
     if request.sender_ton == INTERNATIONAL[0] and text.isdigit():
         text = f"+{text}"
     try:
+        if text.startswith("+0"):  # "00" and a number, or none
+            text = normalise(text[1:], *INTERNATIONAL)
         ton, npi, _ = sender_fields(text)
     except ValueError as exc:
         raise SmsRefused("ESME_RINVSRCADR", "sender", str(exc)) from exc

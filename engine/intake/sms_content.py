@@ -4,6 +4,8 @@ A text is decoded by data_coding. Octets stay what is binary, and what the clien
 header (UDH, SAR TLVs): a part says nothing without its others, and its length was made to fit.
 """
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from engine.intake.sms_refusal import SmsRefused
@@ -12,11 +14,14 @@ from engine.protocol.smpp_tlv import Tlv
 from engine.protocol.sms_alphabets import Fault, decode_septets
 from engine.protocol.sms_data_coding import Charset, charset_of, decode
 from engine.protocol.sms_udh import (
+    CONCATENATED_8,
+    CONCATENATED_16,
     MESSAGE_PAYLOAD,
     SAR_MSG_REF_NUM,
     SAR_SEGMENT_SEQNUM,
     SAR_TOTAL_SEGMENTS,
     UDHI,
+    Udh,
     sar_segment,
     split_udh,
 )
@@ -43,13 +48,13 @@ def with_content(sms: Sms, data: bytes, esm_class: int, data_coding: int, tlvs: 
         udh, body = split_udh(data)
         if not udh.elements and udh.broken:
             raise SmsRefused("ESME_RINVESMCLASS", "content", "a user data header that is longer than the message")
+        _check_udh(udh)
         header = data[: len(data) - len(body)]
         _check_part(header, body, data_coding)
         return replace(sms, body=body, udh=header, data_coding=data_coding, esm_class=kept, tlvs=tlvs)
-    if sar_segment(dict(tlvs)) is not None:
+    if _is_segment(dict(reversed(tlvs))):
         _check_part(b"", data, data_coding)
         return replace(sms, body=data, data_coding=data_coding, esm_class=kept, tlvs=tlvs)
-    tlvs = tuple(tlv for tlv in tlvs if tlv[0] not in _SAR)
     if charset_of(data_coding) is Charset.BINARY or data_coding >> 4 in _WAITING:
         return replace(sms, body=data, data_coding=data_coding, esm_class=kept, tlvs=tlvs)
     text = _text(data, data_coding, alphabet)
@@ -64,6 +69,24 @@ def _payload(data: bytes, tlvs: tuple[Tlv, ...]) -> tuple[bytes, tuple[Tlv, ...]
     if data or len(found) > 1:
         raise SmsRefused("ESME_ROPTPARNOTALLWD", "content", "short_message and message_payload, or two of these")
     return found[0], tuple(tlv for tlv in tlvs if tlv[0] != MESSAGE_PAYLOAD)
+
+
+def _check_udh(udh: Udh) -> None:
+    """Raises SmsRefused: it says which part of what it is, and that cannot be. No phone would put it together."""
+    if udh.segment is None and any(identifier in (CONCATENATED_8, CONCATENATED_16) for identifier, _ in udh.elements):
+        raise SmsRefused("ESME_RINVESMCLASS", "content", "a user data header with a part that there cannot be")
+
+
+def _is_segment(tlvs: Mapping[int, bytes]) -> bool:
+    """SAR TLVs say that it is a part (SMPP 3.4 5.3.2.22 to 24). Raises SmsRefused: they cannot be so."""
+    told = [tag in tlvs for tag in _SAR]
+    if not any(told):
+        return False
+    if not all(told):
+        raise SmsRefused("ESME_RMISSINGOPTPARAM", "content", "one SAR TLV needs the two others")
+    if sar_segment(tlvs) is None:
+        raise SmsRefused("ESME_RINVOPTPARAMVAL", "content", "SAR TLVs of a part that there cannot be")
+    return True
 
 
 def _check_part(header: bytes, body: bytes, data_coding: int) -> None:
@@ -83,7 +106,7 @@ def _text(data: bytes, data_coding: int, alphabet: str) -> str:
     if charset is Charset.ASCII:
         return data.decode("latin-1")  # of which it is the half that is meant, where the label is right
     if charset is Charset.GSM:
-        return decode_septets(data)[0]
+        return _septets(data)
     decoded = decode(data, data_coding)
     text, faults = decoded.text, decoded.faults
     if text is None or Fault.ODD_OCTET in faults:
@@ -107,4 +130,11 @@ def _default(data: bytes, alphabet: str) -> str:
             return data.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
             raise SmsRefused("ESME_RINVDCS", "content", "octets that are neither GSM nor UTF-8") from exc
-    return decode_septets(data)[0]
+    return _septets(data)
+
+
+def _septets(data: bytes) -> str:
+    text, faults = decode_septets(data)
+    if Fault.LONE_ESCAPE in faults:
+        raise SmsRefused("ESME_RINVMSGLEN", "content", "an escape at the end, and nothing that it is of")
+    return text

@@ -41,7 +41,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reply: the receiver's words ("550 5.1.1 no such user"), or ours where it said nothing.
     remote: who said it, as "mx1.example.org[192.0.2.7]:25", or "none". phase: where (see Phase).
     retry_at: unix seconds, when the receiver or the rule named a time of its own; else None. kind: what the reply of a
-    failure means, as config/bounces.toml has it; "" where nobody judged it.
+    failure means, as config/bounces.toml has it; "" where nobody judged it. price: of all parts that a carrier took, in
+    the currency of the settings; "": nothing is known of it.
     """
 
     index: int
@@ -53,6 +54,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     phase: str = "connect"
     retry_at: float | None = None
     kind: str = ""
+    price: str = ""
 
 
 #: Where in the session something happened (mail.md, Bounces): names used in events, metrics and rules.

@@ -6,6 +6,7 @@ before them where they are international.
 """
 
 import enum
+from decimal import Decimal, InvalidOperation
 
 import msgspec
 
@@ -23,8 +24,9 @@ class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The content of a message. On disk as an array: only append fields, with defaults.
 
     text: None if it is binary, or was cut into parts by the client; then body and udh are passed on as they are.
-    data_coding, esm_class: as in SMPP, of `body`; of a text, only its class and ports count. registered: the client's
-    registered_delivery. validity, schedule: unix seconds; 0: none. tlvs: to be passed on, (tag, value).
+    data_coding: as in SMPP, of `body`; of a text, only its class counts. esm_class: without its mode and UDHI.
+    registered: the client's registered_delivery. validity, schedule: unix seconds; 0: none. tlvs: to be passed on,
+    (tag, value).
     """
 
     kind: Kind = Kind.MESSAGE
@@ -80,3 +82,13 @@ class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     message_class: int = 1
     received_at: float = 0.0  #: when our client submitted it
     price: str = "0"
+
+
+def price_of(price: str, parts: int) -> str:
+    """The price of so many parts, exactly."""
+    if parts == 1:
+        return price
+    try:
+        return str(Decimal(price) * parts)
+    except InvalidOperation:
+        return price

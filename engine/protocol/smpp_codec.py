@@ -1,7 +1,7 @@
 """One PDU: bytes to a value and back (SMPP 3.4 3.2, 5.0 3.1).
 
 P1: any body gives a value. Read besides what the specifications have: a response without a body, an error with any
-body, TLVs that are cut short, and what smpp_fields is lenient with.
+body, octets at the end that are no TLV, and what smpp_fields is lenient with.
 """
 
 import re
@@ -41,12 +41,12 @@ def decode(data: bytes, at: int, end: int, command_id: int, status: int, number:
         fields, tail = _READ.get(command_id, _read)(data, at, end, command_id)
     except BodyError as exc:
         if status and command_id & RESPONSE:
-            return make(number, status, (), True)
+            return make(number, status, (), data[at:end])
         return MalformedPdu(command_id, status, number, data[at:end], exc.status)
     if tail == end:
-        return make(number, status, (), False, *fields)
-    tlvs, cut = read_tlvs(data, tail, end)
-    return make(number, status, tlvs, cut, *fields)
+        return make(number, status, (), b"", *fields)
+    tlvs, rest = read_tlvs(data, tail, end)
+    return make(number, status, tlvs, rest, *fields)
 
 
 def encode(pdu: Pdu, sequence_number: int | None = None) -> bytes:

@@ -29,7 +29,7 @@ class Pdu(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     """What every PDU has. gc=False: nothing in it can lead back to it, and tens of thousands may wait.
 
     sequence_number, command_status: 0..0xFFFFFFFF. tlvs: as they came, see smpp_tlv.
-    cut: it ended within a TLV, or is an error whose body made no sense; what could be read is there.
+    rest: what is behind that and no whole TLV, or the body of an error that made no sense: some length was wrong.
     """
 
     command_id: ClassVar[int]
@@ -37,7 +37,7 @@ class Pdu(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True):
     sequence_number: int = 0
     command_status: int = ESME_ROK
     tlvs: tuple[Tlv, ...] = ()
-    cut: bool = False
+    rest: bytes = b""
 
     def tlv(self, tag: int) -> bytes | None:
         """The value of the first TLV with this tag."""

@@ -13,8 +13,8 @@ _HEAD = struct.Struct(">HH")
 _HEAD_BYTES = _HEAD.size
 
 
-def read_tlvs(data: bytes, at: int, end: int) -> tuple[tuple[Tlv, ...], bool]:
-    """The TLVs of data[at:end], and whether it was cut: its end is no whole TLV, and is left out."""
+def read_tlvs(data: bytes, at: int, end: int) -> tuple[tuple[Tlv, ...], bytes]:
+    """The TLVs of data[at:end], and what at its end is no whole one; NULs there mean nothing."""
     found = []
     while at + _HEAD_BYTES <= end:
         tag, length = _HEAD.unpack_from(data, at)
@@ -23,7 +23,8 @@ def read_tlvs(data: bytes, at: int, end: int) -> tuple[tuple[Tlv, ...], bool]:
             break
         at = start + length
         found.append((tag, data[start:at]))
-    return tuple(found), at != end
+    rest = data[at:end]
+    return tuple(found), rest if rest.strip(b"\0") else b""
 
 
 def write_tlvs(tlvs: Iterable[Tlv]) -> bytes:

@@ -110,6 +110,16 @@ class Orders:
                 self._look(work)
         return work.taken, work.in_attempt
 
+    def is_purging(self, scope: Scope, in_hand: Iterable[Delivery]) -> bool:
+        """A purge of exactly this is under way, and nothing of it is in an attempt that may end in another way.
+
+        in_hand: what is in hand of it.
+        """
+        if not any(order.action == "purge" and order.scope == str(scope) for order in self._state.orders):
+            return False
+        ours = (self._manager, self._manager.errands)
+        return all(one.state is not State.ATTEMPT or one.owner in ours for one in in_hand)
+
     async def hold(self, scope: Scope) -> None:
         """Write down a hold. Raises StorageError."""
         async with self._giving:

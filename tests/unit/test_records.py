@@ -60,7 +60,7 @@ snapshots = st.tuples(
 ).map(list)  # fmt: skip
 outcomes = st.builds(
     Outcome, index=st.integers(0, 60_000), status=st.sampled_from(Status), scope=st.sampled_from(Scope),
-    status_code=texts, reply=texts, remote=texts, phase=texts,
+    status_code=texts, reply=texts, remote=texts, phase=texts, kind=texts, price=texts,
 )  # fmt: skip
 references = st.none() | st.tuples(
     st.integers(1, MAX_NUMBER), st.integers(0, MAX_SEGMENT_BYTES - 1), st.integers(1, (1 << 32) - 1)

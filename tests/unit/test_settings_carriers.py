@@ -96,8 +96,9 @@ def test_what_protocol_knows() -> None:
             'networks: "Vodafone", "GB:": not a country and a network in it, such as "GB:Vodafone"',
         ),
         (
-            'senders = ["", " x", "012345678901234567890"]',
-            'senders: "", " x", "012345678901234567890": not a sender id, such as "Shop", "60999" or "+447700900123"',
+            'senders = ["", " x", "0123456789012345", "twelve chars", "eleven char", "+447700900123"]',
+            'senders: "", " x", "0123456789012345", "twelve chars": not a sender id, such as "Shop" (up to 11 '
+            'characters), "60999" or "+447700900123"',
         ),
         ("classes = []", "classes: none of them: the carrier would never have a message"),
         ('price = "-1"', 'price: "-1" is not a price, such as "0.03"'),

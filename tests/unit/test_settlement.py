@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from engine.base.settings import Retry, Settings
 from engine.delivery import verdicts
+from engine.delivery.retries import Retries
 from engine.delivery.settlement import PUT_OFF_S, Settlement
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.outcome import Scope, Status
@@ -257,7 +258,7 @@ def test_q3_whatever_an_attempt_gives_each_recipient_is_final_or_has_a_time(fate
     delivery = Delivery(Message(envelope), 0, "c.test", tuple(range(len(fates))))
     delivery.attempts = attempts
     settlement = object.__new__(Settlement)
-    settlement._rng = random.Random(attempts)
+    settlement._retries = Retries(random.Random(attempts))
     settlement._notifier = NoReports()
     settlement.reload(Settings())
     decided = settlement._decide(delivery, envelope, [outcome(n, status) for n, status in enumerate(fates)], clock.now)

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from engine.base.settings import Account, Intake, Settings
 from engine.base.settings import Sms as SmsSettings
+from engine.intake import smpp_connection
 from engine.protocol.smpp_codec import encode
 from engine.protocol.smpp_events import End
 from engine.protocol.smpp_pdu import (
@@ -141,7 +142,7 @@ def test_a_second_bind_in_a_session_is_refused(tmp_path: Path) -> None:
     play(story)
 
 
-def test_delivery_hears_of_the_first_receiver_and_of_the_last(tmp_path: Path) -> None:
+def test_delivery_hears_of_each_receiver_and_when_the_last_one_went(tmp_path: Path) -> None:
     async def story() -> None:
         async with taking(tmp_path) as intake:
             async with intake.bound(kind=BindTransmitter):
@@ -151,8 +152,8 @@ def test_delivery_hears_of_the_first_receiver_and_of_the_last(tmp_path: Path) ->
                     async with intake.bound():
                         assert len(intake.binds.receivers("app")) == 2
                     await until(lambda: len(intake.binds.receivers("app")) == 1)
-                    assert intake.told == ["+app"]
-                await until(lambda: intake.told == ["+app", "-app"])
+                    assert intake.told == ["+app", "+app"]
+                await until(lambda: intake.told == ["+app", "+app", "-app"])
             assert not intake.binds.receivers("nobody")
 
     play(story)
@@ -210,6 +211,24 @@ def test_an_account_that_goes_is_unbound_and_new_limits_hold_at_once(tmp_path: P
             assert (await client.ended()).end is End.UNBOUND
             async with intake.client() as other:
                 assert (await other.bind("b")).command_status == 0
+
+    play(story)
+
+
+def test_a_stop_does_not_wait_for_a_client_that_answers_no_unbind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smpp_connection, "_UNBIND_S", 0.05)
+
+    async def story() -> None:
+        async with taking(tmp_path) as intake:
+            reader, writer = await asyncio.open_connection(*intake.listener.address)
+            writer.write(encode(BindTransceiver(1, system_id=b"app", password=b"secret")))
+            await reader.read(1)
+            await intake.listener.close()
+            async with asyncio.timeout(GUARD_S):
+                await intake.listener.drain(asyncio.get_running_loop().time() + 10 * GUARD_S)
+            writer.close()
 
     play(story)
 

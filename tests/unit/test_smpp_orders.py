@@ -52,6 +52,9 @@ class Stage:
     def state_of(self, message_id: str, account: str, queued: Collection[int] = ()) -> tuple[int, float, int] | None:
         return self.sent.get((message_id, account), (1, 0.0, 0) if queued else None)
 
+    def addresses_of(self, message_id: str, account: str) -> tuple[str, list[str]] | None:
+        return ("+447700900999", [NUMBER]) if (message_id, account) in self.sent else None
+
     async def ask(self, pdu: Any, account: Account = APP) -> Any:
         return await self.orders.carry_out(pdu, account)
 
@@ -318,6 +321,95 @@ def test_cancel_of_what_the_carrier_told_to_slow_down(tmp_path: Path, by_id: boo
             await asyncio.sleep(0.002)
         assert set(replies(s)) == {("removed", "removed by account app (cancel_sm)")}
         assert s.stage.live() == 0
+        await smsc.close()
+
+    on_stage(tmp_path, story)
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_what_is_cancelled_is_deleted_at_once(tmp_path: Path, held: bool) -> None:
+    """While it is on its way out of the queue, and still if we crash then: nothing can bring it back."""
+
+    async def story(s: Stage) -> None:
+        message_id = (await (s.row() if held else s.stage.put("hello", NUMBER))).encode()
+        first, second, query, replaced = [
+            asyncio.ensure_future(s.ask(pdu))
+            for pdu in (
+                CancelSm(message_id=message_id), CancelSm(message_id=message_id), QuerySm(message_id=message_id),
+                ReplaceSm(message_id=message_id, short_message=b"x"),
+            )
+        ]  # fmt: skip
+        assert (await first).command_status == 0
+        answer = await query
+        assert (answer.command_status, answer.message_state, len(answer.final_date)) == (0, 4, 16)
+        assert status_name((await second).command_status) == "ESME_RCANCELFAIL"
+        assert status_name((await replaced).command_status) in ("ESME_RREPLACEFAIL", "ESME_RINVMSGID")
+        await until(lambda: s.stage.live() == 0 and replies(s) == [("removed", "removed by account app (cancel_sm)")])
+
+    on_stage(tmp_path, story)
+
+
+def test_what_is_said_besides_the_id_must_be_so(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        s.sent["0" * 14, "app"] = (2, 1.0, 0)
+        for message_id, right, wrong in ((await s.row(), b"acme", b"Other"), ("0" * 14, b"447700900999", b"ACME")):
+            known = message_id.encode()
+            for pdu in (QuerySm, CancelSm, ReplaceSm):
+                assert await s.status(pdu(message_id=known, source_addr=wrong)) == "ESME_RINVSRCADR"
+                assert await s.status(pdu(message_id=known, source_addr=wrong), OTHER) == "ESME_RINVMSGID"
+            elsewhere = {"destination_addr": b"447700900666", "dest_addr_ton": 1}
+            assert await s.status(CancelSm(message_id=known, **elsewhere)) == "ESME_RINVDSTADR"
+            assert await s.status(CancelSm(message_id=known, destination_addr=b"?")) == "ESME_RINVDSTADR"
+            assert await s.status(QuerySm(message_id=known, source_addr=right)) == "ESME_ROK"
+        assert s.stage.live() == 1
+        there = {"source_addr": b"ACME", "destination_addr": b"447700900123", "dest_addr_ton": 1}
+        [(message_id, _)] = await s.queued()
+        assert await s.status(CancelSm(message_id=message_id.encode(), **there)) == "ESME_ROK"
+        await until(lambda: s.stage.live() == 0)
+
+    on_stage(tmp_path, story)
+
+
+def test_what_an_agent_has_and_the_carrier_has_not_is_replaced(tmp_path: Path) -> None:
+    """What was told to slow down, and what waits behind that; what is on the wire is refused."""
+
+    async def story(s: Stage) -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: SubmitSmResp(command_status=STATUSES["ESME_RTHROTTLED"])
+        await s.stage.carriers.reload(Settings(carrier=(replace(NOWHERE, port=smsc.port, window=1),)))
+        await until(lambda: s.stage.carriers.healthy("one"))
+        ids = [(await s.stage.put(text, NUMBER)).encode() for text in ("first", "behind")]
+        await until(lambda: smsc.submits)
+        for message_id, text in zip(ids, (b"new first", b"new behind"), strict=True):
+            replacement = ReplaceSm(message_id=message_id, short_message=text)
+            async with asyncio.timeout(10):
+                while (status := await s.status(replacement)) != "ESME_ROK":  # it may be on the wire just now
+                    assert status == "ESME_RREPLACEFAIL"
+                    await asyncio.sleep(0.002)
+        await until(lambda: s.stage.live() == 2)
+        before = len(smsc.submits)
+        smsc.answer = smsc.take
+        await until(lambda: s.stage.live() == 0)
+        assert {pdu.short_message for pdu in smsc.submits[before:]} == {b"new first", b"new behind"}
+        await until(lambda: len(s.stage.told()) == 4)
+        assert sorted(kind for kind, _ in replies(s)) == ["removed", "removed", "sent", "sent"]
+        assert s.stage.tally()["balanced"]
+        await smsc.close()
+
+    on_stage(tmp_path, story)
+
+
+def test_what_is_on_the_wire_is_not_replaced(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: None
+        await s.stage.carriers.reload(Settings(carrier=(replace(NOWHERE, port=smsc.port),)))
+        await until(lambda: s.stage.carriers.healthy("one"))
+        message_id = (await s.stage.put("first", NUMBER)).encode()
+        await until(lambda: smsc.submits)
+        assert await s.status(ReplaceSm(message_id=message_id, short_message=b"x")) == "ESME_RREPLACEFAIL"
+        smsc.wires[0].respond(smsc.submits[0], SubmitSmResp(message_id=b"1"))
+        await until(lambda: s.stage.live() == 0)
         await smsc.close()
 
     on_stage(tmp_path, story)

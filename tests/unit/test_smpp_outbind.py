@@ -35,7 +35,7 @@ class Stage:
             intake.clock, intake.outbox, contexts, self.waiting.__contains__, self.looked_at.append, auth_delay_s=0.0,
         )  # fmt: skip
         intake.binds.call = self.outbinds.call
-        intake.binds._first = self.outbinds.bound
+        intake.binds._told = self.outbinds.bound
 
     @property
     def bound(self) -> list[str]:

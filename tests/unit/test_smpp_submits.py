@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from engine.base.errors import StorageError
 from engine.base.settings import Account
 from engine.base.units import Rate
+from engine.message.number import normalise as real
 from engine.protocol.smpp_codec import encode
 from engine.protocol.smpp_multi import DistributionList, SmeAddress
 from engine.protocol.smpp_pdu import (
@@ -22,7 +23,7 @@ from engine.protocol.smpp_pdu import (
     EnquireLink,
     SubmitMulti,
 )
-from engine.protocol.smpp_tables import STATUSES, status_name
+from engine.protocol.smpp_tables import STATUSES, TAGS, status_name
 from engine.protocol.sms_udh import MESSAGE_PAYLOAD
 from engine.storage.spool.files import DiskFiles
 from tests.support.smpp_intake import ACCOUNT, GUARD_S, Client, Intake, play, sm, taking, until
@@ -111,6 +112,11 @@ def test_submit_multi_is_one_message_and_says_who_is_refused(tmp_path: Path) -> 
         ("ESME_RINVSRCADR", {"source_addr": b""}),
         ("ESME_RINVSRCADR", {"source_addr": b"twelve chars"}),
         ("ESME_RINVSRCADR", {"source_addr": b"\xc3\xa9"}),
+        ("ESME_RINVSRCADR", {"source_addr": b"0000", "source_addr_ton": 1}),
+        ("ESME_RINVSRCTON", {"source_addr_ton": 9}),
+        ("ESME_RINVSRCNPI", {"source_addr_npi": 200}),
+        ("ESME_RINVDSTTON", {"dest_addr_ton": 7}),
+        ("ESME_RINVDSTNPI", {"dest_addr_npi": 200}),
         ("ESME_RINVSERTYP", {"service_type": b"\xff"}),
         ("ESME_RINVMSGLEN", {"destination_addr": b"79161234567", "short_message": b"", "tlvs": FOUR_PARTS}),
         ("ESME_RINVMSGLEN", {"short_message": b"", "tlvs": ((MESSAGE_PAYLOAD, b"x" * 64000),)}),
@@ -135,6 +141,36 @@ def test_what_cannot_be_sent_is_refused_by_its_own_status(tmp_path: Path, status
             assert await refused(client, sm(**fields)) == status
             assert (await client.submit()).command_status == 0
             assert len(intake.accepted) == 1
+
+    play(story)
+
+
+def test_a_data_sm_has_its_validity_in_a_tlv(tmp_path: Path) -> None:
+    def data(value: bytes) -> DataSm:
+        tlvs = ((MESSAGE_PAYLOAD, b"hi"), (TAGS["qos_time_to_live"], value), (0x1400, b"x"))
+        return DataSm(destination_addr=b"447700900123", source_addr=b"1234", tlvs=tlvs)
+
+    async def story() -> None:
+        async with taking(tmp_path) as intake, intake.bound() as client:
+            assert await refused(client, data(bytes(4))) == "ESME_RINVEXPIRY"
+            assert await refused(client, data(b"\1")) == "ESME_RINVPARLEN"
+            assert await refused(client, data((90).to_bytes(4, "big"))) == "ESME_ROK"
+            [(_, _, sms)] = intake.stored()
+            assert (sms.validity, sms.tlvs) == (intake.clock.time() + 90, ((0x1400, b"x"),))
+            assert intake.accepted[0].message.expires_at == sms.validity
+
+    play(story)
+
+
+def test_a_sender_with_the_prefix_that_is_dialled_is_a_number(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with taking(tmp_path) as intake, intake.bound() as client:
+            intake.admission._normalise = lambda *number: real(*number, country="GB")
+            assert await refused(client, sm(source_addr=b"00447700900999", source_addr_ton=1)) == "ESME_ROK"
+            assert await refused(client, sm(source_addr=b"0000", source_addr_ton=3)) == "ESME_ROK"
+            assert await refused(client, sm(source_addr=b"000", source_addr_ton=1)) == "ESME_RINVSRCADR"
+            kinds = [(sms.source, sms.source_ton) for _, _, sms in intake.stored()]
+            assert kinds == [("+447700900999", 1), ("0000", 3)]
 
     play(story)
 

@@ -443,6 +443,20 @@ def test_a_carriers_own_tlvs_and_a_validity_go_with_each_submit(tmp_path: Path) 
     play(story)
 
 
+def test_a_reply_path_goes_with_each_part(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            await s.put("short", "+447700900001", esm_class=0x80)
+            await s.put("a" * 300, "+447700900001", esm_class=0x80)
+            await s.put(None, "+447700900001", body=b"x" * 200, data_coding=4, esm_class=0x88)  # type: ignore[arg-type]  # no text
+            await until(lambda: s.live() == 0)
+            assert [pdu.esm_class for pdu in smsc.submits] == [0x80, 0xC0, 0xC0, 0xC8, 0xC8]
+        await smsc.close()
+
+    play(story)
+
+
 def test_of_a_message_that_was_taken_in_part_only_the_rest_goes_again(tmp_path: Path) -> None:
     """Also after a restart; and not to another carrier, which has none of it."""
 

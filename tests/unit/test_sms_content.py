@@ -5,7 +5,7 @@ import pytest
 from engine.intake.sms_content import with_content
 from engine.intake.sms_refusal import SmsRefused
 from engine.message.sms import Sms
-from engine.protocol.sms_udh import MESSAGE_PAYLOAD, Segment, sar_tlvs
+from engine.protocol.sms_udh import MESSAGE_PAYLOAD, SAR_SEGMENT_SEQNUM, Segment, sar_tlvs
 
 PART = b"\x05\x00\x03\x2a\x02\x01"
 SAR = sar_tlvs(Segment(7, 2, 1))
@@ -55,11 +55,6 @@ def test_what_the_client_has_cut_is_kept_as_it_is() -> None:
     assert (sms.text, sms.body, sms.tlvs) == (None, b"x" * 153, SAR)
 
 
-def test_sar_that_contradicts_itself_is_none() -> None:
-    wrong = ((SAR[0]), (SAR[1]), (SAR[2][0], b"\x09"))
-    assert (read(b"hello", tlvs=wrong).text, read(b"hello", tlvs=wrong).tlvs) == ("hello", ())
-
-
 @pytest.mark.parametrize(
     ("refused", "how"),
     [
@@ -71,6 +66,14 @@ def test_sar_that_contradicts_itself_is_none() -> None:
         ("ESME_RINVESMCLASS", {"data": b"\x20abc", "esm": 0x40}),
         ("ESME_RINVMSGLEN", {"data": PART + b"x" * 154, "esm": 0x40}),
         ("ESME_RINVMSGLEN", {"data": PART + b"x" * 135, "esm": 0x40, "coding": 4}),
+        ("ESME_RINVESMCLASS", {"data": b"\x05\x00\x03\x2a\x02\x00hello", "esm": 0x40}),
+        ("ESME_RINVESMCLASS", {"data": b"\x06\x08\x04\x00\x2a\x02\x03hello", "esm": 0x40}),
+        ("ESME_RINVOPTPARAMVAL", {"data": b"hello", "tlvs": (*SAR[:2], (SAR_SEGMENT_SEQNUM, b"\x07"))}),
+        ("ESME_RINVOPTPARAMVAL", {"data": b"hello", "tlvs": (*SAR[:2], (SAR_SEGMENT_SEQNUM, b"\x00"))}),
+        ("ESME_RMISSINGOPTPARAM", {"data": b"hello", "tlvs": (SAR[0], SAR[2])}),
+        ("ESME_RMISSINGOPTPARAM", {"data": b"hello", "tlvs": SAR[:1]}),
+        ("ESME_RINVMSGLEN", {"data": b"hello\x1b"}),
+        ("ESME_RINVMSGLEN", {"data": b"hello\x1b", "coding": 0xF0, "alphabet": "latin-1"}),
         ("ESME_ROPTPARNOTALLWD", {"data": b"x", "tlvs": ((MESSAGE_PAYLOAD, b"y"),)}),
     ],
 )

@@ -10,7 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.delivery.sms_pace import FIRST_PAUSE_S, LONGEST_PAUSE_S, SLOWEST, Pace, Pause
+from engine.delivery.sms_pace import (
+    FIRST_PAUSE_S,
+    FIRST_SILENCE_S,
+    LONGEST_PAUSE_S,
+    LONGEST_SILENCE_S,
+    SLOWEST,
+    Pace,
+    Pause,
+)
 from engine.tools.sink_rules import Pace as Bucket
 
 SECONDS = 60.0
@@ -141,3 +149,36 @@ def test_a_carrier_that_counts_by_the_second_is_followed() -> None:
 def test_after_some_seconds_without_any_the_rate_is_soon_as_it_was() -> None:
     seen = simulate(300, lambda now: not 1 < now < 5)
     assert seen == Seen(pytest.approx(300, abs=1), 0)
+
+
+def test_a_link_that_answers_nothing_is_left_alone_and_looked_at_again_ever_later() -> None:
+    pause = Pause()
+    assert [pause.unanswered(0.0, 60.0) for _ in range(5)] == [0.0, 0.0, FIRST_SILENCE_S, 0.0, 0.0]
+    assert pause.alone and pause.left(60.0) == FIRST_SILENCE_S
+    assert pause.unanswered(59.0, 119.0) == 0.0, "it was on the wire when the pause began"
+    seconds, now = FIRST_SILENCE_S, 60.0
+    while seconds < LONGEST_SILENCE_S:
+        sent_at = now + seconds
+        now, seconds = sent_at + 60, min(2 * seconds, LONGEST_SILENCE_S)
+        assert pause.unanswered(sent_at, now) == seconds
+    pause.taken()
+    assert (pause.seconds, pause.silent, pause.alone) == (0.0, 0, False)
+
+
+def test_one_answer_among_many_missing_ones_is_a_sign_of_life() -> None:
+    pause = Pause()
+    for round_at in range(0, 600, 60):
+        assert pause.unanswered(round_at, round_at + 60) == pause.unanswered(round_at, round_at + 60) == 0.0
+        pause.taken()
+
+
+def test_a_new_connection_is_not_judged_by_the_silence_of_the_old_one() -> None:
+    pause = Pause()
+    for _ in range(3):
+        pause.unanswered(0.0, 60.0)
+    pause.bound()
+    assert (pause.left(60.0) <= 0, pause.seconds, pause.silent) == (True, 0.0, 0)
+    pause.refused(61.0, 61.1)
+    pause.refused(61.2, 61.3)
+    pause.bound()
+    assert pause.left(61.3) > 0, "it said that we are too fast"

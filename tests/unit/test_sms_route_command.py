@@ -98,8 +98,9 @@ def test_what_a_running_daemon_says_of_each(
 ) -> None:
     """The one that is not bound comes last, as in the daemon; of a pair only the transmitter counts."""
 
-    def bind(name: str, kind: str, state: str, **more: str) -> dict[str, str]:
-        return {"side": "carrier", "name": name, "bind": kind, "state": state, "reason": ""} | more
+    def bind(name: str, kind: str, state: str, **more: object) -> dict[str, object]:
+        row = {"side": "carrier", "name": name, "bind": kind, "state": state, "reason": ""}
+        return row | {"takes": state == "bound"} | more
 
     answers = [
         bind("beta", "transmitter", "bound", rate="12.5/s", reason="told to slow down: a pause of 2s more"),

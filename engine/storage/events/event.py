@@ -6,9 +6,9 @@ out of the line. On disk: fields are added, never renamed and never given anothe
 
 `TYPES` has the types that there are. A new one needs a line there; consumers take or leave what they do not know.
 
-SMS are sent to a carrier, destination "sms:NAME". Receipts have the state as `status` ("DELIVRD"), the
-carrier's words as `reply`, its id, and the price of what it is about. A receipt or an answer that waits for an
-application (destination "account:NAME") has outcomes only: its delivered is `handed-over`.
+SMS are sent to a carrier, destination "sms:NAME"; their `sent` has the price of all parts. Receipts have the state as
+`status` ("DELIVRD"), the carrier's words as `reply`, its id, and the price of what it is about. A receipt or an answer
+that waits for an application (destination "account:NAME") has outcomes only: its delivered is `handed-over`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -78,7 +78,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     """at: unix seconds. message: its id. delay_s: seconds since the message was accepted. The fields from
     `attempt` on belong to outcomes; they mean what they mean in `Outcome`.
 
-    Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them.
+    Of receipts: part: from 1, of so many parts; 0: it is about all of them. price: of the part, or of all of them; of
+    what was sent, of all. It is left out where the carrier's is not in the settings.
     carrier_id: what the carrier calls it. latency_s: since the carrier took it.
     tenant, stream, batch: of the message, where it has them.
     Of answers: answer: the id of what a phone sent. text: what it says. Of admin: what was done, and by whom.
@@ -204,6 +205,7 @@ def outcome_lines(
                 _SCOPES[outcome.scope],
                 provider,
                 delay_s,
+                price=outcome.price,
                 kind=outcome.kind,
                 tenant=tenant,
                 stream=stream,

@@ -65,6 +65,7 @@ class _OutcomeRow(msgspec.Struct, array_like=True):
     remote: str
     phase: str
     kind: str = ""
+    price: str = ""
 
 
 #: What a header must look like. Each field fits its column of the table.
@@ -291,11 +292,14 @@ def _row(outcome: Outcome) -> tuple[Any, ...]:
     row = (
         outcome.index, outcome.status, outcome.scope, outcome.status_code, outcome.reply, outcome.remote, outcome.phase,
     )  # fmt: skip
+    if outcome.price:
+        return (*row, outcome.kind, outcome.price)
     return (*row, outcome.kind) if outcome.kind else row
 
 
 def _outcome(row: list[Any]) -> Outcome:
-    index, status, scope, status_code, reply, remote, phase, *kind = row
+    index, status, scope, status_code, reply, remote, phase, *more = row
+    kind, price = (*more, "", "")[:2]
     return Outcome(
         index=index,
         status=Status(status),
@@ -304,5 +308,6 @@ def _outcome(row: list[Any]) -> Outcome:
         reply=reply,
         remote=remote,
         phase=phase,
-        kind=kind[0] if kind else "",
+        kind=kind,
+        price=price,
     )

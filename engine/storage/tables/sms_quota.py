@@ -1,7 +1,8 @@
 """How many parts each application has had taken today (UTC), so that a restart does not give it a second day.
 
-Counted in memory, written whole now and then: a crash forgets what was counted since the last `save`, to the good of
-the application. A write for each message would cost as much as the message.
+Counted in memory, written whole every few seconds: a crash forgets what was counted since the last `save`, to the good
+of the application, and settings and README say so. A write for each message would cost as much as the message; and what
+the spool has of the day is no count of it, as what was sent leaves it.
 """
 
 import sqlite3
