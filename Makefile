@@ -15,7 +15,7 @@ export PATH := $(PATH):/usr/sbin:/sbin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 export PIP_ROOT_USER_ACTION := ignore
 
-.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces bench-suppression install clean
+.PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces bench-suppression bench-tracking install clean
 
 help:
 	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
@@ -27,6 +27,7 @@ help:
 	@echo "make bench-sms SMS through the spool to a carrier and receipts back, beside Kannel; ARGS=--n=10000 for less"
 	@echo "make bench-bounces    what share of bounces is read right, and how fast, beside flufl.bounce"
 	@echo "make bench-suppression    a look-up among ten million; import, memory; ARGS=--n=100000 for less"
+	@echo "make bench-tracking    what a recipient's own links cost, after the first; redirects on one core"
 	@echo "make lint      ruff;  make types: mypy"
 	@echo "make setup     .venv with .venv/bin/postrider, from constraints.txt"
 	@echo "make install   PREFIX=/usr/local DESTDIR=: program, unit, settings"
@@ -118,6 +119,10 @@ bench-bounces: setup
 bench-suppression: setup $(COMPILED)
 	$(BENCH).suppression $(ARGS)
 
+bench-tracking: packages $(COMPILED)
+	$(BENCH).tracking $(ARGS)
+	$(BENCH).tracking_redirects
+
 # The installed program is a copy: nothing in it points to this folder or to DESTDIR.
 ETC = $(if $(filter /usr,$(PREFIX)),,$(PREFIX))/etc
 LIB = $(PREFIX)/lib/postrider
@@ -137,10 +142,11 @@ install: setup $(WHEEL)/built
 	printf '%s\n' '#!/bin/sh' 'export POSTRIDER_CONFIG="$${POSTRIDER_CONFIG:-$(ETC)/postrider/postrider.toml}"' \
 		'exec $(LIB)/venv/bin/python -I -m engine.cli.main "$$@"' >"$(DESTDIR)$(PREFIX)/bin/postrider"
 	chmod 755 "$(DESTDIR)$(PREFIX)/bin/postrider"
-	sed -e 's|/usr/local/etc/|$(ETC)/|' -e 's|/usr/local/|$(PREFIX)/|' systemd/postrider.service \
-		>"$(DESTDIR)$(PREFIX)/lib/systemd/system/postrider.service"
+	@for unit in postrider.service postrider-redirect.service; do \
+		sed -e 's|/usr/local/etc/|$(ETC)/|' -e 's|/usr/local/|$(PREFIX)/|' systemd/$$unit \
+			>"$(DESTDIR)$(PREFIX)/lib/systemd/system/$$unit"; done
 	install -m 644 systemd/postrider.sysusers "$(DESTDIR)$(PREFIX)/lib/sysusers.d/postrider.conf"
-	@for file in postrider.toml providers.toml bounces.toml; do \
+	@for file in postrider.toml providers.toml bounces.toml scanners.toml; do \
 		if [ -e "$(DESTDIR)$(ETC)/postrider/$$file" ]; then echo "$(ETC)/postrider/$$file is there: left as it is"; \
 		else install -m 644 config/$$file "$(DESTDIR)$(ETC)/postrider/$$file"; fi; done
 	@case "$$(readlink -f "$(DESTDIR)$(LIB)/venv/bin/python")" in /home/*|/root/*) \

@@ -23,20 +23,22 @@ COMPILED = """
     base: clock
     protocol: smtp_client smtp_reply
     protocol: smpp_codec smpp_session smpp_tlv receipt_dates receipt_ids receipt_parts receipt_text
-    message: content ids
+    message: content ids link_compile link_token
     net: outbox
     storage: inflight
     storage/spool: entry guards hands journal rows spool
     storage/tables: sent suppression_entries suppressions
     storage/events: journal
+    storage/ledger: index reader record segment segments
     routing: plan router
     queue: budget larder manager ready shares stock throttle
-    delivery: agent bouncer courier settlement smtp_session
+    delivery: agent bouncer courier rendering settlement smtp_session
     delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
     delivery: sms_work
     delivery: underway waking
     feedback: matching outstanding parked receipts telling turn
     intake: acceptor smpp_requests sms_content
+    tracking: clients hit judge
 """
 
 

@@ -6,6 +6,7 @@ each other in a circle (tests/unit/test_layers.py holds us to it):
     cli             the commands; on top because `serve` starts the daemon, and nothing imports it
     daemon          builds every object once, knows all
     admin, tools    the operator's door; a test MX and a load generator (tools sees message and below only)
+    tracking        links that tell of clicks, and unsubscribes: the HTTP side of them
     feedback, feed  what comes back: receipts of carriers; what is told: events, posted to webhooks
     intake, delivery, queue, routing, storage, net, message, protocol, base
 

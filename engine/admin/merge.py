@@ -7,7 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from engine.storage.spool.survey import dead_share
+from engine.base.units import dead_share
 
 Row = dict[str, Any]
 #: How the values of one field come together; None values are left out before, and none at all is None.

@@ -12,12 +12,9 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.admin import actions, feed, sms, spool, views
-from engine.admin.parts import Parts
 from engine.base.errors import EngineError, StorageError
 
 log = logging.getLogger(__name__)
@@ -29,36 +26,8 @@ _READ_TIMEOUT_S = 10.0
 #: What answers a command: called with its arguments, gives rows.
 Command = Callable[..., AsyncIterator[dict[str, Any]]]
 
-COMMANDS: dict[str, Command] = {
-    "status": views.status,
-    "queues": views.queues,
-    "list": views.listing,
-    "show": views.show,
-    "why": views.why,
-    "binds": sms.binds,
-    "consumers": feed.consumers,
-    "consumer_pause": feed.consumer_pause,
-    "consumer_resume": feed.consumer_resume,
-    "consumer_seek": feed.consumer_seek,
-    "retry": actions.retry,
-    "hold": actions.hold,
-    "resume": actions.resume,
-    "bounce": actions.bounce,
-    "purge": actions.purge,
-    "move": actions.move,
-    "spool_status": spool.spool_status,
-    "spool_compact": spool.spool_compact,
-    "spool_import": spool.spool_import,
-    "spool_purge": spool.spool_purge,
-    "spool_queued": spool.spool_queued,
-}
 #: Those that are called with a body, too: the reader comes before the arguments.
 WITH_BODY = frozenset(("spool_import", "spool_purge", "spool_queued"))
-
-
-def commands_of(parts: Parts) -> dict[str, Command]:
-    """The commands, on one worker."""
-    return {name: partial(command, parts) for name, command in COMMANDS.items()}
 
 
 class AdminServer:

@@ -32,7 +32,7 @@ class TlsFiles(_Table, frozen=True):
 
 
 class Listener(_Table, frozen=True):
-    kind: Literal["smtp", "inbound", "smpp", "http"]
+    kind: Literal["smtp", "inbound", "smpp", "http", "tracking"]
     address: str  #: "host:port", "[::1]:port"
     networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials, or bind (smpp)
     tls: TlsFiles | None = None
@@ -243,7 +243,7 @@ class Inbound(_Table, frozen=True):
     """A domain that listeners of kind inbound take mail for: what comes back."""
 
     domain: str
-    kind: Literal["return-path", "feedback", "reply"]
+    kind: Literal["return-path", "feedback", "reply", "unsubscribe"]
     senders: tuple[str, ...] = ()  #: domains of senders whose mail gets a return path here; none: all
     users: tuple[str, ...] = ()  #: logins whose mail does; none: all
     signed: bool = True  #: a return path for each recipient; False: senders name one of this domain by themselves

@@ -215,6 +215,7 @@ def warnings_of(settings: Settings) -> list[str]:
         found.append('a [[listener]] of kind "inbound" and no [[inbound]]: it takes nothing')
     elif settings.inbound and not inbound:
         found.append('[[inbound]], and no [[listener]] of kind "inbound": what comes back is for another node')
+    found += list(_tracking_warnings(settings))
     found += _never_reached([route.domain for route in settings.route])
     found += settings_carriers.carrier_warnings(settings)
     if not settings.dkim and not (settings.carrier and all(one.kind != "smtp" for one in settings.listener)):
@@ -225,6 +226,15 @@ def warnings_of(settings: Settings) -> list[str]:
     if settings.node.name == "localhost":
         found.append('[node] name: other servers distrust a greeting of "localhost"; give this host\'s public name')
     return found
+
+
+def _tracking_warnings(settings: Settings) -> Iterator[str]:
+    listens = any(listener.kind == "tracking" for listener in settings.listener)
+    led = bool(settings.tracking.base_url or settings.click_domain)
+    if listens and not led:
+        yield 'a [[listener]] of kind "tracking" and no [tracking] base_url: no link leads there'
+    elif led and not listens:
+        yield '[tracking] base_url, and no [[listener]] of kind "tracking": another node must answer the links'
 
 
 def _never_reached(domains: Sequence[str]) -> Iterator[str]:
@@ -249,6 +259,7 @@ _IDLE = {
     "inbound": ("auth", "message_class", "networks"),
     "smpp": ("auth", "message_class", "xclient_from"),
     "http": ("auth", "message_class", "proxy_from", "xclient_from"),
+    "tracking": ("auth", "message_class", "networks", "proxy_from", "xclient_from"),
 }
 
 

@@ -26,6 +26,7 @@ from engine.base import settings_checks, settings_rules, settings_sms
 from engine.base.errors import ConfigError
 from engine.base.settings import Provider, Settings
 from engine.base.settings_bounces import BounceRule
+from engine.base.settings_scanners import Scanner
 from engine.base.units import Duration, Rate, Size, parse_duration, parse_rate, parse_size
 
 _BESIDE = Path(engine.__file__).parent.parent
@@ -60,6 +61,10 @@ def read_settings(path: Path) -> tuple[Settings, list[str]]:
     if rules is not None:
         bounces = msgspec.structs.replace(settings.bounces, rules_file=str(rules.absolute()))
         settings = msgspec.structs.replace(settings, bounces=bounces)
+    scanners = _table_path(raw, "tracking", "scanners_file", Path(settings.tracking.scanners_file), path, problems)
+    if scanners is not None:
+        tracking = msgspec.structs.replace(settings.tracking, scanners_file=str(scanners.absolute()))
+        settings = msgspec.structs.replace(settings, tracking=tracking)
     file = _table_path(raw, "routing", "providers_file", Path(settings.routing.providers_file), path, problems)
     if file is not None:
         replaced = {provider.name for provider in settings.provider}
@@ -84,13 +89,23 @@ def load_providers(path: Path, problems: list[str]) -> tuple[Provider, ...]:
 
 def load_bounce_rules(path: Path, problems: list[str]) -> tuple[BounceRule, ...]:
     """The rules of a bounces.toml that can be used; what is wrong with the others goes to `problems`."""
+    return _load_rows(path, BounceRule, "rule", problems)
+
+
+def load_scanner_rows(path: Path, problems: list[str]) -> tuple[Scanner, ...]:
+    """The rows of a scanners.toml that can be used; what is wrong with the others goes to `problems`."""
+    return _load_rows(path, Scanner, "scanner", problems)
+
+
+def _load_rows(path: Path, struct: type, table: str, problems: list[str]) -> tuple[Any, ...]:
+    """Of a file that holds one kind of rows."""
     raw = _read_toml(path, path.name, problems)
     if raw is None:
         return ()
     reader = _Reader(path.name, path.parent, problems)
-    for key in raw.keys() - {"rule"}:
-        problems.append(f"{path.name}: [{key}]: unknown table; this file holds [[rule]] only")
-    return _whole(reader.tables(BounceRule, raw.get("rule", []), "rule"))
+    for key in raw.keys() - {table}:
+        problems.append(f"{path.name}: [{key}]: unknown table; this file holds [[{table}]] only")
+    return _whole(reader.tables(struct, raw.get(table, []), table))
 
 
 def shipped(name: str) -> Path:

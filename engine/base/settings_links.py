@@ -1,10 +1,12 @@
 """What settings of tracking must satisfy; rules as in settings_rules.py."""
 
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from engine.base.hostport import is_host_name, is_ip_address
 
+_PATH = re.compile(r"[A-Za-z0-9._~/-]*")
 _SHORTEST, _LONGEST = 16, 64
 
 
@@ -19,6 +21,8 @@ def base_url(value: str, base: Path) -> str:
         raise ValueError(f'"{value}" is not the beginning of a URL, such as "https://click.example.org"')
     if parts.query or parts.fragment or not value.isascii() or not value.isprintable() or " " in value:
         raise ValueError(f'"{value}" has more than a host and a path, such as "https://click.example.org"')
+    if not _PATH.fullmatch(parts.path):  # it stands between quotes of any kind, or none
+        raise ValueError(f'"{value}" has a path with other characters than letters, digits and -._~/')
     return value.rstrip("/")
 
 

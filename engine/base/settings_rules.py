@@ -368,6 +368,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Tracking, "unsubscribe_mailto"): _domain_or_none,
     (Tracking, "sms_url"): settings_links.base_url_or_none,
     (Tracking, "proxies"): _networks,
+    (Tracking, "scanners_file"): _path,
     (ClickDomain, "tenant"): settings_links.tenant,
     (ClickDomain, "base_url"): settings_links.base_url,
     (ClickDomain, "sms_url"): settings_links.base_url_or_none,

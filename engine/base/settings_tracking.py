@@ -23,6 +23,8 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     expire_after: Duration = Duration(365 * 86400)  #: then a link leads nowhere
     sms_url: str = ""  #: the short one, for SMS
     proxies: tuple[str, ...] = ()  #: networks whose X-Forwarded-For is believed
+    scanners_file: str = "scanners.toml"  #: relative to the settings file
+    separate: bool = False  #: listeners of kind tracking are those of `postrider redirect`, not of the daemon
 
 
 class ClickDomain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

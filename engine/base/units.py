@@ -72,3 +72,8 @@ def counted(number: int, noun: str) -> str:
     """A number of things: `1 delivery`, `2 deliveries`, `0 mistakes`."""
     many = f"{noun[:-1]}ies" if noun.endswith("y") else f"{noun}s"
     return f"{number} {noun if number == 1 else many}"
+
+
+def dead_share(live_bytes: int, all_bytes: int) -> float:
+    """The share of bytes that nobody needs."""
+    return round(max(0.0, 1 - live_bytes / all_bytes), 3) if all_bytes else 0.0

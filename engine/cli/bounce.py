@@ -88,18 +88,17 @@ def _explain(args: argparse.Namespace) -> int:
         for message in _messages(content):
             report = read_report(message)
             for row in judge_report(report, classifier):
-                _print(
-                    {
-                        "file": name,
-                        "recipient": row.recipient,
-                        "kind": row.kind,
-                        "status": row.status or None,
-                        "reply": row.reply or None,
-                        "original_message_id": row.original_message_id or None,
-                        "reason": row.reason or None,
-                    },
-                    args.json,
-                )
+                shown = {
+                    "file": name,
+                    "recipient": row.recipient,
+                    "kind": row.kind,
+                    "status": row.status or None,
+                    "reply": row.reply or None,
+                    "original_message_id": row.original_message_id or None,
+                    "reason": row.reason or None,
+                }
+                # Only where it is so: what is always there has fixed names.
+                _print(shown | ({"truncated": True} if report.truncated else {}), args.json)
     if problems:
         raise UsageError(problems)
     return 0
@@ -118,6 +117,8 @@ def _print(row: dict[str, Any], as_json: bool) -> None:
     for name in ("status", "reply", "reason", "original_message_id"):
         if row[name] and not (name == "reason" and row[name] == row["reply"]):
             print(f"  {name:<20} {escape(row[name])}")
+    if row.get("truncated"):
+        print("  truncated            more may be named in what was not read: it is too long")
 
 
 def _classify(args: argparse.Namespace) -> int:

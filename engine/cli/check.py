@@ -30,10 +30,11 @@ def run(args: argparse.Namespace) -> int:
     from engine.feed.feed import warnings_of as webhook_warnings
     from engine.routing.routes import own_relays, password_problems
     from engine.routing.sms_routes import route_problems, route_warnings
+    from engine.tracking.node import check_files
 
     name = args.config.name
     settings, problems = read_settings(args.config)
-    problems += _provider_problems(settings, name) + _bounce_problems(settings)
+    problems += _provider_problems(settings, name) + _bounce_problems(settings) + check_files(settings)
     if long := too_long(Path(settings.node.data_dir), settings.node.workers):
         problems.append(f"{name}: [node] data_dir: {long}")
     problems += [f"{name}: {text}" for text in password_problems(settings) + route_problems(settings)]

@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import getpass
 import os
+import stat
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("address", "scope", "tenant", "stream", "cause", "since", "until", "who", "evidence")
 _BATCH_ROWS = 50_000
+_MOST_SHOWN = 1000  #: bad lines
 _WHOM = "an address, or the number of a phone"
 
 
@@ -64,7 +66,7 @@ def register(commands: Commands) -> None:
     taking.set_defaults(run=_import)
 
     export = actions.add_parser("export", help="write all of it as CSV, for import elsewhere")
-    export.add_argument("file", metavar="FILE", help='that is not there yet; "-": standard output')
+    export.add_argument("file", metavar="FILE", help='that is not there yet, or a pipe; "-": standard output')
     export.add_argument("--channel", default="", choices=("mail", "sms"), help="only this")
     export.add_argument("--cause", default="", help="only this")
     export.add_argument("--json", action="store_true", help="JSON lines instead")
@@ -75,7 +77,7 @@ def register(commands: Commands) -> None:
 
 
 def _add_scope(parser: argparse.ArgumentParser, text: str = "only what this tenant sends, or one stream") -> None:
-    parser.add_argument("--tenant", default="", metavar="LOGIN", help=text)
+    parser.add_argument("--tenant", default="", metavar="NAME", help=text)
     parser.add_argument("--stream", default="", metavar="NAME", help="the same; of SMS a sender id, without a tenant")
 
 
@@ -97,10 +99,11 @@ def _add(args: argparse.Namespace) -> int:
 
 
 def _find(args: argparse.Namespace) -> int:
+    from engine.storage.tables.suppression import SMS
     from engine.storage.tables.suppression_records import parse_address, to_record
 
     with _usage():
-        channel, address = parse_address(args.address)
+        channel, address = parse_address(args.address, SMS)
     with open_table(args) as table:
         person = table.hasher.person(channel, address)
         held = table.held(person, time.time())
@@ -115,6 +118,7 @@ def _find(args: argparse.Namespace) -> int:
 
 
 def _remove(args: argparse.Namespace) -> int:
+    from engine.storage.tables.suppression import SMS
     from engine.storage.tables.suppression_records import parse_address, parse_scope
 
     now, who, missing = time.time(), operator(), 0
@@ -123,7 +127,7 @@ def _remove(args: argparse.Namespace) -> int:
     with open_table(args) as table:
         for text in args.address:
             with _usage():
-                channel, address = parse_address(text)
+                channel, address = parse_address(text, SMS)
                 scope = parse_scope(channel, args.tenant, args.stream)
             held = table.held(table.hasher.person(channel, address), now)
             found = [row for row in held if scope == ("", "") or scope == (row.tenant, row.stream)]
@@ -141,11 +145,12 @@ def _remove(args: argparse.Namespace) -> int:
 
 
 def _erase(args: argparse.Namespace) -> int:
+    from engine.storage.tables.suppression import SMS
     from engine.storage.tables.suppression_records import parse_address
 
     with open_table(args) as table:
         with _usage():
-            people = [parse_address(text) for text in args.address]
+            people = [parse_address(text, SMS) for text in args.address]
         for channel, address in people:
             table.erase(channel, address, time.time(), operator())
             print(f"{address}: erased; suppressed by its hash")
@@ -185,12 +190,15 @@ def _import(args: argparse.Namespace) -> int:
                 good += 1
             except ValueError as exc:
                 bad += 1
-                print(escape(f"{args.file}:{number}: {exc}"), file=sys.stderr)
+                if bad <= _MOST_SHOWN:
+                    print(escape(f"{args.file}:{number}: {exc}"), file=sys.stderr)
                 if rejected is not None:
                     rejected.write(raw if raw.endswith(b"\n") else raw + b"\n")
             if len(batch) == _BATCH_ROWS:
                 flush()
         flush()
+    if bad > _MOST_SHOWN:
+        print(f"postrider: {bad - _MOST_SHOWN} more bad lines are not shown", file=sys.stderr)
     if reader.ignored:
         print(f"postrider: columns that say nothing here: {escape(', '.join(reader.ignored))}", file=sys.stderr)
     if args.json:
@@ -213,7 +221,7 @@ def _export(args: argparse.Namespace) -> int:
         for row in table.all_held(time.time(), args.channel, args.cause):
             writer.write(to_record(row, table.hasher))
             count += 1
-    print(f"export: {counted(count, 'suppression')}", file=sys.stderr if args.file == "-" else sys.stdout)
+    print(f"export: {counted(count, 'suppression')}", file=sys.stderr if _is_stdout(args.file) else sys.stdout)
     return 0
 
 
@@ -291,19 +299,31 @@ def _rejecting(name: str | None) -> Iterator[IO[bytes] | None]:
 
 @contextmanager
 def _writing(name: str) -> Iterator[IO[str]]:
-    if name == "-":
+    if _is_stdout(name):
         yield sys.stdout
+        sys.stdout.flush()
         return
     with _new_file(name) as fd, open(fd, "w", encoding="utf-8", newline="") as stream:
         yield stream
         stream.flush()
-        os.fsync(fd)
+        if stat.S_ISREG(os.fstat(fd).st_mode):
+            os.fsync(fd)
+
+
+def _is_stdout(name: str) -> bool:
+    """Also by its path: /dev/stdout, wherever that leads."""
+    try:
+        return name == "-" or os.path.samestat(os.stat(name), os.fstat(1))
+    except OSError:
+        return False
 
 
 @contextmanager
 def _new_file(name: str) -> Iterator[int]:
-    """Addresses of people: mode 0600. Raises EngineError: it is there already, or cannot be made or written."""
+    """Addresses of people: mode 0600; or a pipe, a terminal, ... that is there. Raises EngineError: it cannot be made,
+    or written."""
     try:
-        yield os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        there = os.path.exists(name) and not stat.S_ISREG(os.stat(name).st_mode)
+        yield os.open(name, os.O_WRONLY | os.O_CLOEXEC | (0 if there else os.O_CREAT | os.O_EXCL), 0o600)
     except OSError as exc:
         raise EngineError(f"cannot write {name}: {exc.strerror}") from exc

@@ -75,7 +75,7 @@ class Reader:
         if "address" not in names and "hash" not in names:
             if len(names) > 1 and "@" not in names[0]:
                 raise ValueError("a header without a column `address`")
-            return lambda text: {"address": _cells(text, ",")[0]}, False
+            return _from_list, False
         self.ignored = [name for name in names if name not in FIELDS]
 
         def from_csv(text: str) -> Record:
@@ -101,6 +101,13 @@ class Writer:
             self._csv.writerow(record)
         else:
             self._stream.write(json.dumps({name: value for name, value in record.items() if value}) + "\n")
+
+
+def _from_list(text: str) -> Record:
+    first, *more = _cells(text, ",")
+    if any(cell.strip() for cell in more):
+        raise ValueError("more than an address, and no header on the first line says what")
+    return {"address": first}
 
 
 def _from_json(text: str) -> Record:

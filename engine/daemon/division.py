@@ -1,6 +1,9 @@
-"""The limits of a node that are cut into even parts, one for each worker: what is memory, threads or bytes a second.
+"""Settings of a node, for those who share them.
 
-What several workers may need unevenly is not cut: connections and rates of sites (queue/ledger.py), clients
+Limits that are cut into even parts, one for each worker: what is memory, threads or bytes a second. And listeners that
+a redirector of its own has.
+
+What several workers may need unevenly is not cut: connections and rates of sites (queue/holdings.py), clients
 (intake/clients.py).
 """
 
@@ -26,3 +29,10 @@ def part_of(settings: Settings) -> Settings:
         ),
         resolver=msgspec.structs.replace(resolver, max_queries=max(resolver.max_queries // workers, 1)),
     )
+
+
+def of_daemon(settings: Settings) -> Settings:
+    """Without the listeners that `postrider redirect` has."""
+    if not settings.tracking.separate:
+        return settings
+    return msgspec.structs.replace(settings, listener=tuple(row for row in settings.listener if row.kind != "tracking"))

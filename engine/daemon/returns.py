@@ -11,6 +11,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.kinds import Kinds
 from engine.delivery.return_paths import SenderPaths
+from engine.delivery.tracker import Tracker
 from engine.feedback.inbound import Inbound
 from engine.feedback.known import Known
 from engine.feedback.suppressor import SessionRefusals, Suppressor
@@ -21,6 +22,7 @@ from engine.storage.events.recipients import recipients_of
 from engine.storage.ledger.reader import LedgerReader
 from engine.storage.ledger.segments import ledger_directory, ledgers
 from engine.storage.ledger.writer import Ledger
+from engine.storage.link_keys import link_keys
 from engine.storage.secrets import read_keys
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.suppressions import Suppressions
@@ -32,24 +34,24 @@ class Loaded(NamedTuple):
     """What settings name and the disk has."""
 
     keys: dict[int, bytes]
+    links: dict[int, bytes]
     classifier: Classifier
 
 
 def load(settings: Settings) -> Loaded:
     """Raises EngineError: something of it cannot be used."""
     keys = read_keys(Path(settings.node.data_dir, RETURN_PATH_KEYS))
-    return Loaded(keys, load_classifier(Path(settings.bounces.rules_file)))
+    return Loaded(keys, link_keys(settings), load_classifier(Path(settings.bounces.rules_file)))
 
 
 def kept_s(settings: Settings) -> float:
     """How long the ledger is kept: at least as long as the links live that are known by it."""
-    tracking = settings.tracking
-    tracks = tracking.base_url and tracking.level != "none"
-    return float(max(settings.ledger.keep, tracking.expire_after if tracks else 0))
+    links = bool(settings.tracking.base_url or settings.click_domain)  # at the level none still those of unsubscribing
+    return float(max(settings.ledger.keep, settings.tracking.expire_after if links else 0))
 
 
 class Returns:
-    """See above. return_paths, ledger, kinds, refusals: for those who send; inbound: for listeners of that kind."""
+    """See above. return_paths, ledger, tracker, kinds, refusals: for those who send; inbound: for listeners."""
 
     def __init__(
         self, settings: Settings, number: int, spool: Spool, suppressions: Suppressions, ids: IdSource, clock: Clock,
@@ -57,7 +59,7 @@ class Returns:
     ) -> None:  # fmt: skip
         """Raises EngineError."""
         data_dir = Path(settings.node.data_dir)
-        keys, classifier = load(settings)
+        keys, links, classifier = load(settings)
         self.return_paths = SenderPaths(settings, keys)
         self.kinds = Kinds(classifier)
         self._suppressor = Suppressor(settings, suppressions)
@@ -66,9 +68,10 @@ class Returns:
         gone = [other for other in ledgers(data_dir) if other >= settings.node.workers] if not number else []
         left = [ledger_directory(data_dir, other) for other in gone]
         self.ledger = Ledger(data_dir, number, settings.ledger, kept_s(settings), clock, left)
+        self.tracker = Tracker(settings, links, self.ledger, ids.next, metrics, clock)
         self.reader = LedgerReader(data_dir)
         self.inbound = Inbound(
-            settings, spool, keys, classifier, self._suppressor, ids, clock, metrics, log_line,
+            settings, spool, keys, links, classifier, self._suppressor, ids, clock, metrics, log_line,
             Known(self.ledger, self.reader, partial(recipients_of, data_dir)), dns,
         )  # fmt: skip
 
@@ -80,8 +83,9 @@ class Returns:
         """Second part: work by it."""
         self.kinds.reload(loaded.classifier)
         self.return_paths.reload(settings, loaded.keys)
+        self.tracker.reload(settings, loaded.links)
         self._suppressor.reload(settings)
-        self.inbound.reload(settings, loaded.keys, loaded.classifier)
+        self.inbound.reload(settings, loaded.keys, loaded.links, loaded.classifier)
         self.ledger.reload(settings.ledger, kept_s(settings))
 
     async def upkeep(self) -> None:

@@ -1,9 +1,9 @@
 """The supervisor of a node with several workers: opens the sockets, starts the workers and keeps them, speaks for all.
 
 It carries no mail. Each worker is a whole engine in a process of its own (worker_process.py), with its own spool,
-journal and message ids; what they share they ask here: connections and rates (queue/ledger.py, B1). A worker that dies
-is started again and takes up its spool; one that does not answer is ended first, so that it holds no connection when
-its shares go to others. If the supervisor dies, so do the workers.
+journal and message ids; what they share they ask for here: connections and rates (queue/holdings.py, B1). A worker that
+dies is started again and takes up its spool; one that does not answer is ended first, so that it holds no connection
+when its shares go to others. If the supervisor dies, so do the workers.
 
 start   lock (serve.py) -> sockets -> workers -> metrics, operators' door -> ready
 reload  read and checked here, then one worker after the other; if one cannot use them, all go back to the old ones
@@ -34,11 +34,12 @@ from engine.daemon.child import Child
 from engine.daemon.division import part_of
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
+from engine.daemon.moves import refuse_moves
 from engine.daemon.samples import Family, Sums
 from engine.daemon.turnstile import Turnstile
 from engine.delivery.keyring import load_keys
 from engine.net.port import overlap
-from engine.queue.ledger import Ledger, Report
+from engine.queue.holdings import Holdings, Report
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
 from engine.storage.tables.suppression_table import SuppressionTable
@@ -47,8 +48,8 @@ log = logging.getLogger(__name__)
 
 #: A worker has 30 s to stop; then it is cut off.
 _STOP_S = 32.0
-#: Kinds of listeners that every worker has, and all that take messages.
-_MAIL, _TAKING = ("smtp", "inbound"), ("smtp", "inbound", "smpp")
+#: Kinds of listeners that every worker has, and all whose sockets are the supervisor's: others are the first worker's.
+_MAIL, _TAKING = ("smtp", "inbound"), ("smtp", "inbound", "smpp", "tracking")
 #: How often workers are asked for a sign of life, and how long one may be silent: a loop that is stuck so long is a
 #: fault, not load. Below systemd's WatchdogSec, so that one worker's fault does not end the others.
 _BEAT_S, _SILENT_S = 1.0, 20.0
@@ -56,7 +57,7 @@ _BEAT_S, _SILENT_S = 1.0, 20.0
 _STEADY_S, _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 60.0, 1.0, 60.0
 #: How often it is looked whether a spool without a worker of its own is empty; seldom where the look takes long.
 _DRAIN_LOOK_S, _DRAIN_LOOKS = 1.0, 0.01
-#: How often the ledger drops keys nobody uses.
+#: How often keys are dropped that nobody uses.
 _FORGET_S = 5.0
 #: How often metrics are asked for though nobody scrapes: what a killed worker counted since is not in the sums.
 _SAMPLE_S = 5.0
@@ -70,7 +71,7 @@ class Supervisor:
         """lock: descriptor of the lock of the data directory, for the workers to hold as well."""
         self.settings = settings
         self._data_dir = Path(settings.node.data_dir)
-        self._ledger = Ledger()
+        self._holdings = Holdings()
         count = settings.node.workers
         self._turnstile = Turnstile(count, self._tell_of_clients)
         self._left = spools.leftover(self._data_dir, count)
@@ -101,7 +102,7 @@ class Supervisor:
 
     async def reload(self, settings: Settings) -> None:
         """All workers take these settings, or none. Raises EngineError: they cannot be used, and the old ones hold."""
-        self._refuse_moves(settings)
+        refuse_moves(self.settings, settings)
         load_keys(settings)
         async with self._moving:
             opened = await self._open_new(settings)
@@ -223,12 +224,6 @@ class Supervisor:
 
     # Inside: reload.
 
-    def _refuse_moves(self, settings: Settings) -> None:
-        """What a running daemon cannot change."""
-        for name, what in (("data_dir", "data_dir"), ("name", "node name"), ("workers", "number of workers")):
-            if getattr(settings.node, name) != getattr(self.settings.node, name):
-                raise EngineError(f"a new {what} needs a restart")
-
     async def _reload_workers(self, settings: Settings, opened: list[str]) -> None:
         done: list[Child] = []
         for child in [child for child in self._children.values() if child.serves]:
@@ -260,7 +255,7 @@ class Supervisor:
         pause, began = 0.0, self._loop.time()
         while True:
             status = await child.ended()
-            self._ledger.lost(child.number, time.monotonic())
+            self._holdings.lost(child.number, time.monotonic())
             self._tell_orders()
             self._turnstile.lost(child.number)
             self._sums.retire(child.number)
@@ -326,7 +321,7 @@ class Supervisor:
     async def _keep_forgetting(self) -> None:
         while True:
             await asyncio.sleep(_FORGET_S)
-            self._ledger.forget(time.monotonic())
+            self._holdings.forget(time.monotonic())
 
     async def _stop_one(self, child: Child) -> None:
         with contextlib.suppress(NetworkError):
@@ -338,7 +333,7 @@ class Supervisor:
     def _take_note(self, worker: int, kind: str, what: Any) -> None:
         if kind == "shares":
             for row in what:
-                self._ledger.report(worker, Report(*row))
+                self._holdings.report(worker, Report(*row))
             self._tell_orders()
         elif kind == "left":
             self._turnstile.left(worker, what)
@@ -356,7 +351,7 @@ class Supervisor:
         return {number: child.watch(what, key) for number, child in self._children.items() if child.hears}
 
     def _tell_orders(self) -> None:
-        for number, orders in self._ledger.orders().items():
+        for number, orders in self._holdings.orders().items():
             if number in self._children:
                 self._children[number].tell("shares", orders)
 

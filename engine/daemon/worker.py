@@ -13,9 +13,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from engine.admin.commands import commands_of
 from engine.admin.door import SOCKET_NAME
 from engine.admin.parts import Parts
-from engine.admin.server import AdminServer, commands_of
+from engine.admin.server import AdminServer
 from engine.base.clock import SystemClock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
@@ -23,11 +24,13 @@ from engine.base.settings import Listener, Settings
 from engine.daemon.commons import Commons, alone
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
+from engine.daemon.moves import refuse_moves
 from engine.daemon.process import schedule_in_batches
 from engine.daemon.returns import Returns
 from engine.daemon.samples import Family, samples_of
 from engine.daemon.sms import SmsEngine
 from engine.daemon.sockets import HeldSockets
+from engine.daemon.tracking import Tracking
 from engine.delivery.agent import Kit
 from engine.delivery.bouncer import Bouncer
 from engine.delivery.courier import Courier
@@ -152,6 +155,7 @@ class Worker:
             contexts=TlsContexts(),
             open_stream=partial(connect, outbox=self._outbox),
             ledger=self._returns.ledger,
+            tracker=self._returns.tracker,
             suppressions=self._suppressions,
         )
         self._suppression_events = None if number else SuppressionEvents(self._suppressions.db, self._spool)
@@ -172,7 +176,8 @@ class Worker:
             self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
         )
         self._reverse = ReverseNames(self._resolver)
-        owned = own_journals(data_dir, number, settings.node.workers)
+        self._tracking = Tracking(self._spool, metrics, clock, commons.clients)
+        owned = own_journals(data_dir, number, settings.node.workers, settings.tracking.separate)
         self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
         directories = [events_directory(data_dir, other) for other in owned]
         self._compactor = Compactor(directories, clock, left=directories[1:])
@@ -214,13 +219,14 @@ class Worker:
 
     async def reload(self, settings: Settings) -> None:
         """Work by new settings. Raises EngineError: they cannot be used, and the old ones hold."""
-        self._refuse_moves(settings)
+        refuse_moves(self.settings, settings)
         opened = await self._listeners.open_new(settings)
         try:
             self._router.reload(settings)
             self._feed.check(settings)
             self._signer.reload(settings)
             loaded = await self._returns.prepare(settings)
+            self._tracking.reload(settings)
         except EngineError:
             self._router.reload(self.settings)
             self._signer.reload(self.settings)
@@ -255,6 +261,7 @@ class Worker:
         if self._sms is not None:
             await self._sms.stop()
         await self._listeners.end()
+        await self._tracking.stop()
         await self._admin.close()
         self._signer.close()
         await self._reverse.close()
@@ -296,6 +303,8 @@ class Worker:
         if row.kind == "smpp":
             assert self._sms is not None
             return self._sms.make_listener(row, settings, clients, guesses)
+        if row.kind == "tracking":
+            return self._tracking.make_listener(row, settings)
         admission = self._returns.inbound if row.kind == "inbound" else self._admission
         return SmtpListener(
             row, settings, admission, self._credentials, self.metrics, self.clock, self._outbox,
@@ -304,15 +313,6 @@ class Worker:
 
     def _make_http(self, row: Listener, reuse_port: bool = False) -> MetricsServer:
         return MetricsServer(row, self.metrics.registry, self._collect, reuse_port=reuse_port)
-
-    def _refuse_moves(self, settings: Settings) -> None:
-        """What a running daemon cannot change."""
-        if settings.node.data_dir != self.settings.node.data_dir:
-            raise EngineError("a new data_dir needs a restart")
-        if settings.node.name != self.settings.node.name:
-            raise EngineError("a new node name needs a restart")
-        if settings.node.workers != self.settings.node.workers:
-            raise EngineError("a new number of workers needs a restart")
 
     async def _load_backlog(self) -> None:
         """The old generation; meanwhile, and then, what an operator ordered before the stop."""
@@ -378,3 +378,4 @@ class Worker:
         if self._sms is not None:
             self._sms.collect()
         self._feed.collect()
+        self._tracking.collect()

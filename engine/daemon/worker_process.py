@@ -28,7 +28,7 @@ from engine.daemon.process import tune
 from engine.daemon.worker import Worker
 from engine.intake.clients import Clients
 from engine.intake.guesses import Guesses
-from engine.queue.ledger import Order
+from engine.queue.holdings import Order
 from engine.queue.shares import SharedBudget
 
 log = logging.getLogger(__name__)

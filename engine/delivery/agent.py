@@ -1,6 +1,6 @@
 """An agent: one connection of a ready queue, and the deliveries that go over it.
 
-    pace (permit) -> take -> sign -> connect, next host on failure -> transact -> settle -> again
+    pace (permit) -> take -> render -> connect, next host on failure -> transact -> settle -> again
 
 D1  once the final 250 is read, no other host is tried for its recipients; `SmtpSession` says what was read.
 """
@@ -17,12 +17,13 @@ from engine.base.errors import EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery import screen, trouble, verdicts
-from engine.delivery.noting import sent_of
+from engine.delivery.rendering import Made, Rendering
 from engine.delivery.return_paths import SenderPaths
 from engine.delivery.screen import Unwanted
 from engine.delivery.settlement import Settlement, Timing
 from engine.delivery.signer import Signer
 from engine.delivery.smtp_session import SmtpSession
+from engine.delivery.tracker import Tracker
 from engine.delivery.trouble import SessionFailed, StaleConnection
 from engine.message.content import Content
 from engine.message.envelope import Envelope
@@ -45,7 +46,7 @@ _DELIVERED = Status.DELIVERED  # a name of the module is quicker than a member o
 class Kit:
     """What agents work with. settings changes at a reload. working: deliveries somebody has in hand (Q4).
 
-    ledger: None: nothing is noted. suppressions: None: nobody is.
+    ledger: None: nothing is noted. suppressions: None: nobody is. tracker: None: nothing is tracked.
     """
 
     settings: Settings
@@ -62,6 +63,7 @@ class Kit:
     open_stream: Connect
     ledger: Ledger | None = None
     suppressions: Unwanted | None = None
+    tracker: Tracker | None = None
     working: set[Delivery] = field(default_factory=set)
 
 
@@ -178,29 +180,27 @@ class Agent:
                 self._settle(delivery, envelope, content, unwanted, timing, attempted=False, more=more)
                 if not more:
                     return
-            try:
-                prefix = await kit.signer.sign(envelope, content)
-            except StorageError:
-                raise
-            except EngineError as exc:
-                self._settle(delivery, envelope, content, verdicts.unready(delivery.indexes, str(exc)), timing)
-                return
-            timing.ready = kit.clock.time()
+            rendering = Rendering(kit.signer, kit.return_paths, kit.ledger, kit.tracker, envelope, content)
+            await rendering.begin(kit.clock.time())
             left, first = delivery.indexes, True
-            back_to = kit.return_paths.domain_for(envelope)
-            if kit.ledger is not None and kit.return_paths.notes(envelope):
-                kit.ledger.note(sent_of(envelope, content, timing.ready))
-            most = 1 if back_to else kit.settings.delivery.max_recipients
-            sent, header = envelope, prefix
+            most = rendering.most or kit.settings.delivery.max_recipients
             while left:
                 chunk, left = left[:most], left[most:]
-                if back_to:
-                    sent, line = kit.return_paths.made(envelope, chunk[0], back_to)
-                    header = prefix + line
-                outcomes, again = trouble.too_many_at_once(await self._attempt(sent, chunk, header, content, timing))
+                try:
+                    made = await rendering.made(chunk)
+                except StorageError:
+                    raise
+                except EngineError as exc:
+                    unready = verdicts.unready(chunk + left, str(exc))
+                    self._settle(delivery, envelope, content, unready, timing, attempted=first)
+                    return
+                if first:
+                    timing.ready = kit.clock.time()
+                outcomes, again = trouble.too_many_at_once(await self._attempt(made, chunk, timing))
                 left = again + left
                 if self._stored is not None and not self._stored.done():
                     await self._stored
+                rendering.done(outcomes)
                 self._settle(delivery, envelope, content, outcomes, timing, attempted=first, more=bool(left))
                 first = False
                 if left and not await self._may_go_on(outcomes):
@@ -247,10 +247,9 @@ class Agent:
         )
         self._feed_back(outcomes)
 
-    async def _attempt(
-        self, envelope: Envelope, indexes: Sequence[int], prefix: bytes, content: Content, timing: Timing
-    ) -> Sequence[Outcome]:
+    async def _attempt(self, made: Made, indexes: Sequence[int], timing: Timing) -> Sequence[Outcome]:
         """Outcomes for these recipients, whatever happens (Q3). Raises StorageError: the content cannot be read."""
+        envelope, prefix, content = made
         try:
             return await self._send(envelope, indexes, prefix, content, timing)
         except StorageError:

@@ -21,21 +21,30 @@ from engine.net.http_post import literal_refusal
 from engine.net.resolver import Lookup
 from engine.storage.events.cursors import Cursors
 from engine.storage.events.event import TYPES
-from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.events.journal import REDIRECT, EventJournal, events_directory
 from engine.storage.events.merged import journals
 
 log = logging.getLogger(__name__)
 
 
-def own_journals(data_dir: Path, number: int, workers: int) -> list[int]:
+def own_journals(data_dir: Path, number: int, workers: int, separate: bool = False) -> list[int]:
     """Whose journals worker `number` posts and compresses. One that only empties its spool leaves that to the first.
 
-    Raises StorageError.
+    separate: `postrider redirect` has one, or is going to. Raises StorageError.
     """
     if number >= workers:
         return []
+    if separate and not number:
+        _make(events_directory(data_dir, REDIRECT))
     left = [other for other in journals(data_dir) if other >= workers] if not number else []
     return [number, *left]
+
+
+def _make(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as exc:
+        raise StorageError(f"{directory}: {exc.strerror}") from exc
 
 
 def secret_of(row: Webhook) -> str:

@@ -6,7 +6,8 @@
 S1  what follows from a message is on disk before its 250.
 F1  whom a token names is certain, whatever the report says; so is what a trusted domain has signed (vouched.py), of a
     message that the ledger knows and a recipient that it went to. Anything else is recorded, and suppresses nobody. A
-    report about several recipients proves nothing of any of them.
+    report about several recipients proves nothing of any of them, nor does one that was forwarded, or not read to its
+    end.
 """
 
 import asyncio
@@ -22,7 +23,8 @@ from engine.base.log import escape
 from engine.base.metrics import Metrics
 from engine.base.settings import Inbound as Row
 from engine.base.settings import Settings
-from engine.feedback.known import Known, as_sent, only_recipient
+from engine.feedback.known import Known, only_recipient, spellings
+from engine.feedback.leaving import Leaving
 from engine.feedback.refused import RefusedMail
 from engine.feedback.suppressor import Suppressor
 from engine.feedback.vouched import vouched_for
@@ -49,9 +51,15 @@ _log = logging.getLogger(__name__)
 
 #: A longer message is read in a thread: a report takes a millisecond, and what it gives back may be long.
 _LONG_BYTES = 32 << 10
+#: Of a large message; 10,000 recipients with words and fields are half of it. What is not read is said.
+_READ_BYTES = 12 << 20
+#: Of that, what is kept while its events are written: ids that it answers are in its header.
+_KEPT_BYTES = 256 << 10
 #: Where in a message a token may stand that was not its recipient: a complaint gives back the header.
 _TOKEN_BYTES = 64 << 10
 _TEXT_CHARS = 1000
+#: Lines of the log after which others have their turn.
+_TURN = 100
 
 _TYPES: dict[Nature, str] = {
     Nature.BOUNCE: "bounced", Nature.COMPLAINT: "complained", Nature.AUTO_REPLY: "auto-replied",
@@ -67,12 +75,24 @@ _NO_FAILURE: frozenset[Action] = frozenset(("delayed", "delivered", "relayed", "
 Proof = Literal["token", "dkim", ""]
 
 
+class Reading(NamedTuple):
+    """What a message says, and what that means: one of `judged` for each recipient of the report.
+
+    data: all of it, if it came in memory; else the start.
+    """
+
+    report: Report
+    judged: Sequence[Judged]
+    data: bytes
+
+
 class Finding(NamedTuple):
     """What a report says of one recipient; "" is who, or what message, is not known. sent: what is known of that."""
 
     recipient: str
     message: str
     judged: Judged
+    action: Action
     proof: Proof
     sent: Sent | None = None
 
@@ -87,6 +107,7 @@ class Arrival(NamedTuple):
     row: Row
     named: Named | None
     report: Report
+    judged: Sequence[Judged]
     data: bytes
 
 
@@ -94,11 +115,11 @@ class Inbound:
     """See above. The admission of listeners of kind inbound."""
 
     def __init__(
-        self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], classifier: Classifier,
-        suppressor: Suppressor, ids: IdSource, clock: Clock, metrics: Metrics, log_line: Callable[[str], None],
-        known: Known, dns: Lookup,
+        self, settings: Settings, spool: Spool, keys: Mapping[int, bytes], links: Mapping[int, bytes],
+        classifier: Classifier, suppressor: Suppressor, ids: IdSource, clock: Clock, metrics: Metrics,
+        log_line: Callable[[str], None], known: Known, dns: Lookup,
     ) -> None:  # fmt: skip
-        """keys: of return paths (storage/secrets.py). dns: for the keys of signatures."""
+        """keys: of return paths (storage/secrets.py). links: of link tokens. dns: for the keys of signatures."""
         self._spool = spool
         self._ids = ids
         self._clock = clock
@@ -108,13 +129,18 @@ class Inbound:
         self._dns = dns
         self._suppressor = suppressor
         self._refused = RefusedMail(clock)
+        self._leaving = Leaving(known, suppressor)
+        self._large_reads = asyncio.Lock()  #: one at a time, or many would take the memory of all
         self.refusal = spool.refusal
         self.large = spool.large
-        self.reload(settings, keys, classifier)
+        self.reload(settings, keys, links, classifier)
 
-    def reload(self, settings: Settings, keys: Mapping[int, bytes], classifier: Classifier) -> None:
+    def reload(
+        self, settings: Settings, keys: Mapping[int, bytes], links: Mapping[int, bytes], classifier: Classifier
+    ) -> None:
         """Use these from the next message on."""
         self._classifier = classifier
+        self._leaving.reload(links)
         self._paths = ReturnPaths(keys)
         self._rows = {row.domain: row for row in settings.inbound}
         domains = "|".join(re.escape(row.domain) for row in settings.inbound if row.kind == "return-path")
@@ -146,32 +172,44 @@ class Inbound:
         refusal = self.refusal()
         if refusal is not None:
             raise Refused("storage", refusal)
-        if isinstance(content, bytes):
-            data = content
-        else:
-            content.end()
-            data = bytes(content.start)
-        report = read_report(data) if len(data) < _LONG_BYTES else await asyncio.to_thread(read_report, data)
-        arrival = self._arrival(submission, data, report)
         try:
+            reading = await self._read(content)
+            arrival = self._arrival(submission, reading)
             await self._known.look()
-            findings = await self._findings(arrival, whole=isinstance(content, bytes))
-            events = [self._event(arrival, finding) for finding in findings]
-            if _needs_people(arrival, findings):
-                await self._hand_on(arrival, content, origin, framed)
-            for finding, event in zip(findings, events, strict=True):
-                await self._suppress(arrival, finding, event, len(findings))
+            left = (
+                await self._leaving.left(arrival.recipient, arrival.sender, arrival.at, arrival.id)
+                if _wants_to_leave(arrival)
+                else None
+            )
+            events = [left] if left is not None else await self._follow(arrival, content, origin, framed)
             await self._spool.note(lambda seq: noted_lines(seq, events))
         except StorageError as exc:
-            _log.error("%s: not accepted: %s", arrival.id, exc)
+            _log.error("what came back from <%s>: not accepted: %s", escape(submission.sender or ""), exc)
             raise Refused("storage", NOT_STORED) from exc
-        for event in events:
+        for number, event in enumerate(events, 1):
             self._tell(arrival, event, origin)
+            if number % _TURN == 0:
+                await asyncio.sleep(0)
         return arrival.id
+
+    async def _read(self, content: bytes | Incoming) -> Reading:
+        """Raises StorageError."""
+        if isinstance(content, bytes):
+            if len(content) < _LONG_BYTES:
+                return self._reading(content, True)
+            return await asyncio.to_thread(self._reading, content, True)
+        content.end()
+        async with self._large_reads:
+            reading = await asyncio.to_thread(self._reading, *await content.beginning(_READ_BYTES))
+        return reading._replace(data=reading.data[:_KEPT_BYTES])
+
+    def _reading(self, data: bytes, whole: bool) -> Reading:
+        report = read_report(data, whole=whole)
+        return Reading(report, judge_report(report, self._classifier), data)
 
     # ---- whom it is about
 
-    def _arrival(self, submission: Submission, data: bytes, report: Report) -> Arrival:
+    def _arrival(self, submission: Submission, reading: Reading) -> Arrival:
         """Of several recipients of ours one with a token counts: it knows most."""
         pairs = list(zip(submission.recipients, submission.destinations, strict=True))
         named: Named | None = None
@@ -180,11 +218,11 @@ class Inbound:
             if found := self._paths.named(one.address.rpartition("@")[0]):
                 named, recipient, domain = found, one, destination
                 break
-        if named is None and report.nature is Nature.COMPLAINT:
-            named = self._given_back(data)
+        if named is None and reading.report.nature is Nature.COMPLAINT:
+            named = self._given_back(reading.data)
         return Arrival(
             self._ids.next(), self._clock.time(), submission.sender or "", recipient.address, self._rows[domain], named,
-            report, data,
+            *reading,
         )  # fmt: skip
 
     def _given_back(self, data: bytes) -> Named | None:
@@ -197,19 +235,24 @@ class Inbound:
 
     async def _findings(self, arrival: Arrival, *, whole: bool) -> list[Finding]:
         """What the report says, of whom, and whether that is certain. whole: all of it is in memory."""
-        judged, named = judge_report(arrival.report, self._classifier), arrival.named
+        judged, named = arrival.judged, arrival.named
         if named is None:
-            return await self._unnamed(arrival, judged, whole)
+            return await self._unnamed(arrival, whole)
         sent = self._known.message(named.message)
+        names = spellings(sent)
+        findings = [
+            Finding(_named(each, names), named.message, each, reported.action, "", sent)
+            for each, reported in zip(judged, arrival.report.recipients, strict=True)
+        ]
         if len(judged) > 1:
-            return [Finding(_named(each, sent), named.message, each, "", sent) for each in judged]
+            return findings
         recipient = await self._known.recipient(named, sent)
-        proof: Proof = "token" if recipient and not _by_a_person(arrival) else ""
-        return [Finding(recipient or _named(judged[0], sent), named.message, judged[0], proof, sent)]
+        proof: Proof = "token" if recipient and _is_the_systems_own(arrival) else ""
+        return [findings[0]._replace(recipient=recipient or findings[0].recipient, proof=proof)]
 
-    async def _unnamed(self, arrival: Arrival, judged: Sequence[Judged], whole: bool) -> list[Finding]:
+    async def _unnamed(self, arrival: Arrival, whole: bool) -> list[Finding]:
         """By the ids that it gives back, which anybody can write, unless somebody vouches for the report."""
-        report = arrival.report
+        report, judged = arrival.report, arrival.judged
         ids = [report.original_message_id.strip("<> ")] if report.original_message_id else []
         if report.nature not in _REPORTS:
             ids += answered_by(arrival.data)
@@ -217,27 +260,37 @@ class Inbound:
         sent = self._known.answered(ids, to)
         own = self._own_id.search(report.original_message_id) if sent is None else None
         message = sent.id if sent is not None else own[1] if own else ""
-        findings = [Finding(self._who(arrival, each, sent), message, each, "", sent) for each in judged]
-        if whole and sent is not None and len(findings) == 1 and as_sent(findings[0].recipient, sent):
+        names = spellings(sent)
+        # Where none is named: who answers, if it went to him, or the only one it went to.
+        other = names.get(arrival.sender.lower(), "") or only_recipient(sent)
+        findings = [
+            Finding(_named(each, names) or other, message, each, reported.action, "", sent)
+            for each, reported in zip(judged, report.recipients, strict=True)
+        ]
+        if report.forwarded or report.truncated:
+            return findings
+        if whole and sent is not None and len(findings) == 1 and findings[0].recipient.lower() in names:
             trusted = arrival.row.trusted
             if report.nature in _REPORTS and await vouched_for(reframe(arrival.data), trusted, self._dns):
                 return [findings[0]._replace(proof="dkim")]
         return findings
 
-    @staticmethod
-    def _who(arrival: Arrival, judged: Judged, sent: Sent | None) -> str:
-        """The recipient of ours. Where none is named: who answers, if it went to him, or the only one it went to."""
-        if arrival.report.nature in _REPORTS and judged.recipient:
-            return _named(judged, sent)
-        return _named(judged, sent) or as_sent(arrival.sender, sent) or only_recipient(sent)
-
     # ---- what follows
+
+    async def _follow(self, arrival: Arrival, content: bytes | Incoming, origin: Origin, framed: bool) -> list[Event]:
+        """What follows of a report or an answer, but its events. Raises StorageError, Refused."""
+        findings = await self._findings(arrival, whole=isinstance(content, bytes))
+        events = [self._event(arrival, finding) for finding in findings]
+        if _needs_people(arrival, findings):
+            await self._hand_on(arrival, content, origin, framed)
+        for finding, event in zip(findings, events, strict=True):
+            await self._suppress(arrival, finding, event, len(findings))
+        return events
 
     def _event(self, arrival: Arrival, finding: Finding) -> Event:
         report, judged, sent = arrival.report, finding.judged, finding.sent
         kind = _TYPES[report.nature]
-        action = next((each.action for each in report.recipients if each.recipient == judged.recipient), "")
-        if report.nature is Nature.BOUNCE and action in _NO_FAILURE:
+        if report.nature is Nature.BOUNCE and finding.action in _NO_FAILURE:
             kind = "reported"
         elif report.nature is Nature.OTHER and arrival.row.kind == "feedback":
             kind = "unread"
@@ -247,7 +300,7 @@ class Inbound:
             reply=(judged.reply or judged.reason)[:_TEXT_CHARS], kind=judged.kind if kind != "replied" else "",
             proof=finding.proof, answer=arrival.id, text=_words_of(report),
             tenant=sent.tenant if sent is not None else "", stream=sent.stream if sent is not None else "",
-            batch=sent.batch if sent is not None else "",
+            batch=sent.batch if sent is not None else "", truncated=report.truncated,
         )  # fmt: skip
 
     async def _suppress(self, arrival: Arrival, finding: Finding, event: Event, recipients: int) -> None:
@@ -298,19 +351,29 @@ class Inbound:
         text = (
             f"{arrival.id}: client={origin.client}, from=<{arrival.sender}>, to=<{arrival.recipient}>, {event.type}"
             f"{f' ({event.kind})' if event.kind else ''}, message={event.message or 'unknown'}, "
-            f"recipient=<{event.recipient}>{proof}: {event.reply}"
+            f"recipient=<{event.recipient}>{proof}{', truncated' if event.truncated else ''}: {event.reply}"
         )
         self._log_line(text if text.isprintable() else escape(text))
 
 
-def _named(judged: Judged, sent: Sent | None) -> str:
+def _named(judged: Judged, names: Mapping[str, str]) -> str:
     """The recipient that a report names, in the case he was sent to."""
-    return as_sent(judged.recipient or "", sent) or judged.recipient or ""
+    return names.get((judged.recipient or "").lower(), judged.recipient or "")
 
 
 def _by_a_person(arrival: Arrival) -> bool:
     """What reads like a bounce and has a sender: a mail system's has none (RFC 3464 2), and people quote them."""
     return arrival.report.nature is Nature.BOUNCE and bool(arrival.sender)
+
+
+def _wants_to_leave(arrival: Arrival) -> bool:
+    """A system that writes to the address of List-Unsubscribe wants nothing: a vacation note, a bounce."""
+    return arrival.row.kind == "unsubscribe" and arrival.report.nature is Nature.OTHER and bool(arrival.sender)
+
+
+def _is_the_systems_own(arrival: Arrival) -> bool:
+    """A mail system said it, of what it has seen itself, and all of it was read."""
+    return not (_by_a_person(arrival) or arrival.report.forwarded or arrival.report.truncated)
 
 
 def _needs_people(arrival: Arrival, findings: Sequence[Finding]) -> bool:

@@ -54,11 +54,9 @@ class Known:
         return next((each for each in await self._recipients(named.message) if named.is_about(each)), "")
 
 
-def as_sent(address: str, sent: Sent | None) -> str:
-    """The recipient of a message that an address is, in whatever case; "": it went to nobody of that name."""
-    wanted = address.lower()
-    there = sent.recipients if sent is not None else ()
-    return next((each for each in there if each and each.lower() == wanted), "")
+def spellings(sent: Sent | None) -> dict[str, str]:
+    """The recipients of a message, as it was sent to them, by their address in lower case."""
+    return {each.lower(): each for each in reversed(sent.recipients if sent is not None else ()) if each}
 
 
 def only_recipient(sent: Sent | None) -> str:

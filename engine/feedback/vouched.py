@@ -9,8 +9,6 @@ import logging
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-import dkim  # type: ignore[import-untyped]  # dkimpy has no annotations
-
 from engine.net.resolver import Lookup
 
 log = logging.getLogger(__name__)
@@ -46,6 +44,8 @@ async def vouched_for(content: bytes, domains: Collection[str], dns: Lookup) -> 
 
 def _signatures(content: bytes, domains: Collection[str]) -> list[_Signature]:
     """Those that would count if they are good."""
+    import dkim  # type: ignore[import-untyped]  # has no annotations; with what it needs 7 MiB, where it is needed
+
     found = []
     try:
         headers = dkim.DKIM(content).headers
@@ -69,6 +69,8 @@ def _covers(tags: dict[bytes, bytes], names: list[bytes]) -> bool:
 
 
 def _is_good(content: bytes, number: int, record: bytes) -> bool:
+    import dkim
+
     def given(name: Any, timeout: int = 5) -> bytes:
         return record
 

@@ -22,6 +22,8 @@ class LargeWriter(Protocol):
 
     async def room(self) -> None: ...
 
+    async def beginning(self, most: int) -> tuple[bytes, bool]: ...
+
     async def finish(self, head: bytes) -> Content: ...
 
     def abort(self) -> None: ...
@@ -31,19 +33,16 @@ class Incoming:
     """One message as it arrives.
 
     head: the header with its empty line, once that has come; a header that is too long, cut off behind the limit.
-    start: the first `keep` bytes of it all. size: bytes that were fed. seven_bit: none of those behind the head is
-    above 127.
+    size: bytes that were fed. seven_bit: none of those behind the head is above 127.
     """
 
-    def __init__(self, writer: LargeWriter, max_header_bytes: int, *, framed: bool, keep: int = 0) -> None:
+    def __init__(self, writer: LargeWriter, max_header_bytes: int, *, framed: bool) -> None:
         """framed: what is fed has CRLF and nothing else, and no piece ends inside one; otherwise it is reframed."""
         self._writer = writer
         self._head_limit = max_header_bytes + _BEYOND
         self._head_complete = False
         self._reframer = None if framed else Reframer()
         self.head = b""
-        self.start = bytearray()
-        self._keep = keep
         self.size = 0
         self.seven_bit = True
 
@@ -56,8 +55,6 @@ class Incoming:
         await self._writer.room()
 
     def _pass_on(self, piece: bytes) -> None:
-        if len(self.start) < self._keep:
-            self.start += piece[: self._keep - len(self.start)]
         if not self._head_complete:
             piece = self._behind_head(piece)
         if piece:
@@ -79,6 +76,13 @@ class Incoming:
         if self._reframer is not None:
             with contextlib.suppress(StorageError):  # `finish` says it
                 self._pass_on(self._reframer.end())
+
+    async def beginning(self, most: int) -> tuple[bytes, bool]:
+        """The first bytes of it all, `most` at most, behind `end`; and whether they are all. Raises StorageError."""
+        if len(self.head) > most:
+            return self.head[:most], False
+        rest, whole = await self._writer.beginning(most - len(self.head))
+        return self.head + rest, whole
 
     async def finish(self, head: bytes) -> Content:
         """The content, durable; `head` is what admission made of ours. Raises StorageError."""

@@ -29,8 +29,6 @@ from engine.protocol import smtp_content
 _log = logging.getLogger(__name__)
 #: Ten digits are a chunk of 9 GB, more than data_timeout lets anybody send; longer numbers are not meant.
 _CHUNK = re.compile(r"([0-9]{1,10})(?: +(LAST))?", re.IGNORECASE)
-#: Of a large message that came back: a report is read by its start, and what follows is what it gives back.
-_READ_BYTES = 256 << 10
 # For every line: names of the module are quicker than members of a class.
 _NO, _SERVED, _MESSAGE = Express.NO, Express.SERVED, Express.MESSAGE
 _OK = b"250 2.0.0 Ok"
@@ -241,9 +239,7 @@ class SmtpServer(SecureConnection):
         self.reject(reason, reply)
 
     def _large(self, *, framed: bool) -> Incoming:
-        policy = self.policy
-        keep = _READ_BYTES if policy.domains is not None else 0
-        return Incoming(self.gate.admission.large(), policy.intake.max_header_bytes, framed=framed, keep=keep)
+        return Incoming(self.gate.admission.large(), self.policy.intake.max_header_bytes, framed=framed)
 
     def _not_stored(self, error: StorageError) -> tuple[str, bytes]:
         """The reply for a message that the disk did not take."""

@@ -28,6 +28,8 @@ _MESSAGES = frozenset(("message/rfc822", "message/global"))
 _HEADERS = frozenset((
     "text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers",
 ))  # fmt: skip
+#: Parts that hold the message that is reported on, or its header.
+RETURNED_TYPES = _MESSAGES | _HEADERS
 _MAX = 100
 
 

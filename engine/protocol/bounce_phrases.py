@@ -195,7 +195,9 @@ AUTO_SUBJECT = Phrases(
     מענה אוטומטי|תשובה אוטומטית|رد تلقائي|trả lời tự động|ตอบกลับอัตโนมัติ|balas otomatis|thank you for (?:contacting|
     your (?:e-?mail|message|inquiry))|thanks for (?:contacting|your)|we(?:'ve| have) received your|your (?:message|
     e-?mail|request|inquiry) (?:has been|was) received|read: |not read: |gelesen: |lu ?: |leído: |letto: |прочтено: |
-    lida: |gelezen: |ticket |\[ticket|case #|request received|confirmation of receipt|receipt confirmation|acknowledg)
+    lida: |gelezen: |ticket |\[ticket|case #|request received|confirmation of receipt|receipt confirmation|acknowledg)|
+    [(\[-] ?(?:auto(?:matic)?[- ]?(?:reply|
+    response)|out[ -]of[ -](?:the[ -])?office|vacation|abwesenheit)
     """
 )
 
@@ -211,6 +213,37 @@ AUTO_TEXT = Phrases(
     не будет)|это автоматический ответ|автоматическое сообщение|przebywam na urlopie|jestem nieobecn|不在に(?:して|
     し)|休暇(?:中|を)|(?:休假|出差|外出|度假)(?:中|期间)|本人(?:已|正在)|부재중|휴가 ?중|no longer (?:works?|with|
     employed)|maternity leave
+    """
+)
+
+#: What mail systems do not say in a report: somebody is away, or has got the message and will answer.
+ANSWER_TEXT = Phrases(
+    r"""
+    (?:i am|i'm|i’m|i will be|i'll be|i’ll be) (?:currently |now )?(?:out of (?:the )?office|away (?:from|until|on|
+    till|for)|on (?:vacation|leave|holiday|sabbatical|parental|maternity|annual)|out of town|travell?ing|
+    on a business trip)|(?:we have|we've|we’ve|i have|has been) (?:successfully )?received (?:your|and (?:will|a))|
+    (?:we|i) (?:have )?received your|thanks? (?:you )?(?:very much )?for (?:contacting|writing|reaching|
+    your (?:e-?mail|message|mail|inquiry|enquiry|interest|request))|(?:we|i) will (?:get back to|reply to|respond to|
+    answer) (?:you|your|all)|(?:a )?(?:support )?ticket .{0,40}(?:has been|was) (?:created|opened|assigned|registered)|
+    when i (?:return|am back|get back)|in my absence|ich bin .{0,60}(?:nicht im (?:büro|haus|dienst)|abwesend|
+    im urlaub|außer haus|wieder (?:erreichbar|da|im))|(?:während|in) meiner abwesenheit|
+    vielen dank für ihre (?:nachricht|e-?mail|mail|anfrage)|wir haben ihre (?:nachricht|anfrage|e-?mail)|
+    je (?:suis|serai) (?:actuellement |absente? |en )?(?:absente?|en congés?|en vacances|en déplacement|congés?|
+    vacances|du|jusqu)|(?:pendant|durant|en) mon absence|nous avons bien reçu votre|merci (?:de|pour) votre (?:message|
+    e-?mail|courriel|mail)|(?:estoy|estaré|me encuentro) (?:fuera|ausente|de vacaciones)|(?:durante|en) mi ausencia|
+    hemos recibido su|gracias por (?:su|tu|contactar)|(?:sono|sarò) (?:fuori|assente|in ferie)|(?:durante la|
+    in) mia assenza|abbiamo ricevuto|grazie per (?:averci|la (?:sua|tua))|(?:estou|estarei) (?:ausente|fora|de férias|
+    em férias)|(?:durante )?a minha ausência|recebemos (?:a )?(?:sua|seu)|obrigad[oa] (?:por|pelo|pela)|
+    ik ben .{0,40}(?:afwezig|niet aanwezig|met vakantie|niet op kantoor)|tijdens mijn afwezigheid|
+    (?:bedankt|dank u) voor uw (?:e-?mail|bericht)|wij hebben uw|(?:przebywam|jestem) (?:na urlopie|nieobecn|
+    poza biurem)|w czasie mojej nieobecności|dziękuj(?:ę|emy) za (?:wiadomość|kontakt)|(?:я|меня) .{0,40}(?:в отпуске|
+    в командировке|отсутств|нет в офисе|не будет)|спасибо за (?:ваше|письмо|обращение)|ваше (?:обращение|
+    письмо) (?:получено|принято|зарегистрировано)|jsem .{0,40}(?:mimo kancelář|na dovolené|nepřítom)|
+    jag är .{0,40}(?:på semester|frånvarande|inte på kontoret|bortrest)|jeg er .{0,40}(?:på ferie|ikke på kontoret|
+    fraværende)|olen .{0,40}(?:lomalla|poissa)|(?:ofis dışında|izinde|tatilde)y[iı]m|不在に(?:して|し)|休暇(?:中|を)|
+    お問い合わせ(?:を|は)?(?:頂|いただ|受付)|(?:休假|出差|外出|度假)(?:中|期间|期間)|
+    本人(?:已|正在)|(?:您|你)的(?:邮件|来信|郵件|來信)(?:已|我已|我们已)(?:收到|经收到)|(?:已收到|收到)(?:您|你)的|
+    부재중|휴가 ?중|출장 ?중
     """
 )
 
@@ -233,6 +266,20 @@ CHALLENGE = Phrases(
     il suo)|подтвердите(?:, что| отправку| ваш| доставку|, пожалуйста)|请确认(?:您|你)(?:的邮件|是)|送信者(?:確認|
     認証)|mailblocks|knowspam|digiportal|choicemail|sendio|0spam|uol antispam|antispam ?uol|bluebottle|vanquish|
     active ?spam ?killer|quarantined until
+    """
+)
+#: Words that only such a system uses; one is enough.
+CHALLENGER = Phrases(
+    r"""
+    requires that you verify that you are a real|real live human being|\bverify#\S|\bconf#[0-9a-f]{6}|
+    active spam killer|boxtrapper|\btmda\b|tagged message delivery agent|
+    i apologize for this automatic reply to your e-?mail[^\n]{0,20}\s+to control spam|
+    allow incoming messages only from senders i have approved|spamblocker-challenge|
+    protecting (?:myself|my inbox|my e-?mail)[^\n]{0,40} (?:from )?(?:receiving )?(?:junk|spam|unwanted)|
+    powered by spam ?arrest|spamlion|antispam uol|anti-?spam da uol|tira-teima|usa o anti-?spam|\bqconfirm\b|
+    mail-?in-?black|\bboxbe\b|bluebottle\.com|choicemail|mailfrontier|mailblocks|knowspam|digiportal|
+    bitbounce|ipermitmail|sender address verification \(sav\)|spamfence|vanquish(?:labs)? |spamcap|
+    для доставки вашего письма (?:необходимо )?(?:подтверд|перейд)|письмо будет доставлено после подтверждения
     """
 )
 CHALLENGE_SUBJECT = Phrases(

@@ -39,10 +39,15 @@ class Reported(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A whole report. original_message_id: with its angle brackets, or "". words: its own text, the start of it."""
+    """A whole report. original_message_id: with its angle brackets, or "". words: its own text, the start of it.
+
+    forwarded: it was attached to a message that is none. truncated: something that may name recipients was not read.
+    """
 
     nature: Nature
     recipients: tuple[Reported, ...]
     original_message_id: str = ""
     subject: str = ""
     words: str = ""
+    forwarded: bool = False
+    truncated: bool = False

@@ -10,15 +10,23 @@ A report is evidence, not proof: anybody can write one (F1). Who said it is for 
 import re
 from collections.abc import Sequence
 
+import msgspec
+
 from engine.protocol.bounce_addresses import address_of, addresses_in, is_system
-from engine.protocol.bounce_automatic import is_automatic, is_challenge, is_disposition
-from engine.protocol.bounce_feedback import read_complaint, read_feedback, returned_header
-from engine.protocol.bounce_phrases import AUTO_SUBJECT, BOUNCE_SUBJECT, FAILURE
+from engine.protocol.bounce_automatic import (
+    answers_for_a_person,
+    is_automatic,
+    is_challenge,
+    is_disposition,
+    is_submitted,
+)
+from engine.protocol.bounce_feedback import RETURNED_TYPES, read_complaint, read_feedback, returned_header
+from engine.protocol.bounce_phrases import BOUNCE_SUBJECT, FAILURE
 from engine.protocol.bounce_replies import tidy
 from engine.protocol.bounce_report import Nature, Report, Reported
-from engine.protocol.bounce_status import read_status
-from engine.protocol.bounce_text import Notice, cut, nobody, read_notice
-from engine.protocol.mime_parts import Header, Part, read_message
+from engine.protocol.bounce_status import MAX_RECIPIENTS, read_status
+from engine.protocol.bounce_text import MAX_LINES, MAX_NOTICE, Notice, cut, nobody, read_notice
+from engine.protocol.mime_parts import MAX_DEPTH, MAX_PARTS, MAX_TEXT_BYTES, Header, Part, read_message
 
 _STATUS_TYPES = frozenset((
     "message/delivery-status", "message/global-delivery-status", "message/delivery-report", "text/delivery-status",
@@ -44,34 +52,65 @@ _WORD_CHARSET = re.compile(r"=\?([A-Za-z0-9_.-]{2,30})\?[bBqQ]\?")
 _MAX_WORDS = 4000
 
 
-def read_report(content: bytes) -> Report:
-    """What this message reports. Never raises."""
+def read_report(content: bytes, *, whole: bool = True) -> Report:
+    """What this message reports. Never raises. whole: the content is; otherwise something follows that nobody reads."""
     top = read_message(content)
-    parts = list(top.walk())
-    for part in parts:
+    report = _report_of(top)
+    if whole and not _is_cut(top, report):
+        return report
+    return msgspec.structs.replace(report, truncated=True)
+
+
+def _is_cut(top: Part, report: Report) -> bool:
+    """A bound was met (here, of MIME, of notices) before the end of what may name recipients."""
+    if len(report.recipients) >= MAX_RECIPIENTS or sum(1 for _ in top.walk()) >= MAX_PARTS:
+        return True
+    if report.nature is not Nature.BOUNCE:
+        return False
+    for part in _own_parts(top):
+        if part.depth >= MAX_DEPTH and part.type.startswith("multipart/"):
+            return True
+        if part.type in _STATUS_TYPES and len(part.body) > MAX_TEXT_BYTES:
+            return True
+        long = len(part.body) > MAX_NOTICE or part.body.count(b"\n") > MAX_LINES
+        if long and part.type.startswith("text/") and part.type not in RETURNED_TYPES and not cut(part.text).returned:
+            return True
+    return False
+
+
+def _report_of(top: Part) -> Report:
+    """Only the message's own parts make it a report: one that is attached, or returned, is what it speaks of."""
+    own = _own_parts(top)
+    for part in own:
         if part.type in ("message/feedback-report", "message/feedback-status"):
             return read_feedback(part, top)
-    if any(part.type in _STATUS_TYPES for part in parts) or _report_type(top) == "delivery-status":
-        report = _delivery_report(top, parts)
+    if _report_type(top) == "delivery-status" or (
+        any(part.type in _STATUS_TYPES for part in own) and not _is_answer(top)
+    ):
+        report = _delivery_report(top)
         if report is not None:
             return report
     words = own_words(top)
     if is_disposition(top) and not (_daemon(top.header) and FAILURE.found(words[:2000].encode("utf-8", "replace"))):
         return _automatic(top, Nature.AUTO_REPLY, words)
     complaint = read_complaint(top, words)
-    if complaint is not None:
+    if complaint is not None and not answers_for_a_person(top.header, cut(words).words):
         return complaint
     if is_challenge(top.header, words) and not _daemon(top.header):
         return _automatic(top, Nature.CHALLENGE, words)
     if _is_bounce(top, words):
-        hidden = any(_FIELDS.search(part.body) for part in _own_parts(top) if not part.parts)
-        return (_delivery_report(top, parts) if hidden else None) or _prose(top, parts, words)
+        found = _delivery_report(top) if _field_texts(top) else None
+        # Without a word of failure it is a report that some filter on the way has wrapped.
+        fails = FAILURE.found(words.encode("utf-8", "replace"))
+        return found or (None if fails else _wrapped(top)) or _prose(top, words)
     if is_automatic(top, words):
         return _automatic(top, Nature.AUTO_REPLY, words)
-    inner = _wrapped(top)
-    if inner is not None:
-        return inner
-    return _other(top, words)
+    return _wrapped(top) or _other(top, words)
+
+
+def _is_answer(top: Part) -> bool:
+    """It answers for a person, and nothing but what it quotes or holds speaks for a mail system."""
+    return not _daemon(top.header) and answers_for_a_person(top.header, cut(own_words(top)).words)
 
 
 def own_words(top: Part) -> str:
@@ -109,18 +148,27 @@ def _report_type(top: Part) -> str:
     return top.parameters.get("report-type", "").lower() if top.type == "multipart/report" else ""
 
 
-def _delivery_report(top: Part, parts: Sequence[Part]) -> Report | None:
-    """The delivery report among the parts, unless it names no outcome at all."""
+def _field_texts(top: Part) -> list[str]:
+    """Texts that hold the fields of a report under another type, without the message that is returned behind them."""
+    found = []
+    for part in _own_parts(top):
+        if not part.parts and part.type not in RETURNED_TYPES and _FIELDS.search(part.body):
+            text = cut(part.text).words if part.type.startswith("text/") else part.text
+            if _FIELDS.search(text.encode("utf-8", "replace")):
+                found.append(text)
+    return found
+
+
+def _delivery_report(top: Part) -> Report | None:
+    """The delivery report among the message's own parts, unless it names no outcome at all."""
     found: list[Reported] = []
     source: Part | None = None
-    for part in parts:
+    for part in _own_parts(top):
         if part.type in _STATUS_TYPES and (more := read_status(part.text)):
             found += more
             source = source or part
     if not found:
-        for part in _own_parts(top):
-            if not part.parts and _FIELDS.search(part.body):
-                found += read_status(part.text)
+        found = [each for text in _field_texts(top) for each in read_status(text)]
     if not found:
         return None
     words = own_words(top)
@@ -133,7 +181,7 @@ def _delivery_report(top: Part, parts: Sequence[Part]) -> Report | None:
     return Report(
         nature=Nature.BOUNCE,
         recipients=tuple(_merged(found)),
-        original_message_id=_original_id(top, parts, notice, source),
+        original_message_id=_original_id(top, notice, source),
         subject=top.header.text("subject")[:500],
         words=notice.words[:_MAX_WORDS],
     )
@@ -202,9 +250,9 @@ def _failed_recipients(header: Header) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _disposed(parts: Sequence[Part]) -> list[str]:
+def _disposed(top: Part) -> list[str]:
     """Whom a mailbox's filter refused for, in a disposition notification that is a bounce (Dovecot)."""
-    reports = [Header(part.data) for part in parts if part.type == "message/disposition-notification"]
+    reports = [Header(part.data) for part in _own_parts(top) if part.type == "message/disposition-notification"]
     return [found for fields in reports if (found := address_of(fields.get("final-recipient")))]
 
 
@@ -222,43 +270,50 @@ def _daemon(header: Header) -> bool:
 
 
 def _is_bounce(top: Part, words: str) -> bool:
-    """Enough speaks for a mail system's notice: who sent it, its subject, its words."""
+    """Enough speaks for a mail system's notice: who sent it, its subject, its words; and nothing for a person's.
+
+    Who answers for a person may quote a bounce. Mail systems call their reports automatic, too, so with that a sender
+    must be one.
+    """
     header = top.header
-    if "x-failed-recipients" in header:
-        return True
     if top.parameters.get("report-type", "").lower() == "delivery-status":
         return True
+    if answers_for_a_person(header, cut(words).words):
+        return False
+    failed = "x-failed-recipients" in header
+    daemon = _daemon(header)
+    if failed or (is_submitted(header) and not daemon):
+        return failed
     subject = header.text("subject")
     raw = subject.encode("utf-8", "replace")
-    daemon = _daemon(header)
     null = header.get("return-path").replace(" ", "") == "<>" or header.get("x-return-path") == "<>"
     says = FAILURE.found(words[:8000].encode("utf-8", "replace"))
-    answer = _ANSWER.match(subject) is not None and ("in-reply-to" in header or "references" in header)
+    answer = _ANSWER.match(subject) is not None
     titled = not answer and (BOUNCE_SUBJECT.found(raw) or FAILURE.found(raw))
-    if not daemon and not titled and (answer or AUTO_SUBJECT.found(raw)):
+    if not daemon and answer:
         return False
-    fields = any(_FIELDS.search(part.body) for part in _own_parts(top) if not part.parts)
-    return 2 * daemon + 2 * titled + says + null + 2 * fields >= 3 and (daemon or titled or fields)
+    fields = bool(_field_texts(top))
+    return 2 * daemon + 2 * titled + says + null + 2 * fields >= 3 and (daemon or titled)
 
 
-def _prose(top: Part, parts: Sequence[Part], words: str) -> Report:
+def _prose(top: Part, words: str) -> Report:
     """A bounce in words."""
     notice = cut(words)
     found: list[Reported] = []
     if not found:
-        found = read_notice(notice.words, _ours(top), _failed_recipients(top.header) or _disposed(parts))
+        found = read_notice(notice.words, _ours(top), _failed_recipients(top.header) or _disposed(top))
     if not found and notice.returned:
         found = read_notice(words, _ours(top)) if not notice.words.strip() else []
     return Report(
         nature=Nature.BOUNCE,
         recipients=tuple(_merged(found) or [nobody(notice.words)]),
-        original_message_id=_original_id(top, parts, notice),
+        original_message_id=_original_id(top, notice),
         subject=top.header.text("subject")[:500],
         words=notice.words[:_MAX_WORDS],
     )
 
 
-def _original_id(top: Part, parts: Sequence[Part], notice: Notice, after: Part | None = None) -> str:
+def _original_id(top: Part, notice: Notice, after: Part | None = None) -> str:
     """Message-ID of the message that did not arrive, wherever the report shows it."""
     value = returned_header(top, after).get("message-id")
     if match := _HEADER_ID.search(value):
@@ -268,7 +323,7 @@ def _original_id(top: Part, parts: Sequence[Part], notice: Notice, after: Part |
     text = notice.returned or notice.words
     match = _MESSAGE_ID.search(text[: 256 << 10]) or _MESSAGE_ID.search(notice.words)
     if match is None:
-        leaves = (part.body[: 64 << 10].decode("latin-1") for part in parts if part is not top and not part.parts)
+        leaves = (part.body[: 64 << 10].decode("latin-1") for part in top.walk() if part is not top and not part.parts)
         match = next(filter(None, map(_MESSAGE_ID.search, leaves)), None)
     if match:
         return match[1] if match[1].startswith("<") else f"<{match[1]}>"
@@ -305,12 +360,12 @@ def _quoted_id(top: Part) -> str:
 
 
 def _wrapped(top: Part) -> Report | None:
-    """A bounce that somebody's system forwarded as an attachment: what is inside counts."""
-    for part in top.walk():
+    """A bounce that somebody's system forwarded as an attachment: what is inside counts, but proves nothing."""
+    for part in _own_parts(top):
         if part.type == "message/rfc822" and part.parts and part.depth < 6:
-            inner = part.parts[0]
-            if _report_type(inner) or _is_bounce(inner, own_words(inner)):
-                return _prose(inner, list(inner.walk()), own_words(inner))
+            inner = _report_of(part.parts[0])
+            if inner.nature is Nature.BOUNCE:
+                return msgspec.structs.replace(inner, forwarded=True)
     return None
 
 

@@ -4,7 +4,7 @@ Whoever wants to send asks here and nowhere else. The answers are immediate: a l
 next permit; nobody polls. Whoever holds a lease and has no use for it just now says so, and is asked for it when
 somebody else wants one: an idle connection to one site must not hold up the mail of another.
 
-`LocalBudget` serves one worker. `SharedBudget` (shares.py) answers the same questions from the shares that a ledger
+`LocalBudget` serves one worker. `SharedBudget` (shares.py) answers the same questions from the shares that the node
 grants to each of several workers.
 
 B1  leases given out never exceed the limit. A lease is released in the `finally` of the task that holds it, so a

@@ -1,14 +1,14 @@
-"""The budget of one of several workers: it answers at once, from the shares that the node's ledger has granted it.
+"""The budget of one of several workers: it answers at once, from the shares that the node has granted it.
 
-A share of a key is one connection and its part of the key's rate (ledger.py). When a lease is refused for want of
+A share of a key is one connection and its part of the key's rate (holdings.py). When a lease is refused for want of
 shares, or a permit comes late, the worker reports that it is hungry; shares it has not used for a while it gives back,
 and sooner when it is told to: idle connections are asked for, busy ones end after their messages (`wanted`).
 
 Who waits for the node's limit keeps the share of its key meanwhile, and the share of the node is used as soon as it
 comes: so two workers, each with one half of what one connection needs, cannot wait for each other.
 
-Whoever owns this calls `report` soon after `changed`, carries what it gives to the ledger, brings back the answers to
-`obey`, and calls `beat` about once a second.
+Whoever owns this calls `report` soon after `changed`, carries what it gives to the supervisor, brings back the answers
+to `obey`, and calls `beat` about once a second.
 
 B1  leases here never exceed the shares held; a share goes back only when no lease stands on it.
 """
@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from engine.queue.budget import NODE, Lease, LocalBudget, Party
-from engine.queue.ledger import Order, Report
+from engine.queue.holdings import Order, Report
 
 #: A key that nothing was sent over for so long is left to others.
 IDLE_S = 3.0
@@ -28,7 +28,7 @@ _SLOW = "slow "
 
 @dataclass(slots=True)
 class _Share:
-    """What is held of one key. late: a permit came late since the last beat. hungry: what the ledger knows, or will."""
+    """What is held of one key. late: a permit came late since the last beat. hungry: what the node knows, or will."""
 
     limit: int
     held: int = 0
@@ -53,7 +53,7 @@ class SharedBudget(LocalBudget):
         self._pinned: Counter[str] = Counter()
         self._redeeming: str | None = None  #: the key whose pin is being made a lease, asked back or not
 
-    # What the ledger and this budget tell each other.
+    # What the node and this budget tell each other.
 
     def report(self) -> list[Report]:
         """What changed since the last time."""

@@ -116,14 +116,12 @@ def test_a_reply_goes_whole_to_whom_the_settings_say_and_is_tied_to_what_it_answ
 
 def test_a_person_who_quotes_a_bounce_is_not_one(stage: Stage) -> None:
     _, sender, _ = stage.sent("nora@far.test")
-    words = (
-        "From: nora@far.test\nSubject: Re: Undelivered mail\n\nI got this back: 550 5.1.1 <foo@x.test> user unknown\n"
-    )
+    words = "From: nora@far.test\nSubject: Undelivered mail\n\nI got this back: 550 5.1.1 <foo@x.test> user unknown\n"
     event = stage.returns(sender, words, sender="nora@far.test")
     assert not event.get("proof") and not stage.is_suppressed("nora@far.test")
     stage.engine.books()
     assert [kept["Subject"] for kept in mailbox.Maildir(stage.engine.data / "inbound", create=False)] == [
-        "Re: Undelivered mail"
+        "Undelivered mail"
     ]
 
 
@@ -211,3 +209,49 @@ def test_everything_else_is_refused(stage: Stage) -> None:
         assert client.rcpt("ada@mx.test")[0] == 550
         assert client.rcpt("postmaster")[0] == 250
         assert client.rcpt(f"x@{REPLIES}")[0] == 452, "another time: this is about one"
+
+
+def test_an_automatic_answer_that_quotes_a_refusal_suppresses_nobody(stage: Stage) -> None:
+    _, sender, _ = stage.sent("odin@far.test")
+    answer = "From: Odin <odin@far.test>\nSubject: {}\nAuto-Submitted: auto-replied\n\n{}\n"
+    quoted = "<eve@far.test>: host mx.far.test said: 550 5.1.1 user unknown\nFinal-Recipient: rfc822; eve@far.test"
+    for subject in ("Undelivered Mail Returned to Sender", "Automatic reply: Delivery failure", "Re: Mail failed"):
+        event = stage.returns(sender, answer.format(subject, f"I am away until Monday.\n\n{quoted}"))
+        assert (event["type"], event["kind"], event["recipient"]) == ("auto-replied", "auto-reply", "odin@far.test")
+    assert not stage.is_suppressed("odin@far.test") and not stage.is_suppressed("eve@far.test")
+
+
+def test_a_bounce_that_is_attached_to_something_else_proves_nothing(stage: Stage) -> None:
+    _, sender, _ = stage.sent("paul@far.test")
+    inner = report("paul@far.test", "5.1.1", "550 5.1.1 user unknown")
+    outer = 'From: list@far.test\nSubject: see this\nContent-Type: multipart/mixed; boundary="o"\n\n--o\n'
+    event = stage.returns(sender, f"{outer}Content-Type: message/rfc822\n\n{inner}\n--o--\n")
+    assert (event["type"], event["kind"], event.get("proof", "")) == ("bounced", "hard", "")
+    assert not stage.is_suppressed("paul@far.test")
+
+
+def test_a_report_of_ten_thousand_recipients_is_read_to_its_end(stage: Stage) -> None:
+    _, sender, _ = stage.sent("quin@far.test")
+    groups = "".join(
+        f"Final-Recipient: rfc822; recipient-{n:05}@department.far.test\nAction: failed\nStatus: 5.1.1\n"
+        f"Diagnostic-Code: smtp; 550 5.1.1 <recipient-{n:05}@department.far.test>: Recipient address\n"
+        f"    rejected: User unknown in virtual mailbox table (in reply to RCPT TO command)\n\n"
+        for n in range(10_000)
+    )
+    head, _, tail = report("nobody@far.test", "5.1.1", "550 no").partition("Final-Recipient:")
+    content = (head + groups + tail[tail.index("\n\n") :]).replace("\n", "\r\n").encode()
+    assert len(content) > 2 << 20
+    events = stage.brings_much(sender, content, 10_000)
+    assert len({event["recipient"] for event in events}) == len(events) == 10_000
+    assert {(event["type"], event["kind"], event.get("truncated", False)) for event in events} == {
+        ("bounced", "hard", False)
+    }
+
+
+def test_a_report_too_long_to_be_read_to_its_end_says_so_and_suppresses_nobody(stage: Stage) -> None:
+    _, sender, _ = stage.sent("rosa@far.test")
+    returned = b"\r\n\r\n" + (b"y" * 76 + b"\r\n") * (14 << 20 >> 6)
+    content = report("rosa@far.test", "5.1.1", "550 5.1.1 user unknown", returned=returned[: 16 << 20])
+    (event,) = stage.brings_much(sender, content.replace("\n", "\r\n").encode(), 1)
+    assert (event["type"], event["kind"], event["truncated"]) == ("bounced", "hard", True)
+    assert not event.get("proof") and not stage.is_suppressed("rosa@far.test")

@@ -49,7 +49,7 @@ def test_it_runs_without_the_checkout(prefix: Path) -> None:
 def test_it_finds_its_settings_and_leaves_the_operators_alone(prefix: Path) -> None:
     etc = prefix / "etc" / "postrider"
     assert (etc / "postrider.toml").read_text() == '[node]\nname = "mine.example.org"\n'
-    for table in ("providers.toml", "bounces.toml"):
+    for table in ("providers.toml", "bounces.toml", "scanners.toml"):
         assert (etc / table).read_bytes() == (ROOT / "config" / table).read_bytes()
     checked = run(prefix, "check")
     assert (checked.returncode, checked.stdout.splitlines()[-1]) == (0, "postrider.toml: ok")
@@ -65,8 +65,9 @@ def test_what_is_compiled_does_what_the_rest_of_the_tests_ask_for(prefix: Path, 
 
 
 def test_the_unit_names_what_was_installed(prefix: Path) -> None:
-    unit = (prefix / "lib" / "systemd" / "system" / "postrider.service").read_text()
-    assert f"ExecStart={prefix}/bin/postrider serve -c {prefix}/etc/postrider/postrider.toml\n" in unit
-    assert "/usr/local" not in unit
+    for name, command in (("postrider", "serve"), ("postrider-redirect", "redirect")):
+        unit = (prefix / "lib" / "systemd" / "system" / f"{name}.service").read_text()
+        assert f"ExecStart={prefix}/bin/postrider {command} -c {prefix}/etc/postrider/postrider.toml\n" in unit
+        assert "/usr/local" not in unit
     assert os.access(prefix / "bin" / "postrider", os.X_OK)
     assert (prefix / "lib" / "sysusers.d" / "postrider.conf").exists()

@@ -110,3 +110,26 @@ def test_mime_of_any_depth(body: bytes) -> None:
 def test_a_reply_of_ten_megabytes_is_judged() -> None:
     for text in ("550 " + "a" * 10 * MIB, "user " * MIB, "a@" * MIB, "5." * MIB):
         shipped().judge(text)
+
+
+GROUP = (
+    b"Final-Recipient: rfc822; recipient-%05d@department-of-something.example.net\r\nAction: failed\r\n"
+    b"Status: 5.1.1\r\nRemote-MTA: dns; mx1.department-of-something.example.net\r\n"
+    b"Diagnostic-Code: smtp; 550 5.1.1 <recipient-%05d@department-of-something.example.net>: Recipient address\r\n"
+    b"    rejected: User unknown in virtual mailbox table (in reply to RCPT TO command)\r\n\r\n"
+)
+
+
+def test_what_is_not_read_is_said() -> None:
+    groups = b"".join(GROUP % (n, n) for n in range(20_001))
+    report = read_report(REPORT + groups + b"--b--\r\n")
+    assert (len(report.recipients), report.truncated) == (20_000, True)
+    report = read_report(REPORT + b"".join(GROUP % (n, n) for n in range(15_000)) + b"--b--\r\n")
+    assert (len(report.recipients), report.truncated) == (15_000, False)
+    assert read_report(REPORT + BOB + b"x" * (9 * MIB) + b"\r\n--b--\r\n").truncated
+    assert read_report(REPORT + BOB + b"--b--\r\n", whole=False).truncated
+    words = b"<bob@example.net>:\r\nSorry, no mailbox here by that name. (#5.1.1)\r\n\r\n"
+    notice = DAEMON + b"\r\nHi. This is the qmail-send program at mx.example.net.\r\n\r\n" + words
+    returned = b"--- Below this line is a copy of the message.\r\n\r\n" + b"y" * 76 * MIB
+    assert read_report(notice + b"more words\r\n" * MIB).truncated
+    assert not read_report(notice + returned[: 9 * MIB]).truncated, "only what came back of ours"

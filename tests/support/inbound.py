@@ -34,6 +34,22 @@ class Stage:
             assert code == 250, reply
         return self.event(reply.split()[-1].decode())
 
+    def brings_much(self, to: str, content: bytes, events: int) -> list[dict[str, Any]]:
+        """The same, of a long report: so many events."""
+        with smtplib.SMTP("127.0.0.1", self.port, timeout=120) as client:
+            client.ehlo("remote.test")
+            client.mail("")
+            assert client.rcpt(to)[0] == 250
+            code, reply = client.data(content)
+            assert code == 250, reply
+        answer = reply.split()[-1].decode()
+        return wait_until(
+            lambda: found if len(found := self._events_of(answer)) >= events else None, f"{events} events"
+        )
+
+    def _events_of(self, answer: str) -> list[dict[str, Any]]:
+        return [event for event in self.engine.events() if event.get("answer") == answer]
+
     def is_suppressed(self, address: str, *fields: str) -> bool:
         """Whether mail to it, with these fields, is not sent; what is sent arrives."""
         message = submit(self.engine.port, "shop@news.test", address, letter("hello", "shop@news.test", *fields))

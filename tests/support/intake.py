@@ -84,6 +84,10 @@ class MemoryWriter:
         if self.fault is not None:
             raise self.fault
 
+    async def beginning(self, most: int) -> tuple[bytes, bool]:
+        data = b"".join(self.pieces)
+        return data[:most], len(data) <= most
+
     async def finish(self, head: bytes) -> Content:
         self.finished = True
         data = b"".join(self.pieces)

@@ -90,17 +90,27 @@ def test_whatever_a_file_holds_is_an_answer(config: Path, capsys: pytest.Capture
         assert [(row["recipient"], row["kind"]) for row in rows(capsys)] == [(None, "unknown")]
 
 
+def test_explain_says_what_it_did_not_read(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = config.with_name("a.eml")
+    notice = b"From: MAILER-DAEMON@x.test\nSubject: failure notice\n\nHi. This is the qmail-send program.\n\n"
+    file.write_bytes(notice + b"<bob@example.net>:\nno mailbox here by that name.\n\n" + b"more words\n" * (1 << 19))
+    assert main(["bounce", "explain", str(file), "--json"]) == 0
+    assert [(row["recipient"], row["truncated"]) for row in rows(capsys)] == [("bob@example.net", True)]
+    assert main(["bounce", "explain", str(file)]) == 0
+    assert "truncated            more may be named" in capsys.readouterr().out
+
+
 def test_classify_prints_kind_and_rule(
     config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed(monkeypatch, b"550 5.1.1 user unknown\n\n452 4.2.2 mailbox full\r\nhello\xff\n")
     assert main(["bounce", "classify", "--json"]) == 0
     assert [(row["kind"], row["rule"]) for row in rows(capsys)] == [
-        ("hard", "no-such-user"), ("quota", "full"), ("unknown", None),
+        ("hard", "address-first"), ("quota", "full"), ("unknown", None),
     ]  # fmt: skip
     typed(monkeypatch, b"550 5.1.1 user unknown\n")
     assert main(["bounce", "classify"]) == 0
-    assert capsys.readouterr().out.split() == ["hard", "no-such-user", "550", "5.1.1", "user", "unknown"]
+    assert capsys.readouterr().out.split() == ["hard", "address-first", "550", "5.1.1", "user", "unknown"]
 
 
 def test_classify_knows_phases(

@@ -1,14 +1,16 @@
 """What replies mean: the rules that are shipped, what holds of all rules, and mistakes that `problems` finds."""
 
 import random
+import typing
 
 import pytest
 
-from engine.base.settings_bounces import PHASES, BounceRule
+from engine.base.settings_bounces import PHASES, BounceRule, Kind
 from engine.base.settings_file import load_bounce_rules
 from engine.message import outcome
 from engine.message.bounce_rules import Classifier, problems
 from tests.support.judging import RULES, shipped
+from tests.support.replies import Known, replies
 
 
 def test_every_shipped_rule_does_what_its_samples_say() -> None:
@@ -77,6 +79,20 @@ TEMPORARY = [
     "4.4.1 unknown host",
     "550 mailbox temporarily disabled",
 ]
+
+
+@pytest.mark.parametrize("known", replies(), ids=lambda known: f"{known.family}: {known.reply[:60]}")
+def test_what_the_worlds_servers_say(known: Known) -> None:
+    """In a report, which does not tell the phase, and in a session."""
+    for phase in ("", "rcpt", "end-of-data"):
+        assert shipped().judge(known.reply, phase=phase).kind == known.kind
+
+
+def test_the_replies_are_many_and_each_is_there_once() -> None:
+    assert len({known.reply for known in replies()}) == len(replies()) > 500
+    assert {known.kind for known in replies()} == set(typing.get_args(Kind)) - {
+        "auto-reply", "complaint", "challenge", "unknown",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("reply", BLOCKS)

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from engine.admin.client import ask as client_ask
+from engine.admin.commands import COMMANDS
 from engine.admin.door import SOCKET_NAME, worker_socket_name
 from engine.admin.gather import Past, commands_of_all
 from engine.admin.merge import RULES, Row, merge
-from engine.admin.server import COMMANDS, AdminServer
+from engine.admin.server import AdminServer
 from engine.base.errors import EngineError, StorageError
 
 

@@ -19,6 +19,7 @@ ROWS = (
     ("delivery",),
     ("intake",),
     ("feedback", "feed"),
+    ("tracking",),
     ("admin", "tools"),
     ("daemon",),
     ("cli",),

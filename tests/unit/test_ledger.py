@@ -80,6 +80,7 @@ def test_what_was_noted_is_found_by_everything_that_comes_back(tmp_path: Path, c
         ledger = desk.ledger()
         await noted(ledger, first, second)
         ledger.delivered(first.id, 1, 17.5)
+        ledger.short(8_000_000_000, first.id, 1)
         await ledger.keep()
         if close:
             await ledger.close()
@@ -89,6 +90,7 @@ def test_what_was_noted_is_found_by_everything_that_comes_back(tmp_path: Path, c
         assert found.by_message_id(f"{first.id}@mx.test") == first
         assert found.by_message_id("client@home.test") == second
         assert (found.delivered_at(first.id, 1), found.delivered_at(first.id, 0)) == (17.5, None)
+        assert (found.by_short(8_000_000_000), found.by_short(8_000_000_001)) == ((first, 1), None)
         unknown = desk.sent()
         assert found.find(unknown.id) is found.find("no id") is found.by_message_id("no@where") is None
         assert found.delivered_at(unknown.id, 0) is found.delivered_at("no id", 0) is None
@@ -245,6 +247,31 @@ def test_a_reader_of_another_process_follows_the_writer(tmp_path: Path) -> None:
         assert other.wait() == 0
 
 
+def test_a_reader_keeps_few_files_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many there are, followed while they grew or looked into afterwards."""
+    monkeypatch.setattr(reader, "_MOST_OPEN", 3)
+    desk = Desk(tmp_path, segment_bytes=200)
+
+    async def story() -> None:
+        ledger, found = desk.ledger(), LedgerReader(tmp_path)
+        notes = [desk.sent(f"user{n}@one.test") for n in range(30)]
+        before = len(os.listdir("/proc/self/fd"))
+        for sent in notes:
+            await noted(ledger, sent)
+            while found.refresh():
+                pass
+        await ledger.close()
+        while found.refresh():
+            pass
+        assert len(desk.files()) > 10
+        assert len(os.listdir("/proc/self/fd")) <= before + 2
+        assert [found.find(sent.id) for sent in notes] == notes
+        assert len(os.listdir("/proc/self/fd")) <= before + 2 * 3 + 2
+        found.close()
+
+    asyncio.run(story())
+
+
 def test_what_nobody_waits_for_is_written_soon(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     sent = desk.sent()
@@ -332,7 +359,7 @@ def test_a_record_inside_another_is_not_taken_for_one(tmp_path: Path) -> None:
     assert not any(isinstance(each, Record) for each in scan(record, int(file.name.split(".")[1], 16) ^ 1))
 
 
-@pytest.mark.parametrize("at", [3, 30, 50, 76, 100, -1])
+@pytest.mark.parametrize("at", [3, 30, 50, 60, 82, 86, 100, -1])
 def test_a_damaged_index_is_none(tmp_path: Path, at: int) -> None:
     desk = Desk(tmp_path)
     notes = [desk.sent(f"user{n}@one.test") for n in range(20)]

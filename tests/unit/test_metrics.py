@@ -33,9 +33,13 @@ BOUNDED_LABELS = {
     "action",
     "where",
     "le",
+    "level",
+    "verdict",
     "carrier",
     "what",
     "type",
+    "level",
+    "verdict",
 }
 
 

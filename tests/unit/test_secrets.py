@@ -2,6 +2,7 @@
 
 import os
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -13,12 +14,11 @@ def test_a_key_is_made_once_and_stays(tmp_path):
     path = tmp_path / "return-path.keys"
     found: list[dict[int, bytes]] = []
     threads = [threading.Thread(target=lambda: found.append(read_keys(path))) for _ in range(8)]
-    # The name of the temporary file is that of a process: threads of one would meet.
-    first = read_keys(path)
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    first = read_keys(path)
     assert found == [first] * 8 and list(first) == [1] and len(first[1]) == 32
     assert os.stat(path).st_mode & 0o777 == 0o600
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
@@ -56,3 +56,15 @@ def test_a_file_that_others_can_read_is_not_believed_nor_is_a_link_or_an_empty_o
     path.write_text("# nothing\n")
     with pytest.raises(StorageError, match="no key"):
         read_keys(path)
+
+
+def test_a_key_of_an_older_form_is_read_as_it_is(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`suppression.key` of before: 32 bytes, whatever they are, and whoever may read them."""
+    path = tmp_path / "keys"
+    for key in (bytes(range(32)), b"\xff" * 32, b"1 " + b"ab" * 14 + b"\0\n"):
+        path.write_bytes(key)
+        path.chmod(0o600)
+        assert read_keys(path) == {1: key}
+    assert not caplog.text
+    path.chmod(0o644)
+    assert read_keys(path) == {1: key} and "can be read by others" in caplog.text

@@ -49,7 +49,8 @@ def test_an_empty_file_is_all_defaults(folder: Path) -> None:
     node = msgspec.structs.replace(expected.node, data_dir=str(folder / "data"))
     routing = msgspec.structs.replace(expected.routing, providers_file=str(folder / "providers.toml"))
     bounces = msgspec.structs.replace(expected.bounces, rules_file=str(DOCUMENTED.with_name("bounces.toml")))
-    assert settings == msgspec.structs.replace(expected, node=node, routing=routing, bounces=bounces)
+    tracking = msgspec.structs.replace(expected.tracking, scanners_file=str(DOCUMENTED.with_name("scanners.toml")))
+    assert settings == msgspec.structs.replace(expected, node=node, routing=routing, bounces=bounces, tracking=tracking)
 
 
 def test_the_fixed_names_load(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Budgets of several workers and their ledger: B1 whatever happens in whatever order, and nobody starves."""
+"""Budgets of several workers and their holdings: B1 whatever happens in whatever order, and nobody starves."""
 
 import random
 from collections import deque
@@ -8,44 +8,44 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine.queue.budget import NODE, Lease
-from engine.queue.ledger import Claim, Ledger, divide
+from engine.queue.holdings import Claim, Holdings, divide
 from engine.queue.shares import IDLE_S, SharedBudget
 
 
 class Node:
-    """Workers' budgets and the ledger, with the messages between them as queues that a test empties step by step."""
+    """Workers' budgets and the holdings, with the messages between them as queues that a test empties step by step."""
 
     def __init__(self, workers: int, max_connections: int = 1000) -> None:
         self.now = 100.0
         self.max_connections = max_connections
-        self.ledger = Ledger()
+        self.holdings = Holdings()
         self.budgets: dict[int, SharedBudget] = {}
-        self.to_ledger: dict[int, deque[Any]] = {}
+        self.to_holdings: dict[int, deque[Any]] = {}
         self.to_worker: dict[int, deque[Any]] = {}
         for worker in range(workers):
             self.start(worker)
 
     def start(self, worker: int) -> None:
         self.budgets[worker] = SharedBudget(self.max_connections, lambda: None, lambda: self.now)
-        self.to_ledger[worker], self.to_worker[worker] = deque(), deque()
+        self.to_holdings[worker], self.to_worker[worker] = deque(), deque()
 
     def lose(self, worker: int) -> None:
-        self.ledger.lost(worker, self.now)
+        self.holdings.lost(worker, self.now)
         self.start(worker)
 
     def send(self, worker: int) -> None:
-        self.to_ledger[worker].extend(self.budgets[worker].report())
+        self.to_holdings[worker].extend(self.budgets[worker].report())
 
     def step(self, worker: int, up: bool) -> bool:
         """Carry one message of a worker; False if there is none."""
         self.send(worker)
-        queue = self.to_ledger[worker] if up else self.to_worker[worker]
+        queue = self.to_holdings[worker] if up else self.to_worker[worker]
         if not queue:
             return False
         message = queue.popleft()
         if up:
-            self.ledger.report(worker, message)
-            for other, orders in self.ledger.orders().items():
+            self.holdings.report(worker, message)
+            for other, orders in self.holdings.orders().items():
                 self.to_worker[other].extend(orders)
         else:
             self.budgets[worker].obey([message])
@@ -118,7 +118,7 @@ def test_a_key_that_one_worker_uses_is_all_its_own() -> None:
     while queue.pump():
         pass
     assert len(queue.leases) == 20
-    assert node.ledger.out("a") == 20
+    assert node.holdings.out("a") == 20
 
 
 def test_two_that_want_it_come_to_have_half_each() -> None:
@@ -149,7 +149,7 @@ def test_what_is_not_used_goes_back_by_itself() -> None:
     assert node.held(0, "a") == 5
     node.beat(IDLE_S)
     assert node.held(0, "a") == 0
-    assert node.ledger.out("a") == node.ledger.out(NODE) == 0
+    assert node.holdings.out("a") == node.holdings.out(NODE) == 0
 
 
 def test_one_connection_is_taken_in_turns() -> None:
@@ -217,8 +217,8 @@ def test_shares_of_a_worker_that_is_lost_come_back() -> None:
         node.settle()
     assert (len(dead.leases), len(waits.leases)) == (1, 0)
     node.lose(0)
-    node.ledger.forget(node.now)
-    for worker, orders in node.ledger.orders().items():
+    node.holdings.forget(node.now)
+    for worker, orders in node.holdings.orders().items():
         node.to_worker[worker].extend(orders)
     node.settle()
     assert len(waits.leases) == 1
@@ -253,7 +253,7 @@ def test_a_share_that_moves_takes_its_debt_along() -> None:
     second.pump()
     node.settle()
     assert round(node.budgets[1].permit("a", 1 / 60, node.now) - node.now) == 50
-    node.ledger.forget(node.now)
+    node.holdings.forget(node.now)
 
 
 def test_a_late_permit_makes_hungry_and_draws_what_others_do_not_use() -> None:
@@ -297,7 +297,7 @@ def test_a_smaller_limit_asks_shares_back() -> None:
         queue.pump()
         node.settle()
     assert len(queue.leases) == 4
-    assert node.ledger.out("a") == 4
+    assert node.holdings.out("a") == 4
 
 
 @given(st.data())
@@ -350,7 +350,7 @@ def test_b1_holds_in_whatever_order_messages_come_and_everything_is_sent(seed, w
                 if chance.random() < 0.05:
                     worker = chance.randrange(workers)
                     node.lose(worker)
-                    for other, orders in node.ledger.orders().items():
+                    for other, orders in node.holdings.orders().items():
                         node.to_worker[other].extend(orders)
                     for place, queue in enumerate(queues):
                         if place // len(keys) == worker:
@@ -371,4 +371,4 @@ def test_b1_holds_in_whatever_order_messages_come_and_everything_is_sent(seed, w
     assert [queue.todo for queue in queues] == [0] * len(queues)
     for _ in range(5):
         node.beat()
-    assert all(node.ledger.out(key) == 0 for key in (*keys, NODE)), "what nobody uses came back"
+    assert all(node.holdings.out(key) == 0 for key in (*keys, NODE)), "what nobody uses came back"

@@ -3,6 +3,11 @@
 import csv
 import io
 import json
+import os
+import random
+import subprocess
+import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +19,7 @@ from hypothesis import strategies as st
 from engine.cli import suppress
 from engine.cli.main import main
 from engine.cli.suppress_files import MAX_LINE, Reader
-from engine.storage.tables.suppression import Hasher
+from engine.storage.tables.suppression import Cause, Hasher, Suppression
 from engine.storage.tables.suppression_records import FIELDS, from_record, to_record
 from engine.storage.tables.suppression_table import SuppressionTable
 
@@ -93,6 +98,9 @@ def test_add_find_remove(shell: Shell) -> None:
         ("add", "nobody"),
         ("add", "a b@example.org"),
         ("add", "07700900123"),
+        ("add", "5"),
+        ("add", "+44770"),
+        ("add", "1" * 16),
         ("add", "a@-"),
         ("add", ADA, "--until", "2001-01-01"),
         ("add", ADA, "--until", "soon"),
@@ -205,6 +213,58 @@ def test_a_plain_list_and_other_separators(shell: Shell) -> None:
     shell.run("import", shell.file("name,city\nAda,Paris\n"), status=1)
     assert "without a column" in shell.err
     shell.run("import", str(shell.path / "none"), status=1)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_file_that_is_no_list_suppresses_nobody(shell: Shell, seed: int) -> None:
+    """Whatever its bytes look like: each line is named, and nothing is guessed."""
+    data = random.Random(seed).randbytes(20_000)
+    shell.run("import", shell.file(data), status=1)
+    assert "import: 0 suppressed" in shell.out
+    assert shell.rows("export", "-") == []
+    shell.run("import", shell.file("5\n12345,x\na@x.org,b@x.org\n447700900123\n"), status=1)
+    assert [line.split(":")[1] for line in shell.err.splitlines()] == ["1", "2", "3"]
+    assert [row["address"] for row in shell.rows("export", "-")] == ["447700900123"]
+
+
+def test_very_many_bad_lines_are_counted_and_not_all_shown(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(suppress, "_MOST_SHOWN", 3)
+    shell.run("import", shell.file("x\n" * 10), status=1)
+    assert len(shell.err.splitlines()) == 4 and "7 more bad lines" in shell.err
+    assert "10 bad lines" in shell.out
+
+
+def test_a_short_code_that_answered_comes_back_from_an_export(shell: Shell) -> None:
+    (shell.path / "data").mkdir()
+    table = SuppressionTable(shell.path / "data")
+    row = Suppression(address="83344", channel="sms", cause=Cause.STOP, since=1e9)
+    table.add([row], (1e9, "", "told"))
+    table.close()
+    exported = str(shell.path / "out")
+    shell.run("export", exported)
+    (shell.path / "data" / "suppression.db").unlink()
+    assert json.loads(shell.run("import", exported, "--json")) == {"added": 1, "already": 0, "bad": 0}
+
+
+def test_an_export_goes_where_it_can_be_written(shell: Shell, tmp_path: Path) -> None:
+    """To standard output by any of its names, into a pipe, and over no file."""
+    shell.run("add", ADA)
+    assert ADA in shell.run("export", "/dev/stdout") and "1 suppression" in shell.err
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    thread = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    thread.start()
+    shell.run("export", str(pipe))
+    thread.join()
+    assert ADA in read[0]
+    command = [sys.executable, "-m", "engine.cli.main", "suppress", "export", "/dev/stdout", "-c", str(shell.config)]
+    for stdout in (tmp_path / "into", tmp_path / "again"):
+        with stdout.open("w") as file:
+            subprocess.run(command, stdout=file, check=True)
+        assert ADA in stdout.read_text()
+    shell.run("export", str(tmp_path / "into"), status=1)
+    assert "File exists" in shell.err
 
 
 def test_an_empty_list_exports_a_header_only(shell: Shell) -> None:

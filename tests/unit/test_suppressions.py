@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from engine.base.errors import StorageError
 from engine.storage.tables import suppressions
 from engine.storage.tables.grouped import Grouped
-from engine.storage.tables.suppression import KEY_NAME, MAIL, SMS, Cause, Hasher, Suppression, one_line
+from engine.storage.tables.suppression import KEY_NAME, MAIL, SMS, Cause, Hasher, Suppression, load_key, one_line
 from engine.storage.tables.suppression_entries import LIFTED, Entries
 from engine.storage.tables.suppression_table import SuppressionTable
 from engine.storage.tables.suppressions import Suppressions
@@ -270,8 +270,20 @@ def test_a_table_of_another_key_is_refused(tmp_path: Path, table: SuppressionTab
     with pytest.raises(StorageError, match="another"):
         SuppressionTable(tmp_path)
     (tmp_path / KEY_NAME).write_bytes(b"short")
-    with pytest.raises(StorageError, match="not a key"):
+    with pytest.raises(StorageError, match="not a number"):
         SuppressionTable(tmp_path)
+
+
+def test_an_installation_of_before_finds_whom_it_suppressed(tmp_path: Path) -> None:
+    """The form of the key has changed; the hashes have not."""
+    key = bytes(range(100, 132))
+    (tmp_path / KEY_NAME).write_bytes(key)
+    assert load_key(tmp_path).person(MAIL, "ada@example.org") == Hasher(key).person(MAIL, "ada@example.org")
+    for text in (f"1 {'ab' * 32}\n2 {'cd' * 32}\n", f"1 {'ab' * 64}\n"):
+        (tmp_path / KEY_NAME).write_text(text)
+        (tmp_path / KEY_NAME).chmod(0o600)
+        with pytest.raises(StorageError, match="not one key of 32 bytes"):
+            load_key(tmp_path)
 
 
 def test_a_file_that_is_no_database(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from engine.daemon.systemd import Notifier
 
-UNIT = Path(__file__).parents[2] / "systemd" / "postrider.service"
+UNITS = Path(__file__).parents[2] / "systemd"
 
 
 @contextlib.contextmanager
@@ -77,7 +77,7 @@ def test_no_watchdog(environ: dict[str, str]) -> None:
     assert Notifier(environ).watchdog_interval_s is None
 
 
-def unit() -> dict[str, list[str]]:
+def unit(name: str = "postrider") -> dict[str, list[str]]:
     """Keys of the [Service] section; a key may come several times."""
 
     class Several(dict):  # type: ignore[type-arg]  # what configparser asks of a dict_type
@@ -89,7 +89,7 @@ def unit() -> dict[str, list[str]]:
 
     parser = configparser.RawConfigParser(strict=False, dict_type=Several, delimiters=("=",), comment_prefixes=("#",))
     parser.optionxform = str  # type: ignore[assignment,method-assign]  # the documented way to keep the case
-    parser.read_string(UNIT.read_text())
+    parser.read_string((UNITS / f"{name}.service").read_text())
     return {key: value.split("\n") for key, value in parser["Service"].items()}
 
 
@@ -122,5 +122,12 @@ def test_unit_runs_the_daemon_under_watch() -> None:
         ("RestrictAddressFamilies", "AF_INET AF_INET6 AF_UNIX"),
     ],
 )
-def test_unit_is_sandboxed(key: str, value: str) -> None:
-    assert unit()[key] == [value]
+def test_units_are_sandboxed(key: str, value: str) -> None:
+    assert unit()[key] == unit("postrider-redirect")[key] == [value]
+
+
+def test_the_redirector_has_a_unit_of_its_own() -> None:
+    service = unit("postrider-redirect")
+    assert service["ExecStart"] == ["/usr/local/bin/postrider redirect -c /usr/local/etc/postrider/postrider.toml"]
+    assert service["ExecReload"] == ["/bin/kill -HUP $MAINPID"]
+    assert "WatchdogSec" not in service, "it gives no signs of life"

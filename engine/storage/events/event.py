@@ -56,6 +56,11 @@ TYPES: Mapping[str, str] = {
     "replied": "a person wrote",
     "refused": "it was not taken, and so is not read; of a flood some, and `text` says how many more",
     "unread": "it came to a feedback domain, and is no report",
+    # Of links, each with a verdict: who it was, as far as is known by then.
+    "clicked": "a tracked link was followed",
+    "opened": "the picture of a message was fetched",
+    "verdict": "more is known of an earlier `clicked` or `opened`, whose id is `hit`; the last verdict counts",
+    "unsubscribed": "somebody left; `kind` says how (one-click, stream, all, pause, not-me)",
 }
 #: `type` of an outcome, by the number of its status.
 #: Tuples and not dicts: hashing an enum member runs Python code.
@@ -81,7 +86,10 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     Of what comes back by mail: message: the one of ours that it is about, "" if nobody knows. recipient: of that.
     sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml);
     outcomes that are failures have it, too.
+    Of links: link, url: which one; link counts from 3, 2 is the hidden one. verdict: human, machine or unsure; reasons:
+    of it (tracking/judge.py). client, agent: who asked. hit: the id of the event that a verdict is about.
     proof: "token" if it is certain whom it is about. answer: the id of what came. text: the words of a person.
+    truncated: of what came something was not read that may name more recipients.
     """
 
     id: str
@@ -113,6 +121,14 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     tenant: str = ""
     stream: str = ""
     batch: str = ""
+    truncated: bool = False
+    link: int = 0
+    url: str = ""
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+    client: str = ""
+    agent: str = ""
+    hit: str = ""
 
 
 _ENCODER = msgspec.json.Encoder()

@@ -28,6 +28,9 @@ from engine.storage.events.segments import CHUNK, log_name, open_segment, segmen
 
 log = logging.getLogger(__name__)
 
+#: The number of the journal of `postrider redirect`, above that of every worker: it needs no daemon.
+REDIRECT = 1000
+
 
 def events_directory(data_dir: str | Path, worker: int = 0) -> Path:
     """Where a worker's events are."""

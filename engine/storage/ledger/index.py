@@ -1,16 +1,17 @@
 """How a file of the ledger is searched: sorted numbers, and where in the file the record of each begins.
 
-Four tables, as there are four things to look for:
+Five tables, as there are five things to look for:
 
     SENT         the number of a message id                MESSAGE_ID   the hash of a Message-ID
     TABLE        the first bytes of a table's hash         DELIVERED    a message id and a recipient's index, mixed
+    SHORT        the number of short links
 
 A number may be there several times, and may be that of something else: who looks reads the record and compares. Of a
 file that is closed they lie beside it:
 
-     0  magic "PsLi0001"     8  entries of each table, 4 x u64    40  least, most message id u64, bytes of the file u64
-    64  newest f64          72  CRC-32C of everything but this u32, zero u32
-    80  numbers of each table u64, ascending; then offsets of each u32
+     0  magic "PsLi0001"     8  entries of each table, 5 x u64    48  least, most message id u64, bytes of the file u64
+    72  newest f64          80  CRC-32C of what stands behind 88 u32, of bytes 0..84 u32
+    88  numbers of each table u64, ascending; then offsets of each u32
 
 `newest` is when the file was last written to, in unix seconds. Little-endian, as everything that runs this is.
 """
@@ -32,13 +33,13 @@ from engine.base.errors import StorageError
 from engine.storage.directories import sync_directory
 from engine.storage.ledger.record import Kind
 
-SENT, MESSAGE_ID, TABLE, DELIVERED = range(4)
-_TABLES = range(4)
+SENT, MESSAGE_ID, TABLE, DELIVERED, SHORT = range(5)
+_TABLES = range(5)
 #: As plain numbers: a member of an enum is looked up in its class, for twenty times the time.
-_SENT, _TABLE, _DELIVERED = map(int, Kind)
+_SENT, _TABLE, _DELIVERED, _SHORT = map(int, Kind)
 _MAGIC = b"PsLi0001"
-_HEAD = struct.Struct("<8s7QdI4x")
-_CRC_AT = 72
+_HEAD = struct.Struct("<8s8QdII")
+_CRC_AT = 84
 _MASK = (1 << 64) - 1
 #: Spreads the recipients of one message; odd, so that no two come together. 2**64 over the golden ratio.
 _STEP = 0x9E37_79B9_7F4A_7C15
@@ -53,7 +54,7 @@ Offsets = npt.NDArray[np.uint32]
 class Head(NamedTuple):
     """What stands on top of an index. counts: of the tables. least, most: message ids, as numbers."""
 
-    counts: tuple[int, int, int, int]
+    counts: tuple[int, ...]
     least: int
     most: int
     log_bytes: int
@@ -67,7 +68,7 @@ def delivered_key(message: int, index: int) -> int:
 
 
 class Part:
-    """Four tables, sorted. numbers, offsets: of each, what bisect and an index take."""
+    """The tables, sorted. numbers, offsets: of each, what bisect and an index take."""
 
     def __init__(self, numbers: Sequence[memoryview], offsets: Sequence[memoryview], least: int, most: int) -> None:
         self._numbers, self._offsets = numbers, offsets
@@ -97,6 +98,10 @@ class Columns:
         if kind == _TABLE:
             numbers[TABLE].append(key)
             offsets[TABLE].append(offset)
+            return
+        if kind == _SHORT:
+            numbers[SHORT].append(key)
+            offsets[SHORT].append(offset)
             return
         if kind == _SENT:
             numbers[SENT].append(key)
@@ -131,8 +136,8 @@ def write_index(path: Path, columns: Columns, newest: float, log_bytes: int) -> 
     numbers, offsets = columns.sorted()
     counts = [len(each) for each in numbers]
     body = b"".join([*(each.tobytes() for each in numbers), *(each.tobytes() for each in offsets)])
-    head = _HEAD.pack(_MAGIC, *counts, columns.least, columns.most, log_bytes, newest, 0)
-    head = head[:_CRC_AT] + crc32c(body, crc32c(head)).to_bytes(4, "little") + head[_CRC_AT + 4 :]
+    head = _HEAD.pack(_MAGIC, *counts, columns.least, columns.most, log_bytes, newest, crc32c(body), 0)[:_CRC_AT]
+    head += crc32c(head).to_bytes(4, "little")
     temporary = path.with_suffix(".tmp")
     temporary.unlink(missing_ok=True)
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -157,8 +162,10 @@ def read_head(path: Path) -> Head | None:
         return None
     if len(data) < _HEAD.size or data[:8] != _MAGIC:
         return None
-    _, *counts, least, most, log_bytes, newest, crc = _HEAD.unpack(data)
-    head = Head((counts[0], counts[1], counts[2], counts[3]), least, most, log_bytes, newest, crc)
+    _, *counts, least, most, log_bytes, newest, crc, head_crc = _HEAD.unpack(data)
+    if crc32c(data[:_CRC_AT]) != head_crc:
+        return None
+    head = Head(tuple(counts), least, most, log_bytes, newest, crc)
     return head if size == _HEAD.size + 12 * sum(counts) else None
 
 
@@ -172,7 +179,7 @@ def open_index(path: Path, head: Head, *, check: bool) -> Part:
             os.close(fd)
     except (OSError, ValueError) as exc:
         raise StorageError(f"{path}: {exc}") from exc
-    if len(view) != _HEAD.size + 12 * sum(head.counts) or (check and not _is_whole(view, head.crc)):
+    if len(view) != _HEAD.size + 12 * sum(head.counts) or (check and crc32c(view[_HEAD.size :]) != head.crc):
         raise StorageError(f"{path} is damaged")
     numbers, offsets, start = [], [], _HEAD.size
     for count in head.counts:
@@ -182,8 +189,3 @@ def open_index(path: Path, head: Head, *, check: bool) -> Part:
         offsets.append(view[start : start + 4 * count].cast("I"))
         start += 4 * count
     return Part(numbers, offsets, head.least, head.most)
-
-
-def _is_whole(view: memoryview, crc: int) -> bool:
-    head = bytes(view[:_CRC_AT]) + bytes(4) + bytes(view[_CRC_AT + 4 : _HEAD.size])
-    return crc32c(view[_HEAD.size :], crc32c(head)) == crc

@@ -14,9 +14,9 @@ from pathlib import Path
 import msgspec
 
 from engine.base.errors import StorageError
-from engine.message.ids import node_number, split_id
-from engine.storage.ledger.index import DELIVERED, MESSAGE_ID, SENT, TABLE, delivered_key
-from engine.storage.ledger.record import Kind, Record, message_id_hash, table_key, time_in
+from engine.message.ids import join_id, node_name, node_number, split_id
+from engine.storage.ledger.index import DELIVERED, MESSAGE_ID, SENT, SHORT, TABLE, delivered_key
+from engine.storage.ledger.record import Kind, Record, index_in, message_id_hash, table_key, time_in
 from engine.storage.ledger.segment import Segment
 from engine.storage.ledger.segments import Name, ledger_directory, ledgers, segment_names
 from engine.storage.ledger.sent import Sent, decode_sent, decode_table, merged
@@ -105,6 +105,17 @@ class LedgerReader:
                     return self.find(sent.id)
                 newest = newest or sent
         return self.find(newest.id) if newest is not None else None
+
+    def by_short(self, number: int) -> tuple[Sent, int] | None:
+        """Whose short links have this number: a message, and the index of its recipient; None: nobody's."""
+        for segment in (*reversed(self._growing), *reversed(self._closed)):
+            for record in self._records(segment, SHORT, number):
+                index = index_in(record.payload)
+                if record.kind == Kind.SHORT and record.key == number and index is not None:
+                    sent = self.find(join_id(record.other, node_name(record.node)))
+                    if sent is not None:
+                        return sent, index
+        return None
 
     def links(self, sent: Sent) -> tuple[str, ...]:
         """The links of its table, by position; () if it has none, or none are known any more."""

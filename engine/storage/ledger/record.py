@@ -8,6 +8,7 @@ Little-endian. What a record is found by stands in front, so that an index is ma
     SENT        key, node: the message id (message/ids.py)    other: hash of the Message-ID      payload: sent.Sent
     TABLE       key: the first bytes of its hash              node, other: 0                     payload: hash, links
     DELIVERED   key, node: the message id                     other: the recipient's index       payload: unix seconds
+    SHORT       key: the number of short links                other, node: the message id        payload: its index u32
 
 The checksum starts from the salt of its file, a random number in the file's name: a URL that was made to look like a
 record is not taken for one when a reader looks for the next after damage.
@@ -30,6 +31,7 @@ HEAD_BYTES = _WHOLE.size
 #: A message of 1,000 recipients has 256 KiB at most, a table of links what a message may have.
 MAX_PAYLOAD_BYTES = 64 << 20
 _TIME = struct.Struct("<d")
+_INDEX = struct.Struct("<I")
 
 
 class Kind(enum.IntEnum):
@@ -38,6 +40,7 @@ class Kind(enum.IntEnum):
     SENT = 1
     TABLE = 2
     DELIVERED = 3
+    SHORT = 4
 
 
 class Item(NamedTuple):
@@ -139,3 +142,12 @@ def time_payload(at: float) -> bytes:
 def time_in(payload: bytes) -> float | None:
     """None: it is none."""
     return float(_TIME.unpack(payload)[0]) if len(payload) == _TIME.size else None
+
+
+def index_payload(index: int) -> bytes:
+    return _INDEX.pack(index)
+
+
+def index_in(payload: bytes) -> int | None:
+    """None: it is none."""
+    return int(_INDEX.unpack(payload)[0]) if len(payload) == _INDEX.size else None

@@ -45,6 +45,7 @@ class Segment:
             self.closed = True
             self.least, self.most = self._head.least, self._head.most
             self._grown = _Growing(self.name)
+            self.release()
 
     def follow(self, limit: int) -> bool:
         """Take in what was appended; True: there is more. limit: bytes that are read, or those of one record."""

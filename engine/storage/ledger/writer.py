@@ -25,7 +25,16 @@ from engine.base.settings_tracking import LedgerSettings
 from engine.message.ids import node_number, split_id
 from engine.storage.directories import sync_directory
 from engine.storage.ledger.index import Columns, read_head, write_index
-from engine.storage.ledger.record import HEAD_BYTES, Item, Kind, encode, message_id_hash, table_key, time_payload
+from engine.storage.ledger.record import (
+    HEAD_BYTES,
+    Item,
+    Kind,
+    encode,
+    index_payload,
+    message_id_hash,
+    table_key,
+    time_payload,
+)  # fmt: skip
 from engine.storage.ledger.segments import Name, expire, ledger_directory, seal, segment_names
 from engine.storage.ledger.sent import Sent, encode_sent, encode_table
 
@@ -124,6 +133,12 @@ class Ledger:
         packed, node = split_id(message)
         self._turn()
         self._put(Item(Kind.DELIVERED, packed, node_number(node), index, time_payload(at)))
+
+    def short(self, number: int, message: str, index: int) -> None:
+        """Short links of this number are those of a recipient. Raises ValueError: the id is none."""
+        packed, node = split_id(message)
+        self._turn()
+        self._put(Item(Kind.SHORT, number, node_number(node), packed, index_payload(index)))
 
     async def keep(self) -> None:
         """Returns when everything that was noted is on disk. Raises StorageError: it is not, and is tried again."""

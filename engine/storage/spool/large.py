@@ -155,6 +155,21 @@ class LargeWriter:
         if self._fault is not None:
             raise self._fault
 
+    async def beginning(self, most: int) -> tuple[bytes, bool]:
+        """The first of the bytes that were fed, `most` at most, and whether they are all. Raises StorageError."""
+        while self._work is not None:
+            await asyncio.wait([self._work])
+        length = self._length + len(self._waiting)
+        found = [bytes(self._waiting[: max(0, most - self._length)])]
+        if self._fault is None and not self._over and self._created:
+            written = min(most, self._length)
+            await asyncio.wait([self._start(lambda: found.insert(0, self._files.read(self._path, 0, written)))])
+        if self._fault is not None:
+            raise self._fault
+        if self._over:
+            raise StorageError("the client gave up")
+        return b"".join(found), length <= most
+
     async def finish(self, head: bytes) -> Content:
         """The content that begins with `head`, once all that was fed is durable; `head` if nothing was.
 

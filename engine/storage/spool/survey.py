@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.base.units import dead_share
 from engine.message.ids import id_time
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.segment import Segment, Segments, files_of
@@ -13,11 +14,6 @@ from engine.storage.spool.table import Column
 
 #: What `Survey.add` needs of a table.
 NEEDED = ("place", "length", "recipients", "content_file", "id")
-
-
-def dead_share(live_bytes: int, all_bytes: int) -> float:
-    """The share of bytes that nobody needs."""
-    return round(max(0.0, 1 - live_bytes / all_bytes), 3) if all_bytes else 0.0
 
 
 @dataclass

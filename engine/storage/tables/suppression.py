@@ -9,17 +9,14 @@ any other, and nobody reads the address from it who has not the key (`KEY_NAME` 
 
 import enum
 import hashlib
-import os
-import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.base.errors import StorageError
-from engine.storage.directories import sync_directory
+from engine.storage.secrets import KEY_BYTES, read_keys
 
 KEY_NAME = "suppression.key"
 MAIL, SMS = "mail", "sms"
-_KEY_BYTES = 32
 _MAX_EVIDENCE = 500
 _SALTS = 10_000  #: scopes whose numbers are remembered
 
@@ -114,44 +111,10 @@ class Hasher:
 def load_key(data_dir: Path) -> Hasher:
     """With the key of this directory, made if there is none. Raises StorageError.
 
-    A key is whole or not there: it gets its name when it is on disk, and the first of two who make one wins.
+    There is one: with another nothing would be found again.
     """
     path = data_dir / KEY_NAME
-    try:
-        key = _read(path)
-        if key is None:
-            draft = path.with_suffix(f".{os.getpid()}")
-            _write(draft, secrets.token_bytes(_KEY_BYTES))
-            try:
-                os.link(draft, path)
-            except FileExistsError:
-                pass
-            finally:
-                os.unlink(draft)
-            sync_directory(data_dir)  # before the first row of it
-            key = _read(path)
-    except OSError as exc:
-        raise StorageError(f"cannot use {path}: {exc.strerror}") from exc
-    if key is None or len(key) != _KEY_BYTES:
-        raise StorageError(f"{path} is not a key of {_KEY_BYTES} bytes")
-    return Hasher(key)
-
-
-def _read(path: Path) -> bytes | None:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        return os.read(fd, _KEY_BYTES + 1)
-    finally:
-        os.close(fd)
-
-
-def _write(path: Path, data: bytes) -> None:
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        os.write(fd, data)
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    keys = list(read_keys(path).values())
+    if len(keys) != 1 or len(keys[0]) != KEY_BYTES:
+        raise StorageError(f"{path} is not one key of {KEY_BYTES} bytes")
+    return Hasher(keys[0])

@@ -22,7 +22,9 @@ FIELDS = (
 _KNOWN = frozenset(FIELDS)
 _NOTHING = dict.fromkeys(FIELDS, "")
 _CAUSES = {str(cause): cause for cause in Cause if cause is not Cause.ERASED}
-_NUMBER = re.compile(r"\+?[1-9][0-9]{0,14}")  # E.164: no country's code begins with 0
+#: E.164: no country's code begins with 0. The shortest numbers there are, of Niue say, have 7 digits with it. What is
+#: said to be of SMS may be a short code, too, that answered.
+_NUMBER, _ANY_NUMBER = re.compile(r"\+?[1-9][0-9]{6,14}"), re.compile(r"\+?[0-9]{3,15}")
 _HASH = re.compile(r"[0-9a-f]{16}")
 _MAX_NAME, _MAX_SENDER = 255, 21
 
@@ -60,7 +62,7 @@ def from_record(record: Mapping[str, Any], hasher: Hasher, now: float, who: str)
         if channel not in (MAIL, SMS):
             raise ValueError(f'"{channel[:40]}" is neither mail nor sms')
     else:
-        channel, address = parse_address(address)
+        channel, address = parse_address(address, texts["channel"])
         if texts["channel"] not in ("", channel):
             raise ValueError(f"{address} is no address of the channel {texts['channel'][:40]}")
     tenant, stream = parse_scope(channel, texts["tenant"], texts["stream"])
@@ -79,10 +81,10 @@ def from_record(record: Mapping[str, Any], hasher: Hasher, now: float, who: str)
     )
 
 
-def parse_address(text: str) -> tuple[str, str]:
-    """(channel, address as it is compared) of an address, or a number. Raises ValueError."""
+def parse_address(text: str, channel: str = "") -> tuple[str, str]:
+    """(channel, address as it is compared) of an address, or a number. channel: if that is said. Raises ValueError."""
     if "@" not in text:
-        if not _NUMBER.fullmatch(text):
+        if not (_ANY_NUMBER if channel == SMS else _NUMBER).fullmatch(text):
             raise ValueError(f'"{text[:100]}" is neither an address nor a number, such as +447700900123')
         return SMS, sms_key(text)
     try:

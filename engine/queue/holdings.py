@@ -1,8 +1,8 @@
-"""The ledger of a node with several workers: which of them holds how many shares of each key.
+"""The holdings of a node with several workers: which of them holds how many shares of each key.
 
 A key (`Limits.key`, or NODE for all connections together) is cut into as many shares as it allows connections. A
 share is one connection and its part of the key's rate. Workers report what they use and whether they want more; the
-ledger grants what is free and asks for shares back where others want them more. Nobody waits for an answer here.
+node grants what is free and asks for shares back where others want them more. Nobody waits for an answer here.
 
 A key that one worker uses is all that worker's. Where several want it, each gets what it uses, up to an even part; what
 nobody asks for stays where it is. Where there are more workers than shares, shares move on: who has waited longest is
@@ -73,7 +73,7 @@ class _Key:
     claims: dict[int, Claim] = field(default_factory=dict)
 
 
-class Ledger:
+class Holdings:
     """See above. `orders` is what there is to tell since it was asked last."""
 
     def __init__(self) -> None:

@@ -1,0 +1,168 @@
+"""`postrider track`: links that shall lead nowhere any more, and what a click domain lacks."""
+
+import argparse
+import contextlib
+import getpass
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engine.base.errors import EngineError, UsageError
+from engine.base.settings import Settings
+from engine.cli.common import Commands, add_config, add_json, print_rows, settings_of
+
+if TYPE_CHECKING:
+    from engine.storage.tables.withdrawals import Withdrawals
+
+_COLUMNS = ("kind", "what", "since", "who", "reason", "about")
+
+
+def register(commands: Commands) -> None:
+    """Add the command and its own commands."""
+    parser = commands.add_parser(
+        "track",
+        help="withdraw links; check a click domain",
+        description="What was sent cannot be called back; where its links lead can. Redirectors see it in a second.",
+    )
+    actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
+    for name, text, run in (
+        ("withdraw", "links that lead nowhere from now on: a page says so", _withdraw),
+        ("restore", "they lead where they did", _restore),
+    ):
+        action = actions.add_parser(name, help=text, description=text)
+        action.add_argument(
+            "kind", choices=("link", "url", "content", "batch", "tenant"),
+            help="one link of a content, every link to a URL, all links of a content, a batch or a tenant",
+        )  # fmt: skip
+        action.add_argument("what", help="of a link or content: a tracked URL or its token; else the URL or the name")
+        if name == "withdraw":
+            action.add_argument("--reason", default="", help="for `list`")
+        add_config(action)
+        action.set_defaults(run=run)
+    action = actions.add_parser("list", help="what is withdrawn")
+    add_config(action)
+    add_json(action)
+    action.set_defaults(run=_list)
+    action = actions.add_parser("check-domain", help="say what a click domain lacks: DNS, TLS, path")
+    action.add_argument("host", help="as in base_url; a whole URL for other ports, paths or http")
+    add_config(action)
+    add_json(action)
+    action.set_defaults(run=_check_domain)
+
+
+def _withdraw(args: argparse.Namespace) -> int:
+    from engine.storage.tables.withdrawals import Withdrawal
+
+    settings = settings_of(args)
+    what, about = _named(settings, args.kind, args.what)
+    row = Withdrawal(
+        kind=args.kind, what=what, since=time.time(), who=getpass.getuser(), reason=args.reason, about=about
+    )
+    with _table(settings) as table:
+        done = table.add(row)
+    print(f"{args.kind} {about or what}: {'withdrawn' if done else 'was withdrawn already'}")
+    return 0
+
+
+def _restore(args: argparse.Namespace) -> int:
+    settings = settings_of(args)
+    what, about = _named(settings, args.kind, args.what)
+    with _table(settings) as table:
+        if not table.remove(args.kind, what):
+            raise EngineError(f"{args.kind} {about or what}: is not withdrawn")
+    print(f"{args.kind} {about or what}: restored")
+    return 0
+
+
+def _list(args: argparse.Namespace) -> int:
+    with _table(settings_of(args)) as table:
+        rows = [
+            {
+                "kind": row.kind, "what": row.what, "who": row.who, "reason": row.reason, "about": row.about,
+                "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.since)),
+            }
+            for row in table.all()
+        ]  # fmt: skip
+    print_rows(rows, args.json, _COLUMNS)
+    return 0
+
+
+def _check_domain(args: argparse.Namespace) -> int:
+    """Exit status 0: nothing is missing, warnings or not."""
+    import asyncio
+
+    from engine.base.clock import SystemClock
+    from engine.base.metrics import Metrics
+    from engine.net.resolver import Resolver
+    from engine.storage.link_keys import link_keys
+    from engine.tracking.domains import Finding, check_domain
+
+    settings = settings_of(args)
+    keys, url = link_keys(settings), _url_of(settings, args.host)
+
+    async def check() -> list[Finding]:
+        resolver = Resolver(settings.resolver, Metrics(), SystemClock())
+        try:
+            return await check_domain(url, keys, resolver)
+        finally:
+            await resolver.close()
+
+    found = asyncio.run(check())
+    rows = [{"step": each.step, "severity": each.severity, "where": each.where, "text": each.text} for each in found]
+    print_rows(rows, args.json, ("severity", "step", "where", "text"))
+    return 1 if any(each.severity == "error" for each in found) else 0
+
+
+def _table(settings: Settings) -> "contextlib.closing[Withdrawals]":
+    from engine.storage.tables.withdrawals import Withdrawals
+
+    return contextlib.closing(Withdrawals(Path(settings.node.data_dir)))
+
+
+def _url_of(settings: Settings, host: str) -> str:
+    """As the settings have it, else https. Raises UsageError."""
+    from urllib.parse import urlsplit
+
+    from engine.base.settings_links import base_url
+
+    if "://" in host:
+        try:
+            return base_url(host, Path())
+        except ValueError as exc:
+            raise UsageError([str(exc)]) from exc
+    tracking = settings.tracking
+    known = [tracking.base_url, tracking.sms_url]
+    known += [url for row in settings.click_domain for url in (row.base_url, row.sms_url)]
+    for url in filter(None, known):
+        if host.lower() in (urlsplit(url).hostname, urlsplit(url).netloc):
+            return url
+    try:
+        return base_url(f"https://{host}", Path())
+    except ValueError as exc:
+        raise UsageError([str(exc)]) from exc
+
+
+def _named(settings: Settings, kind: str, what: str) -> tuple[str, str]:
+    """The row's name of what a person means, and how he would call it. Raises EngineError."""
+    from engine.message.link_token import FIRST_LINK, Kind, LinkTokens
+    from engine.storage.ledger.reader import LedgerReader
+    from engine.storage.link_keys import link_keys
+
+    if kind not in ("link", "content"):
+        return what, ""
+    text = what.rstrip("/").rpartition("/")[2]
+    token = LinkTokens(link_keys(settings)).read(Kind.CLICK, text)
+    if token is None:
+        raise UsageError([f"{what}: no tracked link of ours"])
+    reader = LedgerReader(settings.node.data_dir)
+    while reader.refresh():
+        pass
+    sent = reader.find(token.message)
+    if sent is None or not sent.table:
+        raise EngineError(f"{what}: its message is not known any more")
+    links, table = reader.links(sent), sent.table.hex()
+    if kind == "content":
+        return table, f"links of {token.message}" + f" (batch {sent.batch})" * bool(sent.batch)
+    if not FIRST_LINK <= token.link < FIRST_LINK + len(links):
+        raise EngineError(f"{what}: leads nowhere")
+    return f"{table}:{token.link}", links[token.link - FIRST_LINK]

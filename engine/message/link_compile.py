@@ -1,0 +1,251 @@
+"""A body with tracked links, compiled: what is the same for all recipients once, and for each one a join of strings.
+
+Of a text part the values of href change (of plain text, where asked for, the URLs) and nothing else; a picture of one
+pixel and a hidden link go before </body>, where asked for. What cannot be changed safely is left as it is, and `found`
+says why.
+
+    compile_body(header, body, marks) -> Compiled        once for each body
+    compiled.body(tokens)                                for each recipient
+"""
+
+import re
+from binascii import b2a_base64
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from engine.message.link_target import MAX_TARGET_BYTES, Target, target_of
+from engine.message.link_token import FIRST_LINK, HONEYPOT, MAX_LINKS, OPEN, Kind, token_length
+from engine.protocol.html_links import find_links, mask_escapes, unescape_attribute
+from engine.protocol.mime_ranges import Sealed, TextPart, text_parts
+from engine.protocol.mime_text import decode_charset
+from engine.protocol.transfer_edits import Base64Text, Block, Edit, Piece, PlainText, QuotedText, Slot
+
+#: The table of a body; more links than that are left as they are.
+MOST_LINKS = 1000
+_WIDEST = FIRST_LINK + MOST_LINKS
+assert _WIDEST <= MAX_LINKS
+
+_INLINE_PGP = re.compile(rb"^-----BEGIN PGP (?:SIGNED )?MESSAGE-----", re.M)
+#: Charsets in which bytes below 128 are not always what they are in ASCII.
+_NOT_ASCII = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|iso-2022-(?!jp)|hz|ibm0?(?:037|500|1047)|cp0?(?:037|500)|ebcdic")
+_ESCAPING = "iso-2022-jp"
+_TEXT_URL = re.compile(rb"(?<![A-Za-z0-9])https?://[A-Za-z0-9!#$%&'()*+,\-./:;=?@\[\]_~]+", re.I)
+_NOT_OF_URL = b".,;:!?'*_~"
+#: Behind a URL of plain text: it may go on there, for all one can know.
+_GOES_ON = re.compile(rb"[{|}\\^`\x80-\xff]")
+_PIXEL = b'" width="1" height="1" alt="" style="border:0;width:1px;height:1px">'
+_HIDDEN = b'" style="display:none" tabindex="-1" aria-hidden="true" rel="nofollow"></a>'
+
+
+class Marks(NamedTuple):
+    """What tracking puts into a body. recipient: as of a token; any of the same width will do.
+
+    skip: targets that stay as they are, those of unsubscribing.
+    """
+
+    base_url: str
+    text_links: bool = False
+    opens: bool = False
+    honeypot: bool = False
+    recipient: int | None = None
+    skip: Collection[str] = ()
+
+
+class Found(NamedTuple):
+    """A link of a body. number: what its tokens say; None: it is left alone, and `reason` says why."""
+
+    kind: str  #: of its part
+    url: str
+    number: int | None
+    reason: str = ""
+
+
+class Compiled:
+    """links: the table, the first with number FIRST_LINK. numbers: whose tokens `body` takes, in that order."""
+
+    __slots__ = ("_blocks", "_even", "_static", "found", "length", "links", "numbers", "sealed")
+
+    def __init__(self, pieces: Sequence[Piece], links: Sequence[str], found: Sequence[Found], sealed: str = "") -> None:
+        """sealed: why nothing of the body may change; "": it may."""
+        self.links, self.found, self.sealed = tuple(links), tuple(found), sealed
+        static: list[bytes] = []
+        texts: list[bytes] = []
+        slots: list[Slot] = []
+        self._blocks: list[tuple[int, bytes, bytes]] = []
+        self.length = 0
+        for piece in pieces:
+            if isinstance(piece, bytes):
+                texts.append(piece)
+                self.length += len(piece)
+                continue
+            slot = piece.slot if isinstance(piece, Block) else piece
+            if isinstance(piece, Block):
+                self._blocks.append((len(slots), piece.before, piece.after))
+                self.length += -(-(len(piece.before) + slot.chars + len(piece.after)) // 3) * 4
+            else:
+                self.length += slot.chars
+            static += (b"".join(texts), b"")
+            texts = []
+            slots.append(slot)
+        self._static = [*static, b"".join(texts)]
+        self.numbers = tuple(slot.number for slot in slots)
+        #: All blocks but the last are whole groups: they can be encoded in one go.
+        self._even = all(
+            (len(before) + slots[at].chars + len(after)) % 3 == 0 for at, before, after in self._blocks[:-1]
+        )
+
+    def body(self, tokens: Sequence[bytes]) -> bytes:
+        """With the tokens of `numbers`, each as long as was said at compile time."""
+        if self._blocks:
+            tokens = self._encoded(tokens)
+        parts = self._static.copy()
+        parts[1::2] = tokens
+        return b"".join(parts)
+
+    def _encoded(self, tokens: Sequence[bytes]) -> list[bytes]:
+        """The tokens, those in base64 parts as their groups."""
+        changed = list(tokens)
+        if not self._even:
+            for at, before, after in self._blocks:
+                changed[at] = b2a_base64(b"%b%b%b" % (before, tokens[at], after), newline=False)
+            return changed
+        groups = [b"%b%b%b" % (before, tokens[at], after) for at, before, after in self._blocks]
+        text, start = b2a_base64(b"".join(groups), newline=False), 0
+        for (at, _, _), group in zip(self._blocks, groups, strict=True):
+            end = start + (len(group) + 2) // 3 * 4
+            changed[at] = text[start:end]
+            start = end
+        return changed
+
+
+def compile_body(header: bytes, body: bytes, marks: Marks) -> Compiled:
+    """header: with CRLF, without the empty line. Total: any bytes are a body, perhaps one with nothing to track."""
+    try:
+        parts = text_parts(header, body)
+        return _Compiler(body, marks).compiled(parts)
+    except Sealed as sealed:
+        return Compiled([body], (), (), str(sealed))
+
+
+class _Compiler:
+    def __init__(self, body: bytes, marks: Marks) -> None:
+        self._body, self._marks = body, marks
+        self._base = marks.base_url.encode()
+        self._ours = tuple(f"{marks.base_url.lower()}/{kind.value.decode()}/" for kind in Kind)
+        self._links: list[str] = []
+        self._found: list[Found] = []
+        self._marked = False  #: pixel and hidden link are in; the first HTML part has them
+
+    def compiled(self, parts: Sequence[TextPart]) -> Compiled:
+        """Raises Sealed."""
+        pieces: list[Piece] = []
+        at = 0
+        for part in parts:
+            pieces.append(self._body[at : part.start])
+            pieces += self._part(part, self._body[part.start : part.end])
+            at = part.end
+        pieces.append(self._body[at:])
+        return Compiled(pieces, self._links, self._found)
+
+    def _part(self, part: TextPart, raw: bytes) -> Sequence[Piece]:
+        try:
+            text = _TEXTS.get(part.encoding, PlainText)(raw)
+        except ValueError:
+            return self._left(part, raw, "encoding")
+        if b"-----BEGIN PGP " in text.data and _INLINE_PGP.search(text.data):
+            raise Sealed("inline PGP")
+        if part.kind not in ("text/html", "text/plain") or (part.kind == "text/plain" and not self._marks.text_links):
+            return (raw,)
+        charset = part.charset
+        if _NOT_ASCII.match(charset) or b"\0" in text.data:
+            return self._left(part, raw, "charset")
+        readable = mask_escapes(text.data) if charset.startswith(_ESCAPING) else text.data
+        links = self._html(part, text.data, readable) if part.kind == "text/html" else self._plain(part, readable)
+        wanted = [edit for edit, target in links if not target.reason]
+        refused = {wanted[index].start for index in text.too_long(wanted)}
+        edits = self._numbered(part, links, refused)
+        if part.kind == "text/html" and not self._marked and (hidden := self._hidden()):
+            self._marked = True
+            at = find_links(readable).body_end
+            edits = sorted([*edits, Edit(at, at, hidden)], key=lambda edit: edit.start)
+        return text.edited(edits) if edits else (raw,)
+
+    def _left(self, part: TextPart, raw: bytes, reason: str) -> Sequence[Piece]:
+        self._found.append(Found(part.kind, "", None, reason))
+        return (raw,)
+
+    def _html(self, part: TextPart, text: bytes, readable: bytes) -> list[tuple[Edit, Target]]:
+        """Edits whose slot has not its number yet, and what they would track, or why they must not be."""
+        links = []
+        for link in find_links(readable).links:
+            value = unescape_attribute(decode_charset(text[link.start : link.end], part.charset))
+            target = Target(value, "no-track") if link.no_track else self._target(value)
+            links.append((Edit(link.start, link.end, self._put(Kind.CLICK, _WIDEST)), target))
+        return links
+
+    def _hidden(self) -> tuple[bytes | Slot, ...]:
+        marks = self._marks
+        put: tuple[bytes | Slot, ...] = ()
+        if marks.honeypot:
+            put += (b"\r\n", b'<a href="', *self._put(Kind.CLICK, HONEYPOT), _HIDDEN)
+        if marks.opens:
+            put += (b"\r\n", b'<img src="', *self._put(Kind.OPEN, OPEN), b".gif" + _PIXEL)
+        return (*put, b"\r\n") if put else ()
+
+    def _plain(self, part: TextPart, text: bytes) -> list[tuple[Edit, Target]]:
+        broken = part.parameters.get("delsp", "").lower() == "yes"  # RFC 3676 4.1: a word may go on in the next line
+        links = []
+        for match in _TEXT_URL.finditer(text):
+            start, end = match.start(), _url_end(text, *match.span())
+            ambiguous = _GOES_ON.match(text, match.end()) or (broken and text.startswith(b" \r\n", match.end()))
+            value = text[start:end].decode()
+            target = Target(value, "ambiguous") if ambiguous else self._target(value)
+            links.append((Edit(start, end, self._put(Kind.CLICK, _WIDEST)), target))
+        return links
+
+    def _target(self, value: str) -> Target:
+        target = target_of(value)
+        if target.reason:
+            return Target(value, target.reason)
+        if target.url.lower().startswith(self._ours):
+            return Target(value, "ours")
+        return Target(value, "unsubscribe") if target.url in self._marks.skip else target
+
+    def _put(self, kind: Kind, number: int) -> tuple[bytes | Slot, ...]:
+        return b"%b/%b/" % (self._base, kind.value), Slot(number, token_length(number, self._marks.recipient))
+
+    def _numbered(self, part: TextPart, links: Sequence[tuple[Edit, Target]], refused: Collection[int]) -> list[Edit]:
+        """Those that are carried out, each with its number; all are noted. refused: by start."""
+        kept = []
+        for edit, target in links:
+            reason = target.reason or ("line" if edit.start in refused else "")
+            if reason or len(self._links) >= MOST_LINKS:
+                self._found.append(Found(part.kind, target.url, None, reason or "table"))
+                continue
+            number = FIRST_LINK + len(self._links)
+            self._links.append(target.url)
+            self._found.append(Found(part.kind, target.url, number))
+            kept.append(edit._replace(put=self._put(Kind.CLICK, number)))
+        return kept
+
+
+_TEXTS: dict[str, type[PlainText] | type[QuotedText] | type[Base64Text]] = {
+    "quoted-printable": QuotedText,
+    "base64": Base64Text,
+}
+
+
+def _url_end(text: bytes, start: int, end: int) -> int:
+    """Without what ends the sentence, and brackets around it."""
+    if end - start > MAX_TARGET_BYTES:
+        return end
+    while end > start:
+        last = text[end - 1 : end]
+        opening = {b")": b"(", b"]": b"["}.get(last)
+        if opening is not None:
+            if text.count(opening, start, end) >= text.count(last, start, end):
+                break
+        elif last not in _NOT_OF_URL:
+            break
+        end -= 1
+    return end

@@ -1,0 +1,84 @@
+"""Links that lead nowhere any more, because somebody said so: a table of tables.db.
+
+    link      one link of a content, for all who got it: "<table in hex>:<number>"
+    url       every link to it                       content   all links of it: the table in hex
+    batch     all links of the messages of a batch   tenant    all of a tenant's
+
+Small, since people write it by hand. Redirectors read all of it each second and never ask it for a request.
+"""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, get_args
+
+from engine.base.errors import StorageError
+from engine.storage.tables.grouped import open_database
+
+Kind = Literal["link", "url", "content", "batch", "tenant"]
+KINDS: tuple[str, ...] = get_args(Kind)
+
+_TABLE = """
+create table if not exists withdrawn (
+    kind text not null, what text not null, since real not null, who text not null, reason text not null,
+    about text not null, primary key (kind, what)
+) without rowid
+"""
+_ADD = "insert or ignore into withdrawn values (?, ?, ?, ?, ?, ?)"
+_REMOVE = "delete from withdrawn where kind = ? and what = ?"
+_ALL = "select kind, what, since, who, reason, about from withdrawn order by since, kind, what"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Withdrawal:
+    """One row. since: unix seconds. about: what a person calls it, where `what` is a hash."""
+
+    kind: str
+    what: str
+    since: float = 0.0
+    who: str = ""
+    reason: str = ""
+    about: str = ""
+
+
+class Withdrawals:
+    """The table. Blocks; several processes may have one. Raises StorageError."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self.path = data_dir / "tables.db"
+        self._db = open_database(self.path)
+        try:
+            with self._faults():
+                self._db.execute(_TABLE)
+        except BaseException:
+            self._db.close()
+            raise
+
+    def add(self, row: Withdrawal) -> bool:
+        """False: it is there already."""
+        values = (row.kind, row.what, row.since, row.who, row.reason, row.about)
+        with self._faults():
+            return self._db.execute(_ADD, values).rowcount > 0
+
+    def remove(self, kind: str, what: str) -> bool:
+        """False: it is not there."""
+        with self._faults():
+            return self._db.execute(_REMOVE, (kind, what)).rowcount > 0
+
+    def all(self) -> Iterator[Withdrawal]:
+        """The oldest first."""
+        with self._faults():
+            for kind, what, since, who, reason, about in self._db.execute(_ALL).fetchall():
+                yield Withdrawal(kind=kind, what=what, since=since, who=who, reason=reason, about=about)
+
+    def close(self) -> None:
+        self._db.close()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, ValueError, OverflowError) as exc:  # also a text that SQLite cannot hold
+            raise StorageError(f"{self.path}: {exc}") from exc

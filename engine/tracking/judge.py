@@ -1,0 +1,210 @@
+"""Who clicked: a person or a machine, as far as can be told; pure, the caller says what happened and when.
+
+A hit is judged when it comes: a sure sign makes it `machine` at once, all others are `unsure`. Six seconds later,
+when what fetches many links has shown itself and the delivery's 250 is known, it is `human` or `machine`; for a minute
+more late evidence still corrects it. Consumers count the last verdict of a hit.
+
+    head, prefetch     it says so itself                      known:NAME   a row of scanners.toml
+    honeypot           the hidden link, and what the same client, or anybody within five seconds, fetched with it
+    burst              most links of one message within five seconds
+    early              before the delivery's 250, or within a second after it
+    many-recipients    one address for ten recipients or more within a minute
+    undelivered        no 250 is known (yet): a hit that cannot be judged stays `unsure`
+
+J1  memory is bounded: of hits, messages and clients a fixed number each is remembered; the oldest are settled early.
+J2  a sign is never taken back; a verdict only changes by more evidence.
+"""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+from engine.message.link_token import HONEYPOT
+from engine.tracking.clients import neighbourhood
+from engine.tracking.hit import Hit, Verdict
+
+#: When a hit is settled, and how long it may still be corrected.
+SETTLE_S, KEEP_S = 6.0, 60.0
+BURST_S = 5.0
+EARLY_S = 1.0
+MANY_S, MANY = 60.0, 10
+#: Later than this after it was sent, a missing 250 is a lost note, and no sign.
+_DELIVERY_S = 3600.0
+#: J1: at some 500 bytes a hit 30 MB.
+MAX_HITS = 60_000
+_MAX_GROUPS = 50_000
+_MAX_OF_GROUP = 64
+
+K = TypeVar("K")
+_UNDELIVERED = frozenset({"undelivered"})
+Delivered = Callable[[str, int], float | None]
+
+
+class _Group:
+    """What belongs together: of one message, or of one client. seen: when each of its members was fetched last."""
+
+    __slots__ = ("hits", "seen", "trapped_at")
+
+    def __init__(self) -> None:
+        self.hits: deque[Hit] = deque(maxlen=_MAX_OF_GROUP)
+        self.seen: dict[object, float] = {}
+        self.trapped_at: dict[str, float] = {}
+
+    def within(self, member: object, at: float, span_s: float) -> int:
+        """Note a member; how many there are in this span."""
+        self.seen[member] = at
+        if len(self.seen) == 1:
+            return 1
+        oldest = at - span_s
+        if len(self.seen) > _MAX_OF_GROUP:
+            self.seen = {each: when for each, when in self.seen.items() if when >= oldest}
+            while len(self.seen) > 2 * _MAX_OF_GROUP:
+                del self.seen[next(iter(self.seen))]
+        return sum(when >= oldest for when in self.seen.values())
+
+
+class Judge:
+    """See above. known: the name of the scanner that a client and an agent are, or "". delivered: when the 250 came."""
+
+    def __init__(self, known: Callable[[str, str], str], delivered: Delivered) -> None:
+        self.known = known
+        self._delivered = delivered
+        self._messages: OrderedDict[object, _Group] = OrderedDict()
+        self._clients: OrderedDict[str, _Group] = OrderedDict()
+        self._fresh: deque[Hit] = deque()
+        self._settled: deque[Hit] = deque()
+        self._changed: dict[Hit, None] = {}
+
+    def judge(self, hit: Hit) -> None:
+        """Give a hit its first verdict, and others a new one where it is evidence against them."""
+        if hit.head:
+            hit.blame("head")
+        if hit.prefetch:
+            hit.blame("prefetch")
+        if name := self.known(hit.client, hit.agent):
+            hit.blame(f"known:{name}")
+        self._look_for_early(hit)
+        # Without recipients a message is that of all who got it: then its hits of one client belong together.
+        owner = (hit.sent.id, hit.index) if hit.full else (hit.sent.id, hit.client)
+        group = _group(self._messages, owner)
+        group.hits.append(hit)
+        if hit.type == "clicked":
+            self._look_for_traps(group, hit)
+            self._look_for_bursts(group, hit)
+        self._look_for_many(hit, owner)
+        if hit.reasons:
+            hit.verdict = "machine"
+        self._fresh.append(hit)
+        if len(self._fresh) + len(self._settled) > MAX_HITS:
+            if self._settled:
+                self._settled.popleft()
+            else:
+                self._settle(self._fresh.popleft())
+
+    def tick(self, now: float) -> None:
+        """Settle what is old enough, forget what is older."""
+        fresh, settled = self._fresh, self._settled
+        while fresh and fresh[0].at <= now - SETTLE_S:
+            hit = fresh.popleft()
+            self._settle(hit)
+            settled.append(hit)
+        while settled and settled[0].at <= now - KEEP_S:
+            hit = settled.popleft()
+            if "undelivered" in hit.reasons:
+                self._settle(hit)
+        for groups in (self._messages, self._clients):
+            while groups:
+                group = next(iter(groups.values()))
+                if group.hits and group.hits[-1].at > now - MANY_S:
+                    break
+                groups.popitem(last=False)
+
+    def settle_all(self) -> None:
+        """At a stop: what is fresh is judged by what is known."""
+        while self._fresh:
+            self._settle(self._fresh.popleft())
+
+    def corrections(self) -> Iterator[Hit]:
+        """Hits whose events say something else than is known now. Those that have no event yet come later."""
+        changed = [hit for hit in self._changed if hit.name]
+        for hit in changed:
+            del self._changed[hit]
+            if hit.verdict != hit.told:
+                yield hit
+
+    def __len__(self) -> int:
+        """Hits that may still be corrected."""
+        return len(self._fresh) + len(self._settled)
+
+    # ---- inside
+
+    def _settle(self, hit: Hit) -> None:
+        hit.reasons -= _UNDELIVERED
+        self._look_for_early(hit)
+        if hit.reasons:
+            self._say(hit, "machine")
+        elif self._undelivered(hit):
+            hit.blame("undelivered")
+            self._say(hit, "unsure")
+        else:
+            self._say(hit, "human")
+
+    def _undelivered(self, hit: Hit) -> bool:
+        sent = hit.sent
+        return hit.full and sent.channel == "mail" and hit.delivered_at is None and hit.at - sent.at <= _DELIVERY_S
+
+    def _look_for_early(self, hit: Hit) -> None:
+        if hit.full and hit.delivered_at is None:
+            at = hit.delivered_at = self._delivered(hit.sent.id, hit.index)
+            if at is not None and hit.at < at + EARLY_S:
+                hit.blame("early")
+
+    def _look_for_traps(self, group: _Group, hit: Hit) -> None:
+        if hit.link == HONEYPOT:
+            hit.blame("honeypot")
+            group.trapped_at = {hit.client: hit.at, "": hit.at}
+            for other in group.hits:
+                if other.client == hit.client or other.at >= hit.at - BURST_S:
+                    self._accuse(other, "honeypot")
+        elif group.trapped_at:
+            by_same = group.trapped_at.get(hit.client, 0.0)
+            if hit.at - by_same <= KEEP_S or hit.at - group.trapped_at[""] <= BURST_S:
+                hit.blame("honeypot")
+
+    def _look_for_bursts(self, group: _Group, hit: Hit) -> None:
+        count = group.within(hit.link, hit.at, BURST_S)
+        if count > 1 and count > hit.links // 2:
+            for other in group.hits:
+                if other.type == "clicked" and other.at >= hit.at - BURST_S:
+                    self._accuse(other, "burst")
+
+    def _look_for_many(self, hit: Hit, owner: object) -> None:
+        if not hit.full or not hit.client:
+            return
+        group = _group(self._clients, neighbourhood(hit.client))
+        group.hits.append(hit)
+        if group.within(owner, hit.at, MANY_S) >= MANY:
+            for other in group.hits:
+                if other.at >= hit.at - MANY_S:
+                    self._accuse(other, "many-recipients")
+
+    def _accuse(self, hit: Hit, reason: str) -> None:
+        hit.reasons -= _UNDELIVERED
+        hit.blame(reason)
+        self._say(hit, "machine")
+
+    def _say(self, hit: Hit, verdict: Verdict) -> None:
+        if hit.verdict != verdict:
+            hit.verdict = verdict
+            self._changed[hit] = None
+
+
+def _group(groups: "OrderedDict[K, _Group]", key: K) -> _Group:
+    group = groups.get(key)
+    if group is None:
+        group = groups[key] = _Group()
+        if len(groups) > _MAX_GROUPS:
+            groups.popitem(last=False)
+    else:
+        groups.move_to_end(key)
+    return group

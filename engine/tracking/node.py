@@ -1,0 +1,165 @@
+"""All parts of the redirector of one process, built and kept: a worker has one, `postrider redirect` is one."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from engine.base.clock import Clock
+from engine.base.errors import ConfigError, EngineError, StorageError
+from engine.base.metrics import Metrics
+from engine.base.settings import Listener, Settings
+from engine.intake.clients import Clients
+from engine.message.link_token import LinkTokens
+from engine.storage.ledger.reader import LedgerReader
+from engine.storage.ledger.sent import Sent
+from engine.storage.link_keys import link_keys
+from engine.storage.tables.suppression_table import SuppressionTable
+from engine.storage.tables.withdrawals import Withdrawals
+from engine.tracking.app import Redirector
+from engine.tracking.clients import Peers
+from engine.tracking.hits import Hits
+from engine.tracking.judge import Judge
+from engine.tracking.listener import TrackingListener
+from engine.tracking.ports import Recorder
+from engine.tracking.scanners import load_scanners
+from engine.tracking.unsubscribe import Unsubscriber
+from engine.tracking.withdrawn import Withdrawn
+
+log = logging.getLogger(__name__)
+
+#: How often other processes' words are read: withdrawn links, and what was sent.
+_REFRESH_S = 1.0
+#: A message that is not known may have been noted a moment ago.
+_LOOK_AGAIN_S = 0.05
+_MAX_KNOWN = 10_000
+
+
+class Memory:
+    """The ledger, with what was asked lately at hand until it is read again. On the loop."""
+
+    def __init__(self, reader: LedgerReader, clock: Clock) -> None:
+        self._reader = reader
+        self._clock = clock
+        self._known: dict[str, Sent] = {}
+        self._looked_at = 0.0
+
+    def find(self, message: str) -> Sent | None:
+        """Raises StorageError."""
+        sent = self._known.get(message)
+        if sent is None:
+            sent = self._reader.find(message)
+            if sent is None and self._clock.monotonic() >= self._looked_at + _LOOK_AGAIN_S:
+                self._looked_at = self._clock.monotonic()
+                self._reader.refresh()
+                sent = self._reader.find(message)
+            if sent is not None and len(self._known) < _MAX_KNOWN:
+                self._known[message] = sent
+        return sent
+
+    def links(self, sent: Sent) -> tuple[str, ...]:
+        """Raises StorageError."""
+        return self._reader.links(sent)
+
+    def delivered_at(self, message: str, index: int) -> float | None:
+        """None: not, or nobody knows."""
+        try:
+            return self._reader.delivered_at(message, index)
+        except StorageError as exc:
+            log.warning("%s", exc)
+            return None
+
+    async def refresh(self) -> None:
+        """Raises StorageError."""
+        self._known.clear()
+        await self._reader.follow()
+
+
+class TrackingNode:
+    """See above. Make it inside the running loop. Raises EngineError: something cannot be used."""
+
+    def __init__(self, settings: Settings, recorder: Recorder, metrics: Metrics, clock: Clock) -> None:
+        data_dir = Path(settings.node.data_dir)
+        self._metrics = metrics
+        keys = link_keys(settings)
+        self._memory = Memory(LedgerReader(data_dir), clock)
+        judge = Judge(load_scanners(Path(settings.tracking.scanners_file)).name, self._memory.delivered_at)
+        self.hits = Hits(judge, recorder, metrics, clock)
+        self._withdrawn = Withdrawn(Withdrawals(data_dir))
+        expires_s = settings.suppression.unsubscribe_expires
+        self._unsubscriber = Unsubscriber(SuppressionTable(data_dir), self.hits.record, clock, expires_s)
+        self.app = Redirector(
+            LinkTokens(keys), self._memory, self._withdrawn, self.hits, self._unsubscriber,
+            Peers(settings.tracking.proxies), metrics, clock, keys=keys, prefixes=_prefixes(settings),
+            expire_after_s=settings.tracking.expire_after,
+        )  # fmt: skip
+        self._keeping: asyncio.Task[None] | None = None
+        self._ready = asyncio.Event()
+
+    def start(self) -> None:
+        """Hits are written from now on, and what was sent is read; listeners open when that is done."""
+        self.hits.start()
+        self._keeping = asyncio.get_running_loop().create_task(self._keep())
+
+    def reload(self, settings: Settings) -> None:
+        """Raises EngineError, and nothing changes."""
+        keys = link_keys(settings)
+        known = load_scanners(Path(settings.tracking.scanners_file)).name
+        tracking = settings.tracking
+        self.app.use(LinkTokens(keys), Peers(tracking.proxies), keys, _prefixes(settings), tracking.expire_after)
+        self.hits.judge.known = known
+        self._unsubscriber.expires_s = settings.suppression.unsubscribe_expires
+
+    async def stop(self) -> None:
+        """When nobody asks any more."""
+        if self._keeping is not None:
+            self._keeping.cancel()
+        await self.hits.stop()
+        self._unsubscriber.close()
+        self._withdrawn.close()
+
+    def make_listener(self, row: Listener, settings: Settings, clients: Clients | None = None) -> TrackingListener:
+        """Raises ConfigError."""
+        return TrackingListener(row, settings, self.app, self._ready, self._metrics, clients)
+
+    def collect(self) -> None:
+        """Set the gauges; from any thread."""
+        self._metrics.tracking_waiting.set(self.hits.waiting)
+
+    async def _keep(self) -> None:
+        while True:
+            for chore in (self._memory.refresh, self._withdrawn.refresh):
+                try:
+                    await chore()
+                except EngineError as exc:
+                    log.error("%s", exc)
+                except Exception:  # top of a task
+                    self._metrics.internal_errors.labels("tracking").inc()
+                    log.exception("tracking")
+            self._ready.set()
+            await asyncio.sleep(_REFRESH_S)
+
+
+def tracking_rows(settings: Settings) -> Sequence[Listener]:
+    return [row for row in settings.listener if row.kind == "tracking"]
+
+
+def _prefixes(settings: Settings) -> set[str]:
+    """Where paths begin, of all URLs that links may begin with."""
+    tracking = settings.tracking
+    urls = [tracking.base_url, tracking.sms_url]
+    for row in settings.click_domain:
+        urls += [row.base_url, row.sms_url]
+    return {urlsplit(url).path.rstrip("/") for url in urls if url}
+
+
+def check_files(settings: Settings) -> list[str]:
+    """What a redirector could not use, for `postrider check`."""
+    file = Path(settings.tracking.scanners_file)
+    try:
+        if file.is_file():  # else it was said already
+            load_scanners(file)
+    except ConfigError as error:
+        return list(error.problems)
+    return []

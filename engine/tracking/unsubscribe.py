@@ -1,0 +1,89 @@
+"""An unsubscribe acts at once: on disk, with its event, before the answer; whether a daemon runs or not.
+
+It is written to the table of suppressions itself, which every worker reads within a second and asks again at the last
+moment before each message is sent: what is not sent by then is not sent.
+
+U1  nothing but a POST with a valid token acts.     U2  what holds already, and for as long, is not done twice.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Literal
+
+from engine.base.clock import Clock
+from engine.base.errors import EngineError
+from engine.message.address import comparable
+from engine.storage.events.event import Event
+from engine.storage.ledger.sent import Sent
+from engine.storage.tables.suppression import MAIL, Cause, Suppression
+from engine.storage.tables.suppression_table import SuppressionTable
+
+#: one-click: RFC 8058, of a mail program. The others: what the page offers.
+Way = Literal["one-click", "stream", "all", "pause", "not-me"]
+WAYS: tuple[Way, ...] = ("one-click", "stream", "all", "pause", "not-me")
+PAUSE_S = 30 * 86400.0
+
+
+class Unsubscriber:
+    """See above. record: makes an event durable."""
+
+    def __init__(
+        self, table: SuppressionTable, record: Callable[[Event], Awaitable[None]], clock: Clock, expires_s: float
+    ) -> None:
+        """expires_s: how long an unsubscribe holds ([suppression] unsubscribe_expires); 0: for good."""
+        self._table = table
+        self._record = record
+        self._clock = clock
+        self.expires_s = expires_s
+        self._thread = ThreadPoolExecutor(1, "unsubscribe")
+
+    async def act(self, way: Way, sent: Sent, index: int, client: str, agent: str) -> bool:
+        """Durable when done. False: it held already. Raises EngineError: it could not be written, or is no address."""
+        loop = asyncio.get_running_loop()
+        row = self._row(way, sent, index)
+        if await loop.run_in_executor(self._thread, self._held, row):
+            return False
+        full = sent.level == "full"
+        await self._record(
+            Event(
+                "", int(row.since * 1000) / 1000, "unsubscribed", sent.id, "", sent.sender, sent.recipients[index], "",
+                tenant=sent.tenant, stream=sent.stream, batch=sent.batch, kind=way, client=client if full else "",
+                agent=agent if full else "",
+            )
+        )  # fmt: skip
+        # Behind the event: who is stopped in between asks again, and nobody was told that it is done.
+        await loop.run_in_executor(self._thread, self._table.add, [row])
+        return True
+
+    def close(self) -> None:
+        self._thread.shutdown()
+        self._table.close()
+
+    def _row(self, way: Way, sent: Sent, index: int) -> Suppression:
+        """A stream's, where the message was of one and not everything was meant."""
+        if index >= len(sent.recipients) or not sent.recipients[index]:
+            raise EngineError(f"{sent.id}: no recipient {index} is known")
+        now = self._clock.time()
+        expires_s = PAUSE_S if way == "pause" else self.expires_s
+        return Suppression(
+            channel=MAIL,
+            address=comparable(sent.recipients[index]),
+            tenant=sent.tenant,
+            stream=sent.stream if way in ("one-click", "stream", "pause") else "",
+            cause=Cause.UNSUBSCRIBE,
+            since=now,
+            until=now + expires_s if expires_s else 0.0,
+            evidence=f"unsubscribe: {way}",
+            message=sent.id,
+            who="recipient",
+        )
+
+    def _held(self, row: Suppression) -> bool:
+        """This very scope, or a wider one, and for as long; a day less of a term is as long."""
+        held = self._table.held(self._table.hasher.person_of(row), row.since)
+        scopes = {("", ""), (row.tenant, ""), (row.tenant, row.stream)}
+        return any(
+            (each.tenant, each.stream) in scopes and (not each.until or 0 < row.until - 86400.0 <= each.until)
+            for each in held
+        )
