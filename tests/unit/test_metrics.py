@@ -38,8 +38,6 @@ BOUNDED_LABELS = {
     "carrier",
     "what",
     "type",
-    "level",
-    "verdict",
 }
 
 
