@@ -13,8 +13,9 @@ from binascii import b2a_base64
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from engine.message.link_target import MAX_TARGET_BYTES, Target, target_of
+from engine.message.link_target import Target, target_of
 from engine.message.link_token import FIRST_LINK, HONEYPOT, MAX_LINKS, OPEN, Kind, token_length
+from engine.message.text_urls import urls_in
 from engine.protocol.html_links import find_links, mask_escapes, unescape_attribute
 from engine.protocol.mime_ranges import Sealed, TextPart, text_parts
 from engine.protocol.mime_text import decode_charset
@@ -29,10 +30,6 @@ _INLINE_PGP = re.compile(rb"^-----BEGIN PGP (?:SIGNED )?MESSAGE-----", re.M)
 #: Charsets in which bytes below 128 are not always what they are in ASCII.
 _NOT_ASCII = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|iso-2022-(?!jp)|hz|ibm0?(?:037|500|1047)|cp0?(?:037|500)|ebcdic")
 _ESCAPING = "iso-2022-jp"
-_TEXT_URL = re.compile(rb"(?<![A-Za-z0-9])https?://[A-Za-z0-9!#$%&'()*+,\-./:;=?@\[\]_~]+", re.I)
-_NOT_OF_URL = b".,;:!?'*_~"
-#: Behind a URL of plain text: it may go on there, for all one can know.
-_GOES_ON = re.compile(rb"[{|}\\^`\x80-\xff]")
 _PIXEL = b'" width="1" height="1" alt="" style="border:0;width:1px;height:1px">'
 _HIDDEN = b'" style="display:none" tabindex="-1" aria-hidden="true" rel="nofollow"></a>'
 
@@ -195,11 +192,10 @@ class _Compiler:
     def _plain(self, part: TextPart, text: bytes) -> list[tuple[Edit, Target]]:
         broken = part.parameters.get("delsp", "").lower() == "yes"  # RFC 3676 4.1: a word may go on in the next line
         links = []
-        for match in _TEXT_URL.finditer(text):
-            start, end = match.start(), _url_end(text, *match.span())
-            ambiguous = _GOES_ON.match(text, match.end()) or (broken and text.startswith(b" \r\n", match.end()))
+        for start, end, behind, ambiguous in urls_in(text):
             value = text[start:end].decode()
-            target = Target(value, "ambiguous") if ambiguous else self._target(value)
+            goes_on = ambiguous or (broken and text.startswith(b" \r\n", behind))
+            target = Target(value, "ambiguous") if goes_on else self._target(value)
             links.append((Edit(start, end, self._put(Kind.CLICK, _WIDEST)), target))
         return links
 
@@ -233,19 +229,3 @@ _TEXTS: dict[str, type[PlainText] | type[QuotedText] | type[Base64Text]] = {
     "quoted-printable": QuotedText,
     "base64": Base64Text,
 }
-
-
-def _url_end(text: bytes, start: int, end: int) -> int:
-    """Without what ends the sentence, and brackets around it."""
-    if end - start > MAX_TARGET_BYTES:
-        return end
-    while end > start:
-        last = text[end - 1 : end]
-        opening = {b")": b"(", b"]": b"["}.get(last)
-        if opening is not None:
-            if text.count(opening, start, end) >= text.count(last, start, end):
-                break
-        elif last not in _NOT_OF_URL:
-            break
-        end -= 1
-    return end
