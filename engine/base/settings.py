@@ -201,6 +201,7 @@ class Account(_Table, frozen=True):
     senders: tuple[str, ...] = ()  #: sender ids it may use; none: all
     quota: int = 0  #: parts a day; 0: no limit
     message_class: ClassName = "bulk"
+    track: Literal["", "none", "anonymous", "full"] = ""  #: of its links; "": as [tracking] says
     alphabet: Literal["gsm", "latin-1", "ascii", "utf-8"] = "gsm"  #: what it means by data_coding 0
     receipts: Literal["text", "both"] = "both"  #: both: with TLVs, too
     long_answers: Literal["payload", "parts"] = "payload"  #: over 254 octets: in message_payload, or cut

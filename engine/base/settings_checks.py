@@ -230,11 +230,11 @@ def warnings_of(settings: Settings) -> list[str]:
 
 def _tracking_warnings(settings: Settings) -> Iterator[str]:
     listens = any(listener.kind == "tracking" for listener in settings.listener)
-    led = bool(settings.tracking.base_url or settings.click_domain)
+    led = bool(settings.tracking.base_url or settings.tracking.sms_url or settings.click_domain)
     if listens and not led:
         yield 'a [[listener]] of kind "tracking" and no [tracking] base_url: no link leads there'
     elif led and not listens:
-        yield '[tracking] base_url, and no [[listener]] of kind "tracking": another node must answer the links'
+        yield '[tracking] base_url or sms_url, and no [[listener]] of kind "tracking": another node must answer the links'
 
 
 def _never_reached(domains: Sequence[str]) -> Iterator[str]:

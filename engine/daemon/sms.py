@@ -24,6 +24,7 @@ from engine.intake.smpp_listener import SmppListener
 from engine.intake.smpp_orders import SmppOrders
 from engine.intake.smpp_outbind import Outbinds
 from engine.intake.sms_admission import SmsAdmission
+from engine.intake.sms_links import SmsLinks
 from engine.message.channels import account_key, carrier_key
 from engine.message.ids import IdSource
 from engine.message.number import normalise
@@ -37,6 +38,8 @@ from engine.routing.plan import Plan
 from engine.routing.router import Router
 from engine.routing.sms_routes import SmsRoutes
 from engine.storage.inflight import Inflight
+from engine.storage.link_keys import link_keys
+from engine.storage.numbers import Numbers
 from engine.storage.spool.entry import State
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.grouped import Grouped
@@ -46,6 +49,7 @@ from engine.storage.tables.suppressions import Suppressions
 
 #: In data_dir. What was sent has a file of its own: it is written all the time.
 _ANSWERS, _SENT, _QUOTA, _INFLIGHT = "sms.db", "sms-sent.db", "sms-quota.db", "sms-inflight"
+_NUMBERS = "short-links"
 
 
 class SmsEngine:
@@ -88,13 +92,17 @@ class SmsEngine:
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)
         self.binds = Binds(settings, metrics, bound=self._account_opened, call=self._account_wanted)
+        assert kit.ledger is not None
+        numbers = Numbers(data_dir / _NUMBERS)
+        self._links = SmsLinks(settings, link_keys(settings), kit.ledger, numbers, ids.next, clock)
         self._admission = SmsAdmission(
             spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
-            suppressions.sms,
+            suppressions.sms, self._links,
         )  # fmt: skip
         self.kit = SmsKit(
             carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
             underway=underway, alternatives=Failover(self._routes, self.carriers), suppressed=suppressions.sms,
+            placed=self._links.placed,
         )  # fmt: skip
 
     def attach(self, orders: Orders, courier: Courier) -> None:
@@ -117,10 +125,12 @@ class SmsEngine:
 
     async def reload(self, settings: Settings) -> None:
         """Work by new settings. Raises EngineError: they cannot be used, and nothing has changed."""
+        keys = link_keys(settings)
         await self.carriers.reload(settings)
         self._country = settings.sms.country
         self._routes.reload(settings)
         self._manager.restore()
+        self._links.reload(settings, keys)
         self._admission.reload(settings)
         self._reports.reload(settings)
         self._receipts.reload(settings)

@@ -136,7 +136,7 @@ class CarrierAgent(SmsAgent):
             return ()
         # The same in every attempt, so that parts of several belong together.
         reference = crc32(envelope.id.encode()) + index
-        return self._rules.render(sms, recipient, reference)
+        return self._rules.render(self._sms.placed(sms, index), recipient, reference)
 
     def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
         answers, ids = super()._begun(delivery, index, parts)

@@ -8,6 +8,7 @@ from engine.delivery.carriers import Carriers
 from engine.delivery.sms_ports import Receivers, SentBook
 from engine.delivery.underway import Underway
 from engine.message.envelope import Envelope
+from engine.message.sms import Sms
 from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
 
@@ -22,7 +23,7 @@ class Alternatives(Protocol):
 @dataclass(slots=True, kw_only=True)
 class SmsKit:
     """What agents of SMS work with, besides a Kit. suppressed: whether (sender, number, tenant) must not be
-    sent to; raises StorageError."""
+    sent to; raises StorageError. placed: a message as the recipient with this index is sent it."""
 
     carriers: Carriers
     receivers: Receivers
@@ -31,3 +32,4 @@ class SmsKit:
     underway: Underway
     alternatives: Alternatives
     suppressed: Callable[[str, str, str], bool]
+    placed: Callable[[Sms, int], Sms] = lambda sms, index: sms

@@ -214,6 +214,7 @@ class SmppOrders:
     ) -> None:
         """Beside the old one. Raises SmsRefused: in more parts than it may send today."""
         carrier, now = channel_of(delivery.destination)[1], self._clock.time()
+        sms = self._admission.shortened(sms, account, 1, envelope.batch)
         parts = self._admission.parts(carrier, sms)
         try:
             more = max(0, parts - self._admission.parts(carrier, old))
@@ -227,6 +228,7 @@ class SmppOrders:
         snapshot[2] = due_at
         content = encode_sms(sms)
         envelope = replace(envelope, content_bytes=len(content))
+        await self._admission.note_links(envelope, sms)
         try:
             await self._spool.take_in(envelope, content, {delivery.number + 1: snapshot})
         except StorageError:
@@ -262,7 +264,7 @@ class SmppOrders:
         carrier = channel_of(delivery.destination)[1]
         if old.udh or any(sms_partial.known(delivery.last, carrier, index) for index in delivery.indexes):
             raise SmsRefused("ESME_RREPLACEFAIL", "content", "a part of a message, or parts of it are sent")
-        sms = replace(old, text=None, body=b"", registered=read_registered(pdu.registered_delivery))
+        sms = replace(old, text=None, body=b"", short=None, registered=read_registered(pdu.registered_delivery))
         tlvs = (*old.tlvs, *pdu.tlvs)
         sms = with_content(sms, pdu.short_message, old.esm_class, old.data_coding, tlvs, account.alphabet)
         now = self._clock.time()

@@ -8,7 +8,7 @@ It is all done in one turn of the loop, so that a listener needs no task for a m
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from engine.base.log import escape
 from engine.base.metrics import Metrics
 from engine.base.settings import Account, Settings
 from engine.delivery.sms_render import CarrierRules
+from engine.intake.sms_links import SmsLinks
 from engine.intake.sms_refusal import REASONS, SmsRefused
 from engine.message.channels import CHANNEL, carrier_key
 from engine.message.envelope import Envelope, MessageClass, Recipient
@@ -122,8 +123,10 @@ class SmsAdmission:
         normalise: Normalise,
         quota: Quota,
         suppressed: Callable[[str, str, str], bool] = lambda sender, number, tenant: False,
+        links: SmsLinks | None = None,
     ) -> None:
-        """Raises ConfigError: rules of a carrier that cannot be."""
+        """links: None: those of texts stay as they are. Raises ConfigError: rules of a carrier that cannot be."""
+        self._links = links
         self._store = store
         self._ids = ids
         self._clock = clock
@@ -157,9 +160,23 @@ class SmsAdmission:
         if rules is None:
             raise SmsRefused("ESME_RINVDSTADR", "route", f"no carrier {carrier}")
         try:
-            return rules.parts(sms)
+            return rules.parts(sms if self._links is None else self._links.placed(sms, 0))
         except TextTooLong as exc:
             raise SmsRefused("ESME_RINVMSGLEN", "length", str(exc)) from exc
+
+    def shortened(self, sms: Sms, account: Account | None, recipients: int, batch: str = "") -> Sms:
+        """With numbers for its links, where they are to be short; they count once `note` is done. Raises SmsRefused."""
+        if self._links is None:
+            return sms
+        try:
+            return self._links.shortened(sms, account, recipients, batch)
+        except StorageError as exc:
+            raise SmsRefused("ESME_RMSGQFUL", "storage", str(exc)) from exc
+
+    async def note_links(self, envelope: Envelope, sms: Sms) -> None:
+        """Of a message that is stored elsewhere: on disk when done."""
+        if self._links is not None and sms.short is not None:
+            await self._links.note(envelope, sms)
 
     def expires_at(self, validity: float, start: float, message_class: int) -> float:
         """When what is due at `start` is given up. validity: unix seconds; 0: none. Raises SmsRefused."""
@@ -187,6 +204,7 @@ class SmsAdmission:
         due_at, expires_at = self._times(request, now, message_class)
         sms, sender = _with_sender(request, self._normalise)
         found, refused = self._recipients(request, sender, message_class)
+        sms = self.shortened(sms, account, len(found), request.batch)
         recipients, splits, parts = self._split(found, sms)
         self.charge(account, parts, now)
         sms = replace(sms, validity=expires_at if request.validity else 0.0, schedule=due_at or 0.0)
@@ -197,6 +215,8 @@ class SmsAdmission:
             channel=CHANNEL,
         )  # fmt: skip
         stored = self._store.accept(envelope, content, splits, due_at=due_at)
+        if sms.short is not None and self._links is not None:
+            stored = asyncio.ensure_future(_noted_and(stored, self._links.note(envelope, sms)))
         stored.add_done_callback(partial(self._stored, envelope, splits, parts, account))
         for _, exc in refused:
             self.refused[exc.reason]()
@@ -315,6 +335,12 @@ def _check_kind(ton: int, npi: int, whose: str, reason: str) -> None:
         raise SmsRefused(f"ESME_RINV{whose}TON", reason, f"there is no type of number {ton}")
     if npi not in _NPIS:
         raise SmsRefused(f"ESME_RINV{whose}NPI", reason, f"there is no numbering plan {npi}")
+
+
+async def _noted_and(stored: "asyncio.Future[None]", noted: Awaitable[None]) -> None:
+    """A message with its links. Raises what `stored` does."""
+    await noted
+    await stored
 
 
 def _with_sender(request: SmsRequest, normalise: Normalise) -> tuple[Sms, str]:

@@ -1,9 +1,9 @@
 """Codes of short links, for SMS, where every character costs: nine characters that nobody can count through.
 
-    52 bits: a number, of one recipient of one message (33), which of its links (2), the node (3), 14 bits of nothing
+    52 bits: a number, of one recipient of one message (33), which of its links (2), 17 bits of nothing
 
 are shuffled as a whole by a keyed permutation, a Feistel network of eight rounds of BLAKE2b, and written to the base of
-62. Whoever guesses needs a code whose last bits come out as nothing: one in 16,384, and of those only the numbers that
+62. Whoever guesses needs a code whose last bits come out as nothing: one in 131,072, and of those only the numbers that
 are given out.
 """
 
@@ -14,8 +14,8 @@ from typing import NamedTuple
 from engine.message.ids import base62, from_base62
 
 CODE_CHARS = 9  #: 62^9 is 2^53.6
-_NUMBER_BITS, _LINK_BITS, _NODE_BITS, _CHECK_BITS = 33, 2, 3, 14
-MAX_NUMBER, MAX_LINKS, MAX_NODE = (1 << _NUMBER_BITS) - 1, 1 << _LINK_BITS, (1 << _NODE_BITS) - 1
+_NUMBER_BITS, _LINK_BITS, _CHECK_BITS = 33, 2, 17
+MAX_NUMBER, MAX_LINKS = (1 << _NUMBER_BITS) - 1, 1 << _LINK_BITS
 
 _HALF_BITS, _ROUNDS = 26, 8
 _HALF = (1 << _HALF_BITS) - 1
@@ -26,10 +26,9 @@ class ShortLink(NamedTuple):
 
     number: int
     link: int
-    node: int = 0
 
 
-class ShortLinks:
+class ShortCodes:
     """Makes codes with the first of its keys, and reads those of all of them."""
 
     def __init__(self, keys: Iterable[bytes]) -> None:
@@ -37,11 +36,11 @@ class ShortLinks:
         self._rounds = [[_begun(key, number) for number in range(_ROUNDS)] for key in keys]
 
     def code(self, link: ShortLink) -> str:
-        """Raises ValueError: there is no such number, link, or node."""
-        number, which, node = link
-        if not (0 <= number <= MAX_NUMBER and 0 <= which < MAX_LINKS and 0 <= node <= MAX_NODE):
+        """Raises ValueError: there is no such number, or link."""
+        number, which = link
+        if not (0 <= number <= MAX_NUMBER and 0 <= which < MAX_LINKS):
             raise ValueError(f"no code for {link}")
-        block = ((number << _LINK_BITS | which) << _NODE_BITS | node) << _CHECK_BITS
+        block = (number << _LINK_BITS | which) << _CHECK_BITS
         left, right = block >> _HALF_BITS, block & _HALF
         for begun in self._rounds[0]:
             left, right = right, left ^ _mixed(begun, right)
@@ -59,8 +58,7 @@ class ShortLinks:
             opened = left << _HALF_BITS | right
             if not opened & ((1 << _CHECK_BITS) - 1):
                 opened >>= _CHECK_BITS
-                number, which = divmod(opened >> _NODE_BITS, MAX_LINKS)
-                return ShortLink(number, which, opened & MAX_NODE)
+                return ShortLink(*divmod(opened, MAX_LINKS))
         return None
 
 

@@ -20,6 +20,19 @@ class Kind(enum.IntEnum):
     REPLY = 3  #: to a phone, from ourselves, about its opt-out or its cry for help: goes through the block
 
 
+class Shortened(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Links of a text that are sent as short ones. As `Sms` on disk.
+
+    spans: where they stand in the text, in order. base_url: what the short ones begin with, without a slash. number: of
+    the first recipient; each: the others have the numbers behind it, else all have this one.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    base_url: str
+    number: int
+    each: bool = True
+
+
 class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     """The content of a message. On disk as an array: only append fields, with defaults.
 
@@ -47,6 +60,7 @@ class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     validity: float = 0.0
     schedule: float = 0.0
     tlvs: tuple[tuple[int, bytes], ...] = ()
+    short: Shortened | None = None  #: of `text`
 
 
 encode_sms = msgspec.msgpack.Encoder().encode

@@ -1,6 +1,7 @@
 """The redirector: a bare ASGI application. Verify, answer, then record.
 
     GET, HEAD  /c/<token>        302 to the target; the hit is recorded behind the answer
+    GET, HEAD  /<code>           the same, of an SMS, where every character costs
     GET, HEAD  /o/<token>.gif    a picture of one pixel
     GET, HEAD  /u/<token>        the page to unsubscribe, which changes nothing (scanners fetch every link)
     POST       /u/<token>        unsubscribes at once (RFC 8058), without cookies, login or redirect
@@ -20,6 +21,7 @@ from engine.base.clock import Clock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
 from engine.message.link_token import FIRST_LINK, HONEYPOT, Kind, LinkTokens, Token
+from engine.message.short_link import ShortCodes, ShortLink
 from engine.storage.ledger.sent import Sent
 from engine.tracking import pages
 from engine.tracking.clients import Peers
@@ -60,6 +62,8 @@ class Known(Protocol):
     """What was sent (storage.ledger)."""
 
     def find(self, message: str, /) -> Sent | None: ...
+
+    def by_short(self, number: int, /) -> tuple[Sent, int] | None: ...
 
     def links(self, sent: Sent, /) -> tuple[str, ...]: ...
 
@@ -124,6 +128,7 @@ class Redirector:
     ) -> None:
         """From now on."""
         self._tokens, self._peers, self._keys = tokens, peers, keys
+        self._codes = ShortCodes(keys.values())
         self._prefixes = {"", *prefixes}
         self._expire_after_s = expire_after_s
 
@@ -147,7 +152,7 @@ class Redirector:
         prefix, _, word = front.rpartition("/")
         kind = _KINDS.get(word)
         if kind is None or prefix not in self._prefixes:
-            return await self._elsewhere(path, text, method, send)
+            return await self._elsewhere(scope, front, text, send)
         if kind is Kind.OPEN:
             text = text.removesuffix(".gif")
         token = self._tokens.read(kind, text)  # before anything else: nobody learns more by asking otherwise
@@ -202,6 +207,15 @@ class Redirector:
         self._refused.labels(reason).inc()
         await _reply(send, 410, pages.HEADERS, pages.gone(pages.language(request.language)))
 
+    async def _follow_short(self, short: ShortLink, request: Request, method: str, send: Send) -> None:
+        if method not in ("GET", "HEAD"):
+            return await self._refuse(send, "method", 405)
+        found = self._ledger.by_short(short.number)
+        if found is None:
+            return await self._gone("expired", request, send)
+        sent, index = found
+        await self._follow(Kind.CLICK, Token(sent.id, FIRST_LINK + short.link, index), request, send)
+
     # ---- unsubscribing
 
     async def _unsubscribe(self, token: Token, request: Request, receive: Receive, send: Send) -> None:
@@ -232,7 +246,10 @@ class Redirector:
 
     # ---- all else
 
-    async def _elsewhere(self, path: str, text: str, method: str, send: Send) -> None:
+    async def _elsewhere(self, scope: Scope, front: str, text: str, send: Send) -> None:
+        path, method = scope["path"], scope["method"]
+        if front in self._prefixes and (short := self._codes.link(text)) is not None:
+            return await self._follow_short(short, Request(scope, self._peers), method, send)
         if path == "/robots.txt":
             return await _reply(send, 200, ((b"content-type", b"text/plain"),), b"User-agent: *\nDisallow: /\n")
         if method == "GET" and path == f"{WELL_KNOWN}/{text}" and (proved := proof(self._keys, text)) is not None:

@@ -50,13 +50,18 @@ class Memory:
         sent = self._known.get(message)
         if sent is None:
             sent = self._reader.find(message)
-            if sent is None and self._clock.monotonic() >= self._looked_at + _LOOK_AGAIN_S:
-                self._looked_at = self._clock.monotonic()
-                self._reader.refresh()
+            if sent is None and self._look_again():
                 sent = self._reader.find(message)
             if sent is not None and len(self._known) < _MAX_KNOWN:
                 self._known[message] = sent
         return sent
+
+    def by_short(self, number: int) -> tuple[Sent, int] | None:
+        """Raises StorageError."""
+        found = self._reader.by_short(number)
+        if found is None and self._look_again():
+            found = self._reader.by_short(number)
+        return found
 
     def links(self, sent: Sent) -> tuple[str, ...]:
         """Raises StorageError."""
@@ -69,6 +74,15 @@ class Memory:
         except StorageError as exc:
             log.warning("%s", exc)
             return None
+
+    def _look_again(self) -> bool:
+        """Whether it did: not too often, whoever asks for what is not there."""
+        now = self._clock.monotonic()
+        if now < self._looked_at + _LOOK_AGAIN_S:
+            return False
+        self._looked_at = now
+        self._reader.refresh()
+        return True
 
     async def refresh(self) -> None:
         """Raises StorageError."""
