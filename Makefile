@@ -18,7 +18,7 @@ export PIP_ROOT_USER_ACTION := ignore
 .PHONY: help setup packages lint types unit test soak demo bench bench-spool bench-millions bench-sms bench-bounces bench-suppression bench-tracking install clean
 
 help:
-	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced"
+	@echo "make demo      engine and sinks on loopback; mail submitted, signed, delivered, deferred, bounced, clicked; SMS"
 	@echo "make test      set-up, Debian packages the tests need, lint, types, all tests"
 	@echo "make soak      SOAK_S=600: the tests of the spool against crashes, each so long; POSTRIDER_SEED=N repeats one"
 	@echo "make unit      the fast tests only"

@@ -1,4 +1,5 @@
-"""`postrider demo`: engine and test MX on loopback; mail submitted, signed, delivered, deferred, bounced."""
+"""`postrider demo`: engine and test MX on loopback; mail submitted, signed, delivered, deferred, bounced,
+clicked, unsubscribed; SMS."""
 
 import argparse
 from pathlib import Path

@@ -1,5 +1,5 @@
-"""The ten-minute tour in ten seconds: mail goes in over SMTP, comes out signed, waits, is refused, is reported. SMS
-follow over SMPP (demo_sms.py).
+"""The ten-minute tour in fifteen seconds: mail goes in over SMTP, comes out signed, waits, is refused, is reported; a
+reader clicks and unsubscribes (demo_reader.py). SMS follow over SMPP (demo_sms.py).
 
 Whatever is claimed here is read from what the parts wrote: the event journal, the messages at the test MX, the
 signatures as dkimpy sees them. Nothing is taken from the engine's memory.
@@ -16,9 +16,8 @@ from typing import Any, NoReturn
 
 import dkim  # type: ignore[import-untyped]  # dkimpy has no types
 
-from engine.tools import demo_sms
+from engine.tools import demo_reader, demo_sms
 from engine.tools.demo_stage import DemoFailed, Stage
-from engine.tools.submit import Server, submit
 
 Say = Callable[[str], None]
 
@@ -31,7 +30,8 @@ MAILS = (
     ("not now", ("later@poor.example",), "The mailbox is busy at first.\n"),
     ("nobody there", ("nobody@poor.example",), "This one comes back.\n"),
 )
-EXPECTED = {"received": 8, "delivered": 7, "deferred": 1, "failed": 1}
+#: Of those, the notification of the one refused, and two newsletters.
+EXPECTED = {"received": 10, "delivered": 8, "deferred": 1, "failed": 1, **demo_reader.EXPECTED}
 FINAL = ("delivered", "failed", "expired", "removed", "suppressed")
 
 
@@ -85,44 +85,44 @@ def _raise_curtain(stage: Stage, say: Say) -> None:
     stage.start_smsc(*demo_sms.RULES)
     say(f"test SMSC on port {stage.ports['smsc']}")
     stage.start_engine()
-    ports = stage.ports
-    say(f"engine on 127.0.0.1: SMTP {ports['smtp']}, SMPP {ports['smpp']}, metrics {ports['http']}")
+    named = (("SMTP", "smtp"), ("SMPP", "smpp"), ("links", "click"), ("metrics", "http"))
+    say("engine on 127.0.0.1: " + ", ".join(f"{name} {stage.ports[port]}" for name, port in named))
 
 
 def _submit(stage: Stage, say: Say) -> list[str]:
     """Hand all mails in; their queue ids."""
-    server = Server(host="127.0.0.1", port=stage.ports["smtp"])
     ids = []
     for subject, recipients, text in MAILS:
         content = f"From: Demo <{SENDER}>\nTo: {', '.join(recipients)}\nSubject: {subject}\n"
         content += (
             f"MIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n{text}"
         )
-        result = submit(server, SENDER, recipients, content.encode())
-        if not result.id or result.refused:
-            raise DemoFailed(f"the engine refused a mail to {', '.join(recipients)}: {result.refused or result.reply}")
-        ids.append(result.id)
-        say(f"submitted {result.id}: {subject}, to {', '.join(recipients)}")
+        ids.append(stage.submit(SENDER, recipients, content.encode()))
+        say(f"submitted {ids[-1]}: {subject}, to {', '.join(recipients)}")
+    ids.append(demo_reader.send_newsletter(stage, "the newsletter of November", say))
     return ids
 
 
 def _watch(stage: Stage, ids: list[str], say: Say) -> None:
-    """Tell every event as it comes, until all is final and the report is where it belongs."""
+    """Tell every event as it comes, until all is final, the report is where it belongs, and the reader is done."""
     told = 0
+    reader = demo_reader.reader(stage, ids[-1], say)
 
     def finished() -> bool:
         nonlocal told
+        next(reader, None)
         events = stage.events()
         for event in events[told:]:
-            if event["type"] != "received" or event["message"] not in ids:
+            if event["type"] != "received" or event["recipient"] == SENDER:
                 say(_event_line(event))
             if event["type"] == "deferred":
                 _why(stage, event["recipient"], say)
         told = len(events)
         counts = Counter(event["type"] for event in events)
-        return counts["received"] >= EXPECTED["received"] and sum(counts[t] for t in FINAL) >= counts["received"]
+        final = sum(counts[name] for name in FINAL) >= counts["received"] >= EXPECTED["received"]
+        return final and counts["verdict"] >= EXPECTED["verdict"]
 
-    stage.wait(finished, 40, f"{EXPECTED['received']} recipients with a final outcome")
+    stage.wait(finished, 40, f"{EXPECTED['received']} recipients with a final outcome, and the verdict of a click")
 
 
 def _why(stage: Stage, recipient: str, say: Say) -> None:
@@ -136,14 +136,19 @@ def _why(stage: Stage, recipient: str, say: Say) -> None:
 def _event_line(event: dict[str, Any]) -> str:
     if event["type"] == "received":
         return f"{event['message']}: a notification for <{event['recipient']}>, the sender of the one refused"
-    return f"{event['message']}: {event['type']}, to {event['recipient']}: {event.get('reply', '')}"
+    what = event.get("reply", "")
+    if event["type"] in ("clicked", "verdict"):
+        what = ", ".join([f"link {event['link']}", event["verdict"], *event.get("reasons", ())])
+    elif event["type"] in ("unsubscribed", "suppressed"):
+        what = f"{event.get('kind') or what}, stream {event['stream']}"
+    return f"{event['message']}: {event['type']}, to {event['recipient']}: {what}"
 
 
 def _verify(stage: Stage, say: Say) -> None:
     """Signatures of everything that arrived, and the notification's parts."""
     arrived = stage.received("good") + stage.received("poor")
-    if len(arrived) != 6:
-        raise DemoFailed(f"{len(arrived)} messages at the test MX, 6 expected")
+    if len(arrived) != 8:  # each recipient has a copy of his own, which says how he can leave
+        raise DemoFailed(f"{len(arrived)} messages at the test MX, 8 expected")
     for envelope, content in arrived:
         if not dkim.verify(
             content, dnsfunc=lambda name, timeout=5: stage.txt if b"demo._domainkey" in _raw(name) else b""
@@ -169,11 +174,23 @@ def _tally(stage: Stage, say: Say) -> None:
     queued = len(received - set(final))
     parts = ", ".join(f"{counts[name]} {name}" for name in FINAL if counts[name])
     say(f"tally: {counts['received']} recipients accepted = {parts}, {queued} queued ({counts['deferred']} waited)")
+    _tally_of_readers(events, say)
     if set(final) - received or max(final.values()) > 1 or len(received) != sum(final.values()) + queued:
         raise DemoFailed("the tally does not balance")
     if {name: counts[name] for name in EXPECTED} != EXPECTED:
         raise DemoFailed(f"expected {EXPECTED}, counted {dict(counts)}")
     _compare(stage, counts, say)
+
+
+def _tally_of_readers(events: list[dict[str, Any]], say: Say) -> None:
+    """Of the verdicts of a hit the last one counts."""
+    verdicts = {event["id"]: event["verdict"] for event in events if event["type"] == "clicked"}
+    verdicts |= {event["hit"]: event["verdict"] for event in events if event["type"] == "verdict"}
+    people = sum(verdict == "human" for verdict in verdicts.values())
+    left = sum(event["type"] == "unsubscribed" for event in events)
+    say(f"tally: clicks: {len(verdicts)}, of people: {people}; unsubscribed: {left}")
+    if people != 1:
+        raise DemoFailed(f"one click of a person expected, counted {verdicts}")
 
 
 def _compare(stage: Stage, counts: Counter[str], say: Say) -> None:
@@ -212,4 +229,5 @@ With the engine running (postrider demo --stay, or postrider serve -c {settings}
   try        postrider status -c {settings}
              postrider route ada@good.example -c {settings}
              postrider sms binds -c {settings}
+             postrider suppress find {demo_reader.READER} -c {settings}
              postrider send MESSAGE --from {SENDER} --to ada@good.example -c {settings}""")

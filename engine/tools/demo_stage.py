@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 import engine
 from engine.base.errors import EngineError
+from engine.tools.submit import Server, submit
 
 _PREFIX = "postrider-demo-"
 _MARK = "made-by-postrider-demo"  #: a file that says so of its folder
@@ -26,7 +27,7 @@ _MARK = "made-by-postrider-demo"  #: a file that says so of its folder
 _LEFT = (
     "data", "good", "poor", "good.json", "poor.json", "smsc.json", "good.log", "poor.log", "smsc.log", "engine.log",
 )  # fmt: skip
-_PORTS = ("smtp", "http", "smpp", "good", "poor", "smsc")
+_PORTS = ("smtp", "http", "smpp", "good", "poor", "smsc", "click")
 _KEPT = 3  #: folders of earlier demos that stay
 _POLL_S = 0.05
 _STOP_S = 35.0  #: the engine may take 30 s to finish what is in flight
@@ -51,6 +52,17 @@ networks = ["127.0.0.0/8"]
 [[listener]]
 kind = "smpp"
 address = "127.0.0.1:{smpp}"
+
+[[listener]]
+kind = "tracking"
+address = "127.0.0.1:{click}"
+
+[tracking]
+base_url = "http://127.0.0.1:{click}"
+level = "full"
+
+[suppression]
+notify = false                          # whoever unsubscribed is no news to the sender of the next newsletter
 
 [[carrier]]
 name = "demo"
@@ -168,6 +180,13 @@ class Stage:
             if time.monotonic() > end:
                 raise DemoFailed(f"waited {seconds:.0f} s for {what} in vain; see {self.folder}")
             time.sleep(_POLL_S)
+
+    def submit(self, sender: str, recipients: Sequence[str], content: bytes) -> str:
+        """Hand a message in over SMTP; its queue id. Raises DemoFailed: the engine did not take it for everybody."""
+        result = submit(Server(host="127.0.0.1", port=self.ports["smtp"]), sender, recipients, content)
+        if not result.id or result.refused:
+            raise DemoFailed(f"the engine refused a mail to {', '.join(recipients)}: {result.refused or result.reply}")
+        return result.id
 
     def events(self) -> list[dict[str, Any]]:
         """The event journal so far."""

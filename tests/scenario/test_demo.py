@@ -16,7 +16,8 @@ def test_the_demo_ends_well_and_again_in_the_same_folder(tmp_path: Path) -> None
     for _ in range(2):
         done = demo(tmp_path / "demo")
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "8 recipients accepted = 7 delivered, 1 failed, 0 queued (1 waited)" in done.stdout
+        assert "10 recipients accepted = 8 delivered, 1 failed, 1 suppressed, 0 queued (1 waited)" in done.stdout
+        assert "tally: clicks: 1, of people: 1; unsubscribed: 1\n" in done.stdout
         assert "postrider status and the metrics say the same" in done.stdout
     assert not [pid for pid in os.listdir("/proc") if pid.isdigit() and str(tmp_path) in _command_line(pid)]
 

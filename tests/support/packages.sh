@@ -8,6 +8,7 @@ needed=(
     smtp-source:postfix smtp-sink:postfix swaks:swaks
     opendkim:opendkim opendkim-testmsg:opendkim-tools openssl:openssl cc:gcc
     bearerbox:kannel smsbox:kannel mtbatch:kannel node:nodejs npm:npm wrk:wrk
+    chromium:chromium
 )
 # The program that is installed is compiled: Python's own header.
 header='import os, sys, sysconfig; sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))'
