@@ -234,7 +234,7 @@ def _tracking_warnings(settings: Settings) -> Iterator[str]:
     if listens and not led:
         yield 'a [[listener]] of kind "tracking" and no [tracking] base_url: no link leads there'
     elif led and not listens:
-        yield '[tracking] base_url or sms_url, and no [[listener]] of kind "tracking": another node must answer the links'
+        yield '[tracking] base_url or sms_url, no [[listener]] of kind "tracking": another node answers'
 
 
 def _never_reached(domains: Sequence[str]) -> Iterator[str]:
