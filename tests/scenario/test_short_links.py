@@ -6,15 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-from engine.net.outbox import Outbox
-from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_multi import SmeAddress
 from engine.protocol.smpp_pdu import SubmitMulti
-from engine.protocol.smpp_session import Session
-from engine.protocol.smpp_states import Role, Timers
 from tests.support.engine import Daemon, daemon, wait_until
 from tests.support.ports import free_port
-from tests.support.smpp_intake import Client, until
+from tests.support.smpp_intake import bound, until
 from tests.support.smsc import Smsc
 from tests.support.tracking import fetch
 
@@ -61,14 +57,6 @@ receipts = false
 """
 
 
-async def bound(port: int, system_id: str) -> Client:
-    loop = asyncio.get_running_loop()
-    client = Client(Wire(Session(Role.ESME, Timers(), loop.time()), lambda events: None, Outbox(loop)))
-    await loop.create_connection(lambda: client.wire, "127.0.0.1", port)
-    assert (await client.bind(system_id=system_id)).command_status == 0
-    return client
-
-
 def clicked(engine: Daemon, port: int, code: bytes) -> dict[str, Any]:
     """The event of a click on this code, which leads to the link it is of; soon after the message was accepted."""
     before = len([event for event in engine.events() if event["type"] == "clicked"])
@@ -81,7 +69,7 @@ def clicked(engine: Daemon, port: int, code: bytes) -> dict[str, Any]:
 async def story(path: Path, stack: contextlib.ExitStack) -> None:
     port, links, smsc = free_port(), free_port(), await Smsc().open()
     engine = await asyncio.to_thread(stack.enter_context, daemon(path, settings(port, links, smsc)))
-    client = await bound(port, "app")
+    client = await bound(port, system_id="app")
     assert len(TEXT) > 160
 
     message = (await client.submit(TEXT.encode(), data_coding=1)).message_id.decode()
@@ -107,7 +95,7 @@ async def story(path: Path, stack: contextlib.ExitStack) -> None:
         assert (await asyncio.to_thread(clicked, engine, links, code))["recipient"] == f"+{number.decode()}"
 
     # Whose account is not to be tracked sends what it wrote; where only numbers count, all have the same.
-    quiet, counted = await bound(port, "quiet"), await bound(port, "counted")
+    quiet, counted = await bound(port, system_id="quiet"), await bound(port, system_id="counted")
     await quiet.submit(TERMS.encode())
     await until(lambda: len(smsc.submits) == 4)
     assert smsc.submits[3].short_message == TERMS.encode()
@@ -123,7 +111,7 @@ async def story(path: Path, stack: contextlib.ExitStack) -> None:
     await asyncio.to_thread(engine.kill)
     await asyncio.to_thread(engine.start)
     assert (await asyncio.to_thread(clicked, engine, links, summer))["message"] == message
-    late = await bound(port, "app")
+    late = await bound(port, system_id="app")
     await late.submit(TERMS.encode())
     await until(lambda: len(smsc.submits) == 7)
     assert smsc.submits[6].short_message[-9:] not in {summer, terms, first[-9:], *codes.values()}

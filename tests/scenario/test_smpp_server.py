@@ -5,29 +5,16 @@ from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from engine.net.outbox import Outbox
-from engine.net.smpp_wire import Wire
 from engine.protocol.receipt import parse_receipt
 from engine.protocol.receipt_states import State
 from engine.protocol.smpp_pdu import BindTransmitter, CancelSm, DeliverSm, QuerySm
-from engine.protocol.smpp_session import Session
-from engine.protocol.smpp_states import Role, Timers
 from engine.protocol.smpp_tables import STATUSES
 from tests.support.engine import PATIENCE_S, Daemon, daemon, sink
 from tests.support.ports import free_port
 from tests.support.smpp_application import Application
-from tests.support.smpp_intake import Client, sm, until
+from tests.support.smpp_intake import Client, bound, sm, until
 
 T = TypeVar("T")
-
-
-async def bound(port: int) -> Client:
-    """A transmitter: it is sent nothing."""
-    loop = asyncio.get_running_loop()
-    client = Client(Wire(Session(Role.ESME, Timers(), loop.time()), lambda events: None, Outbox(loop)))
-    await loop.create_connection(lambda: client.wire, "127.0.0.1", port)
-    assert (await client.bind(kind=BindTransmitter)).command_status == 0
-    return client
 
 
 async def query(client: Client, message_id: bytes) -> Any:
@@ -41,7 +28,7 @@ def test_a_call_brings_the_receipts_and_a_query_knows_every_end(tmp_path: Path) 
         called = Application()
         called.port = outbind
         await called.open()
-        client = await bound(port)
+        client = await bound(port, kind=BindTransmitter)
         await until(lambda: engine.ask("binds")[0]["state"] == "bound")
         later = {"schedule_delivery_time": b"000001000000000R", "registered_delivery": 1}
         cancelled = (await client.ask(sm(**later))).message_id
@@ -67,7 +54,7 @@ def test_a_call_brings_the_receipts_and_a_query_knows_every_end(tmp_path: Path) 
 
     async def absent() -> bytes:
         """Its receipt comes while nobody answers a call."""
-        client = await bound(port)
+        client = await bound(port, kind=BindTransmitter)
         message_id: bytes = (await client.submit(registered_delivery=1)).message_id
         while (await query(client, message_id)).message_state != State.DELIVERED:  # noqa: ASYNC110
             await asyncio.sleep(0.01)

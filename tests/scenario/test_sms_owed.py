@@ -4,15 +4,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from engine.net.outbox import Outbox
-from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_pdu import DeliverSm, DeliverSmResp, Unbind
-from engine.protocol.smpp_session import Session
-from engine.protocol.smpp_states import Role, Timers
 from engine.protocol.smpp_tables import STATUSES
 from tests.support.engine import PATIENCE_S, Daemon, Sink, daemon, sink, wait_until
 from tests.support.ports import free_port
-from tests.support.smpp_intake import Client, sm, until
+from tests.support.smpp_intake import Client, bound, sm, until
 
 
 def settings(port: int, *smscs: Sink) -> str:
@@ -36,14 +32,6 @@ address = "127.0.0.1:{port}"
 system_id = "app"
 password = "secret"
 {carriers}"""
-
-
-async def bound(port: int) -> Client:
-    loop = asyncio.get_running_loop()
-    client = Client(Wire(Session(Role.ESME, Timers(), loop.time()), lambda events: None, Outbox(loop)))
-    await loop.create_connection(lambda: client.wire, "127.0.0.1", port)
-    assert (await client.bind()).command_status == 0
-    return client
 
 
 async def receipt(client: Client) -> DeliverSm:

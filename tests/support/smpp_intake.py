@@ -112,6 +112,16 @@ class Client:
         return self.wire.session.state in BOUND
 
 
+async def bound(port: int, **how: Any) -> Client:
+    """A client of a daemon, bound. how: as of `Client.bind`."""
+    loop = asyncio.get_running_loop()
+    client = Client(Wire(Session(Role.ESME, Timers(), loop.time()), lambda events: None, Outbox(loop)))
+    await loop.create_connection(lambda: client.wire, "127.0.0.1", port)
+    response = await client.bind(**how)
+    assert response.command_status == 0, response
+    return client
+
+
 def sm(text: bytes = b"hello", to: bytes = b"447700900123", **more: Any) -> SubmitSm:
     fields: dict[str, Any] = {"short_message": text, "destination_addr": to, "dest_addr_ton": 1, "source_addr": b"Acme"}
     return SubmitSm(**fields | more)
