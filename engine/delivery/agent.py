@@ -186,6 +186,14 @@ class Agent:
             most = rendering.most or kit.settings.delivery.max_recipients
             while left:
                 chunk, left = left[:most], left[most:]
+                if not first and (unwanted := await screen.outcomes(kit.suppressions, envelope, chunk)):
+                    # He left while others were sent theirs.
+                    chunk = tuple([index for index in chunk if all(index != one.index for one in unwanted)])
+                    self._settle(
+                        delivery, envelope, content, unwanted, timing, attempted=False, more=bool(chunk or left)
+                    )
+                    if not chunk:
+                        continue
                 try:
                     made = await rendering.made(chunk)
                 except StorageError:

@@ -110,3 +110,15 @@ def test_a_list_is_imported_beside_the_daemon_and_what_is_done_without_it_is_tol
             lambda: any("erased" in event["text"] for event in engine.events("admin")), "what was done meanwhile"
         )
         assert len(sink.messages()) == 1
+
+
+def test_who_leaves_while_others_of_his_message_are_sent_theirs_gets_nothing(tmp_path: Path) -> None:
+    """A transaction for each recipient, of a receiver that takes its time."""
+    one_at_a_time = "[delivery]\nmax_recipients = 1\n"
+    with relayed(tmp_path, "--delay=data=1", more=one_at_a_time) as (engine, _):
+        readers = [f"reader{n}@one.test" for n in range(6)]
+        message = submit(engine.port, "", readers, letter())
+        engine.until(delivered=1)
+        engine.run("suppress", "add", readers[-1])
+        assert books(engine) == {"received": 6, "delivered": 5, "suppressed": 1}
+        assert engine.fates(message)[readers[-1]] == ["received", "suppressed"]
