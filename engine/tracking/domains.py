@@ -65,7 +65,7 @@ async def check_domain(
 async def _addresses(resolver: Lookup, host: str) -> tuple[list[str], str]:
     """And why there are none, where nobody says."""
     answers = [await resolver.lookup(host, "A"), await resolver.lookup(host, "AAAA")]
-    found = [str(record) for answer in answers for record in answer.records]
+    found = [record.value for answer in answers for record in answer.records]
     trouble = next((answer.detail for answer in answers if answer.finding is dns_query.Finding.TROUBLE), "")
     return found, "" if found else trouble
 

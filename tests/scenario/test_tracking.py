@@ -333,22 +333,6 @@ def test_keys_of_the_settings_rotate(tmp_path: Path) -> None:
         assert fetch(running.port, paths(sent, 3)[0]).status == 404, "and gone"
 
 
-def test_a_click_domain_says_what_is_missing(tmp_path: Path) -> None:
-    with redirect(tmp_path) as running:
-
-        def check(url: str) -> tuple[int, list[tuple[str, str]]]:
-            done = command(running, "track", "check-domain", url, "--json", check=False)
-            rows = [json.loads(line) for line in done.stdout.splitlines()]
-            return done.returncode, [(row["severity"], row["step"]) for row in rows]
-
-        assert check(f"http://127.0.0.1:{running.port}") == (0, [("warning", "tls"), ("ok", "path")])
-        assert check(f"http://127.0.0.1:{running.port}/behind") == (1, [("warning", "tls"), ("error", "path")])
-        assert check(f"https://127.0.0.1:{running.port}") == (1, [("error", "tls")])
-        assert check(f"http://127.0.0.1:{free_port()}") == (1, [("warning", "tls"), ("error", "connect")])
-        running.config.write_text(running.config.read_text().replace('keys = ["1:00', 'keys = ["1:11'))
-        assert check(f"http://127.0.0.1:{running.port}") == (1, [("warning", "tls"), ("error", "path")])
-
-
 def test_several_workers_have_one_redirector(tmp_path: Path) -> None:
     """One process judges all hits of a node: who fetches all links cannot hide between two."""
     port = free_port()
