@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import getpass
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +9,10 @@ from typing import TYPE_CHECKING
 from engine.base.errors import EngineError, UsageError
 from engine.base.settings import Settings
 from engine.cli.common import Commands, add_config, add_json, print_rows, settings_of
+from engine.cli.suppress import operator
 
 if TYPE_CHECKING:
-    from engine.storage.tables.withdrawals import Withdrawals
+    from engine.storage.tables.withdrawals import Withdrawal, Withdrawals
 
 _COLUMNS = ("kind", "what", "since", "who", "reason", "about")
 
@@ -35,8 +35,7 @@ def register(commands: Commands) -> None:
             help="one link of a content, every link to a URL, all links of a content, a batch or a tenant",
         )  # fmt: skip
         action.add_argument("what", help="of a link or content: a tracked URL or its token; else the URL or the name")
-        if name == "withdraw":
-            action.add_argument("--reason", default="", help="for `list`")
+        action.add_argument("--reason", default="", help="for `list` and the event")
         add_config(action)
         action.set_defaults(run=run)
     action = actions.add_parser("list", help="what is withdrawn")
@@ -51,27 +50,29 @@ def register(commands: Commands) -> None:
 
 
 def _withdraw(args: argparse.Namespace) -> int:
-    from engine.storage.tables.withdrawals import Withdrawal
-
     settings = settings_of(args)
-    what, about = _named(settings, args.kind, args.what)
-    row = Withdrawal(
-        kind=args.kind, what=what, since=time.time(), who=getpass.getuser(), reason=args.reason, about=about
-    )
+    row = _row(settings, args)
     with _table(settings) as table:
         done = table.add(row)
-    print(f"{args.kind} {about or what}: {'withdrawn' if done else 'was withdrawn already'}")
+    print(f"{row.kind} {row.about or row.what}: {'withdrawn' if done else 'was withdrawn already'}")
     return 0
 
 
 def _restore(args: argparse.Namespace) -> int:
     settings = settings_of(args)
-    what, about = _named(settings, args.kind, args.what)
+    row = _row(settings, args)
     with _table(settings) as table:
-        if not table.remove(args.kind, what):
-            raise EngineError(f"{args.kind} {about or what}: is not withdrawn")
-    print(f"{args.kind} {about or what}: restored")
+        if not table.remove(row):
+            raise EngineError(f"{row.kind} {row.about or row.what}: is not withdrawn")
+    print(f"{row.kind} {row.about or row.what}: restored")
     return 0
+
+
+def _row(settings: Settings, args: argparse.Namespace) -> "Withdrawal":
+    from engine.storage.tables.withdrawals import Withdrawal
+
+    what, about = _named(settings, args.kind, args.what)
+    return Withdrawal(kind=args.kind, what=what, since=time.time(), who=operator(), reason=args.reason, about=about)
 
 
 def _list(args: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ from engine.delivery.settlement import Settlement
 from engine.delivery.signer import Signer
 from engine.delivery.sms_reports import SmsReports
 from engine.feed.feed import Feed, own_journals
-from engine.feedback.suppression_events import SuppressionEvents
+from engine.feedback.owed_events import OwedEvents
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
@@ -158,7 +158,7 @@ class Worker:
             tracker=self._returns.tracker,
             suppressions=self._suppressions,
         )
-        self._suppression_events = None if number else SuppressionEvents(self._suppressions.db, self._spool)
+        self._owed_events = None if number else OwedEvents(self._suppressions.db, tables, self._spool)
         self._sms: SmsEngine | None = None
         if not number:
             self._sms = SmsEngine(
@@ -269,8 +269,8 @@ class Worker:
             await poster.close()
         await self._resolver.close()
         await self._returns.refusals.close()
-        if self._suppression_events is not None:
-            await self._suppression_events.close()
+        if self._owed_events is not None:
+            await self._owed_events.close()
         # On a full disk each of these may fail, and the others must still be done.
         for close in (
             self._remember, self._returns.close, self._spool.close, self._close_sms, self._suppressions.close,
@@ -342,8 +342,8 @@ class Worker:
 
     async def _keep_suppressions(self) -> None:
         await self._suppressions.upkeep()
-        if self._suppression_events is not None:
-            await self._suppression_events.upkeep()
+        if self._owed_events is not None:
+            await self._owed_events.upkeep()
 
     async def _keep_sweeping(self) -> None:
         while True:

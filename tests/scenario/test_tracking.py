@@ -250,6 +250,27 @@ def test_an_operator_withdraws_links_and_restores_them(tmp_path: Path) -> None:
         assert command(running, "track", "restore", "batch", "none", check=False).returncode == 1
 
 
+def test_what_an_operator_does_to_links_is_an_event_whether_the_daemon_runs_or_not(tmp_path: Path) -> None:
+    with daemon(tmp_path, settings()) as node:
+        node.run("track", "withdraw", "batch", "b1", "--reason", "wrong prices")
+        node.run("track", "withdraw", "batch", "b1", "--reason", "once more")
+        node.until(admin=1)
+        node.kill()
+        sent = note_beside(node.data, ADA, batch="b2")
+        link = f"https://click.test{paths(sent, 4)[0]}"
+        node.run("track", "withdraw", "link", link)
+        node.run("track", "restore", "batch", "b1", "--reason", "they were right")
+        assert node.run("track", "restore", "batch", "b1", check=False).returncode == 1
+        node.start()
+        node.until(admin=3)
+        texts = [re.sub(r"by [^:]+", "by ME", event["text"]) for event in node.events("admin")]
+        assert texts == [
+            "links withdrawn (batch b1), by ME: wrong prices",
+            f"links withdrawn (link {LINKS[1]}), by ME",
+            "links restored (batch b1), by ME: they were right",
+        ]
+
+
 def test_hits_of_a_separate_redirector_are_posted_by_the_daemon(tmp_path: Path) -> None:
     """Its journal is there though no redirector has run before."""
     with Receiver() as receiver:

@@ -32,7 +32,7 @@ TYPES: Mapping[str, str] = {
     "removed": "by an operator",
     "suppressed": "must not be sent to",
     # An operator's.
-    "admin": "somebody changed the suppressions; `text` says how",
+    "admin": "somebody changed the suppressions, or withdrew links; `text` says how",
     # Of SMS.
     "sent": "an outcome: the carrier took all parts; what mail calls delivered",
     "undelivered": "a receipt says of a part that it never will be, and so the message is not",

@@ -17,6 +17,7 @@ from typing import Any
 
 from engine.base.errors import StorageError
 from engine.storage.tables.grouped import Change, open_database
+from engine.storage.tables.owed import OWED, TABLE, owe
 from engine.storage.tables.suppression import SMS, Cause, Hasher, Suppression, load_key, one_line, sms_key
 
 NAME = "suppression.db"
@@ -39,9 +40,6 @@ create table if not exists sightings (
     primary key (entry, cause, evidence)
 ) without rowid;
 create index if not exists sightings_by_age on sightings (cause, at);
-create table if not exists owed_events (
-    number integer primary key autoincrement, at real not null, recipient text not null, text text not null
-);
 create table if not exists facts (name text primary key, value text not null) without rowid;
 """
 _INSERT = (
@@ -73,10 +71,6 @@ _HISTORY = (
     " from suppressions where person = ? order by change"
 )
 _OLD_ROWS = "select sender, recipient, suppressed, at, cause, message, evidence from optouts order by change"
-#: Events that are owed: (number, at, recipient, text).
-OWED = "select number, at, recipient, text from owed_events order by number limit 1000"
-TOLD = "delete from owed_events where number <= ?"
-_OWE = "insert into owed_events (at, recipient, text) values (?, ?, ?)"
 
 
 class SuppressionTable:
@@ -91,7 +85,7 @@ class SuppressionTable:
             self._db.execute("pragma secure_delete=on")  # what is erased is not left in free pages
             self._db.execute("pragma cache_size=-32768")
             with self._faults():
-                self._db.executescript(_TABLES)
+                self._db.executescript(_TABLES + TABLE)
                 self._check_key()
                 self._take_over(data_dir / _OLD_NAME)
         except BaseException:
@@ -184,8 +178,7 @@ class SuppressionTable:
 
     def _owe(self, event: tuple[float, str, str] | None) -> None:
         if event is not None:
-            at, recipient, text = event
-            self._db.execute(_OWE, (at, recipient, one_line(text)))
+            owe(self._db, *event)
 
     def _check_key(self) -> None:
         """Hashes of another key suppress nobody, silently: better not to start."""

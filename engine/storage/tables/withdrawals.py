@@ -4,7 +4,8 @@
     url       every link to it                       content   all links of it: the table in hex
     batch     all links of the messages of a batch   tenant    all of a tenant's
 
-Small, since people write it by hand. Redirectors read all of it each second and never ask it for a request.
+Small, since people write it by hand. Redirectors read all of it each second and never ask it for a request. Each change
+owes an event (owed.py).
 """
 
 import sqlite3
@@ -16,6 +17,7 @@ from typing import Literal, get_args
 
 from engine.base.errors import StorageError
 from engine.storage.tables.grouped import open_database
+from engine.storage.tables.owed import TABLE, owe
 
 Kind = Literal["link", "url", "content", "batch", "tenant"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -24,7 +26,7 @@ _TABLE = """
 create table if not exists withdrawn (
     kind text not null, what text not null, since real not null, who text not null, reason text not null,
     about text not null, primary key (kind, what)
-) without rowid
+) without rowid;
 """
 _ADD = "insert or ignore into withdrawn values (?, ?, ?, ?, ?, ?)"
 _REMOVE = "delete from withdrawn where kind = ? and what = ?"
@@ -51,7 +53,7 @@ class Withdrawals:
         self._db = open_database(self.path)
         try:
             with self._faults():
-                self._db.execute(_TABLE)
+                self._db.executescript(_TABLE + TABLE)
         except BaseException:
             self._db.close()
             raise
@@ -59,13 +61,11 @@ class Withdrawals:
     def add(self, row: Withdrawal) -> bool:
         """False: it is there already."""
         values = (row.kind, row.what, row.since, row.who, row.reason, row.about)
-        with self._faults():
-            return self._db.execute(_ADD, values).rowcount > 0
+        return self._change(_ADD, values, "links withdrawn", row)
 
-    def remove(self, kind: str, what: str) -> bool:
-        """False: it is not there."""
-        with self._faults():
-            return self._db.execute(_REMOVE, (kind, what)).rowcount > 0
+    def remove(self, row: Withdrawal) -> bool:
+        """False: it is not there. row: since when it is not, who said so and why."""
+        return self._change(_REMOVE, (row.kind, row.what), "links restored", row)
 
     def all(self) -> Iterator[Withdrawal]:
         """The oldest first."""
@@ -75,6 +75,22 @@ class Withdrawals:
 
     def close(self) -> None:
         self._db.close()
+
+    def _change(self, statement: str, values: tuple[object, ...], done: str, row: Withdrawal) -> bool:
+        """With its event, or neither."""
+        text = f"{done} ({row.kind} {row.about or row.what}), by {row.who}: {row.reason}".rstrip(": ")
+        with self._faults():
+            self._db.execute("begin immediate")
+            try:
+                changed = self._db.execute(statement, values).rowcount > 0
+                if changed:
+                    owe(self._db, row.since, "", text)
+                self._db.execute("commit")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("rollback")
+                raise
+        return changed
 
     @contextmanager
     def _faults(self) -> Iterator[None]:
