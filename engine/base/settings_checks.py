@@ -235,6 +235,9 @@ def _tracking_warnings(settings: Settings) -> Iterator[str]:
         yield 'a [[listener]] of kind "tracking" and no [tracking] base_url: no link leads there'
     elif led and not listens:
         yield '[tracking] base_url or sms_url, no [[listener]] of kind "tracking": another node answers'
+    mailto = settings.tracking.unsubscribe_mailto
+    if mailto and not any(row.kind == "unsubscribe" and row.domain == mailto for row in settings.inbound):
+        yield f'[tracking] unsubscribe_mailto: no [[inbound]] "{mailto}" of kind "unsubscribe": another node takes it'
 
 
 def _never_reached(domains: Sequence[str]) -> Iterator[str]:

@@ -24,6 +24,9 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     sms_url: str = ""  #: the short one, for SMS
     proxies: tuple[str, ...] = ()  #: networks whose X-Forwarded-For is believed
     scanners_file: str = "scanners.toml"  #: relative to the settings file
+    verdict_after: Duration = Duration(6)  #: a hit without a sure sign of a machine is `unsure` so long
+    corrected_for: Duration = Duration(60)  #: since a hit; later evidence does not change its verdict
+    many_recipients: int = 10  #: one address that asks for the links of so many within a minute is a machine
     separate: bool = False  #: listeners of kind tracking are those of `postrider redirect`, not of the daemon
 
 

@@ -2,7 +2,7 @@
 
 A hit is judged when it comes: a sure sign makes it `machine` at once, all others are `unsure`. Six seconds later,
 when what fetches many links has shown itself and the delivery's 250 is known, it is `human` or `machine`; for a minute
-more late evidence still corrects it. Consumers count the last verdict of a hit.
+more late evidence still corrects it. Consumers count the last verdict of a hit. These times are settings.
 
     head, prefetch     it says so itself                      known:NAME   a row of scanners.toml
     honeypot           the hidden link, and what the same client, or anybody within five seconds, fetched with it
@@ -23,11 +23,13 @@ from engine.message.link_token import HONEYPOT
 from engine.tracking.clients import neighbourhood
 from engine.tracking.hit import Hit, Verdict
 
-#: When a hit is settled, and how long it may still be corrected.
+#: Where nobody says otherwise ([tracking]): when a hit is settled, and how long it may still be corrected;
 SETTLE_S, KEEP_S = 6.0, 60.0
+#: for how many recipients one address may not ask within a minute.
+MANY = 10
+MANY_S = 60.0
 BURST_S = 5.0
 EARLY_S = 1.0
-MANY_S, MANY = 60.0, 10
 #: Later than this after it was sent, a missing 250 is a lost note, and no sign.
 _DELIVERY_S = 3600.0
 #: J1: at some 500 bytes a hit 30 MB.
@@ -67,13 +69,23 @@ class Judge:
     """See above. known: the name of the scanner that a client and an agent are, or "". delivered: when the 250 came."""
 
     def __init__(self, known: Callable[[str, str], str], delivered: Delivered) -> None:
-        self.known = known
         self._delivered = delivered
+        self.use(known)
         self._messages: OrderedDict[object, _Group] = OrderedDict()
         self._clients: OrderedDict[str, _Group] = OrderedDict()
         self._fresh: deque[Hit] = deque()
         self._settled: deque[Hit] = deque()
         self._changed: dict[Hit, None] = {}
+
+    def use(
+        self,
+        known: Callable[[str, str], str],
+        settle_s: float = SETTLE_S,
+        keep_s: float = KEEP_S,
+        many: int = MANY,
+    ) -> None:
+        """From now on. many: up to 64, as so much is remembered of a client."""
+        self.known, self._settle_s, self._keep_s, self._many = known, settle_s, keep_s, many
 
     def judge(self, hit: Hit) -> None:
         """Give a hit its first verdict, and others a new one where it is evidence against them."""
@@ -104,18 +116,18 @@ class Judge:
     def tick(self, now: float) -> None:
         """Settle what is old enough, forget what is older."""
         fresh, settled = self._fresh, self._settled
-        while fresh and fresh[0].at <= now - SETTLE_S:
+        while fresh and fresh[0].at <= now - self._settle_s:
             hit = fresh.popleft()
             self._settle(hit)
             settled.append(hit)
-        while settled and settled[0].at <= now - KEEP_S:
+        while settled and settled[0].at <= now - self._keep_s:
             hit = settled.popleft()
             if "undelivered" in hit.reasons:
                 self._settle(hit)
         for groups in (self._messages, self._clients):
             while groups:
                 group = next(iter(groups.values()))
-                if group.hits and group.hits[-1].at > now - MANY_S:
+                if group.hits and group.hits[-1].at > now - max(self._keep_s, MANY_S):
                     break
                 groups.popitem(last=False)
 
@@ -168,7 +180,7 @@ class Judge:
                     self._accuse(other, "honeypot")
         elif group.trapped_at:
             by_same = group.trapped_at.get(hit.client, 0.0)
-            if hit.at - by_same <= KEEP_S or hit.at - group.trapped_at[""] <= BURST_S:
+            if hit.at - by_same <= self._keep_s or hit.at - group.trapped_at[""] <= BURST_S:
                 hit.blame("honeypot")
 
     def _look_for_bursts(self, group: _Group, hit: Hit) -> None:
@@ -183,7 +195,7 @@ class Judge:
             return
         group = _group(self._clients, neighbourhood(hit.client))
         group.hits.append(hit)
-        if group.within(owner, hit.at, MANY_S) >= MANY:
+        if group.within(owner, hit.at, MANY_S) >= self._many:
             for other in group.hits:
                 if other.at >= hit.at - MANY_S:
                     self._accuse(other, "many-recipients")

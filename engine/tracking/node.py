@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -10,6 +10,7 @@ from engine.base.clock import Clock
 from engine.base.errors import ConfigError, EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
+from engine.base.settings_tracking import Tracking
 from engine.intake.clients import Clients
 from engine.message.link_token import LinkTokens
 from engine.storage.ledger.reader import LedgerReader
@@ -99,6 +100,7 @@ class TrackingNode:
         keys = link_keys(settings)
         self._memory = Memory(LedgerReader(data_dir), clock)
         judge = Judge(load_scanners(Path(settings.tracking.scanners_file)).name, self._memory.delivered_at)
+        _instruct(judge, judge.known, settings.tracking)
         self.hits = Hits(judge, recorder, metrics, clock)
         self._withdrawn = Withdrawn(Withdrawals(data_dir))
         expires_s = settings.suppression.unsubscribe_expires
@@ -122,7 +124,7 @@ class TrackingNode:
         known = load_scanners(Path(settings.tracking.scanners_file)).name
         tracking = settings.tracking
         self.app.use(LinkTokens(keys), Peers(tracking.proxies), keys, _prefixes(settings), tracking.expire_after)
-        self.hits.judge.known = known
+        _instruct(self.hits.judge, known, tracking)
         self._unsubscriber.expires_s = settings.suppression.unsubscribe_expires
 
     async def stop(self) -> None:
@@ -153,6 +155,10 @@ class TrackingNode:
                     log.exception("tracking")
             self._ready.set()
             await asyncio.sleep(_REFRESH_S)
+
+
+def _instruct(judge: Judge, known: Callable[[str, str], str], tracking: Tracking) -> None:
+    judge.use(known, float(tracking.verdict_after), float(tracking.corrected_for), tracking.many_recipients)
 
 
 def tracking_rows(settings: Settings) -> Sequence[Listener]:

@@ -162,6 +162,18 @@ def test_the_hidden_link_betrays_what_was_fetched_before_and_after_it(bench: Ben
     assert bench.corrected(NOW + 47) == [(before.name, "machine"), (stranger.name, "human")]
 
 
+def test_times_and_the_number_of_recipients_are_settings(bench: Bench) -> None:
+    bench.judge.use(bench.judge.known, settle_s=2.0, keep_s=10.0, many=3)
+    hits = [bench.hit(3, NOW + number, message=f"m{number}") for number in range(2)]
+    assert bench.corrected(NOW + 1.9) == []
+    assert bench.corrected(NOW + 3) == [(hit.name, "human") for hit in hits]
+    assert bench.hit(3, NOW + 4, message="m2").reasons == {"many-recipients"}
+    assert bench.corrected(NOW + 4) == [(hit.name, "machine") for hit in hits]
+    assert len(bench.judge) == 3
+    bench.corrected(NOW + 14)
+    assert len(bench.judge) == 0
+
+
 def test_one_address_for_many_recipients_is_a_machine_the_first_hits_too(bench: Bench) -> None:
     hits = [bench.hit(3, NOW + number, message=f"m{number}") for number in range(MANY)]
     assert {hit.verdict for hit in hits} == {"machine"}
