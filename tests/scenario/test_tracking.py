@@ -250,6 +250,29 @@ def test_an_operator_withdraws_links_and_restores_them(tmp_path: Path) -> None:
         assert command(running, "track", "restore", "batch", "none", check=False).returncode == 1
 
 
+def test_what_is_a_machine_is_a_setting_that_is_read_again(tmp_path: Path) -> None:
+    sent = [note(tmp_path / "data", f"user{number}@one.test") for number in range(2)]
+    with redirect(tmp_path, 'many_recipients = 2\nverdict_after = "1s"') as running:
+
+        def last_verdicts(client: str) -> list[str]:
+            """Once all that this client asks for are settled."""
+            for each in sent:
+                assert fetch(running.port, paths(each, 3)[0], host=client).status == 302
+
+            def settled() -> list[str]:
+                events = running.events()
+                own = {event["id"].rpartition(":")[2] for event in events if event.get("client") == client}
+                found = [verdict for hit, verdict in verdicts(events).items() if hit in own]
+                return found if len(found) == len(sent) and "unsure" not in found else []
+
+            return list(wait_until(settled, "verdicts"))
+
+        assert last_verdicts("127.0.0.5") == ["machine"] * 2
+        running.config.write_text(running.config.read_text().replace("recipients = 2", "recipients = 3"))
+        running.hang_up()
+        assert last_verdicts("127.0.0.6") == ["human"] * 2
+
+
 def test_what_an_operator_does_to_links_is_an_event_whether_the_daemon_runs_or_not(tmp_path: Path) -> None:
     with daemon(tmp_path, settings()) as node:
         node.run("track", "withdraw", "batch", "b1", "--reason", "wrong prices")

@@ -37,9 +37,7 @@ LISTENS = '[[listener]]\nkind = "tracking"\naddress = "127.0.0.1:80"\n'
 TRACKING = '[tracking]\nbase_url = "https://click.test"\n'
 MAILTO = TRACKING + 'unsubscribe_mailto = "Leave.test"\n'
 INBOUND = '[[listener]]\nkind = "inbound"\naddress = "127.0.0.1:25"\n[[inbound]]\ndomain = "leave.test"\nkind = "{}"\n'
-OF_LEAVING = (
-    '[tracking] unsubscribe_mailto: no [[inbound]] "leave.test" of kind "unsubscribe": another node takes it'
-)
+OF_LEAVING = '[tracking] unsubscribe_mailto: no [[inbound]] "leave.test" of kind "unsubscribe": another node takes it'
 
 
 @pytest.mark.parametrize(
