@@ -166,10 +166,11 @@ def _import(args: argparse.Namespace) -> int:
     if args.cause:
         with _usage():
             parse_cause(args.cause)
-    added = good = bad = 0
+    added = good = bad = gone = 0
     batch: list[Suppression] = []
     with open_table(args) as table, _reading(args.file) as stream, _rejecting(args.rejected) as rejected:
         reader = Reader(stream)
+        erased = table.erased()
 
         def flush() -> None:
             nonlocal added
@@ -186,8 +187,14 @@ def _import(args: argparse.Namespace) -> int:
             try:
                 if record is None:
                     raise ValueError(why)
-                batch.append(from_record(_with(defaults, record), table.hasher, now, who))
+                row = from_record(_with(defaults, record), table.hasher, now, who)
                 good += 1
+                if row.address and erased and _is_erased(table, erased, row):
+                    gone += 1
+                    if gone <= _MOST_SHOWN:
+                        print(escape(f"{args.file}:{number}: was erased: suppressed by the hash"), file=sys.stderr)
+                    continue
+                batch.append(row)
             except ValueError as exc:
                 bad += 1
                 if bad <= _MOST_SHOWN:
@@ -197,6 +204,8 @@ def _import(args: argparse.Namespace) -> int:
             if len(batch) == _BATCH_ROWS:
                 flush()
         flush()
+    if gone > _MOST_SHOWN:
+        print(f"postrider: {gone - _MOST_SHOWN} more who were erased are not shown", file=sys.stderr)
     if bad > _MOST_SHOWN:
         print(f"postrider: {bad - _MOST_SHOWN} more bad lines are not shown", file=sys.stderr)
     if reader.ignored:
@@ -251,6 +260,11 @@ def operator() -> str:
 
 
 # ---- inside
+
+
+def _is_erased(table: "SuppressionTable", erased: set[int], row: "Suppression") -> bool:
+    person = table.hasher.person_of(row)
+    return person in erased and table.is_erased(person)
 
 
 def _scope(row: "Suppression") -> str:

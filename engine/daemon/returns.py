@@ -61,7 +61,7 @@ class Returns:
         data_dir = Path(settings.node.data_dir)
         keys, links, classifier = load(settings)
         self.return_paths = SenderPaths(settings, keys)
-        self.kinds = Kinds(classifier)
+        self.kinds = Kinds(classifier, settings)
         self._suppressor = Suppressor(settings, suppressions)
         self.refusals = SessionRefusals(self._suppressor, clock)
         # The first worker also keeps what those have left that are no more.
@@ -81,7 +81,7 @@ class Returns:
 
     def reload(self, settings: Settings, loaded: Loaded) -> None:
         """Second part: work by it."""
-        self.kinds.reload(loaded.classifier)
+        self.kinds.reload(loaded.classifier, settings)
         self.return_paths.reload(settings, loaded.keys)
         self.tracker.reload(settings, loaded.links)
         self._suppressor.reload(settings)

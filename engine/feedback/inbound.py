@@ -306,9 +306,9 @@ class Inbound:
     async def _suppress(self, arrival: Arrival, finding: Finding, event: Event, recipients: int) -> None:
         if event.type not in ("bounced", "complained") or not finding.proof:
             return
-        # Of a message that the ledger has not, or no more: whose it must have been, if only one sends from there.
-        users, sent = arrival.row.users, finding.sent
-        tenant = sent.tenant if sent is not None else users[0] if len(users) == 1 else ""
+        # Of a message that the ledger has not, or no more, nobody knows for which tenant it was.
+        sent = finding.sent
+        tenant = sent.tenant if sent is not None else None
         try:
             await self._suppressor.judge(
                 finding.recipient, tenant, sent.stream if sent is not None else "", finding.judged.kind, event.reply,

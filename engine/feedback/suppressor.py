@@ -8,7 +8,7 @@
 F1  only what is sure can suppress: a receiver's reply in the session, a signed return path, an authenticated report. A
     report that names several recipients suppresses none.
 
-Of a rule that wants several in a time, each is on disk; the same evidence twice counts once.
+Of a rule that wants several in a time, each is on disk; what is said of the same message again counts once.
 """
 
 import asyncio
@@ -69,7 +69,7 @@ class Suppressor:
     async def judge(
         self,
         address: str,
-        tenant: str,
+        tenant: str | None,
         stream: str,
         kind: str,
         evidence: str,
@@ -81,17 +81,23 @@ class Suppressor:
     ) -> Suppression | None:
         """What follows from a bounce or a complaint: a suppression that is durable now, or None.
 
-        address: of mail. kind: as the classifier says, or "unsubscribe". evidence: a reply or the words of a report,
-        which with `message`, the id of the message it is about, tells it from others. at: unix seconds. sure: F1.
+        address: of mail. tenant: whose message it was; "": the node's own; None: nobody knows, and then nothing follows
+        but what holds for everybody. kind: as the classifier says, or "unsubscribe". evidence: a reply or the words of
+        a report. message: the id of the one it is about, which tells it from others. at: unix seconds. sure: F1.
         recipients: how many the report names. Raises AddressError, StorageError; it may be called again with the same.
         """
         rule = self._rules.get(kind)
         if rule is None or not sure or recipients != 1:
             return None
+        if tenant is None and rule.scope != "global":
+            log.warning(
+                "%s: %s: not suppressed (%s): it is not known whose message it was", message, address, rule.cause
+            )
+            return None
         row = Suppression(
             channel=MAIL,
             address=comparable(address),
-            tenant="" if rule.scope == "global" else tenant,
+            tenant="" if rule.scope == "global" or tenant is None else tenant,
             stream=stream if rule.scope == "stream" else "",
             cause=rule.cause,
             since=at,
@@ -112,7 +118,8 @@ class Suppressor:
         if rule.times == 1:
             return True
         db, entry, cause = self._suppressions.db, self._suppressions.entry(row), str(rule.cause)
-        evidence = f"{row.message} {row.evidence}" if row.message or row.evidence else str(at)
+        # One message is one sight, in however many words it is told.
+        evidence = row.message or row.evidence or str(at)
         oldest = at - rule.window_s
         await db.write((_SIGHT, (entry, cause, evidence, at)), (_FORGET, (cause, oldest)))
         [[count]] = await db.rows(_COUNT, entry, cause, oldest, at)

@@ -33,10 +33,10 @@ class OwnHosts:
         """Whether a connection to this address and the port would reach a listener of ours."""
         ip = ipaddress.ip_address(address)
         plain = getattr(ip, "ipv4_mapped", None) or ip
-        return plain in self._addresses or (self._everywhere and (plain.is_unspecified or _is_local(plain)))
+        return plain in self._addresses or (self._everywhere and (plain.is_unspecified or is_local(plain)))
 
 
-def _is_local(ip: _Address) -> bool:
+def is_local(ip: _Address) -> bool:
     """Whether this machine has the address. Asks the routing table, through a socket that sends nothing."""
     if ip.is_loopback:
         return True

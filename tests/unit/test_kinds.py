@@ -3,6 +3,7 @@
 import msgspec
 import pytest
 
+from engine.base.settings import Inbound, Node, Settings, Source
 from engine.base.settings_file import shipped
 from engine.delivery.kinds import Kinds
 from engine.message.bounce_rules import load_classifier
@@ -12,7 +13,12 @@ from engine.message.outcome import Outcome, Scope, Status
 from engine.storage.spool.frame import Frame, FrameType
 from engine.storage.spool.records import is_sound, outcome_header, outcomes_in
 
-KINDS = Kinds(load_classifier(shipped("bounces.toml")))
+SETTINGS = Settings(
+    node=Node(name="mx.test"),
+    source=(Source(name="one", address="192.0.2.7", address6="2001:db8::7", ehlo="out.test"),),
+    inbound=(Inbound(domain="bounces.test", kind="return-path"),),
+)
+KINDS = Kinds(load_classifier(shipped("bounces.toml")), SETTINGS)
 MAIL = Envelope("0Hs7kQpf3Za2Wq", "a@b.test", (Recipient("c@d.test"),), 1.0, 2.0, 10)
 SMS = msgspec.structs.replace(MAIL, channel=CHANNEL)
 
@@ -42,6 +48,44 @@ def test_a_failure_has_the_kind_that_the_rules_say(envelope: Envelope, failure: 
     first, second = KINDS.judged(envelope, [delivered, failure], "other")
     assert (first.kind, second.kind) == ("", kind)
     assert msgspec.structs.replace(second, kind="") == failure
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "550 5.1.1 <shop@news.test>: user unknown",
+        "550 Domain news.test does not exist",
+        "550 5.1.1 user unknown, <abc=bob=far.test@bounces.test>",
+        "550 5.1.2 unknown host out.test",
+        "550 host MX.test not found",
+        "550 5.1.1 user unknown (client [192.0.2.7])",
+        "550 5.1.1 user unknown 2001:db8:0::7",
+        "550 5.1.1 <bob@far.test>: user unknown, from <Shop@news.test>",
+    ],
+)
+def test_a_refusal_that_names_us_is_not_hard(reply: str) -> None:
+    """With a recipient elsewhere; the same of somebody else is."""
+    envelope = Envelope("0Hs7kQpf3Za2Wq", "shop@news.test", (Recipient("bob@far.test"),), 1.0, 2.0, 10)
+    [judged] = KINDS.judged(envelope, [outcome(Status.FAILED, reply)], "other")
+    assert judged.kind == "config"
+    elsewhere = Kinds(load_classifier(shipped("bounces.toml")), Settings())
+    other = msgspec.structs.replace(envelope, sender="x@other.test")
+    [judged] = elsewhere.judged(other, [outcome(Status.FAILED, reply)], "other")
+    assert judged.kind == "hard"
+
+
+@pytest.mark.parametrize(
+    ("recipient", "reply"),
+    [
+        ("bob@news.test", "550 5.1.1 <bob@news.test>: no such user at news.test"),
+        ("bob@mx.test", "550 5.1.1 no such user at mx.test"),
+        ("bob@far.test", "550 5.1.1 <bob@far.test>: user unknown at host mx.far.test[198.51.100.9] said 1.2.3"),
+    ],
+)
+def test_who_is_of_our_own_domain_may_be_unknown(recipient: str, reply: str) -> None:
+    envelope = Envelope("0Hs7kQpf3Za2Wq", "shop@news.test", (Recipient(recipient),), 1.0, 2.0, 10)
+    [judged] = KINDS.judged(envelope, [outcome(Status.FAILED, reply)], "other")
+    assert judged.kind == "hard"
 
 
 def _header(*outcomes: Outcome) -> list[object]:

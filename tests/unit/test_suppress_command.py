@@ -309,3 +309,15 @@ def test_P1_any_record_is_a_row_that_reads_back_the_same_or_a_fault(record: dict
     written = to_record(row, hasher)
     again = from_record(written, hasher, 1e9, "bob")
     assert to_record(again, hasher) == written
+
+
+def test_an_import_adds_nothing_of_who_was_erased_and_says_so_of_each_line(shell: Shell) -> None:
+    shell.run("erase", ADA)
+    path = shell.file(f"address,tenant\n{ADA},shop\nbob@example.org,shop\n{ADA},\n")
+    assert shell.run("import", path, "--tenant", "bank") == "import: 1 suppressed, 2 already; 0 bad lines\n"
+    assert shell.err == "".join(f"{path}:{line}: was erased: suppressed by the hash\n" for line in (2, 4))
+    assert [(row["scope"], row["cause"], row["address"]) for row in shell.rows("find", ADA, "--history")] == [
+        ("global", "erased", "")
+    ]
+    assert shell.run("add", ADA, "--tenant", "shop") == f"{ADA}: suppressed already\n"
+    assert not [recipient for recipient, _ in shell.events() if recipient == ADA]

@@ -12,7 +12,8 @@ from engine.base.units import Duration
 from engine.feedback.suppressor import SessionRefusals, Suppressor
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
-from engine.storage.tables.suppression import Cause, Suppression
+from engine.storage.tables.suppression import MAIL, SMS, Cause, Suppression
+from engine.storage.tables.suppression_table import SuppressionTable
 from engine.storage.tables.suppressions import Suppressions
 from tests.support.clock import FakeClock
 
@@ -93,6 +94,8 @@ def test_several_within_a_time_counted_on_disk(tmp_path: Path) -> None:
     async def first(desk: Desk) -> None:
         assert await desk.judge(message="m1") is None
         assert await desk.judge(message="m1") is None  # told twice, happened once
+        assert await desk.judge(message="m1", evidence="550 5.1.1 in other words") is None
+        assert await desk.judge(message="m1", evidence="user unknown") is None
         assert await desk.judge(message="m2") is None
         assert await desk.judge(message="m3", address="b@x.org") is None
 
@@ -109,6 +112,70 @@ def test_several_within_a_time_counted_on_disk(tmp_path: Path) -> None:
     rules = {"hard_bounces": 3, "hard_bounce_window": Duration(5 * DAY)}
     run(tmp_path, first, **rules)
     run(tmp_path, after_a_restart, **rules)
+
+
+def test_what_was_seen_before_a_removal_counts_no_more(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        assert await desk.judge(message="m1") is None
+        row = await desk.judge(message="m2")
+        assert row is not None
+        table = SuppressionTable(tmp_path)
+        table.lift([row])
+        table.close()
+        desk.clock.advance(2)
+        assert await desk.judge(message="m3") is None
+        assert await desk.judge(message="m4") is not None
+
+    run(tmp_path, story, hard_bounces=2)
+
+
+def test_of_a_tenant_that_nobody_knows_only_what_holds_for_everybody_follows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(desk: Desk) -> None:
+        now = desk.clock.time()
+        judge = desk.suppressor.judge
+        assert await judge("ada@x.org", None, "", "complaint", "abuse", now, True, message="m1") is None
+        assert "m1: ada@x.org: not suppressed (complaint): it is not known whose" in caplog.text
+        assert not desk.suppressions.mail("ada@x.org")
+        assert await judge("ada@x.org", None, "", "hard", "550 no", now, True) is not None
+        row = await judge("bob@x.org", "", "", "complaint", "abuse", now, True)
+        assert row is not None and row.scope == "global", "the node's own"
+
+    run(tmp_path, story)
+
+
+def test_nothing_of_an_erased_person_comes_back_in_clear(tmp_path: Path) -> None:
+    """By whatever way, and in whatever scope: he is suppressed in all of them."""
+
+    async def story(desk: Desk) -> None:
+        table = SuppressionTable(tmp_path)
+        try:
+            table.erase(MAIL, "ada@example.org", 1.0, "bob")
+            table.erase(SMS, "447700900123", 1.0, "bob")
+            desk.clock.advance(2)
+            for kind in ("hard", "complaint", "unsubscribe"):
+                assert await desk.judge(kind, message=kind) is None
+            known, phone = desk.suppressions, Suppression(
+                channel=SMS, address="447700900123", stream="shop", cause=Cause.STOP, since=2.0, evidence="STOP"
+            )  # fmt: skip
+            assert known.holds(phone)
+            await known.add(phone)
+            await known.lift(phone)
+            mine = Suppression(address="ada@example.org", tenant="shop", cause=Cause.MANUAL, since=2.0)
+            assert table.add([mine]) == 0
+            table.lift([mine])
+            assert known.mail("ada@example.org", "shop") and known.sms("shop", "447700900123")
+            held = [*table.all_held(2.0)]
+            assert [(row.address, row.cause, row.scope) for row in held] == [("", Cause.ERASED, "global")] * 2
+            table.lift(held[:1])
+            desk.clock.advance(2)
+            assert await desk.judge("complaint") is not None, "he is not erased any more"
+        finally:
+            table.close()
+
+    run(tmp_path, story)
+    assert not [file for file in tmp_path.glob("suppression.db*") if b"447700900123" in file.read_bytes()]
 
 
 def test_it_lapses_and_may_come_again(tmp_path: Path) -> None:

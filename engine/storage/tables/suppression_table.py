@@ -1,7 +1,8 @@
 """The table of suppressions of a node, in `suppression.db`: a row for each change; the last one of an entry holds.
 
 Rows are added and never changed, so that one who follows reads those with a higher number, and what is left when
-somebody complains is when who decided what. The one exception: to erase a person removes whatever names him.
+somebody complains is when who decided what. The one exception: to erase a person removes whatever names him; and as
+long as he is, no row that would name him again is added, whatever its scope.
 
 What operators change is to be an event, too: it is owed in the same transaction, and the daemon tells it (E1).
 
@@ -46,9 +47,15 @@ _INSERT = (
     "insert into suppressions (person, entry, channel, address, tenant, stream, cause, evidence, message, who, since,"
     " until, lifted) select ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13"
 )
+_IS_ERASED = (
+    "select 1 from suppressions as row where person = ?1 and entry = ?1 and cause = 'erased' and not lifted"
+    " and change = (select max(change) from suppressions where person = row.person and entry = row.entry)"
+)
+#: Whoever was erased is suppressed everywhere, and nothing names him.
+_UNLESS_NAMED = f" where (?4 = '' or not exists ({_IS_ERASED}))"
 #: Not a row that would change nothing: it holds already, and for as long.
 _UNLESS_HELD = (
-    " where not exists (select 1 from held where person = ?1 and entry = ?2"
+    " and not exists (select 1 from held where person = ?1 and entry = ?2"
     " and (until = 0 or (?12 <> 0 and until >= ?12)))"
 )
 # 1 is `LIFTED`.
@@ -70,6 +77,7 @@ _HISTORY = (
     "select channel, address, tenant, stream, cause, evidence, message, who, since, until, person, lifted"
     " from suppressions where person = ? order by change"
 )
+_ERASED = "select person from suppressions where cause = 'erased' and entry = person and not lifted"
 _OLD_ROWS = "select sender, recipient, suppressed, at, cause, message, evidence from optouts order by change"
 
 
@@ -117,6 +125,16 @@ class SuppressionTable:
         with self._faults():
             return [row_of(values) for values in self._db.execute(HELD_OF_PERSON, (person, now))]
 
+    def is_erased(self, person: int) -> bool:
+        """Whether nothing may be written that names this person."""
+        with self._faults():
+            return bool(self._db.execute(_IS_ERASED, (person,)).fetchall())
+
+    def erased(self) -> set[int]:
+        """All persons who may be: `is_erased` says whether one still is. Reads the whole table."""
+        with self._faults():
+            return {person for (person,) in self._db.execute(_ERASED)}
+
     def history(self, person: int) -> list[tuple[Suppression, bool]]:
         """All that is known of a person, the oldest first, and whether each row lifted what was before."""
         with self._faults():
@@ -147,9 +165,11 @@ class SuppressionTable:
         return added
 
     def lift(self, rows: Sequence[Suppression], event: tuple[float, str, str] | None = None) -> None:
-        """These hold no longer. rows: as they are to be remembered, of the same person and scope."""
+        """These hold no longer, and what was seen before counts no more. rows: as they are to be remembered."""
+        statement, values = insertion(self.hasher, rows, lifted=True)
         with self._transaction():
-            self._db.executemany(*insertion(self.hasher, rows, lifted=True))
+            self._db.executemany(statement, values)
+            self._db.executemany("delete from sightings where entry = ?", [(entry,) for _, entry, *_ in values])
             self._owe(event)
 
     def erase(self, channel: str, address: str, since: float, who: str) -> None:
@@ -235,7 +255,10 @@ class SuppressionTable:
 def insertion(
     hasher: Hasher, rows: Iterable[Suppression], *, lifted: bool = False, unless_held: bool = False
 ) -> tuple[str, list[tuple[Any, ...]]]:
-    """A statement and its values for each row. unless_held: not those that would change nothing."""
+    """A statement and its values for each row; none is added that names an erased person.
+
+    unless_held: nor one that would change nothing.
+    """
     values: list[tuple[Any, ...]] = []
     for row in rows:
         person = hasher.person_of(row)
@@ -244,7 +267,7 @@ def insertion(
             (person, entry, row.channel, row.address, row.tenant, row.stream, str(row.cause), one_line(row.evidence),
              row.message, row.who, row.since, row.until, int(lifted))
         )  # fmt: skip
-    return _INSERT + (_UNLESS_HELD if unless_held else ""), values
+    return _INSERT + _UNLESS_NAMED + (_UNLESS_HELD if unless_held else ""), values
 
 
 def change_of(hasher: Hasher, row: Suppression, *, lifted: bool = False) -> Change:

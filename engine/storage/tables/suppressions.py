@@ -87,10 +87,16 @@ class Suppressions:
         return self._lasts(person, person) or self._within(person, tenant, "", sms_key(sender))
 
     def holds(self, row: Suppression) -> bool:
-        """Whether this person in this very scope is suppressed, and for as long."""
+        """Whether this person in this very scope is suppressed, and for as long; one who was erased is in any.
+
+        Raises StorageError.
+        """
         if self._monotonic() >= self._look_at:
             self._look()
         person, entry = self._hasher.person_of(row), self.entry(row)
+        # Who is suppressed everywhere for good may have been erased: the table knows.
+        if entry != person and self._until(person, person) == 0 and self._table.is_erased(person):
+            return True
         until = self._until(person, entry)
         return self._lasts(person, entry) and (not until or 0 < row.until <= until)
 
@@ -116,7 +122,7 @@ class Suppressions:
     # ---- changing
 
     def add(self, row: Suppression) -> asyncio.Future[None]:
-        """From now on; done when it is durable. Its exception is StorageError."""
+        """From now on; done when it is durable. Its exception is StorageError. Of an erased person no row is added."""
         return self._change(row, as_until(row.until), lifted=False)
 
     def lift(self, row: Suppression) -> asyncio.Future[None]:
