@@ -119,11 +119,10 @@ class Finder:
         judged, sent = finding.judged, finding.sent
         if judged.kind != "hard":
             return finding
-        senders = (sent.sender,) if sent is not None else ()
         words = judged.reply or judged.reason
         if judged.recipient:
             words = words.replace(judged.recipient, " ")
-        if not self._ours.are_in(words, senders, finding.recipient):
+        if not self._ours.are_in(words, sent.sender if sent is not None else "", finding.recipient):
             return finding
         return finding._replace(judged=judged._replace(kind="config"))
 
