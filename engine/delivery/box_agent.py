@@ -1,5 +1,7 @@
 """The agent that hands on what people wrote to an [[inbound]] domain: into a folder, or to a URL.
 
+What could not be forwarded by mail comes here, too, and lies in the folder of those that name none.
+
 The folder has the form of a Maildir. A file is written in tmp, synced, and moved to new under the message's id: after
 a crash it is there once, unless somebody has moved it on. A URL gets the whole message posted, as message/rfc822, with
 its id as Idempotency-Key; whatever is not 2xx is tried again by the schedule of mail.
@@ -13,7 +15,7 @@ from pathlib import Path
 from engine.base.errors import StorageError
 from engine.delivery.agent import Kit
 from engine.delivery.settlement import Timing
-from engine.message.channels import channel_of
+from engine.message.channels import channel_of, is_forward
 from engine.message.content import Content, LargeContent, whole
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
@@ -40,7 +42,7 @@ class BoxAgent:
         domain = channel_of(queue.plan.site)[1]
         settings = kit.settings
         row = next((row for row in settings.inbound if row.domain == domain), None)
-        self._to = row.replies if row is not None else ""
+        self._to = row.replies if row is not None and not is_forward(row.replies) else ""
         self._folder = Path(self._to or Path(settings.node.data_dir, DEFAULT_FOLDER))
         self._poster = kit.posters[row is not None and row.allow_private]
 

@@ -47,6 +47,6 @@ class Kinds:
         kind = self._judge(outcome.reply, status=outcome.status_code, phase=phase, provider=provider).kind
         if kind == "hard" and not envelope.channel:
             address = envelope.recipients[outcome.index].address
-            if self._ours.are_in(outcome.reply, (envelope.sender,), address, outcome.remote):
+            if self._ours.are_in(outcome.reply, envelope.sender, address, outcome.remote, envelope.header_from):
                 return "config"
         return kind

@@ -7,11 +7,11 @@ costs one more refusal, a person who is, all his mail.
 
 import ipaddress
 import re
-from collections.abc import Iterable
 
 from engine.base.settings import Settings
 from engine.routing.targets import is_local
 
+_BETWEEN = re.compile(r"[\s<>()\[\],;:\"'`]+")
 _NAME = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)+")
 _IP = re.compile(r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}|(?:[0-9a-f]{0,4}:){2,7}[0-9a-f]{0,4})(?![\w:]|\.\d)")
 _MOST_CHARS = 2000
@@ -28,19 +28,18 @@ class Ours:
             ipaddress.ip_address(text) for each in sources for text in (each.address, each.address6) if text
         )
 
-    def are_in(self, reply: str, senders: Iterable[str], recipient: str, remote: str = "") -> bool:
-        """Whether a reply names us, and not only its recipient or himself.
+    def are_in(self, reply: str, sender: str, recipient: str, remote: str = "", header_from: str = "") -> bool:
+        """Whether a reply names us, and not only its recipient or who said it.
 
-        senders: addresses that the receiver was, or may have been told. remote: who replied, as in an outcome.
+        sender: of the envelope, "" if it is not known. remote: who replied, as in an outcome. header_from: a domain.
         """
         text = reply[:_MOST_CHARS].lower()
         if recipient:
             text = text.replace(recipient.lower(), " ")
-        ours = {*self._hosts}
-        for sender in filter(None, senders):
-            if sender.lower() in text:
-                return True
-            ours.add(sender.lower().rpartition("@")[2])
+        sender = sender.lower()
+        if sender and sender in [word.strip(".") for word in _BETWEEN.split(text)]:
+            return True
+        ours = {*self._hosts, sender.rpartition("@")[2], header_from}
         ours.discard(recipient.lower().rpartition("@")[2])
         if any(name in ours for name in _NAME.findall(text)):
             return True

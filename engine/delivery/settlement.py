@@ -180,6 +180,8 @@ class Settlement:
         outcomes = self._decide(delivery, envelope, outcomes, now)
         if self._kinds is not None:
             outcomes = self._kinds.judged(envelope, outcomes, provider)
+        if envelope.box and next_destination is None:
+            outcomes, next_destination = verdicts.kept(envelope, delivery.destination, outcomes, now)
         if next_destination is not None:
             self._manager.hand_over(delivery, next_destination)
             delivery.due_at = min(delivery.due_at, now)

@@ -8,6 +8,8 @@ from typing import Protocol
 
 from msgspec.structs import replace
 
+from engine.message.channels import box_key
+from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 
 #: What of a reply goes into logs, events and notifications; RFC 5321 allows 512 bytes a line.
@@ -139,3 +141,28 @@ def unknown_again(outcome: Outcome, said: str = UNANSWERED) -> Outcome:
         return outcome
     words = f"{said}: {outcome.reply}"[:MAX_WORDS]
     return replace(outcome, status=Status.FAILED, scope=Scope.MESSAGE, status_code="5.4.2", reply=words)
+
+
+#: Final, and the message is nowhere.
+_LOST = (Status.FAILED, Status.EXPIRED, Status.SUPPRESSED)
+
+
+def kept(
+    envelope: Envelope, destination: str, outcomes: Sequence[Outcome], now: float
+) -> tuple[Sequence[Outcome], str | None]:
+    """Outcomes of a forward (`Envelope.box`), and where it goes from there: what failed for good, or for half of its
+    time, goes into the folder, and has the other half for that. destination: where it was to go.
+    """
+    box = box_key(envelope.box)
+    late = now >= (envelope.received_at + envelope.expires_at) / 2
+    if destination == box or not any(o.status in _LOST or (late and not o.status.final) for o in outcomes):
+        return outcomes, None
+    return [
+        replace(
+            outcome, status=Status.DEFERRED, retry_at=None, scope=Scope.MESSAGE,
+            reply=f"{outcome.reply}; not forwarded, it goes into the folder"[-MAX_WORDS:],
+        )
+        if outcome.status in _LOST or not outcome.status.final
+        else outcome
+        for outcome in outcomes
+    ], box  # fmt: skip

@@ -1,6 +1,6 @@
 """What comes back by mail: read, made events, and handed on where a person, or nobody, understands it.
 
-    message -> what it says (protocol/bounces.py) -> whom it is about (known.py) -> what that means (bounces.toml)
+    message -> what it says (protocol/bounces.py) -> whom it is about (finder.py) -> what that means (bounces.toml)
             -> handed on -> suppression -> event -> 250
 
 S1  what follows from a message is on disk before its 250.
@@ -12,39 +12,31 @@ F1  whom a token names is certain, whatever the report says; so is what a truste
 
 import asyncio
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
-from email.utils import formatdate
-from typing import Literal, NamedTuple
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.base.log import escape
 from engine.base.metrics import Metrics
-from engine.base.settings import Inbound as Row
 from engine.base.settings import Settings
-from engine.feedback.known import Known, only_recipient, spellings
+from engine.feedback.arrival import Arrival, Finding, Reading
+from engine.feedback.finder import Finder
+from engine.feedback.handing import HandOn
+from engine.feedback.known import Known
 from engine.feedback.leaving import Leaving
 from engine.feedback.refused import RefusedMail
 from engine.feedback.suppressor import Suppressor
-from engine.feedback.vouched import vouched_for
 from engine.intake.admission import NOT_STORED, Origin, Refused, Submission
 from engine.intake.large import Incoming
-from engine.message.address import AddressError, destination_of
+from engine.message.address import AddressError
 from engine.message.bounce_rules import Classifier
-from engine.message.bounce_verdict import Judged, judge_report
-from engine.message.channels import box_key
-from engine.message.content import Content
-from engine.message.envelope import Envelope, MessageClass, Recipient
-from engine.message.header_ids import answered_by
-from engine.message.headers import HeaderError, admit_header, reframe
+from engine.message.bounce_verdict import judge_report
 from engine.message.ids import IdSource
-from engine.message.return_path import Named, ReturnPaths
+from engine.message.return_path import Named
 from engine.net.resolver import Lookup
 from engine.protocol.bounce_report import Action, Nature, Report
 from engine.protocol.bounces import read_report
 from engine.storage.events.event import Event, noted_lines
-from engine.storage.ledger.sent import Sent
 from engine.storage.spool.spool import Spool
 
 _log = logging.getLogger(__name__)
@@ -55,8 +47,6 @@ _LONG_BYTES = 32 << 10
 _READ_BYTES = 12 << 20
 #: Of that, what is kept while its events are written: ids that it answers are in its header.
 _KEPT_BYTES = 256 << 10
-#: Where in a message a token may stand that was not its recipient: a complaint gives back the header.
-_TOKEN_BYTES = 64 << 10
 _TEXT_CHARS = 1000
 #: Lines of the log after which others have their turn.
 _TURN = 100
@@ -65,50 +55,8 @@ _TYPES: dict[Nature, str] = {
     Nature.BOUNCE: "bounced", Nature.COMPLAINT: "complained", Nature.AUTO_REPLY: "auto-replied",
     Nature.CHALLENGE: "challenged", Nature.AUTH_REPORT: "auth-reported", Nature.OTHER: "replied",
 }  # fmt: skip
-#: What a system says of a message; the others answer one.
-_REPORTS = (Nature.BOUNCE, Nature.COMPLAINT, Nature.AUTH_REPORT)
 #: Reports that nothing failed, or not yet.
 _NO_FAILURE: frozenset[Action] = frozenset(("delayed", "delivered", "relayed", "expanded"))
-
-
-#: Why it is certain whom a report is about; "": it is not.
-Proof = Literal["token", "dkim", ""]
-
-
-class Reading(NamedTuple):
-    """What a message says, and what that means: one of `judged` for each recipient of the report.
-
-    data: all of it, if it came in memory; else the start.
-    """
-
-    report: Report
-    judged: Sequence[Judged]
-    data: bytes
-
-
-class Finding(NamedTuple):
-    """What a report says of one recipient; "" is who, or what message, is not known. sent: what is known of that."""
-
-    recipient: str
-    message: str
-    judged: Judged
-    action: Action
-    proof: Proof
-    sent: Sent | None = None
-
-
-class Arrival(NamedTuple):
-    """A message that came back. row: of the domain it came to. named: by a token, which is certain; None: by none."""
-
-    id: str
-    at: float
-    sender: str
-    recipient: str
-    row: Row
-    named: Named | None
-    report: Report
-    judged: Sequence[Judged]
-    data: bytes
 
 
 class Inbound:
@@ -123,10 +71,11 @@ class Inbound:
         self._spool = spool
         self._ids = ids
         self._clock = clock
-        self._inbound, self._forwarded = metrics.inbound, metrics.forwarded.labels()
+        self._inbound = metrics.inbound
         self._log_line = log_line
         self._known = known
-        self._dns = dns
+        self._finder = Finder(known, dns)
+        self._hand_on = HandOn(spool, metrics)
         self._suppressor = suppressor
         self._refused = RefusedMail(clock)
         self._leaving = Leaving(known, suppressor)
@@ -141,15 +90,9 @@ class Inbound:
         """Use these from the next message on."""
         self._classifier = classifier
         self._leaving.reload(links)
-        self._paths = ReturnPaths(keys)
+        self._finder.reload(settings, keys)
+        self._hand_on.reload(settings)
         self._rows = {row.domain: row for row in settings.inbound}
-        domains = "|".join(re.escape(row.domain) for row in settings.inbound if row.kind == "return-path")
-        token = rf"([A-Za-z2-7]{{32}}[^\s<>@,;:\"]{{0,32}})@(?:{domains})\b"
-        self._token = re.compile(token, re.I) if domains else None
-        self._own_id = re.compile(rf"<([0-9A-Za-z]{{14}})@{re.escape(settings.node.name)}>")
-        self._node = settings.node.name.encode()
-        self._max_header_bytes, self._max_received = settings.intake.max_header_bytes, settings.intake.max_received
-        self._expire_after = float(settings.retry.expire_after)
 
     async def submit(
         self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
@@ -215,74 +158,24 @@ class Inbound:
         named: Named | None = None
         recipient, domain = pairs[0]
         for one, destination in pairs:
-            if found := self._paths.named(one.address.rpartition("@")[0]):
+            if found := self._finder.named(one.address.rpartition("@")[0]):
                 named, recipient, domain = found, one, destination
                 break
-        if named is None and reading.report.nature is Nature.COMPLAINT:
-            named = self._given_back(reading.data)
+        if named is None:
+            named = self._finder.given_back(reading.report, self._rows[domain])
         return Arrival(
             self._ids.next(), self._clock.time(), submission.sender or "", recipient.address, self._rows[domain], named,
             *reading,
         )  # fmt: skip
 
-    def _given_back(self, data: bytes) -> Named | None:
-        """By a token in the header that a complaint gives back of our message; nobody else can make one."""
-        if self._token is not None:
-            for match in self._token.finditer(data[:_TOKEN_BYTES].decode("latin-1")):
-                if named := self._paths.named(match[1]):
-                    return named
-        return None
-
-    async def _findings(self, arrival: Arrival, *, whole: bool) -> list[Finding]:
-        """What the report says, of whom, and whether that is certain. whole: all of it is in memory."""
-        judged, named = arrival.judged, arrival.named
-        if named is None:
-            return await self._unnamed(arrival, whole)
-        sent = self._known.message(named.message)
-        names = spellings(sent)
-        findings = [
-            Finding(_named(each, names), named.message, each, reported.action, "", sent)
-            for each, reported in zip(judged, arrival.report.recipients, strict=True)
-        ]
-        if len(judged) > 1:
-            return findings
-        recipient = await self._known.recipient(named, sent)
-        proof: Proof = "token" if recipient and _is_the_systems_own(arrival) else ""
-        return [findings[0]._replace(recipient=recipient or findings[0].recipient, proof=proof)]
-
-    async def _unnamed(self, arrival: Arrival, whole: bool) -> list[Finding]:
-        """By the ids that it gives back, which anybody can write, unless somebody vouches for the report."""
-        report, judged = arrival.report, arrival.judged
-        ids = [report.original_message_id.strip("<> ")] if report.original_message_id else []
-        if report.nature not in _REPORTS:
-            ids += answered_by(arrival.data)
-        to = (judged[0].recipient or "") if report.nature in _REPORTS else arrival.sender
-        sent = self._known.answered(ids, to)
-        own = self._own_id.search(report.original_message_id) if sent is None else None
-        message = sent.id if sent is not None else own[1] if own else ""
-        names = spellings(sent)
-        # Where none is named: who answers, if it went to him, or the only one it went to.
-        other = names.get(arrival.sender.lower(), "") or only_recipient(sent)
-        findings = [
-            Finding(_named(each, names) or other, message, each, reported.action, "", sent)
-            for each, reported in zip(judged, report.recipients, strict=True)
-        ]
-        if report.forwarded or report.truncated:
-            return findings
-        if whole and sent is not None and len(findings) == 1 and findings[0].recipient.lower() in names:
-            trusted = arrival.row.trusted
-            if report.nature in _REPORTS and await vouched_for(reframe(arrival.data), trusted, self._dns):
-                return [findings[0]._replace(proof="dkim")]
-        return findings
-
     # ---- what follows
 
     async def _follow(self, arrival: Arrival, content: bytes | Incoming, origin: Origin, framed: bool) -> list[Event]:
         """What follows of a report or an answer, but its events. Raises StorageError, Refused."""
-        findings = await self._findings(arrival, whole=isinstance(content, bytes))
+        findings = await self._finder.findings(arrival, whole=isinstance(content, bytes))
         events = [self._event(arrival, finding) for finding in findings]
         if _needs_people(arrival, findings):
-            await self._hand_on(arrival, content, origin, framed)
+            await self._hand_on.whole(arrival, content, origin, framed)
         for finding, event in zip(findings, events, strict=True):
             await self._suppress(arrival, finding, event, len(findings))
         return events
@@ -317,34 +210,6 @@ class Inbound:
         except AddressError as exc:
             _log.error("%s: %s: not suppressed: %s", arrival.id, finding.recipient, exc)
 
-    async def _hand_on(self, arrival: Arrival, content: bytes | Incoming, origin: Origin, framed: bool) -> None:
-        """The whole message, to whom the settings say. Raises StorageError, Refused."""
-        head = content.head if isinstance(content, Incoming) else content if framed else reframe(content)
-        date = f"{formatdate(arrival.at)[:-5]}+0000".encode()
-        received = b"Received: %b%b\r\n\tfor <%b>;\r\n\t%b\r\n" % (
-            origin.trace, arrival.id.encode(), arrival.recipient.encode(), date
-        )  # fmt: skip
-        try:
-            admitted = admit_header(
-                head, received, b"Date: %b\r\n" % date, b"Message-ID: <%b@%b>\r\n" % (arrival.id.encode(), self._node),
-                self._max_header_bytes, self._max_received, trusted=False,
-            )  # fmt: skip
-        except HeaderError as exc:
-            raise Refused(exc.reason, exc.reply) from exc
-        whole: Content = admitted.content if isinstance(content, bytes) else await content.finish(admitted.content)
-        replies, domain = arrival.row.replies, arrival.row.domain
-        forward = "@" in replies and "/" not in replies
-        # Without a sender: if it cannot be forwarded there is nobody to tell, and no loop.
-        envelope = Envelope(
-            id=arrival.id, sender="", recipients=(Recipient(replies if forward else arrival.recipient),),
-            received_at=arrival.at, expires_at=arrival.at + self._expire_after, content_bytes=len(whole),
-            message_class=int(MessageClass.TRANSACTIONAL), body="7BIT" if admitted.seven_bit else "8BITMIME",
-            smtputf8=admitted.utf8_header, client=origin.client, header_from=admitted.header_from,
-        )  # fmt: skip
-        destination = destination_of(replies) if forward else box_key(domain)
-        await self._spool.accept(envelope, whole, [(destination, (0,))])
-        self._forwarded.inc()
-
     def _tell(self, arrival: Arrival, event: Event, origin: Origin) -> None:
         self._inbound.labels(event.type, event.kind).inc()
         proof = {"token": ", signed", "dkim": ", vouched for"}.get(event.proof, "")
@@ -356,29 +221,14 @@ class Inbound:
         self._log_line(text if text.isprintable() else escape(text))
 
 
-def _named(judged: Judged, names: Mapping[str, str]) -> str:
-    """The recipient that a report names, in the case he was sent to."""
-    return names.get((judged.recipient or "").lower(), judged.recipient or "")
-
-
-def _by_a_person(arrival: Arrival) -> bool:
-    """What reads like a bounce and has a sender: a mail system's has none (RFC 3464 2), and people quote them."""
-    return arrival.report.nature is Nature.BOUNCE and bool(arrival.sender)
-
-
 def _wants_to_leave(arrival: Arrival) -> bool:
     """A system that writes to the address of List-Unsubscribe wants nothing: a vacation note, a bounce."""
     return arrival.row.kind == "unsubscribe" and arrival.report.nature is Nature.OTHER and bool(arrival.sender)
 
 
-def _is_the_systems_own(arrival: Arrival) -> bool:
-    """A mail system said it, of what it has seen itself, and all of it was read."""
-    return not (_by_a_person(arrival) or arrival.report.forwarded or arrival.report.truncated)
-
-
 def _needs_people(arrival: Arrival, findings: Sequence[Finding]) -> bool:
     """Somebody should see it: a person wrote it, or it could not be read, or nobody knows whom it is about."""
-    if arrival.report.nature is Nature.OTHER or _by_a_person(arrival):
+    if arrival.report.nature is Nature.OTHER or arrival.is_quoted:
         return True
     return not any(finding.recipient or finding.message for finding in findings)
 

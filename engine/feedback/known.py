@@ -4,6 +4,7 @@ The ledger knows it; of a message that it does not have, the events may still kn
 were sent to: on the way back the case of a token changes.
 """
 
+import asyncio
 from collections.abc import Awaitable, Iterable, Sequence
 from typing import Protocol
 
@@ -11,6 +12,9 @@ from engine.message.return_path import Named
 from engine.storage.ledger.reader import LedgerReader
 from engine.storage.ledger.sent import Sent
 from engine.storage.ledger.writer import Ledger
+
+#: Another worker writes its notes four times a second, and may be behind.
+_AGAIN_S, _AGAINS = 0.3, 3
 
 
 class Recipients(Protocol):
@@ -37,12 +41,27 @@ class Known:
         """By our own id."""
         return self._ledger.find(id)
 
+    async def message_soon(self, id: str) -> Sent | None:
+        """The same; who has it may be about to note it. Waits a second at most: only for what a token names."""
+        for _ in range(_AGAINS):
+            if (sent := self.message(id)) is not None:
+                return sent
+            await asyncio.sleep(_AGAIN_S)
+            await self.look()
+        return self.message(id)
+
     def answered(self, message_ids: Iterable[str], by: str) -> Sent | None:
         """The first of these Message-IDs, without <>, that is of ours; of several messages with it the one to `by`."""
         for each in message_ids:
             if sent := self._ledger.by_message_id(each, by):
                 return sent
         return None
+
+    def only_recipient(self, sent: Sent | None) -> str:
+        """Of a message that went to one, if no other has its Message-ID; else ""."""
+        if sent is None or len(sent.recipients) != 1 or not self._ledger.is_alone(sent.message_id):
+            return ""
+        return sent.recipients[0]
 
     async def recipient(self, named: Named, sent: Sent | None) -> str:
         """Whom a token names; "": it is not known any more."""
@@ -57,8 +76,3 @@ class Known:
 def spellings(sent: Sent | None) -> dict[str, str]:
     """The recipients of a message, as it was sent to them, by their address in lower case."""
     return {each.lower(): each for each in reversed(sent.recipients if sent is not None else ()) if each}
-
-
-def only_recipient(sent: Sent | None) -> str:
-    """Of a message that went to one; else ""."""
-    return sent.recipients[0] if sent is not None and len(sent.recipients) == 1 else ""

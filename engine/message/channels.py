@@ -25,6 +25,11 @@ def box_key(domain: str) -> str:
     return _BOX + domain
 
 
+def is_forward(replies: str) -> bool:
+    """Whether `replies` of an [[inbound]] domain is an address: no URL, and no folder."""
+    return "@" in replies and "/" not in replies
+
+
 def channel_of(destination: str) -> tuple[Literal["mail", "carrier", "account", "box"], str]:
     """What kind of destination it is, and its name."""
     if destination.startswith(_BOX):

@@ -69,6 +69,7 @@ class Envelope(msgspec.Struct, frozen=True, array_like=True):
     tenant: str = ""  #: on whose behalf the client sends; "": its own
     stream: str = ""  #: of the tenant's mail: what a recipient may leave without leaving the rest
     track: str = ""  #: a word of Track, as settings and client agreed when it was accepted; "": none
+    box: str = ""  #: domain of [[inbound]] whose folder has it if it cannot be forwarded; "": it is no such forward
 
     @property
     def owner(self) -> str:

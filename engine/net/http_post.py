@@ -145,7 +145,10 @@ def literal_refusal(url: str, allow_private: bool) -> str:
 
     What only looks like an address (127.1) is none: others would take it for one.
     """
-    host = urlsplit(url).hostname or ""
+    try:
+        host = _host(url)
+    except ValueError:
+        return "its host is neither a name nor an address"
     if not (":" in host or host.replace(".", "").isdigit()):
         return ""
     try:
@@ -153,6 +156,19 @@ def literal_refusal(url: str, allow_private: bool) -> str:
     except ValueError:
         return "its host is neither a name nor an address"
     return f"its address is {reason}, and allow_private is off" if reason else ""
+
+
+def _host(url: str) -> str:
+    """As the one who connects reads it: full-width digits and ideographic dots are those of an address to him (IDNA).
+
+    Raises ValueError: it is none.
+    """
+    host = urlsplit(url).hostname or ""
+    if host.isascii():
+        return host
+    from yarl import URL  # of aiohttp: the same reading
+
+    return (URL(url).raw_host or "").rstrip(".")
 
 
 def _told(exc: Exception) -> str:

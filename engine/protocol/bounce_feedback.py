@@ -4,6 +4,9 @@ Providers redact: the recipient may be missing or hashed, while what we wrote in
 """
 
 import re
+from typing import NamedTuple
+
+import msgspec
 
 from engine.protocol.bounce_addresses import address_of, addresses_in, is_system
 from engine.protocol.bounce_phrases import COMPLAINT_SUBJECT, COMPLAINT_TEXT
@@ -31,6 +34,14 @@ _HEADERS = frozenset((
 #: Parts that hold the message that is reported on, or its header.
 RETURNED_TYPES = _MESSAGES | _HEADERS
 _MAX = 100
+_RETURN_PATH = re.compile(r"[^\s<>@,;:\"]{1,64}@[^\s<>@,;:\"]{1,255}")
+
+
+class _Whom(NamedTuple):
+    """presumed: only the To of the returned header says it."""
+
+    recipients: list[str]
+    presumed: bool
 
 
 def read_feedback(part: Part, top: Part) -> Report:
@@ -43,12 +54,31 @@ def read_feedback(part: Part, top: Part) -> Report:
     returned = returned_header(top, part)
     recipients = [found for value in fields.all("original-rcpt-to")[:_MAX] if (found := _named(value))]
     recipients += [found for value in fields.all("removal-recipient")[:_MAX] if (found := _named(value))]
-    if not recipients:
-        recipients = _of_returned(returned, top)
+    whom = _Whom(recipients, False) if recipients else _of_returned(returned, top)
     words = f"feedback report: {kind}"
     auth = " ".join(filter(None, (fields.get("auth-failure"), fields.get("delivery-result"))))
     reason = tidy(f"{words} {auth} {fields.get('user-agent')}")
-    return _report(nature, recipients, reason, returned, top)
+    report = _report(nature, whom, reason, returned, top)
+    if not _is_by_the_letter(part, top, fields):
+        return report
+    return msgspec.structs.replace(report, feedback=True, return_paths=_return_paths(part, top, fields))
+
+
+def _is_by_the_letter(part: Part, top: Part, fields: Header) -> bool:
+    said = top.parameters.get("report-type", "").lower()
+    shape = top.type == "multipart/report" and said == "feedback-report" and part.type == "message/feedback-report"
+    return shape and part in top.parts and "feedback-type" in fields
+
+
+def _return_paths(part: Part, top: Part, fields: Header) -> tuple[str, ...]:
+    """Of the fields of the report, and of the header in the part behind it; no body says any, nor the text."""
+    values = fields.all("original-mail-from")[:_MAX]
+    for each in top.parts[top.parts.index(part) + 1 :]:
+        if each.type in _MESSAGES or each.type in _HEADERS:
+            header = each.parts[0].header if each.type in _MESSAGES and each.parts else Header(each.data)
+            values += header.all("x-postrider-return")[:_MAX] + header.all("return-path")[:_MAX]
+            break
+    return tuple(dict.fromkeys(found[0] for value in values if (found := _RETURN_PATH.search(value))))
 
 
 def read_complaint(top: Part, words: str) -> Report | None:
@@ -78,14 +108,14 @@ def returned_header(top: Part, after: Part | None = None) -> Header:
     return Header(b"")
 
 
-def _of_returned(returned: Header, top: Part) -> list[str]:
+def _of_returned(returned: Header, top: Part) -> _Whom:
     for header in (top.header, returned):
         for name in _NAMED_IN:
             if found := _named(header.get(name)):
-                return [found]
+                return _Whom([found], False)
     # The one person we wrote to is the one who complains; of several nobody can tell.
     to = [address for value in returned.all("to") for address in addresses_in(value)]
-    return [found for address in to if (found := _named(address))] if len(to) == 1 else []
+    return _Whom([found for address in to if (found := _named(address))] if len(to) == 1 else [], True)
 
 
 def _named(value: str) -> str | None:
@@ -95,12 +125,13 @@ def _named(value: str) -> str | None:
     return address
 
 
-def _report(nature: Nature, recipients: list[str], reason: str, returned: Header, top: Part) -> Report:
-    unique: list[str | None] = [*dict.fromkeys(recipients)] or [None]
+def _report(nature: Nature, whom: _Whom, reason: str, returned: Header, top: Part) -> Report:
+    unique: list[str | None] = [*dict.fromkeys(whom.recipients)] or [None]
     return Report(
         nature=nature,
         recipients=tuple(Reported(recipient=each, reason=reason) for each in unique),
         original_message_id=returned.get("message-id")[:500] or top.header.get("x-original-message-id")[:500],
         subject=top.header.text("subject")[:500],
         words=reason,
+        presumed=whom.presumed,
     )

@@ -42,6 +42,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A whole report. original_message_id: with its angle brackets, or "". words: its own text, the start of it.
 
     forwarded: it was attached to a message that is none. truncated: something that may name recipients was not read.
+    feedback: it is a feedback report by the letter (RFC 5965); return_paths: addresses that it gives back as those that
+    the message came from, of its fields and of the header of that message. presumed: its recipient is the one that the
+    message was addressed to, since nothing else names him.
     """
 
     nature: Nature
@@ -51,3 +54,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     words: str = ""
     forwarded: bool = False
     truncated: bool = False
+    feedback: bool = False
+    return_paths: tuple[str, ...] = ()
+    presumed: bool = False

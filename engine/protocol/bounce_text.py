@@ -35,6 +35,8 @@ _NOT_HIM = re.compile(
     r"(?:\([^()]{0,40}\))?\s*[:：]",
     re.I,
 )
+#: Lines of a session's transcript that tell of the message (MDaemon), behind a time.
+_TRANSCRIPT = re.compile(r"[\d\]:] {0,3}\*\s{0,4}(?:from|sender|subject|message-id)\s{0,4}:", re.I)
 _SENDER_COMMAND = re.compile(
     r"\bmail from ?:|\bsender\b|\bfrom:? ?<|please (?:contact|send|e-?mail|forward)|contact (?:the|your)|"
     r"assistance|help",
@@ -154,7 +156,7 @@ def _chosen(lines: list[str], words: str, ours: set[str], known: dict[str, str])
 
 def _weight(line: str, address: str, position: int, distance: int, announced: bool) -> int:
     """6: on a line of its own right behind an announcement. 1: somewhere. 0: not a recipient."""
-    if _NOT_HIM.match(line):
+    if _NOT_HIM.match(line) or _TRANSCRIPT.search(line):
         return 0
     leading = _LEADING.match(line)
     leads = leading is not None and cleaned(leading[1]) == address

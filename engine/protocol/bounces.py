@@ -43,7 +43,8 @@ _DAEMON = re.compile(
     re.I,
 )
 _MESSAGE_ID = re.compile(
-    r"^[ \t>|*-]{0,6}(?:original[- ])?message[- ]?id\s*[:=]\s*(<[^<>\s]{3,500}>|[^\s<>@]{1,250}@[^\s<>@]{1,250})",
+    r"^[ \t>|*-]{0,6}(?:x-)?(?:original[- ])?message[- ]?id\s*[:=]\s*"
+    r"(<[^<>\s]{3,500}>|[^\s<>@]{1,250}@[^\s<>@]{1,250})",
     re.I | re.M,
 )
 _HEADER_ID = re.compile(r"<[^<>\s]{1,500}>")

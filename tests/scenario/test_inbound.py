@@ -90,6 +90,88 @@ def test_a_complaint_is_about_whom_the_returned_header_was_signed_for(stage: Sta
     assert stage.is_suppressed("frida@far.test")
 
 
+def _plain(content: bytes) -> str:
+    """A person's mail with the copy attached."""
+    return (
+        'From: eve@else.test\nSubject: Abuse report\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary="b"\n\n'
+        "--b\nContent-Type: text/plain\n\nThis is spam, an abuse report: unsolicited.\n--b\n"
+        f"Content-Type: message/rfc822\n\n{content.decode().replace(chr(13), '')}\n--b--\n"
+    )
+
+
+@pytest.mark.parametrize("where", ["text", "body", "top", "plain", "mixed", "reply"])
+def test_a_token_counts_only_where_a_feedback_report_gives_back_our_header(stage: Stage, where: str) -> None:
+    """Whoever got a forwarded copy has the token, too, and may quote it where he likes."""
+    whom = f"{where}@far.test"
+    _, sender, content = stage.sent(whom)
+    clean = b"\r\n".join(line for line in content.split(b"\r\n") if b"X-Postrider-Return" not in line)
+    words = complaint(clean)
+    if where == "text":
+        words = words.replace("An email abuse report.", f"X-Postrider-Return: {sender}")
+    elif where == "body":
+        words = words.replace("text/rfc822-headers\n\n", f"message/rfc822\n\nFrom: a@b.test\n\n<{sender}>\n")
+    elif where == "top":
+        words = f"X-Postrider-Return: {sender}\n{words}"
+    elif where == "plain":
+        words = _plain(content)
+    elif where == "mixed":
+        words = complaint(content).replace("multipart/report; report-type=feedback-report", "multipart/mixed")
+    else:
+        words = complaint(content)
+    to = f"x@{REPLIES}" if where == "reply" else f"fbl@{FEEDBACK}"
+    event = stage.returns(to, words, sender="eve@else.test")
+    assert not event.get("proof") and not stage.is_suppressed(whom)
+
+
+@pytest.mark.parametrize("field", ["Original-Mail-From: <{}>", "Return-Path"])
+def test_a_feedback_report_may_give_back_our_envelope(stage: Stage, field: str) -> None:
+    whom = f"{field[:6].lower()}@far.test"
+    message, sender, content = stage.sent(whom)
+    clean = b"\r\n".join(line for line in content.split(b"\r\n") if b"X-Postrider-Return" not in line)
+    if field == "Return-Path":
+        words = complaint(f"Return-Path: <{sender}>\r\n".encode() + clean)
+    else:
+        words = complaint(clean).replace("Version: 1\n", f"Version: 1\n{field.format(sender)}\n")
+    event = stage.returns(f"x@{BOUNCES}", words, sender="fbl@provider.test")
+    assert (event["message"], event["recipient"], event["proof"]) == (message, whom, "token")
+    assert stage.is_suppressed(whom)
+
+
+def test_a_bounce_that_names_us_is_not_about_its_recipient(stage: Stage) -> None:
+    for number, reply in enumerate(("<shop@news.test>: user unknown", "host mx.test not found")):
+        _, sender, _ = stage.sent(f"ours{number}@far.test")
+        event = stage.returns(sender, report(f"ours{number}@far.test", "5.1.1", f"550 5.1.1 {reply}"))
+        assert (event["kind"], event["proof"]) == ("config", "token")
+        assert not stage.is_suppressed(f"ours{number}@far.test")
+
+
+def test_a_reply_that_cannot_be_forwarded_lies_in_the_folder(tmp_path: Path) -> None:
+    port = free_port()
+    with sink(tmp_path / "receiver", "--reply", "rcpt:support*=550 5.1.1 no such user") as receiver:
+        settings = f"""
+            [[listener]]
+            kind = "inbound"
+            address = "127.0.0.1:{port}"
+            [[inbound]]
+            domain = "{REPLIES}"
+            kind = "reply"
+            replies = "support@home.test"
+            {route(receiver.address)}"""
+        with daemon(tmp_path / "engine", settings) as engine:
+            event = Stage(engine, receiver, port).returns(
+                f"shop@{REPLIES}", "Subject: Re: hello\n\nWhere?\n", "a@far.test"
+            )
+            engine.books()
+            [kept] = mailbox.Maildir(engine.data / "inbound", create=False)
+            assert (kept["Subject"], kept.get_payload()) == ("Re: hello", "Where?\n")
+            told = [each for each in engine.events() if each["message"] == event["answer"]]
+            assert [(each["type"], each["destination"]) for each in told][1:] == [
+                ("deferred", f"box:{REPLIES}"), ("delivered", f"box:{REPLIES}"),
+            ]  # fmt: skip
+            assert told[1]["reply"] == "550 5.1.1 no such user; not forwarded, it goes into the folder"
+            assert engine.run("suppress", "find", "support@home.test", check=False)
+
+
 def test_a_vacation_is_no_bounce_and_no_reply(stage: Stage) -> None:
     message, sender, _ = stage.sent("gina@far.test")
     vacation = "From: gina@far.test\nAuto-Submitted: auto-replied\nSubject: Out of office\n\nI am away until Monday.\n"
@@ -120,9 +202,8 @@ def test_a_person_who_quotes_a_bounce_is_not_one(stage: Stage) -> None:
     event = stage.returns(sender, words, sender="nora@far.test")
     assert not event.get("proof") and not stage.is_suppressed("nora@far.test")
     stage.engine.books()
-    assert [kept["Subject"] for kept in mailbox.Maildir(stage.engine.data / "inbound", create=False)] == [
-        "Undelivered mail"
-    ]
+    kept = mailbox.Maildir(stage.engine.data / "inbound", create=False)
+    assert [each["Subject"] for each in kept].count("Undelivered mail") == 1
 
 
 def test_a_token_in_what_a_bounce_gives_back_proves_nothing(stage: Stage) -> None:

@@ -124,6 +124,19 @@ def test_a_redacted_complaint_is_about_the_only_one_it_can_be_about(stage: Stage
     assert (event["recipient"], event["proof"]) == ("gina@far.test", "dkim")
 
 
+@pytest.mark.parametrize("way", ["to", "shared"])
+def test_a_redacted_address_is_that_of_the_message_if_it_went_to_one(stage: Stage, way: str) -> None:
+    """Whatever the header that is given back says it is to; of two with one Message-ID nobody can tell."""
+    whom, given = f"hana-{way}@far.test", f"Message-ID: <hana-{way}@other.test>"
+    if way == "shared":
+        stage.sent("other-hana@far.test", given, *NEWS, sender="shop@other.test")
+    message, _, content = stage.sent(whom, given, *NEWS, sender="shop@other.test")
+    event = stage.returns(f"fbl@{FEEDBACK}", _signed(complaint(content), PROVIDER), sender="fbl@provider.test")
+    assert event["message"] == message
+    found = (event["recipient"], event.get("proof", "")) == (whom, "dkim")
+    assert found is stage.is_suppressed(whom, *NEWS) is (way != "shared")
+
+
 @pytest.mark.parametrize(
     "what", ["unsigned", "stranger", "changed", "another", "unknown", "length", "type", "elsewhere"]
 )

@@ -16,7 +16,7 @@ import pytest
 
 from engine.feed.post import FRESH_S, SIGNATURE, TIMESTAMP, body_of, is_signed, signed_headers
 from engine.net.dns_query import Finding, Record, RecordType
-from engine.net.http_post import HttpPoster, PostFailed
+from engine.net.http_post import HttpPoster, PostFailed, literal_refusal
 from engine.net.resolver import Answer
 from engine.tools.certificate import server_context
 from tests.support.clock import FakeClock, breathe
@@ -98,12 +98,23 @@ def poster(allow_private: bool = False) -> HttpPoster:
     return HttpPoster(ZoneLookup(ZONE, FakeClock()), allow_private)
 
 
+#: An address to whoever connects: full-width and other digits, ideographic dots.
+DISGUISED = ["127。0。0。1", "１２７.0.0.1", "127｡0．0.①", "127.0.0.1\u00ad"]
+
+
+@pytest.mark.parametrize("host", DISGUISED)
+def test_an_address_in_disguise_is_one(host: str) -> None:
+    assert literal_refusal(f"https://{host}/", allow_private=False)
+    assert not literal_refusal("https://bücher.example/", allow_private=False)
+
+
 @pytest.mark.parametrize(
     "host",
     [
         "127.0.0.1", "localhost", "LOCALHOST", "[::1]", "0.0.0.0", "[::]", "10.1.2.3", "172.16.0.1", "192.168.1.1",
         "169.254.169.254", "100.64.0.1", "[fe80::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "[64:ff9b::7f00:1]",
         "[2002:7f00:1::]", "127.1", "2130706433", "0177.0.0.1", "0x7f000001", "private.test", "here.test", "224.0.0.1",
+        *DISGUISED,
     ],
 )  # fmt: skip
 def test_no_private_address_is_connected_to(host: str) -> None:

@@ -74,11 +74,20 @@ def test_a_refusal_that_names_us_is_not_hard(reply: str) -> None:
     assert judged.kind == "hard"
 
 
+def test_the_domain_of_the_header_is_ours_too() -> None:
+    envelope = Envelope(
+        "0Hs7kQpf3Za2Wq", "b@x.test", (Recipient("bob@far.test"),), 1.0, 2.0, 10, header_from="news.test"
+    )
+    [judged] = KINDS.judged(envelope, [outcome(Status.FAILED, "550 Domain news.test does not exist")], "other")
+    assert judged.kind == "config"
+
+
 @pytest.mark.parametrize(
     ("recipient", "reply"),
     [
         ("bob@news.test", "550 5.1.1 <bob@news.test>: no such user at news.test"),
         ("bob@mx.test", "550 5.1.1 no such user at mx.test"),
+        ("bob@far.test", "550 5.1.1 <bob@far.test>: forwards to <eshop@news.test.example>, user unknown"),
         ("bob@far.test", "550 5.1.1 <bob@far.test>: user unknown at host mx.far.test[198.51.100.9] said 1.2.3"),
     ],
 )

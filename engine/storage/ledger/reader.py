@@ -106,6 +106,18 @@ class LedgerReader:
                 newest = newest or sent
         return self.find(newest.id) if newest is not None else None
 
+    def is_alone(self, message_id: str) -> bool:
+        """Whether no two messages of ours have this Message-ID."""
+        number, found = message_id_hash(message_id), ""
+        for segment in (*self._growing, *self._closed):
+            for record in self._records(segment, MESSAGE_ID, number):
+                sent = _sent_in(record)
+                if sent is not None and sent.message_id == message_id:
+                    if found and sent.id != found:
+                        return False
+                    found = sent.id
+        return True
+
     def by_short(self, number: int) -> tuple[Sent, int] | None:
         """Whose short links have this number: a message, and the index of its recipient; None: nobody's."""
         for segment in (*reversed(self._growing), *reversed(self._closed)):
