@@ -30,6 +30,11 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     separate: bool = False  #: listeners of kind tracking are those of `postrider redirect`, not of the daemon
 
 
+def content_number_s(expire_after: float) -> float:
+    """How long a content that is counted without its recipients keeps its number, whose age is that of its links."""
+    return min(86400.0, expire_after / 8)
+
+
 class ClickDomain(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What links of one tenant begin with."""
 

@@ -25,6 +25,7 @@ from crc32c import crc32c
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.base.settings_tracking import content_number_s
 from engine.delivery.noting import sent_of
 from engine.message.content import Content, LargeContent, head_of
 from engine.message.dkim import split_content
@@ -112,7 +113,7 @@ class Tracker:
         self._compiled: OrderedDict[tuple[object, ...], tuple[bytes, Compiled]] = OrderedDict()
         self._messages: OrderedDict[str, Tracked] = OrderedDict()
         self.kept_bytes = 0  #: of what is at hand
-        self._numbers: OrderedDict[tuple[object, ...], str] = OrderedDict()
+        self._numbers: OrderedDict[tuple[object, ...], tuple[str, float]] = OrderedDict()
         self.reload(settings, keys)
 
     def reload(self, settings: Settings, keys: Mapping[int, bytes]) -> None:
@@ -248,13 +249,16 @@ class Tracker:
     def _number(self, envelope: Envelope, table: bytes, links: tuple[str, ...]) -> str:
         """What stands for the content in tokens that name nobody."""
         key = (envelope.owner, envelope.stream, envelope.batch, table)
-        number = self._numbers.get(key)
-        if number is None:
-            number = self._numbers[key] = self._new_id()
+        now = self._clock.time()
+        number, made_at = self._numbers.get(key, ("", 0.0))
+        if not number or now >= made_at + content_number_s(self._settings.expire_after):
+            number = self._new_id()
+            self._numbers.pop(key, None)
+            self._numbers[key] = number, now
             if len(self._numbers) > _MOST_NUMBERS:
                 self._numbers.popitem(last=False)
         self._ledger.note(
-            Sent(id=number, at=self._clock.time(), tenant=envelope.owner, stream=envelope.stream, batch=envelope.batch,
+            Sent(id=number, at=now, tenant=envelope.owner, stream=envelope.stream, batch=envelope.batch,
                  level=Track.ANONYMOUS.word, table=table),
             links,
         )  # fmt: skip

@@ -78,7 +78,7 @@ class Inbound:
         self._hand_on = HandOn(spool, metrics)
         self._suppressor = suppressor
         self._refused = RefusedMail(clock)
-        self._leaving = Leaving(known, suppressor)
+        self._leaving = Leaving(known, suppressor, metrics)
         self._large_reads = asyncio.Lock()  #: one at a time, or many would take the memory of all
         self.refusal = spool.refusal
         self.large = spool.large

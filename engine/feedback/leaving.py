@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from engine.base.metrics import Metrics
 from engine.feedback.known import Known
 from engine.feedback.suppressor import Suppressor
 from engine.message.link_token import Kind, LinkTokens, of_local_part
@@ -11,7 +12,8 @@ from engine.storage.events.event import Event
 class Leaving:
     """The token in the local part says who, and of which message. `reload` before anything else."""
 
-    def __init__(self, known: Known, suppressor: Suppressor) -> None:
+    def __init__(self, known: Known, suppressor: Suppressor, metrics: Metrics) -> None:
+        self._unsubscribes = metrics.unsubscribes
         self._known = known
         self._suppressor = suppressor
 
@@ -31,11 +33,13 @@ class Leaving:
         recipient = sent.recipients[token.recipient]
         if not recipient:
             return None
-        await self._suppressor.judge(
+        new = await self._suppressor.judge(
             recipient, sent.tenant, sent.stream, "unsubscribe", "unsubscribe: mailto", at, True, message=sent.id
         )
+        self._unsubscribes.labels("mailto", "done" if new is not None else "kept").inc()
         return Event(
             id="", at=int(at * 1000) / 1000, type="unsubscribed", message=sent.id, message_class="", sender=sender,
-            recipient=recipient, destination=address, kind="mailto", proof="token", answer=answer, tenant=sent.tenant,
+            recipient=recipient, destination=address, kind="mailto", proof="token", answer=answer,
+            reply="" if new is not None else "he had left already", tenant=sent.tenant,
             stream=sent.stream, batch=sent.batch,
         )  # fmt: skip

@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.base.settings import Account, Settings
+from engine.base.settings_tracking import content_number_s
 from engine.message.envelope import Envelope, Track
 from engine.message.short_link import MAX_NUMBER, ShortCodes
 from engine.message.sms import Shortened, Sms
@@ -38,13 +39,14 @@ class SmsLinks:
     ) -> None:  # fmt: skip
         """keys: of link tokens."""
         self._ledger, self._numbers, self._next_id, self._clock = ledger, numbers, next_id, clock
-        self._shared: OrderedDict[tuple[str, str, bytes, str], int] = OrderedDict()
+        self._shared: OrderedDict[tuple[str, str, bytes, str], tuple[int, float]] = OrderedDict()
         self.reload(settings, keys)
 
     def reload(self, settings: Settings, keys: Mapping[int, bytes]) -> None:
         """Use these from the next message on."""
         self._codes = ShortCodes(keys.values())
         tracking = settings.tracking
+        self._expire_after = float(tracking.expire_after)
         self._level, self._url = _LEVELS[tracking.level], tracking.sms_url
         self._urls = {row.tenant: row.sms_url for row in settings.click_domain if row.sms_url}
 
@@ -98,15 +100,19 @@ class SmsLinks:
         return first
 
     def _of_all(self, owner: str, batch: str, targets: tuple[str, ...], url: str) -> int:
-        """The one number of a text in this process, told to the ledger without anybody's name."""
+        """The one number of a text in this process and day, told to the ledger without anybody's name."""
         table = table_hash(targets)
         key = owner, batch, table, url
-        if (number := self._shared.get(key)) is None:
-            number = self._shared[key] = self._take(1)
+        now = self._clock.time()
+        number, made_at = self._shared.get(key, (-1, 0.0))
+        if number < 0 or now >= made_at + content_number_s(self._expire_after):
+            number = self._take(1)
+            self._shared.pop(key, None)
+            self._shared[key] = number, now
             content = self._next_id()
             self._ledger.note(
                 Sent(
-                    id=content, at=self._clock.time(), tenant=owner, batch=batch, level=Track.ANONYMOUS.word,
+                    id=content, at=now, tenant=owner, batch=batch, level=Track.ANONYMOUS.word,
                     table=table, channel="sms",
                 ),
                 targets,

@@ -159,7 +159,8 @@ class Redirector:
         if token is None:
             return await self._refuse(send, "token")
         if method not in ("GET", "HEAD") and not (method == "POST" and kind is Kind.UNSUBSCRIBE):
-            return await self._refuse(send, "method", 405)
+            allowed = b"GET, HEAD, POST" if kind is Kind.UNSUBSCRIBE else b"GET, HEAD"
+            return await self._refuse(send, "method", 405, (b"allow", allowed))
         request = Request(scope, self._peers)
         if kind is Kind.UNSUBSCRIBE:
             await self._unsubscribe(token, request, receive, send)
@@ -209,7 +210,7 @@ class Redirector:
 
     async def _follow_short(self, short: ShortLink, request: Request, method: str, send: Send) -> None:
         if method not in ("GET", "HEAD"):
-            return await self._refuse(send, "method", 405)
+            return await self._refuse(send, "method", 405, (b"allow", b"GET, HEAD"))
         found = self._ledger.by_short(short.number)
         if found is None:
             return await self._gone("expired", request, send)
@@ -252,13 +253,14 @@ class Redirector:
             return await self._follow_short(short, Request(scope, self._peers), method, send)
         if path == "/robots.txt":
             return await _reply(send, 200, ((b"content-type", b"text/plain"),), b"User-agent: *\nDisallow: /\n")
-        if method == "GET" and path == f"{WELL_KNOWN}/{text}" and (proved := proof(self._keys, text)) is not None:
+        own = front.endswith(WELL_KNOWN) and front.removesuffix(WELL_KNOWN) in self._prefixes
+        if method == "GET" and own and (proved := proof(self._keys, text)) is not None:
             return await _reply(send, 200, ((b"content-type", b"text/plain"), *_PRIVATE), proved.encode())
         await self._refuse(send, "path")
 
-    async def _refuse(self, send: Send, reason: str, status: int = 404) -> None:
+    async def _refuse(self, send: Send, reason: str, status: int = 404, *more: tuple[bytes, bytes]) -> None:
         self._refused.labels(reason).inc()
-        await _reply(send, status, ((b"content-type", b"text/plain"), *_PRIVATE), _REFUSALS[status])
+        await _reply(send, status, ((b"content-type", b"text/plain"), *_PRIVATE, *more), _REFUSALS[status])
 
 
 _REFUSALS = {404: b"not found\n", 405: b"not that way\n", 413: b"too long\n"}
@@ -266,9 +268,7 @@ _REFUSALS = {404: b"not found\n", 405: b"not that way\n", 413: b"too long\n"}
 
 async def _reply(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
     fields = [*headers, (b"content-length", b"%d" % len(body))]
-    if status == 405:
-        fields.append((b"allow", b"GET, HEAD"))
-    elif status == 413:
+    if status == 413:
         fields.append((b"connection", b"close"))  # what is still to come is not read
     await send({"type": "http.response.start", "status": status, "headers": fields})
     await send({"type": "http.response.body", "body": body})

@@ -9,6 +9,7 @@ U1  nothing but a POST with a valid token acts.     U2  what holds already, and 
 import asyncio
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Literal
 
 from engine.base.clock import Clock
@@ -45,16 +46,21 @@ class Unsubscriber:
         if await loop.run_in_executor(self._thread, self._held, row):
             return False
         full = sent.level == "full"
-        await self._record(
-            Event(
-                "", int(row.since * 1000) / 1000, "unsubscribed", sent.id, "", sent.sender, sent.recipients[index], "",
-                tenant=sent.tenant, stream=sent.stream, batch=sent.batch, kind=way, client=client if full else "",
-                agent=agent if full else "",
-            )
+        event = Event(
+            "", int(row.since * 1000) / 1000, "unsubscribed", sent.id, "", sent.sender, sent.recipients[index], "",
+            tenant=sent.tenant, stream=sent.stream, batch=sent.batch, kind=way, client=client if full else "",
+            agent=agent if full else "",
         )  # fmt: skip
-        # Behind the event: who is stopped in between asks again, and nobody was told that it is done.
-        await loop.run_in_executor(self._thread, self._table.add, [row])
-        return True
+
+        def told() -> None:
+            asyncio.run_coroutine_threadsafe(self._told(event), loop).result()
+
+        # The event is on disk when the table is about to be: neither without the other, but for a stop between them,
+        # after which nobody was told that it is done.
+        return bool(await loop.run_in_executor(self._thread, partial(self._table.add, [row], before_commit=told)))
+
+    async def _told(self, event: Event) -> None:
+        await self._record(event)
 
     def close(self) -> None:
         self._thread.shutdown()

@@ -10,7 +10,7 @@ Everything here blocks; it is for the command line, for starts, and for look-ups
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -152,8 +152,16 @@ class SuppressionTable:
 
     # ---- changing: all of a call, or nothing
 
-    def add(self, rows: Sequence[Suppression], event: tuple[float, str, str] | None = None) -> int:
-        """How many were new. event: owed for it, if any was, as (at, recipient, text)."""
+    def add(
+        self,
+        rows: Sequence[Suppression],
+        event: tuple[float, str, str] | None = None,
+        before_commit: Callable[[], None] = lambda: None,
+    ) -> int:
+        """How many were new. event: owed for it, if any was, as (at, recipient, text).
+
+        before_commit: called if any was, when all of it can be written; what it raises, undoes it.
+        """
         statement, values = insertion(self.hasher, rows, unless_held=True)
         values.sort(key=itemgetter(0))  # the index is in this order: many in one go touch each page of it once
         with self._transaction():
@@ -162,6 +170,7 @@ class SuppressionTable:
             added = self._db.total_changes - before
             if added:
                 self._owe(event)
+                before_commit()
         return added
 
     def lift(self, rows: Sequence[Suppression], event: tuple[float, str, str] | None = None) -> None:
