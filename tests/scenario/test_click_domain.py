@@ -19,7 +19,7 @@ from tests.support import dns
 from tests.support.authority import Authority
 from tests.support.engine import PATIENCE_S, POSTRIDER
 from tests.support.ports import free_port
-from tests.support.tracking import KEY, Redirect, redirect
+from tests.support.tracking import KEY, Redirect, fetch, redirect
 
 HOST = "click.test"
 Row = tuple[str, str, str, str]  #: severity, step, where, text
@@ -135,6 +135,13 @@ def test_an_address_of_somebody_else_is_no_redirector_of_ours(house: House, tmp_
         assert house.check(url) == (0, [FOUND, VALID, OURS])
         said = "what answers is no redirector with our keys ([tracking] keys)"
         assert house.check(url, config=config) == (1, [FOUND, VALID, ("error", "path", "127.0.0.1", said)])
+
+
+def test_a_host_whose_links_begin_below_a_path(tmp_path: Path) -> None:
+    with redirect(tmp_path, '[[click_domain]]\ntenant = "acme"\nbase_url = "http://127.0.0.1/acme"\n') as running:
+        assert fetch(running.port, f"/acme/.well-known/postrider/{'0' * 32}").status == 200
+        assert fetch(running.port, f"/other/.well-known/postrider/{'0' * 32}").status == 404
+        assert fetch(running.port, "/acme/.well-known/postrider/x").status == 404
 
 
 def test_a_path_that_is_not_passed_on_is_said(house: House) -> None:

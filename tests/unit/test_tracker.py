@@ -239,3 +239,20 @@ def test_anonymous_links_cost_one_content_for_all_where_nobody_can_leave(run: Ca
         assert not full.common and full.content(0) != full.content(1)
 
     run(test, unsubscribe=False)
+
+
+def test_a_letter_that_is_sent_for_ever_has_links_that_are_young(run: Callable[..., None]) -> None:
+    """Links are as old as the number of their content."""
+
+    async def test(bench: Bench) -> None:
+        async def sent() -> Content:
+            return (await bench.tracked(bench.envelope(track="anonymous"))).content(0)
+
+        first = await sent()
+        bench.clock.advance(86000.0)
+        assert await sent() == first
+        bench.clock.advance(1000.0)
+        second = await sent()
+        assert second != first and await sent() == second
+
+    run(test, unsubscribe=False)
