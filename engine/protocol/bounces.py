@@ -26,6 +26,7 @@ from engine.protocol.bounce_replies import tidy
 from engine.protocol.bounce_report import Nature, Report, Reported
 from engine.protocol.bounce_status import MAX_RECIPIENTS, read_status
 from engine.protocol.bounce_text import MAX_LINES, MAX_NOTICE, Notice, cut, nobody, read_notice
+from engine.protocol.bounce_transcript import with_whole_replies
 from engine.protocol.mime_parts import MAX_DEPTH, MAX_PARTS, MAX_TEXT_BYTES, Header, Part, read_message
 
 _STATUS_TYPES = frozenset((
@@ -181,7 +182,7 @@ def _delivery_report(top: Part) -> Report | None:
         found = _named_elsewhere(found, notice, top)
     return Report(
         nature=Nature.BOUNCE,
-        recipients=tuple(_merged(found)),
+        recipients=tuple(with_whole_replies(_merged(found), notice.words)),
         original_message_id=_original_id(top, notice, source),
         subject=top.header.text("subject")[:500],
         words=notice.words[:_MAX_WORDS],

@@ -6,7 +6,8 @@ import pytest
 
 from engine.protocol.bounce_addresses import address_of, addresses_in
 from engine.protocol.bounce_replies import reply_in, status_in
-from engine.protocol.bounce_report import Nature
+from engine.protocol.bounce_report import Nature, Reported
+from engine.protocol.bounce_transcript import with_whole_replies
 from engine.protocol.bounces import read_report
 from engine.protocol.dsn import Dsn, DsnRecipient, build_dsn
 from engine.protocol.mime_parts import MAX_DEPTH, read_message
@@ -126,6 +127,44 @@ def test_addresses_in_prose(line: str, found: list[str]) -> None:
 )
 def test_replies_in_prose(text: str, reply: str) -> None:
     assert reply_in(text).removesuffix(" ##") == reply.removesuffix(" ##")
+
+
+@pytest.mark.parametrize(
+    ("recipient", "reason", "reply"),
+    [
+        ("Bob@example.net", "550-Mail to you", "550 Mail to you is not welcome"),
+        ("eve@example.net", "550-Mail to you", "550 Mail to you"),
+        ("kim@example.com", "550-Mail to you", "550 Mail to you waits no longer"),
+        ("bob@example.net", "550-Your mail", "550 Your mail is junk"),
+        ("eve@example.net", "550-Your mail", "550 Your mail is junk"),
+        ("bob@example.net", "550-Mail to", "550 Mail to"),
+        ("bob@example.net", "550 Mail to you", "550 Mail to you"),
+        (None, "550-Mail to you", "550 Mail to you"),
+    ],
+)
+def test_a_reply_that_broke_off_is_completed_by_the_session_it_is_from(
+    recipient: str | None, reason: str, reply: str
+) -> None:
+    """What was said to another recipient completes nothing; what was said of the message is about all of them."""
+    session = """
+        ... while talking to mx.example.net.:
+        >>> RCPT To:<bob@example.net> NOTIFY=FAILURE
+        <<< 550-Mail to you
+        <<< 550-is not
+        <<< 550 welcome
+        550 5.1.1 <bob@example.net>... User unknown
+        >>> DATA
+        <<< 550-Your mail
+        <<< 550 is junk
+        ... while talking to mx.example.com.:
+        >>> RCPT To:<kim@example.com>
+        <<< 550-Mail to you
+        <<< 550 waits no longer
+        >>> RCPT To:<eve@example.net>
+        <<< 550-Mail to you"""
+    reported = Reported(recipient=recipient, reason=reason, reply=reply_in(reason, bare=True))
+    (found,) = with_whole_replies([reported], session)
+    assert found.reply == reply
 
 
 def test_statuses_are_no_parts_of_versions_or_addresses() -> None:
