@@ -1,4 +1,4 @@
-"""Bounces that Postfix, Exim and OpenSMTPD write today: read, and judged by what the receiver told them."""
+"""Bounces that Postfix, Exim, OpenSMTPD and Sendmail write today: read, and judged by what the receiver told them."""
 
 import asyncio
 import smtplib
@@ -19,6 +19,7 @@ from tests.support.relay import route
 LETTER = (
     b"From: Shop <news@home.test>\r\nTo: You <you@refused.test>\r\nSubject: Order\r\nMessage-ID: <%s>\r\n\r\nHello\r\n"
 )
+SERVERS = ["postfix", "exim", "opensmtpd", "sendmail"]
 KINDS = {"nobody": "hard", "plain": "hard", "full": "quota", "blocked": "block", "lines": "hard"}
 
 
@@ -31,7 +32,7 @@ def rows_of(contents: list[bytes]) -> list[Judged]:
     return [row for content in contents for row in judged(content)]
 
 
-@pytest.mark.parametrize("name", ["postfix", "exim", "opensmtpd"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_what_a_server_writes_is_read(name: str) -> None:
     """One message for each refused recipient, then one for two of them at once."""
     alone = list(REPLIES)
@@ -54,7 +55,7 @@ def test_what_a_server_writes_is_read(name: str) -> None:
         assert row.status == (reply.split()[1] if reply[4:5] == "5" else row.status)
 
 
-@pytest.mark.parametrize("name", ["postfix", "exim", "opensmtpd"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_the_text_for_people_alone_says_as_much(name: str) -> None:
     """Relays on the way back take reports apart, and old servers wrote no other part."""
     with Mx().running() as mx, relay(name, mx.port) as port:
@@ -89,7 +90,7 @@ class Gateway(Mx):
             assert inbound.sendmail(envelope.mail_from or "", envelope.rcpt_tos, envelope.content) == {}
 
 
-@pytest.mark.parametrize("name", ["postfix", "exim", "opensmtpd"])
+@pytest.mark.parametrize("name", SERVERS)
 def test_what_comes_back_to_a_signed_return_path_names_its_recipient_and_suppresses_whom_it_should(
     name: str, tmp_path: Path
 ) -> None:

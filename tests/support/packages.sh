@@ -39,21 +39,32 @@ install_node_smpp() {
     }
 }
 
-# Two mail servers that Debian does not install beside Postfix: unpacked, with their libraries, where `make clean` finds
-# them (tests/support/mtas.py).
+# Three mail servers that Debian does not install beside Postfix, and m4, which writes Sendmail's settings: unpacked, with
+# their libraries, where `make clean` finds them (tests/support/mtas.py).
 mtas=build/mtas
 unpack_mtas() {
-    local packages=(exim4-daemon-light opensmtpd) libraries each
-    if [ -x $mtas/usr/sbin/exim4 ] && [ -x $mtas/usr/sbin/smtpd ]; then return; fi
+    local packages=(exim4-daemon-light opensmtpd sendmail-bin sendmail-cf m4) each
+    if [ -e $mtas/unpacked ] && [ "$(cat $mtas/unpacked)" = "${packages[*]}" ]; then return; fi
     echo "Unpacking what the tests need: ${packages[*]}"
+    rm -rf $mtas
     mkdir -p $mtas/packages
-    libraries=$(apt-cache depends "${packages[@]}" | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | sort -u | grep -v '^libc6$')
-    (cd $mtas/packages && apt-get download -qq "${packages[@]}" $libraries </dev/null 2>/dev/null) || {
-        echo "The tests need exim4-daemon-light and opensmtpd: apt-get download failed" >&2
+    # Lists that are missing or old name packages that are not there.
+    download "${packages[@]}" || { apt-get -qq update </dev/null && download "${packages[@]}"; } || {
+        echo "The tests need ${packages[*]}: apt-get download failed" >&2
         exit 1
     }
-    for each in $mtas/packages/*.deb; do dpkg -x "$each" $mtas; done
-    chmod u-s $mtas/usr/sbin/exim4 # the loader would pass over the libraries beside it
+    for each in "$mtas"/packages/*.deb; do dpkg -x "$each" $mtas; done
+    # Otherwise the loader would pass over the libraries beside them.
+    chmod u-s $mtas/usr/sbin/exim4
+    chmod g-s $mtas/usr/libexec/sendmail/sendmail
+    echo "${packages[*]}" >$mtas/unpacked
+}
+
+# These packages and the libraries they name.
+download() {
+    local libraries
+    libraries=$(apt-cache depends "$@" 2>/dev/null | sed -n 's/^ *Depends: \(lib[^ ]*\)$/\1/p' | sort -u | grep -v '^libc6$') \
+        && (cd $mtas/packages && apt-get download -qq "$@" $libraries </dev/null 2>/dev/null)
 }
 
 read -ra missing <<<"$(missing_packages)"
