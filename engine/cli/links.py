@@ -5,7 +5,6 @@ $ postrider links decode https://click.example.org/c/AQAAA7msoAAAeptiAyoM_wmDJAi
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +16,9 @@ from engine.cli.common import DEFAULT_CONFIG, Commands, add_config, add_json, pr
 if TYPE_CHECKING:
     from engine.base.settings import Settings
     from engine.message.link_compile import Compiled
-    from engine.message.link_token import Kind, LinkTokens, Token
-    from engine.storage.ledger.sent import Sent
 
 #: For a preview without settings.
 _SAMPLE_URL = "https://click.example.org"
-_URL = re.compile(r"https?://[^?#]*/([cou])/([A-Za-z0-9_-]+)(?:\.gif)?(?:[?#].*)?")
 
 
 def register(commands: Commands) -> None:
@@ -40,7 +36,9 @@ def register(commands: Commands) -> None:
     preview.add_argument("--honeypot", action="store_true", help="with the hidden link [as the settings say]")
     preview.set_defaults(run=_preview)
     decode = subcommands.add_parser("decode", help="which link of which message, to whom, and where it leads")
-    decode.add_argument("link", metavar="URL|TOKEN", help="or the local part of an address for unsubscribing")
+    decode.add_argument(
+        "link", metavar="URL|TOKEN", help="or a short link of an SMS, or the local part of an address for unsubscribing"
+    )
     decode.set_defaults(run=_decode)
     for parser in (preview, decode):
         add_config(parser)
@@ -119,20 +117,24 @@ def _print_table(compiled: "Compiled", signed: bool, as_json: bool) -> None:
 
 def _decode(args: argparse.Namespace) -> int:
     """Exit status 0: it is ours. Raises EngineError, so 1: it is not, or there is no key to tell."""
-    from engine.message.link_token import FIRST_LINK
+    from engine.base.clock import SystemClock
+    from engine.cli.link_of import link_of
 
     settings = settings_of(args)
-    kind, token = _read(args.link, _tokens(settings))
+    link = link_of(settings, args.link)
+    if link is None:
+        raise EngineError(f"{escape(args.link[:200])} is no link of this node's keys")
+    token, sent = link.token, link.sent
     row: dict[str, Any] = {
-        "kind": kind.name.lower(), "message": token.message, "link": token.link, "recipient": token.recipient,
-        "at": token.at, "expired": _age_s(token) > settings.tracking.expire_after,
+        "kind": link.kind.name.lower(), "message": token.message, "link": token.link, "recipient": token.recipient,
+        "at": token.at, "expired": SystemClock().time() - token.at > settings.tracking.expire_after,
     }  # fmt: skip
-    sent, links = _known(settings, token)
+    if link.number is not None:
+        row["number"] = link.number
     if sent is not None:
         address = sent.recipients[token.recipient] if token.recipient < len(sent.recipients) else ""
-        number = token.link - FIRST_LINK
         row |= {
-            "address": address or None, "url": links[number] if 0 <= number < len(links) else None,
+            "address": address or None, "url": link.url or None,
             "level": sent.level, "tenant": sent.tenant, "stream": sent.stream, "batch": sent.batch,
         }  # fmt: skip
     if args.json:
@@ -141,51 +143,3 @@ def _decode(args: argparse.Namespace) -> int:
         for name, value in row.items():
             print(f"{name:<10} {escape(str('-' if value in (None, '') else value))}")
     return 0
-
-
-def _tokens(settings: "Settings") -> "LinkTokens":
-    """With the keys there are; none are made. Raises EngineError."""
-    from engine.message.link_token import LinkTokens
-    from engine.storage.link_keys import KEYS_NAME, link_keys
-
-    file = Path(settings.node.data_dir) / KEYS_NAME
-    if not settings.tracking.keys and not file.exists():
-        raise EngineError(f"there are no keys of links: none in the settings, and no {file}")
-    return LinkTokens(link_keys(settings))
-
-
-def _read(text: str, tokens: "LinkTokens") -> "tuple[Kind, Token]":
-    """What a URL, a token or a local part says. Raises EngineError: nothing, it is none of ours."""
-    from engine.message.link_token import Kind, of_local_part
-
-    match = _URL.fullmatch(text)
-    if match is not None:
-        tried = [(Kind(match[1].encode()), match[2])]
-    else:
-        local = of_local_part(text.partition("@")[0])
-        tried = [*((kind, text) for kind in Kind), *([(Kind.UNSUBSCRIBE, local)] if local else [])]
-    for kind, each in tried:
-        token = tokens.read(kind, each)
-        if token is not None:
-            return kind, token
-    raise EngineError(f"{escape(text[:200])} is no link of this node's keys")
-
-
-def _age_s(token: "Token") -> float:
-    from engine.base.clock import SystemClock
-
-    return SystemClock().time() - token.at
-
-
-def _known(settings: "Settings", token: "Token") -> "tuple[Sent | None, tuple[str, ...]]":
-    """What the ledger has of it. Raises StorageError."""
-    from engine.storage.ledger.reader import LedgerReader
-
-    reader = LedgerReader(settings.node.data_dir)
-    try:
-        while reader.refresh():
-            pass
-        sent = reader.find(token.message)
-        return sent, reader.links(sent) if sent is not None else ()
-    finally:
-        reader.close()

@@ -289,7 +289,7 @@ def test_what_an_operator_does_to_links_is_an_event_whether_the_daemon_runs_or_n
         texts = [re.sub(r"by [^:]+", "by ME", event["text"]) for event in node.events("admin")]
         assert texts == [
             "links withdrawn (batch b1), by ME: wrong prices",
-            f"links withdrawn (link {LINKS[1]}), by ME",
+            f"links withdrawn (link {LINKS[1]} (batch b2)), by ME",
             "links restored (batch b1), by ME: they were right",
         ]
 
