@@ -5,7 +5,6 @@ $ postrider links decode https://click.example.org/c/AQAAA7msoAAAeptiAyoM_wmDJAi
 """
 
 import argparse
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +15,8 @@ from engine.cli.common import DEFAULT_CONFIG, Commands, add_config, add_json, pr
 
 if TYPE_CHECKING:
     from engine.base.settings import Settings
+    from engine.cli.links_preview import Wishes
     from engine.message.link_compile import Compiled
-    from engine.message.link_token import Kind, LinkTokens, Token
-    from engine.storage.ledger.sent import Sent
-
-#: For a preview without settings.
-_SAMPLE_URL = "https://click.example.org"
-_URL = re.compile(r"https?://[^?#]*/([cou])/([A-Za-z0-9_-]+)(?:\.gif)?(?:[?#].*)?")
 
 
 def register(commands: Commands) -> None:
@@ -34,13 +28,23 @@ def register(commands: Commands) -> None:
     )
     preview.add_argument("file", metavar="FILE", help="a message; - is standard input")
     preview.add_argument("--table", action="store_true", help="its links, and why some are left alone")
-    preview.add_argument("--base-url", metavar="URL", help="what links begin with [that of the settings]")
+    preview.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="what links begin with, at level full [as settings and X-Postrider-Tenant say]",
+    )
+    preview.add_argument(
+        "--class", dest="message_class", choices=("transactional", "bulk"), default="",
+        help="where the message has no X-Postrider-Class [that of the listeners of the settings]",
+    )  # fmt: skip
     preview.add_argument("--text-links", action="store_true", help="of plain text, too [as the settings say]")
     preview.add_argument("--opens", action="store_true", help="with the picture of one pixel [as the settings say]")
     preview.add_argument("--honeypot", action="store_true", help="with the hidden link [as the settings say]")
     preview.set_defaults(run=_preview)
     decode = subcommands.add_parser("decode", help="which link of which message, to whom, and where it leads")
-    decode.add_argument("link", metavar="URL|TOKEN", help="or the local part of an address for unsubscribing")
+    decode.add_argument(
+        "link", metavar="URL|TOKEN", help="or a short link of an SMS, or the local part of an address for unsubscribing"
+    )
     decode.set_defaults(run=_decode)
     for parser in (preview, decode):
         add_config(parser)
@@ -48,38 +52,37 @@ def register(commands: Commands) -> None:
 
 
 def _preview(args: argparse.Namespace) -> int:
-    """Exit status 0, whatever can be tracked. 2: the file cannot be read, a URL that cannot be used."""
+    """Exit status 0, whatever can be tracked. 2: the file cannot be read, or used; a URL that cannot be used."""
     from engine.base.clock import SystemClock
-    from engine.message.content import head_of
-    from engine.message.dkim import split_content
-    from engine.message.headers import reframe
+    from engine.cli.links_preview import previewed
+    from engine.message.headers import HeaderError
     from engine.message.ids import IdSource
-    from engine.message.link_compile import compile_body
     from engine.message.link_token import UNSUBSCRIBE, LinkTokens
-    from engine.message.list_unsubscribe import declared, unsubscribe_fields
+    from engine.message.list_unsubscribe import unsubscribe_fields
 
     try:
         content = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
     except OSError as error:
         raise UsageError([f"{args.file}: {error.strerror}"]) from error
     settings = _settings(args)
-    marks = _marks(args, settings)
-    header, body = split_content(head_of(reframe(content)))
-    facts = declared(header)
-    compiled = compile_body(header, body, marks._replace(skip=facts.urls))
+    try:
+        preview = previewed(content, settings, _replaced(args), args.message_class)
+    except HeaderError as error:
+        raise UsageError([f"{args.file}: it would be refused: {error.reply}"]) from error
+    compiled = preview.compiled
     if args.table or args.json:
-        _print_table(compiled, facts.signed, args.json)
+        _print_table(compiled, preview.left, args.json)
         return 0
-    if facts.signed or compiled.sealed:
-        reason = compiled.sealed or "signed by DKIM"
-        print(f"postrider: {args.file}: its links are not tracked: {reason}", file=sys.stderr)
+    if preview.left:
+        print(f"postrider: {args.file}: its links are not tracked: {preview.left}", file=sys.stderr)
     tokens, message = LinkTokens({0: bytes(32)}), IdSource("preview", 0, SystemClock()).next()
-    if not facts.signed:
+    header, body = preview.header, preview.body
+    if compiled is not None and not preview.left:
         body = compiled.body(tokens.made(message, None, compiled.numbers))
-        if settings.tracking.unsubscribe and not facts.unsubscribe:
-            token = tokens.made(message, None, (UNSUBSCRIBE,))[0]
-            mailto = settings.tracking.unsubscribe_mailto
-            header += unsubscribe_fields(marks.base_url, token, mailto, not facts.post)
+    if preview.unsubscribe:
+        token = tokens.made(message, None, (UNSUBSCRIBE,))[0]
+        mailto = settings.tracking.unsubscribe_mailto
+        header += unsubscribe_fields(preview.base_url, token, mailto, not preview.facts.post)
     sys.stdout.buffer.write(header + b"\r\n" + body)
     return 0
 
@@ -92,47 +95,48 @@ def _settings(args: argparse.Namespace) -> "Settings":
     return settings_of(args) if named else Settings()
 
 
-def _marks(args: argparse.Namespace, settings: "Settings") -> Any:
+def _replaced(args: argparse.Namespace) -> "Wishes":
+    """What options say instead of the settings. Raises UsageError."""
     from engine.base.settings_links import base_url
-    from engine.message.link_compile import Marks
+    from engine.cli.links_preview import Wishes
 
-    tracking = settings.tracking
     try:
-        url = base_url(args.base_url, Path()) if args.base_url else tracking.base_url or _SAMPLE_URL
+        url = base_url(args.base_url, Path()) if args.base_url else ""
     except ValueError as error:
         raise UsageError([f"--base-url: {error}"]) from None
-    return Marks(
-        url, tracking.text_links or args.text_links, tracking.opens or args.opens, tracking.honeypot or args.honeypot
-    )
+    return Wishes(url, args.text_links, args.opens, args.honeypot)
 
 
-def _print_table(compiled: "Compiled", signed: bool, as_json: bool) -> None:
-    sealed = compiled.sealed or ("signed" if signed else "")
-    rows = [
-        {"link": None if sealed else found.number, "part": found.kind, "url": found.url, "left": found.reason or sealed}
-        for found in compiled.found
+def _print_table(compiled: "Compiled | None", left: str, as_json: bool) -> None:
+    rows: list[dict[str, Any]] = [
+        {"link": None if left else found.number, "part": found.kind, "url": found.url, "left": found.reason or left}
+        for found in (compiled.found if compiled is not None else ())
     ]
-    if sealed and not rows:
-        rows = [{"link": None, "part": "", "url": "", "left": sealed}]
+    if left and not rows:
+        rows = [{"link": None, "part": "", "url": "", "left": left}]
     print_rows([{**row, "left": row["left"] or None} for row in rows], as_json, ("link", "part", "url", "left"))
 
 
 def _decode(args: argparse.Namespace) -> int:
     """Exit status 0: it is ours. Raises EngineError, so 1: it is not, or there is no key to tell."""
-    from engine.message.link_token import FIRST_LINK
+    from engine.base.clock import SystemClock
+    from engine.cli.link_of import link_of
 
     settings = settings_of(args)
-    kind, token = _read(args.link, _tokens(settings))
+    link = link_of(settings, args.link)
+    if link is None:
+        raise EngineError(f"{escape(args.link[:200])} is no link of this node's keys")
+    token, sent = link.token, link.sent
     row: dict[str, Any] = {
-        "kind": kind.name.lower(), "message": token.message, "link": token.link, "recipient": token.recipient,
-        "at": token.at, "expired": _age_s(token) > settings.tracking.expire_after,
+        "kind": link.kind.name.lower(), "message": token.message, "link": token.link, "recipient": token.recipient,
+        "at": token.at, "expired": SystemClock().time() - token.at > settings.tracking.expire_after,
     }  # fmt: skip
-    sent, links = _known(settings, token)
+    if link.number is not None:
+        row["number"] = link.number
     if sent is not None:
         address = sent.recipients[token.recipient] if token.recipient < len(sent.recipients) else ""
-        number = token.link - FIRST_LINK
         row |= {
-            "address": address or None, "url": links[number] if 0 <= number < len(links) else None,
+            "address": address or None, "url": link.url or None,
             "level": sent.level, "tenant": sent.tenant, "stream": sent.stream, "batch": sent.batch,
         }  # fmt: skip
     if args.json:
@@ -141,51 +145,3 @@ def _decode(args: argparse.Namespace) -> int:
         for name, value in row.items():
             print(f"{name:<10} {escape(str('-' if value in (None, '') else value))}")
     return 0
-
-
-def _tokens(settings: "Settings") -> "LinkTokens":
-    """With the keys there are; none are made. Raises EngineError."""
-    from engine.message.link_token import LinkTokens
-    from engine.storage.link_keys import KEYS_NAME, link_keys
-
-    file = Path(settings.node.data_dir) / KEYS_NAME
-    if not settings.tracking.keys and not file.exists():
-        raise EngineError(f"there are no keys of links: none in the settings, and no {file}")
-    return LinkTokens(link_keys(settings))
-
-
-def _read(text: str, tokens: "LinkTokens") -> "tuple[Kind, Token]":
-    """What a URL, a token or a local part says. Raises EngineError: nothing, it is none of ours."""
-    from engine.message.link_token import Kind, of_local_part
-
-    match = _URL.fullmatch(text)
-    if match is not None:
-        tried = [(Kind(match[1].encode()), match[2])]
-    else:
-        local = of_local_part(text.partition("@")[0])
-        tried = [*((kind, text) for kind in Kind), *([(Kind.UNSUBSCRIBE, local)] if local else [])]
-    for kind, each in tried:
-        token = tokens.read(kind, each)
-        if token is not None:
-            return kind, token
-    raise EngineError(f"{escape(text[:200])} is no link of this node's keys")
-
-
-def _age_s(token: "Token") -> float:
-    from engine.base.clock import SystemClock
-
-    return SystemClock().time() - token.at
-
-
-def _known(settings: "Settings", token: "Token") -> "tuple[Sent | None, tuple[str, ...]]":
-    """What the ledger has of it. Raises StorageError."""
-    from engine.storage.ledger.reader import LedgerReader
-
-    reader = LedgerReader(settings.node.data_dir)
-    try:
-        while reader.refresh():
-            pass
-        sent = reader.find(token.message)
-        return sent, reader.links(sent) if sent is not None else ()
-    finally:
-        reader.close()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.base.errors import EngineError, UsageError
+from engine.base.log import escape
 from engine.base.settings import Settings
 from engine.cli.common import Commands, add_config, add_json, print_rows, settings_of
 from engine.cli.suppress import operator
@@ -15,6 +16,17 @@ if TYPE_CHECKING:
     from engine.storage.tables.withdrawals import Withdrawal, Withdrawals
 
 _COLUMNS = ("kind", "what", "since", "who", "reason", "about")
+#: What keeps a URL from being tracked (message/link_target.py).
+_NO_TARGET = {
+    "template": "it has a field that nobody filled in",
+    "empty": "it is empty",
+    "fragment": "it is a place within a page",
+    "no-scheme": "it begins with no scheme: http or https",
+    "relative": "it begins with no scheme: http or https",
+    "scheme": "it is neither http nor https",
+    "malformed": "it is no sound URL",
+    "long": "it is too long",
+}
 
 
 def register(commands: Commands) -> None:
@@ -32,9 +44,12 @@ def register(commands: Commands) -> None:
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument(
             "kind", choices=("link", "url", "content", "batch", "tenant"),
-            help="one link of a content, every link to a URL, all links of a content, a batch or a tenant",
+            help="one link of a content, every link to a URL (of all tenants), all links of a content (of its tenant, "
+            "stream and batch), of a batch or a tenant",
         )  # fmt: skip
-        action.add_argument("what", help="of a link or content: a tracked URL or its token; else the URL or the name")
+        action.add_argument(
+            "what", help="of a link or content: a tracked or short URL, or its token; else the URL or the name"
+        )
         action.add_argument("--reason", default="", help="for `list` and the event")
         add_config(action)
         action.set_defaults(run=run)
@@ -145,25 +160,35 @@ def _url_of(settings: Settings, host: str) -> str:
 
 def _named(settings: Settings, kind: str, what: str) -> tuple[str, str]:
     """The row's name of what a person means, and how he would call it. Raises EngineError."""
-    from engine.message.link_token import FIRST_LINK, Kind, LinkTokens
-    from engine.storage.ledger.reader import LedgerReader
-    from engine.storage.link_keys import link_keys
+    if kind in ("link", "content"):
+        return _of_content(settings, kind, what)
+    if kind == "url":
+        from engine.message.link_target import target_of
 
-    if kind not in ("link", "content"):
-        return what, ""
-    text = what.rstrip("/").rpartition("/")[2]
-    token = LinkTokens(link_keys(settings)).read(Kind.CLICK, text)
-    if token is None:
-        raise UsageError([f"{what}: no tracked link of ours"])
-    reader = LedgerReader(settings.node.data_dir)
-    while reader.refresh():
-        pass
-    sent = reader.find(token.message)
+        target = target_of(what)  # as in the tables of messages
+        if target.reason:
+            raise UsageError([f"{escape(what[:200])}: no link leads there: {_NO_TARGET[target.reason]}"])
+        return target.url, ""
+    if not what:
+        raise UsageError([f"which {kind}?"])
+    return what, ""
+
+
+def _of_content(settings: Settings, kind: str, what: str) -> tuple[str, str]:
+    """Of a content of one tenant, stream and batch: others may have the same links. Raises EngineError."""
+    from engine.cli.link_of import link_of
+    from engine.storage.tables.withdrawals import content_of
+
+    link = link_of(settings, what)
+    if link is None:
+        raise UsageError([f"{escape(what[:200])}: no tracked link of ours"])
+    sent = link.sent
     if sent is None or not sent.table:
         raise EngineError(f"{what}: its message is not known any more")
-    links, table = reader.links(sent), sent.table.hex()
+    scope = [f"{name} {value}" for name in ("tenant", "stream", "batch") if (value := getattr(sent, name))]
+    about = f" ({', '.join(scope)})" * bool(scope)
     if kind == "content":
-        return table, f"links of {token.message}" + f" (batch {sent.batch})" * bool(sent.batch)
-    if not FIRST_LINK <= token.link < FIRST_LINK + len(links):
+        return content_of(sent), f"links of {sent.id}{about}"
+    if not link.url:
         raise EngineError(f"{what}: leads nowhere")
-    return f"{table}:{token.link}", links[token.link - FIRST_LINK]
+    return content_of(sent, link.token.link), f"{link.url}{about}"

@@ -172,17 +172,22 @@ class Redirector:
     async def _follow(self, kind: Kind, token: Token, request: Request, send: Send) -> None:
         now = self._clock.time()
         sent = self._ledger.find(token.message)
-        if sent is None or now > sent.at + self._expire_after_s:
+        if sent is None:
             return await self._gone("expired", request, send)
         links = self._ledger.links(sent)
         url = links[token.link - FIRST_LINK] if FIRST_LINK <= token.link < FIRST_LINK + len(links) else ""
-        if self._withdrawn.holds(sent, token.link, url):
-            return await self._gone("withdrawn", request, send)
-        where = location(url) if url else None
-        if kind is Kind.CLICK and token.link != HONEYPOT and where is None:
+        gone = ""
+        if now > sent.at + self._expire_after_s:
+            gone = "expired"
+        elif self._withdrawn.holds(sent, token.link, url):
+            gone = "withdrawn"
+        where = location(url) if url and not gone else None
+        if kind is Kind.CLICK and token.link != HONEYPOT and where is None and not gone:
             return await self._refuse(send, "target")
         await self._hits.room()
-        if kind is Kind.OPEN:
+        if gone:
+            await self._gone(gone, request, send)
+        elif kind is Kind.OPEN:
             await _reply(send, 200, ((b"content-type", b"image/gif"), *_PRIVATE), _GIF)
         elif where is None:
             await _reply(send, 200, pages.HEADERS)  # the hidden link: whoever sees it sees nothing
@@ -201,6 +206,7 @@ class Redirector:
                 agent=request.agent,
                 head=request.head,
                 prefetch=request.prefetch,
+                gone=gone,
             )
         )
 

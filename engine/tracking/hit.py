@@ -14,7 +14,8 @@ class Hit:
     """at: unix seconds. link, url: what was followed. index: of the recipient. links: how many the message has.
 
     client, agent: who asked, for the judge; told only of messages that are tracked in full. prefetch: it says itself
-    that nobody has clicked. name: the id of its event, once it has one.
+    that nobody has clicked. gone: why it led nowhere, "withdrawn" or "expired"; that is told, and is no sign of
+    anything. name: the id of its event, once it has one.
     """
 
     at: float
@@ -28,6 +29,7 @@ class Hit:
     agent: str
     head: bool = False
     prefetch: bool = False
+    gone: str = ""
     name: str = ""
     delivered_at: float | None = None  #: when the 250 came, once it is known
     verdict: Verdict = "unsure"
@@ -50,7 +52,7 @@ class Hit:
         return Event(
             "", int(self.at * 1000) / 1000, self.type, sent.id, "", sent.sender, recipient_of(sent, self.index), "",
             tenant=sent.tenant, stream=sent.stream, batch=sent.batch, link=self.link, url=self.url,
-            verdict=self.verdict, reasons=tuple(sorted(self.reasons)) if self.reasons else (),
+            verdict=self.verdict, reasons=self._told_reasons(),
             client=self.client if full else "", agent=self.agent if full else "",
         )  # fmt: skip
 
@@ -61,8 +63,13 @@ class Hit:
         return Event(
             "", int(at * 1000) / 1000, "verdict", sent.id, "", sent.sender, recipient_of(sent, self.index), "",
             tenant=sent.tenant, stream=sent.stream, batch=sent.batch, link=self.link, verdict=self.verdict,
-            reasons=tuple(sorted(self.reasons)) if self.reasons else (), hit=self.name,
+            reasons=self._told_reasons(), hit=self.name,
         )  # fmt: skip
+
+    def _told_reasons(self) -> tuple[str, ...]:
+        if self.gone:
+            return tuple(sorted((*self.reasons, self.gone)))
+        return tuple(sorted(self.reasons)) if self.reasons else ()
 
 
 def recipient_of(sent: Sent, index: int) -> str:

@@ -6,7 +6,7 @@ more late evidence still corrects it. Consumers count the last verdict of a hit.
 
     head, prefetch     it says so itself                      known:NAME   a row of scanners.toml
     honeypot           the hidden link, and what the same client, or anybody within five seconds, fetched with it
-    burst              most links of one message within five seconds
+    burst              most links of one message within five seconds, and the pictures that the same clients fetch then
     early              before the delivery's 250, or within a second after it
     many-recipients    one address for ten recipients or more within a minute
     undelivered        no 250 is known (yet): a hit that cannot be judged stays `unsure`
@@ -45,12 +45,13 @@ Delivered = Callable[[str, int], float | None]
 class _Group:
     """What belongs together: of one message, or of one client. seen: when each of its members was fetched last."""
 
-    __slots__ = ("hits", "seen", "trapped_at")
+    __slots__ = ("burst_at", "hits", "seen", "trapped_at")
 
     def __init__(self) -> None:
         self.hits: deque[Hit] = deque(maxlen=_MAX_OF_GROUP)
         self.seen: dict[object, float] = {}
         self.trapped_at: dict[str, float] = {}
+        self.burst_at: dict[str, float] = {}  #: by client, of the last burst
 
     def within(self, member: object, at: float, span_s: float) -> int:
         """Note a member; how many there are in this span."""
@@ -103,6 +104,8 @@ class Judge:
         if hit.type == "clicked":
             self._look_for_traps(group, hit)
             self._look_for_bursts(group, hit)
+        elif hit.at - group.burst_at.get(hit.client, -BURST_S) <= BURST_S:
+            hit.blame("burst")
         self._look_for_many(hit, owner)
         if hit.reasons:
             hit.verdict = "machine"
@@ -186,8 +189,10 @@ class Judge:
     def _look_for_bursts(self, group: _Group, hit: Hit) -> None:
         count = group.within(hit.link, hit.at, BURST_S)
         if count > 1 and count > hit.links // 2:
-            for other in group.hits:
-                if other.type == "clicked" and other.at >= hit.at - BURST_S:
+            recent = [other for other in group.hits if other.at >= hit.at - BURST_S]
+            group.burst_at = {other.client: hit.at for other in recent if other.type == "clicked"}
+            for other in recent:
+                if other.client in group.burst_at:  # else a picture that somebody else fetched
                     self._accuse(other, "burst")
 
     def _look_for_many(self, hit: Hit, owner: object) -> None:

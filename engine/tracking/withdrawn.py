@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterable
 
 from engine.storage.ledger.sent import Sent
-from engine.storage.tables.withdrawals import Withdrawal, Withdrawals
+from engine.storage.tables.withdrawals import Withdrawal, Withdrawals, content_of
 
 
 class Withdrawn:
@@ -24,11 +24,10 @@ class Withdrawn:
         rows = self._rows
         if not rows:
             return False
-        table = sent.table.hex()
         return (
             ("url", url) in rows
-            or ("link", f"{table}:{link}") in rows
-            or ("content", table) in rows
+            or ("link", content_of(sent, link)) in rows
+            or ("content", content_of(sent)) in rows
             or (bool(sent.batch) and ("batch", sent.batch) in rows)
             or (bool(sent.tenant) and ("tenant", sent.tenant) in rows)
         )

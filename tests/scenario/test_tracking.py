@@ -250,6 +250,25 @@ def test_an_operator_withdraws_links_and_restores_them(tmp_path: Path) -> None:
         assert command(running, "track", "restore", "batch", "none", check=False).returncode == 1
 
 
+def test_hits_of_links_that_lead_nowhere_are_recorded(tmp_path: Path) -> None:
+    sent = note(tmp_path / "data", ADA, batch="b1")
+    old = note(tmp_path / "data", BOB, sent_at=time.time() - 3 * 86400)
+    with redirect(tmp_path, 'expire_after = "2d"') as running:
+        command(running, "track", "withdraw", "batch", "b1")
+        wait_until(lambda: fetch(running.port, paths(sent, 4)[0]).status == 410, "what is withdrawn")
+        assert [fetch(running.port, path).status for path in (*paths(sent, 1), *paths(old, 3))] == [410] * 2
+        running.stop()
+        told = [(e["type"], e["message"], e.get("url"), e["verdict"]) for e in running.events("clicked", "opened")
+                if "withdrawn" in e.get("reasons", ()) or "expired" in e.get("reasons", ())]  # fmt: skip
+        assert told == [
+            ("clicked", sent.id, LINKS[1], "unsure"),
+            ("opened", sent.id, None, "unsure"),
+            ("clicked", old.id, LINKS[0], "unsure"),
+        ]
+        [expired] = [e for e in running.events("clicked") if e["message"] == old.id]
+        assert (expired["recipient"], expired["reasons"]) == (BOB, ["expired"])
+
+
 def test_what_is_a_machine_is_a_setting_that_is_read_again(tmp_path: Path) -> None:
     sent = [note(tmp_path / "data", f"user{number}@one.test") for number in range(2)]
     with redirect(tmp_path, 'many_recipients = 2\nverdict_after = "1s"') as running:
@@ -289,7 +308,7 @@ def test_what_an_operator_does_to_links_is_an_event_whether_the_daemon_runs_or_n
         texts = [re.sub(r"by [^:]+", "by ME", event["text"]) for event in node.events("admin")]
         assert texts == [
             "links withdrawn (batch b1), by ME: wrong prices",
-            f"links withdrawn (link {LINKS[1]}), by ME",
+            f"links withdrawn (link {LINKS[1]} (batch b2)), by ME",
             "links restored (batch b1), by ME: they were right",
         ]
 

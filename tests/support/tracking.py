@@ -65,6 +65,10 @@ class Mailing:
     def delivered(self, sent: Sent, index: int = 0, at: float | None = None) -> None:
         self._ledger.delivered(sent.id, index, time.time() if at is None else at)
 
+    def short(self, number: int, sent: Sent) -> None:
+        """Short links with this number are those of its recipient."""
+        self._ledger.short(number, sent.id, 0)
+
     async def close(self) -> None:
         await self._ledger.keep()
         await self._ledger.close()

@@ -27,7 +27,9 @@ KEY = b"k" * 32
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "postrider.toml"
-    path.write_text(f'[tracking]\nbase_url = "https://go.test"\nkeys = ["3:{KEY.hex()}"]\nexpire_after = "1d"\n')
+    path.write_text(
+        f'[tracking]\nbase_url = "https://go.test"\nlevel = "full"\nkeys = ["3:{KEY.hex()}"]\nexpire_after = "1d"\n'
+    )
     monkeypatch.setenv("POSTRIDER_CONFIG", str(path))
     (tmp_path / "mail.eml").write_bytes(MAIL)
     return path
@@ -79,6 +81,55 @@ def test_preview_says_what_is_left_alone_as_a_whole(config: Path, mail: bytes, w
     assert word in err and "go.test/c/" not in out
     assert preview(config, "--table") == 0
     assert word in capfd.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("fields", "more", "left"),
+    [
+        (b"X-Postrider-Track: none\n", "", "level none"),
+        (b"X-Postrider-Track: full\nX-Postrider-Track: none\n", "", "level none"),
+        (b"X-Postrider-Track: anonymous\n", "", ""),
+        (b"X-Postrider-Track: full\n", 'level = "none"\n', "level none"),
+        (b"X-Postrider-Track: full\n", 'level = "anonymous"\n', ""),
+        (b"", 'level = "full"\n[spool]\nlarge_bytes = "100"\n', "large"),
+        (b"", 'level = "full"\n[[click_domain]]\ntenant = "other"\nbase_url = "https://other.test"\n', ""),
+    ],
+)
+def test_preview_is_of_what_would_be_sent(config: Path, fields: bytes, more: str, left: str, capfdbinary: Any) -> None:
+    if more:
+        text = config.read_text().replace('level = "full"\n', "")
+        config.write_text(text + more)
+    mail = config.with_name("mail.eml")
+    mail.write_bytes(b"X-Postrider-Tenant: acme\nX-Postrider-Batch: b1\nBcc: x@y.test\n" + fields + MAIL)
+    assert preview(config, "--honeypot", "--opens") == 0
+    out, err = capfdbinary.readouterr()
+    assert b"X-Postrider" not in out and b"Bcc" not in out and b"List-Unsubscribe: <https://go.test/u/" in out
+    assert (b"https://go.test/c/" in out) == (b"https://go.test/o/" in out) == (not left)
+    assert left.encode() in err and bool(err) == bool(left)
+    body = MAIL.partition(b"\n\n")[2].replace(b"\n", b"\r\n")
+    assert (out.partition(b"\r\n\r\n")[2] == body) == bool(left)
+    assert preview(config, "--json") == 0
+    assert json.loads(capfdbinary.readouterr().out.splitlines()[0])["left"] == (left or None)
+
+
+def test_preview_has_the_tenants_domain_and_the_class(config: Path, capfdbinary: Any) -> None:
+    config.write_text(config.read_text() + '[[click_domain]]\ntenant = "acme"\nbase_url = "https://acme.test"\n')
+    mail = config.with_name("mail.eml")
+    mail.write_bytes(b"X-Postrider-Tenant: acme\n" + MAIL)
+    assert preview(config) == 0
+    out = capfdbinary.readouterr().out
+    assert out.count(b"https://acme.test/") == 2 and b"go.test" not in out
+    assert preview(config, "--class", "transactional") == 0
+    assert b"List-Unsubscribe" not in capfdbinary.readouterr().out
+    mail.write_bytes(b"X-Postrider-Class: transactional\n" + MAIL)
+    assert preview(config) == 0
+    assert b"List-Unsubscribe" not in capfdbinary.readouterr().out
+
+
+def test_preview_says_what_admission_would_refuse(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config.with_name("mail.eml").write_bytes(b"X-Postrider-Track: some\n" + MAIL)
+    assert preview(config) == 2
+    assert "would be refused: 550 5.6.0 X-Postrider-Track must be" in capsys.readouterr().err
 
 
 def test_preview_reads_standard_input_and_needs_no_settings(

@@ -237,3 +237,28 @@ def test_memory_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(judge._messages["one", 0].hits) <= 64
     bench.corrected(NOW + 200)
     assert (len(judge), len(judge._messages), len(judge._clients)) == (0, 0, 0)
+
+
+def test_pictures_that_a_scanner_fetches_with_the_links_are_no_opens(bench: Bench) -> None:
+    scanner, reader = "192.0.2.1", "198.51.100.7"
+    first = bench.hit(1, NOW, kind="opened", client=scanner)
+    other = bench.hit(1, NOW, kind="opened", client=reader)
+    clicks = [bench.hit(link, NOW + 0.1 * link, client=scanner) for link in range(3, 8)]
+    last = bench.hit(1, NOW + 1, kind="opened", client=scanner)
+    assert [hit.verdict for hit in (first, *clicks, last)] == ["machine"] * 7
+    assert {hit.reasons for hit in (first, *clicks, last)} == {frozenset({"burst"})}
+    later = bench.hit(1, NOW + 30, kind="opened", client=scanner)
+    beside = bench.hit(1, NOW + 1, kind="opened", client=reader)
+    bench.corrected(NOW + 40)
+    assert [hit.verdict for hit in (other, later, beside)] == ["human"] * 3
+
+
+def test_why_a_link_led_nowhere_is_told_and_is_no_sign(bench: Bench) -> None:
+    hit = bench.hit()
+    hit.gone = "withdrawn"
+    assert (hit.event().verdict, hit.event().reasons) == ("unsure", ("withdrawn",))
+    bench.judge.tick(NOW + SETTLE_S)
+    told = hit.correction(NOW + SETTLE_S)
+    assert (told.verdict, told.reasons) == ("human", ("withdrawn",))
+    hit.blame("early")
+    assert hit.correction(NOW + SETTLE_S).reasons == ("early", "withdrawn")

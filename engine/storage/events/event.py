@@ -87,7 +87,8 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     sender, destination: of what came. status, reply: what it reports. kind: what that means (config/bounces.toml);
     outcomes that are failures have it, too.
     Of links: link, url: which one; link counts from 3, 2 is the hidden one. verdict: human, machine or unsure; reasons:
-    of it (tracking/judge.py). client, agent: who asked. hit: the id of the event that a verdict is about.
+    of it (tracking/judge.py), and "withdrawn" or "expired" of a link that led nowhere, whatever the verdict.
+    client, agent: who asked. hit: the id of the event that a verdict is about.
     proof: "token" if it is certain whom it is about. answer: the id of what came. text: the words of a person.
     truncated: of what came something was not read that may name more recipients.
     """

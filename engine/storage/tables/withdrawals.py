@@ -1,7 +1,7 @@
 """Links that lead nowhere any more, because somebody said so: a table of tables.db.
 
-    link      one link of a content, for all who got it: "<table in hex>:<number>"
-    url       every link to it                       content   all links of it: the table in hex
+    link      one link of a content, for all who got it: `content_of` with its number
+    url       every link to it                       content   all links of it: `content_of`
     batch     all links of the messages of a batch   tenant    all of a tenant's
 
 Small, since people write it by hand. Redirectors read all of it each second and never ask it for a request. Each change
@@ -15,7 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
+import msgspec
+
 from engine.base.errors import StorageError
+from engine.storage.ledger.sent import Sent
 from engine.storage.tables.grouped import open_database
 from engine.storage.tables.owed import TABLE, owe
 
@@ -30,6 +33,7 @@ create table if not exists withdrawn (
 """
 _ADD = "insert or ignore into withdrawn values (?, ?, ?, ?, ?, ?)"
 _REMOVE = "delete from withdrawn where kind = ? and what = ?"
+_encode = msgspec.json.Encoder().encode
 _ALL = "select kind, what, since, who, reason, about from withdrawn order by since, kind, what"
 
 
@@ -43,6 +47,15 @@ class Withdrawal:
     who: str = ""
     reason: str = ""
     about: str = ""
+
+
+def content_of(sent: Sent, link: int | None = None) -> str:
+    """The name of a content, or of one link of it: a table of links, and whose it is, since others may have the same.
+
+    A JSON array: channel, tenant, stream, batch, table in hex, number of the link.
+    """
+    named = [sent.channel, sent.tenant, sent.stream, sent.batch, sent.table.hex()]
+    return _encode(named if link is None else [*named, link]).decode()
 
 
 class Withdrawals:
