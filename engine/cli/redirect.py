@@ -13,7 +13,11 @@ def register(commands: Commands) -> None:
         description="Answer tracked links and unsubscribes in the foreground, whether the daemon runs or not.",
     )
     add_config(parser)
-    parser.add_argument("--address", default="", metavar="HOST:PORT", help="instead of the listeners of kind tracking")
+    parser.add_argument(
+        "--address", default="", metavar="HOST:PORT",
+        help="instead of the listeners of kind tracking; with the certificate of the first of them that has one",
+    )  # fmt: skip
+    parser.add_argument("--no-tls", action="store_true", help="plain http at --address, for a proxy that has the TLS")
     parser.add_argument("--metrics", default="", metavar="HOST:PORT", help="have /metrics and /health there")
     parser.set_defaults(run=_run)
 
@@ -28,4 +32,6 @@ def _run(args: argparse.Namespace) -> int:
             parse_host_port(text)
         except ValueError as exc:
             raise UsageError([str(exc)]) from exc
-    return redirect(args.config, args.address, args.metrics)
+    if args.no_tls and not args.address:
+        raise UsageError(["--no-tls: of --address; listeners of the settings have their own tls, or none"])
+    return redirect(args.config, args.address, args.metrics, tls=not args.no_tls)

@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import uvloop
@@ -38,9 +39,19 @@ log = logging.getLogger(__name__)
 _STOP_S = 10.0
 
 
-def redirect(path: Path, address: str = "", metrics_address: str = "") -> int:
-    """Run until told to stop. address: to listen on instead of the listeners of kind tracking. Raises EngineError."""
-    settings = _own(load_settings(path), address, metrics_address)
+class _Places(NamedTuple):
+    """Where to listen instead of where the settings say, or there as well; "": nowhere. tls: at `address`."""
+
+    address: str
+    metrics: str
+    tls: bool
+
+
+def redirect(path: Path, address: str = "", metrics_address: str = "", *, tls: bool = True) -> int:
+    """Run until told to stop. address: to listen on instead of the listeners of kind tracking; tls: with the
+    certificate of theirs, if there is one. Raises EngineError."""
+    places = _Places(address, metrics_address, tls)
+    settings = _own(load_settings(path), places)
     os.umask(0o077)
     data_dir = Path(settings.node.data_dir)
     lock = lock_data_dir(data_dir / "redirect")
@@ -48,32 +59,32 @@ def redirect(path: Path, address: str = "", metrics_address: str = "") -> int:
     tune()
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(_Process(path, settings, address, metrics_address).run())
+            runner.run(_Process(path, settings, places).run())
     finally:
         os.close(lock)
     return 0
 
 
-def _own(settings: Settings, address: str, metrics_address: str) -> Settings:
+def _own(settings: Settings, places: _Places) -> Settings:
     """With the listeners of this process and no others. Raises ConfigError."""
     rows = list(tracking_rows(settings))
-    if address:
-        tls = next((row.tls for row in rows if row.tls is not None), None)
-        rows = [Listener(kind="tracking", address=address, tls=tls)]
+    if places.address:
+        tls = next((row.tls for row in rows if row.tls is not None), None) if places.tls else None
+        rows = [Listener(kind="tracking", address=places.address, tls=tls)]
     elif rows and not settings.tracking.separate:
         raise ConfigError(["[tracking] separate: false: the daemon has these listeners; true, or --address"])
     if not rows:
         raise ConfigError(['no [[listener]] of kind "tracking", and no --address'])
-    if metrics_address:
-        rows.append(Listener(kind="http", address=metrics_address))
+    if places.metrics:
+        rows.append(Listener(kind="http", address=places.metrics))
     return msgspec.structs.replace(settings, listener=tuple(rows))
 
 
 class _Process:
-    def __init__(self, path: Path, settings: Settings, address: str, metrics_address: str) -> None:
+    def __init__(self, path: Path, settings: Settings, places: _Places) -> None:
         """Raises EngineError."""
         self._path, self._settings = path, settings
-        self._places = address, metrics_address
+        self._places = places
         self._metrics = Metrics()
         clock = SystemClock()
         events = settings.events
@@ -122,7 +133,7 @@ class _Process:
             self._hangup.clear()
             self._notifier.reloading()
             try:
-                await self._reload(_own(load_settings(self._path), *self._places))
+                await self._reload(_own(load_settings(self._path), self._places))
                 log.info("reloaded %s", self._path)
             except ConfigError as exc:
                 for problem in exc.problems:

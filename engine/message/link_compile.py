@@ -1,8 +1,8 @@
 """A body with tracked links, compiled: what is the same for all recipients once, and for each one a join of strings.
 
 Of a text part the values of href change (of plain text, where asked for, the URLs) and nothing else; a picture of one
-pixel and a hidden link go before </body>, where asked for. What cannot be changed safely is left as it is, and `found`
-says why.
+pixel and a hidden link go before </body>, where asked for, unless markup that never ends would swallow them. What
+cannot be changed safely is left as it is, and `found` says why.
 
     compile_body(header, body, marks) -> Compiled        once for each body
     compiled.body(tokens)                                for each recipient
@@ -131,7 +131,7 @@ class _Compiler:
         self._ours = tuple(f"{marks.base_url.lower()}/{kind.value.decode()}/" for kind in Kind)
         self._links: list[str] = []
         self._found: list[Found] = []
-        self._marked = False  #: pixel and hidden link are in; the first HTML part has them
+        self._marked = False  #: pixel and hidden link are in; the first HTML part that can has them
 
     def compiled(self, parts: Sequence[TextPart]) -> Compiled:
         """Raises Sealed."""
@@ -162,9 +162,10 @@ class _Compiler:
         refused = {wanted[index].start for index in text.too_long(wanted)}
         edits = self._numbered(part, links, refused)
         if part.kind == "text/html" and not self._marked and (hidden := self._hidden()):
-            self._marked = True
             at = find_links(readable).body_end
-            edits = sorted([*edits, Edit(at, at, hidden)], key=lambda edit: edit.start)
+            self._marked = at >= 0
+            if self._marked:
+                edits = sorted([*edits, Edit(at, at, hidden)], key=lambda edit: edit.start)
         return text.edited(edits) if edits else (raw,)
 
     def _left(self, part: TextPart, raw: bytes, reason: str) -> Sequence[Piece]:

@@ -83,7 +83,10 @@ class Href(NamedTuple):
 
 
 class HtmlLinks(NamedTuple):
-    """links: in order. body_end: where </body> stands that ends the body, or </html>, or the end of the text."""
+    """links: in order. body_end: where </body> stands that ends the body, or </html>, or the end of the text.
+
+    body_end is -1 where the text ends within a tag, a comment or the like: what is added there would be part of that.
+    """
 
     links: list[Href]
     body_end: int
@@ -93,13 +96,16 @@ def find_links(text: bytes) -> HtmlLinks:
     """The links of a text in a charset that holds ASCII. Never raises."""
     links: list[Href] = []
     ends = {b"body": -1, b"html": -1}
+    at_end = -1
     for name, start, href in _tags(text, 0, len(text), _LINKS.__contains__):
         if href is not None:
             links.append(href)
         elif name in ends:
             ends[name] = start
+        elif not name:
+            at_end = start
     body_end = ends[b"body"] if ends[b"body"] >= 0 else ends[b"html"]
-    return HtmlLinks(links, body_end if body_end >= 0 else len(text))
+    return HtmlLinks(links, body_end if body_end >= 0 else at_end)
 
 
 def mask_escapes(text: bytes) -> bytes:
@@ -121,7 +127,7 @@ _Found: TypeAlias = tuple[bytes, int, Href | None]
 
 
 def _tags(text: bytes, at: int, end: int, wanted: Callable[[bytes], object]) -> Iterator[_Found]:
-    """Links, and end tags, by name and start, between two offsets."""
+    """Links, and end tags, by name and start, between two offsets; last b"" and the end, if text may follow there."""
     foreign: list[bytes] = []  # elements that are open, from <svg> or <math> on
     while (at := _next(text, at, end, bool(foreign))) >= 0:
         follows = text[at + 1 : at + 2]
@@ -154,6 +160,8 @@ def _tags(text: bytes, at: int, end: int, wanted: Callable[[bytes], object]) -> 
         if stop < 0:
             return
         at = stop
+    if not foreign and not text.endswith(b"</", 0, end):
+        yield b"", end, None
 
 
 def _next(text: bytes, at: int, end: int, foreign: bool) -> int:

@@ -52,10 +52,15 @@ async def check_domain(
     addresses = [host]
     if not is_ip_address(host):
         addresses, trouble = await _addresses(resolver, host)
-        if not addresses:
+        if addresses:
+            found.append(Finding("dns", "ok", f"{host} is {', '.join(addresses)}"))
+        else:
             text = trouble or "it has no address: add an A or AAAA (or CNAME) record"
-            return [*found, Finding("dns", "error", f"{host}: {text}")]
-        found.append(Finding("dns", "ok", f"{host} is {', '.join(addresses)}"))
+            addresses = await _of_this_machine(host)
+            if not addresses:
+                return [*found, Finding("dns", "error", f"{host}: {text}")]
+            known = f"this machine alone knows it as {', '.join(addresses)} (a hosts file?)"
+            found.append(Finding("dns", "warning", f"{host}: {text}; {known}"))
     prefix = parts.path.rstrip("/")
     for address in addresses:
         found += await asyncio.to_thread(_ask, host, address, port, tls, prefix, keys)
@@ -68,6 +73,16 @@ async def _addresses(resolver: Lookup, host: str) -> tuple[list[str], str]:
     found = [record.value for answer in answers for record in answer.records]
     trouble = next((answer.detail for answer in answers if answer.finding is dns_query.Finding.TROUBLE), "")
     return found, "" if found else trouble
+
+
+async def _of_this_machine(host: str) -> list[str]:
+    """What a program here would be told: the hosts file, and whatever else nsswitch.conf names."""
+    loop = asyncio.get_running_loop()
+    try:
+        told = await loop.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(address[0]) for *_, address in told))
 
 
 def _ask(

@@ -109,6 +109,16 @@ def test_dns_has_no_address(house: House, zone: str, fault: str, text: str) -> N
     assert house.check_url() == (1, [("error", "dns", "", said)])
 
 
+def test_a_host_of_this_machines_hosts_file_is_asked_and_a_warning(house: House) -> None:
+    house.dns.set_zone("")
+    house.serve(name="localhost")
+    status, rows = house.check_url("localhost")
+    house.serve()
+    assert (status, rows[0][:2]) == (0, ("warning", "dns"))
+    assert rows[0][3].startswith("localhost: it has no address: add an A or AAAA (or CNAME) record; this machine alone")
+    assert {VALID, OURS} <= set(rows)
+
+
 def test_an_alias_is_followed(house: House) -> None:
     house.dns.set_zone(f"{HOST}. 300 CNAME www.test.\nwww.test. 300 A 127.0.0.1")
     assert house.check_url() == (0, [FOUND, VALID, OURS])
@@ -188,6 +198,16 @@ def test_whoever_answers_without_tls_has_no_certificate(house: House) -> None:
             out, _ = asking.communicate(timeout=60)
         assert asking.returncode == 1
         assert f"no valid certificate for {HOST}" in out
+
+
+def test_another_address_has_the_certificate_unless_it_is_told_not_to(house: House, tmp_path: Path) -> None:
+    config = Redirect(tmp_path, tls=f'tls = {{ cert = "{house.cert}", key = "{house.key}" }}').config
+    for options, status in (((), 0), (("--no-tls",), 1)):
+        with Redirect(tmp_path, config=config, options=options) as running:
+            assert house.check(f"https://{HOST}:{running.port}")[0] == status
+            assert house.check(f"http://{HOST}:{running.port}")[0] == 1 - status
+    done = subprocess.run([*POSTRIDER, "redirect", "-c", str(config), "--no-tls"], capture_output=True, check=False)
+    assert (done.returncode, b"--no-tls: of --address" in done.stderr) == (2, True)
 
 
 def test_http_is_a_warning_and_no_tls_is_asked_for(tmp_path: Path) -> None:

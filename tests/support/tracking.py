@@ -133,13 +133,15 @@ def settings(more: str = "", keys: str = f'keys = ["1:{KEY.hex()}"]') -> str:
 class Redirect:
     """`postrider redirect`, in `path`; ended at the end of `with`. data: of a daemon, if there is one."""
 
-    def __init__(self, path: Path, more: str = "", *, tls: str = "", config: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, more: str = "", *, tls: str = "", config: Path | None = None, options: Sequence[str] = ()
+    ) -> None:  # fmt: skip
         path.mkdir(parents=True, exist_ok=True)
         self.port, self.metrics_port = free_port(), free_port()
         self.data = path / "data"
         self.log = path / "redirect.log"
         self.config = config or path / "postrider.toml"
-        self._arguments = ["--metrics", f"127.0.0.1:{self.metrics_port}"]
+        self._arguments = ["--metrics", f"127.0.0.1:{self.metrics_port}", *options]
         if config is None:
             self.config.write_text(
                 f'[node]\nname = "mx.test"\ndata_dir = "{self.data}"\n'

@@ -121,6 +121,25 @@ def test_where_the_body_ends(text, before):
     assert text[find_links(text).body_end :] == before
 
 
+@pytest.mark.parametrize(
+    "end",
+    [
+        '<a href="x', "<a href=", "<a href='x'", "<b", "</b", "</", "<!", "<!-- x", "<!-- x --", "<?x", "<title>x",
+        "<style>", "<script>x</scrip", "<textarea>", "<plaintext>", "<svg>", "<svg><g></g>", "<math><mi>x", "<svg><p>",
+    ],
+)  # fmt: skip
+def test_nothing_can_be_added_behind_markup_that_never_ends(end):
+    assert find_links(f"<p>x {end}".encode()).body_end == -1
+    assert find_links(f"<p>x</body>{end}".encode()).body_end == len("<p>x"), "there it can"
+
+
+@pytest.mark.parametrize(
+    "end", ["<", "a < b", "x<1", "<svg/>", "<svg></svg>", "<!-->", "<title></title>", "<a href=x>"]
+)
+def test_behind_what_is_over_something_can(end):
+    assert find_links(f"<p>{end}".encode()).body_end == len(f"<p>{end}")
+
+
 PIECES = [
     "<", ">", "/", "=", '"', "'", " ", "\n", "\t", "\f", "!", "-", "--", "?", "a", "x", "&", ";", "#", "é",
     "<a ", "<A\n", "</a>", "<a href=", "<a href=@", '<a href="', "<a href='", ' href="@"', " href=@ ", " HREF='@'",
@@ -153,7 +172,7 @@ def test_a_real_parser_sees_the_same_links(text):
 def test_any_bytes_have_links_in_order_that_do_not_overlap(text):
     found = find_links(text)
     places = [place for link in found.links for place in (link.start, link.end)]
-    assert places == sorted(places) and 0 <= found.body_end <= len(text)
+    assert places == sorted(places) and -1 <= found.body_end <= len(text)
 
 
 @pytest.mark.parametrize(
