@@ -13,8 +13,8 @@ from engine.storage.ledger.reader import LedgerReader
 from engine.storage.ledger.sent import Sent
 from engine.storage.link_keys import KEYS_NAME, link_keys
 
-_URL = re.compile(r"https?://[^?#]*/([cou])/([A-Za-z0-9_-]+)(?:\.gif)?/?(?:[?#].*)?")
-_SHORT = re.compile(rf"(?:https?://[^?#]*/)?([0-9A-Za-z]{{{CODE_CHARS}}})/?(?:[?#].*)?")
+_URL = re.compile(r"(?:[^?#]*/)?([cou])/([A-Za-z0-9_-]+)(?:\.gif)?/?(?:[?#].*)?")
+_SHORT = re.compile(rf"(?:[^?#]*/)?([0-9A-Za-z]{{{CODE_CHARS}}})/?(?:[?#].*)?")
 
 
 class LinkOf(NamedTuple):

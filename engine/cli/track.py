@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import dataclasses
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +40,7 @@ def register(commands: Commands) -> None:
     actions = parser.add_subparsers(title="actions", metavar="ACTION", required=True)
     for name, text, run in (
         ("withdraw", "links that lead nowhere from now on: a page says so", _withdraw),
-        ("restore", "they lead where they did", _restore),
+        ("restore", "they lead where they did; also by what `list` shows", _restore),
     ):
         action = actions.add_parser(name, help=text, description=text)
         action.add_argument(
@@ -75,12 +76,18 @@ def _withdraw(args: argparse.Namespace) -> int:
 
 def _restore(args: argparse.Namespace) -> int:
     settings = settings_of(args)
-    row = _row(settings, args)
     with _table(settings) as table:
+        row = _listed(table, args) or _row(settings, args)
         if not table.remove(row):
             raise EngineError(f"{row.kind} {row.about or row.what}: is not withdrawn")
     print(f"{row.kind} {row.about or row.what}: restored")
     return 0
+
+
+def _listed(table: "Withdrawals", args: argparse.Namespace) -> "Withdrawal | None":
+    """A row that is named as `list` has it: its message may be known no more."""
+    found = next((row for row in table.all() if (row.kind, row.what) == (args.kind, args.what)), None)
+    return found and dataclasses.replace(found, since=time.time(), who=operator(), reason=args.reason)
 
 
 def _row(settings: Settings, args: argparse.Namespace) -> "Withdrawal":

@@ -1,7 +1,9 @@
 """`postrider track`: what is named is what is withdrawn, of those who are meant and of nobody else."""
 
 import asyncio
+import contextlib
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +83,18 @@ def test_a_url_that_no_link_can_lead_to_is_refused(
     assert reason in capsys.readouterr().err
     assert main(["track", "list", "--json"]) == 0
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("kind", ["link", "content", "url"])
+def test_what_is_listed_can_be_restored_though_its_message_is_forgotten(data: Path, kind: str) -> None:
+    [sent] = noted(data, {"tenant": "t1"})
+    assert main(["track", "withdraw", kind, LINKS[0] if kind == "url" else paths(sent, 3)[0]]) == 0
+    with contextlib.closing(Withdrawals(data)) as table:
+        [row] = table.all()
+    shutil.rmtree(data / "ledger")
+    assert main(["track", "restore", kind, row.what]) == 0
+    assert hit(data, [sent]) == [False]
+    assert main(["track", "restore", kind, row.what]) != 0
 
 
 @pytest.mark.parametrize("kind", ["batch", "tenant"])
