@@ -56,7 +56,9 @@ def _judged(reported: Reported, report: Report, classifier: Classifier, provider
 def _verdict(reported: Reported, report: Report, classifier: Classifier, provider: str) -> Verdict:
     status = reported.status or ("4.0.0" if reported.action == "delayed" else "")
     verdict = Verdict("unknown", "")
-    for text in (reported.reply, reported.reason, report.words):
+    # Words of a notice about several recipients may be about another one.
+    words = report.words if len(report.recipients) == 1 else ""
+    for text in (reported.reply, reported.reason, words):
         if text:
             found = classifier.judge(text, status=status, provider=provider)
             # The code alone is the last resort: words further on may say more.
