@@ -15,8 +15,8 @@ from engine.cli.common import DEFAULT_CONFIG, Commands, add_config, add_json, pr
 
 if TYPE_CHECKING:
     from engine.base.settings import Settings
-    from engine.cli.links_preview import Wishes
     from engine.message.link_compile import Compiled
+    from engine.tracking.preview import Wishes
 
 
 def register(commands: Commands) -> None:
@@ -54,11 +54,11 @@ def register(commands: Commands) -> None:
 def _preview(args: argparse.Namespace) -> int:
     """Exit status 0, whatever can be tracked. 2: the file cannot be read, or used; a URL that cannot be used."""
     from engine.base.clock import SystemClock
-    from engine.cli.links_preview import previewed
     from engine.message.headers import HeaderError
     from engine.message.ids import IdSource
     from engine.message.link_token import UNSUBSCRIBE, LinkTokens
     from engine.message.list_unsubscribe import unsubscribe_fields
+    from engine.tracking.preview import previewed
 
     try:
         content = sys.stdin.buffer.read() if args.file == "-" else Path(args.file).read_bytes()
@@ -98,7 +98,7 @@ def _settings(args: argparse.Namespace) -> "Settings":
 def _replaced(args: argparse.Namespace) -> "Wishes":
     """What options say instead of the settings. Raises UsageError."""
     from engine.base.settings_links import base_url
-    from engine.cli.links_preview import Wishes
+    from engine.tracking.preview import Wishes
 
     try:
         url = base_url(args.base_url, Path()) if args.base_url else ""
@@ -120,7 +120,7 @@ def _print_table(compiled: "Compiled | None", left: str, as_json: bool) -> None:
 def _decode(args: argparse.Namespace) -> int:
     """Exit status 0: it is ours. Raises EngineError, so 1: it is not, or there is no key to tell."""
     from engine.base.clock import SystemClock
-    from engine.cli.link_of import link_of
+    from engine.tracking.link_of import link_of
 
     settings = settings_of(args)
     link = link_of(settings, args.link)

@@ -183,8 +183,8 @@ def _named(settings: Settings, kind: str, what: str) -> tuple[str, str]:
 
 def _of_content(settings: Settings, kind: str, what: str) -> tuple[str, str]:
     """Of a content of one tenant, stream and batch: others may have the same links. Raises EngineError."""
-    from engine.cli.link_of import link_of
     from engine.storage.tables.withdrawals import content_of
+    from engine.tracking.link_of import link_of
 
     link = link_of(settings, what)
     if link is None:
