@@ -145,7 +145,8 @@ class Admission:
         self._max_received = settings.intake.max_received
         self._node = settings.node.name.encode()
         # What is off for all is on for none; a word of the settings is not asked for with each message.
-        self._most_track = Track[settings.tracking.level.upper()] if settings.tracking.base_url else Track.NONE
+        links = settings.tracking.base_url or settings.click_domain
+        self._most_track = Track[settings.tracking.level.upper()] if links else Track.NONE
         self._track = self._most_track.word
         # By MessageClass.
         self._expire_after = (float(settings.retry.transactional.expire_after), float(settings.retry.expire_after))
