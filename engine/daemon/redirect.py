@@ -22,6 +22,7 @@ from engine.base.log import setup
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.base.settings_file import load_settings
+from engine.daemon.hangup import reload_on_hangup
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners
 from engine.daemon.lock import lock_data_dir
@@ -112,7 +113,7 @@ class _Process:
         await self._listeners.open(self._settings, self._settings.listener)
         log.info("postrider %s answers links on %s", __version__, self._settings.node.name)
         self._notifier.ready("answers links")
-        reloading = loop.create_task(self._reload_on_hangup())
+        reloading = loop.create_task(reload_on_hangup(self._hangup, self._path, self._reload, self._notifier))
         await self._stop.wait()
         log.info("stopping")
         self._notifier.stopping("answering what was asked")
@@ -127,25 +128,9 @@ class _Process:
     def _make_http(self, row: Listener, reuse_port: bool = False) -> MetricsServer:
         return MetricsServer(row, self._metrics.registry, self._node.collect, reuse_port=reuse_port)
 
-    async def _reload_on_hangup(self) -> None:
-        while True:
-            await self._hangup.wait()
-            self._hangup.clear()
-            self._notifier.reloading()
-            try:
-                await self._reload(_own(load_settings(self._path), self._places))
-                log.info("reloaded %s", self._path)
-            except ConfigError as exc:
-                for problem in exc.problems:
-                    log.error("not reloaded: %s", problem)
-            except EngineError as exc:
-                log.error("not reloaded: %s", exc)
-            except Exception:  # top of a task: the old settings go on
-                log.exception("not reloaded")
-            self._notifier.ready()
-
     async def _reload(self, settings: Settings) -> None:
         """Raises EngineError: they cannot be used, and the old ones hold."""
+        settings = _own(settings, self._places)
         refuse_moves(self._settings, settings)
         opened = await self._listeners.open_new(settings)
         try:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import uvloop
 
 from engine import __version__
-from engine.base.errors import ConfigError, EngineError
 from engine.base.log import LineLog, setup
 from engine.base.settings import Settings
 from engine.base.settings_file import load_settings
 from engine.daemon.division import of_daemon
+from engine.daemon.hangup import reload_on_hangup
 from engine.daemon.lock import lock_data_dir
 from engine.daemon.process import tune
 from engine.daemon.spools import leftover
@@ -78,7 +78,14 @@ class _Daemon:
         await worker.start()
         log.info("postrider %s is ready on %s", __version__, self._settings.node.name)
         self._notifier.ready(f"ready on {self._settings.node.name}")
-        chores = [loop.create_task(self._reload_on_hangup(worker)), loop.create_task(self._feed_watchdog(worker))]
+
+        async def reload(settings: Settings) -> None:
+            await worker.reload(of_daemon(settings))
+
+        chores = [
+            loop.create_task(reload_on_hangup(self._hangup, self._path, reload, self._notifier)),
+            loop.create_task(self._feed_watchdog(worker)),
+        ]
         await self._stop.wait()
         log.info("stopping")
         self._notifier.stopping("finishing what is in flight")
@@ -97,23 +104,6 @@ class _Daemon:
         from engine.daemon.worker import Worker
 
         return Worker(self._settings, self._lines.add)
-
-    async def _reload_on_hangup(self, worker: "Worker | Supervisor") -> None:
-        while True:
-            await self._hangup.wait()
-            self._hangup.clear()
-            self._notifier.reloading()
-            try:
-                await worker.reload(of_daemon(load_settings(self._path)))
-                log.info("reloaded %s", self._path)
-            except ConfigError as exc:
-                for problem in exc.problems:
-                    log.error("not reloaded: %s", problem)
-            except EngineError as exc:
-                log.error("not reloaded: %s", exc)
-            except Exception:  # top of a task: the old settings go on
-                log.exception("not reloaded")
-            self._notifier.ready()
 
     async def _feed_watchdog(self, worker: "Worker | Supervisor") -> None:
         """From the loop itself, so that a loop that is stuck is found out; those of all workers are asked."""

@@ -14,6 +14,7 @@ from engine.base.settings import Settings
 from engine.intake.policy import Address, parse_address
 from engine.intake.proxy import Header, client_of
 from engine.intake.smpp_binds import Bind
+from engine.net.late_tls import start_tls
 
 _log = logging.getLogger(__name__)
 
@@ -124,7 +125,7 @@ class Opening(Bind):
             else:
                 self._begin(plain)
                 plain.resume_reading()
-                early, self._early = self._early, b""
+                early = self._take_early()
                 super().data_received(early)
         finally:
             if not self._begun:
@@ -146,16 +147,10 @@ class Opening(Bind):
         return await door.count(self, self.address)
 
     async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
-        door, loop = self._door, asyncio.get_running_loop()
+        door = self._door
         secured = None
         try:
-            # uvloop chooses how to read when reading starts, which it does as soon as the connection is made; the TLS
-            # protocol wants another way than ours, and what has come until now.
-            plain.pause_reading()
-            loop.call_soon(loop.call_soon, self._feed_tls, plain)
-            secured = await loop.start_tls(
-                plain, self, context, server_side=True, ssl_handshake_timeout=door.settings.intake.handshake_timeout
-            )
+            secured = await start_tls(plain, self, context, self._take_early, door.settings.intake.handshake_timeout)
         except (OSError, TimeoutError) as exc:
             _log.debug("intake: %s: TLS: %s", self.client, exc)
         if secured is None:
@@ -163,11 +158,6 @@ class Opening(Bind):
         else:
             self.connection_made(secured)
 
-    def _feed_tls(self, plain: asyncio.Transport) -> None:
-        protocol: Any = plain.get_protocol()  # that of TLS, of one loop or the other
-        while data := self._early:
-            room = protocol.get_buffer(len(data))
-            count = min(len(room), len(data))
-            room[:count] = data[:count]
-            protocol.buffer_updated(count)
-            self._early = data[count:]
+    def _take_early(self) -> bytes:
+        data, self._early = self._early, b""
+        return data

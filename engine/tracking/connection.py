@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from engine.intake.policy import Address, parse_address
+from engine.net.late_tls import start_tls
 
 log = logging.getLogger(__name__)
 
@@ -161,11 +162,7 @@ class Connection(HttpToolsProtocol):
     async def _start_tls(self, plain: asyncio.Transport, context: ssl.SSLContext) -> None:
         secured = None
         try:
-            # uvloop chooses how to read when reading starts, which it does as soon as the connection is made; the TLS
-            # protocol wants another way than ours, and what has come until now.
-            plain.pause_reading()
-            self.loop.call_soon(self.loop.call_soon, self._feed_tls, plain)
-            secured = await self.loop.start_tls(plain, self, context, server_side=True, ssl_handshake_timeout=REQUEST_S)
+            secured = await start_tls(plain, self, context, self._take_early, REQUEST_S)
         except (OSError, TimeoutError) as exc:
             log.debug("tracking: TLS: %s", exc)
         if secured is None:
@@ -173,11 +170,6 @@ class Connection(HttpToolsProtocol):
         else:
             self.connection_made(secured)
 
-    def _feed_tls(self, plain: asyncio.Transport) -> None:
-        protocol: Any = plain.get_protocol()  # that of TLS, of one loop or the other
-        while data := self._early:
-            room = protocol.get_buffer(len(data))
-            count = min(len(room), len(data))
-            room[:count] = data[:count]
-            protocol.buffer_updated(count)
-            self._early = data[count:]
+    def _take_early(self) -> bytes:
+        data, self._early = self._early, b""
+        return data

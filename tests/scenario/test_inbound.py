@@ -12,7 +12,18 @@ from typing import Any
 import pytest
 
 from tests.support.engine import daemon, sink, wait_until
-from tests.support.inbound import BOUNCES, FEEDBACK, REPLIES, Stage, complaint, report
+from tests.support.inbound import (
+    ANSWERS,
+    BOUNCES,
+    COMPLAINTS,
+    FEEDBACK,
+    REPLIES,
+    RETURN_PATH,
+    Stage,
+    complaint,
+    listens,
+    report,
+)
 from tests.support.ports import free_port
 from tests.support.relay import route
 
@@ -22,22 +33,7 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     path = tmp_path_factory.mktemp("inbound")
     port = free_port()
     with sink(path / "receiver") as receiver:
-        settings = f"""
-            [[listener]]
-            kind = "inbound"
-            address = "127.0.0.1:{port}"
-            [[inbound]]
-            domain = "{BOUNCES}"
-            kind = "return-path"
-            senders = ["news.test"]
-            [[inbound]]
-            domain = "{FEEDBACK}"
-            kind = "feedback"
-            [[inbound]]
-            domain = "{REPLIES}"
-            kind = "reply"
-            replies = "support@home.test"
-            {route(receiver.address)}"""
+        settings = listens(port, RETURN_PATH, COMPLAINTS, ANSWERS) + route(receiver.address)
         with daemon(path / "engine", settings) as engine:
             yield Stage(engine, receiver, port)
 
@@ -148,15 +144,7 @@ def test_a_bounce_that_names_us_is_not_about_its_recipient(stage: Stage) -> None
 def test_a_reply_that_cannot_be_forwarded_lies_in_the_folder(tmp_path: Path) -> None:
     port = free_port()
     with sink(tmp_path / "receiver", "--reply", "rcpt:support*=550 5.1.1 no such user") as receiver:
-        settings = f"""
-            [[listener]]
-            kind = "inbound"
-            address = "127.0.0.1:{port}"
-            [[inbound]]
-            domain = "{REPLIES}"
-            kind = "reply"
-            replies = "support@home.test"
-            {route(receiver.address)}"""
+        settings = listens(port, ANSWERS) + route(receiver.address)
         with daemon(tmp_path / "engine", settings) as engine:
             event = Stage(engine, receiver, port).returns(
                 f"shop@{REPLIES}", "Subject: Re: hello\n\nWhere?\n", "a@far.test"

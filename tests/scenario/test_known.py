@@ -11,7 +11,7 @@ from tests.support import dns
 from tests.support.client import letter, submit
 from tests.support.dkim import rsa_key, sign
 from tests.support.engine import daemon, sink, wait_until
-from tests.support.inbound import BOUNCES, FEEDBACK, REPLIES, Stage, complaint, report
+from tests.support.inbound import BOUNCES, COMPLAINTS, FEEDBACK, REPLIES, RETURN_PATH, Stage, complaint, listens, report
 from tests.support.ports import free_port
 from tests.support.relay import relayed, route
 
@@ -25,24 +25,9 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     path, port = tmp_path_factory.mktemp("known"), free_port()
     zone = {key.dns_name: [f'TXT "{key.record[:200]}" "{key.record[200:]}"'] for key in (PROVIDER, STRANGER)}
     with dns.start(zone) as names, sink(path / "receiver") as receiver:
-        settings = f"""
-            [resolver]
-            nameservers = ["{names.address}"]
-            [[listener]]
-            kind = "inbound"
-            address = "127.0.0.1:{port}"
-            [[inbound]]
-            domain = "{BOUNCES}"
-            kind = "return-path"
-            senders = ["news.test"]
-            [[inbound]]
-            domain = "{FEEDBACK}"
-            kind = "feedback"
-            trusted = ["Provider.test"]
-            [[inbound]]
-            domain = "{REPLIES}"
-            kind = "reply"
-            {route(receiver.address)}"""
+        rows = (RETURN_PATH, f'{COMPLAINTS}\ntrusted = ["Provider.test"]', f'domain = "{REPLIES}"\nkind = "reply"')
+        resolver = f'[resolver]\nnameservers = ["{names.address}"]\n'
+        settings = resolver + listens(port, *rows) + route(receiver.address)
         with daemon(path / "engine", settings) as engine:
             yield Stage(engine, receiver, port)
 

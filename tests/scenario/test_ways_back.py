@@ -6,7 +6,17 @@ from pathlib import Path
 
 from tests.support.client import letter, submit
 from tests.support.engine import daemon, sink
-from tests.support.inbound import BOUNCES, FEEDBACK, REPLIES, Stage, complaint, report
+from tests.support.inbound import (
+    ANSWERS,
+    COMPLAINTS,
+    FEEDBACK,
+    REPLIES,
+    RETURN_PATH,
+    Stage,
+    complaint,
+    listens,
+    report,
+)
 from tests.support.ports import free_port
 from tests.support.relay import route
 
@@ -18,22 +28,7 @@ REPLY = "From: {0}\nSubject: Re: hello\nIn-Reply-To: <{1}@mx.test>\n\nWhere is m
 def test_each_way_and_the_whole_tally(tmp_path: Path) -> None:
     port = free_port()
     with sink(tmp_path / "receiver", "--reply", "rcpt:gone*=550 5.1.1 no such user") as receiver:
-        settings = f"""
-            [[listener]]
-            kind = "inbound"
-            address = "127.0.0.1:{port}"
-            [[inbound]]
-            domain = "{BOUNCES}"
-            kind = "return-path"
-            senders = ["news.test"]
-            [[inbound]]
-            domain = "{FEEDBACK}"
-            kind = "feedback"
-            [[inbound]]
-            domain = "{REPLIES}"
-            kind = "reply"
-            replies = "support@home.test"
-            {route(receiver.address)}"""
+        settings = listens(port, RETURN_PATH, COMPLAINTS, ANSWERS) + route(receiver.address)
         with daemon(tmp_path / "engine", settings) as engine:
             stage = Stage(engine, receiver, port)
             submit(engine.port, SHOP, "gone@far.test", letter("hello", SHOP))

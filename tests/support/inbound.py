@@ -9,6 +9,18 @@ from tests.support.engine import FATES, Daemon, Sink, wait_until
 BOUNCES, FEEDBACK, REPLIES = "bounces.mx.test", "feedback.mx.test", "reply.mx.test"
 
 
+def listens(port: int, *rows: str) -> str:
+    """Settings of an inbound listener, and of these [[inbound]]."""
+    listener = f'[[listener]]\nkind = "inbound"\naddress = "127.0.0.1:{port}"\n'
+    return listener + "".join(f"[[inbound]]\n{row}\n" for row in rows)
+
+
+#: Rows for the three domains, and who has what people write.
+RETURN_PATH = f'domain = "{BOUNCES}"\nkind = "return-path"\nsenders = ["news.test"]'
+COMPLAINTS = f'domain = "{FEEDBACK}"\nkind = "feedback"'
+ANSWERS = f'domain = "{REPLIES}"\nkind = "reply"\nreplies = "support@home.test"'
+
+
 class Stage:
     """An engine with an inbound listener, a receiver of mail, and who forwards of replies go to."""
 
