@@ -38,7 +38,7 @@ COMPILED = """
     delivery: underway waking
     feedback: matching outstanding parked receipts telling turn
     intake: acceptor smpp_requests sms_content
-    tracking: clients hit judge
+    tracking: clients judge
 """
 
 

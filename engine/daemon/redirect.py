@@ -38,6 +38,8 @@ log = logging.getLogger(__name__)
 
 #: What is asked at SIGTERM has so long to be answered.
 _STOP_S = 10.0
+#: People wait for a redirect: the collector of garbage looks often, at little.
+_YOUNG = 5000
 
 
 class _Places(NamedTuple):
@@ -57,7 +59,7 @@ def redirect(path: Path, address: str = "", metrics_address: str = "", *, tls: b
     data_dir = Path(settings.node.data_dir)
     lock = lock_data_dir(data_dir / "redirect")
     setup(settings.log.level)
-    tune()
+    tune(_YOUNG)
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Process(path, settings, places).run())

@@ -1,7 +1,8 @@
 """A hit: somebody, or something, followed a link of ours; and the events that tell of it."""
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from engine.storage.events.event import Event
 from engine.storage.ledger.sent import Sent
@@ -9,9 +10,11 @@ from engine.storage.ledger.sent import Sent
 Verdict = Literal["human", "machine", "unsure"]
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
-class Hit:
-    """at: unix seconds. link, url: what was followed. index: of the recipient. links: how many the message has.
+class Hit(msgspec.Struct, eq=False, gc=False, kw_only=True):
+    """Tens of thousands are remembered, without cycles: the collector of garbage, which would stop the loop for all of
+    them, does not look (gc=False).
+
+    at: unix seconds. link, url: what was followed. index: of the recipient. links: how many the message has.
 
     client, agent: who asked, for the judge; told only of messages that are tracked in full. prefetch: it says itself
     that nobody has clicked. gone: why it led nowhere, "withdrawn" or "expired"; that is told, and is no sign of

@@ -15,12 +15,12 @@ J1  memory is bounded: of hits, messages and clients a fixed number each is reme
 J2  a sign is never taken back; a verdict only changes by more evidence.
 """
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
-from typing import TypeVar
 
 from engine.message.link_token import HONEYPOT
 from engine.tracking.clients import neighbourhood
+from engine.tracking.group import Group, Groups
 from engine.tracking.hit import Hit, Verdict
 
 #: Where nobody says otherwise ([tracking]): when a hit is settled, and how long it may still be corrected;
@@ -34,36 +34,9 @@ EARLY_S = 1.0
 _DELIVERY_S = 3600.0
 #: J1: at some 500 bytes a hit 30 MB.
 MAX_HITS = 60_000
-_MAX_GROUPS = 50_000
-_MAX_OF_GROUP = 64
 
-K = TypeVar("K")
 _UNDELIVERED = frozenset({"undelivered"})
 Delivered = Callable[[str, int], float | None]
-
-
-class _Group:
-    """What belongs together: of one message, or of one client. seen: when each of its members was fetched last."""
-
-    __slots__ = ("burst_at", "hits", "seen", "trapped_at")
-
-    def __init__(self) -> None:
-        self.hits: deque[Hit] = deque(maxlen=_MAX_OF_GROUP)
-        self.seen: dict[object, float] = {}
-        self.trapped_at: dict[str, float] = {}
-        self.burst_at: dict[str, float] = {}  #: by client, of the last burst
-
-    def within(self, member: object, at: float, span_s: float) -> int:
-        """Note a member; how many there are in this span."""
-        self.seen[member] = at
-        if len(self.seen) == 1:
-            return 1
-        oldest = at - span_s
-        if len(self.seen) > _MAX_OF_GROUP:
-            self.seen = {each: when for each, when in self.seen.items() if when >= oldest}
-            while len(self.seen) > 2 * _MAX_OF_GROUP:
-                del self.seen[next(iter(self.seen))]
-        return sum(when >= oldest for when in self.seen.values())
 
 
 class Judge:
@@ -72,8 +45,7 @@ class Judge:
     def __init__(self, known: Callable[[str, str], str], delivered: Delivered) -> None:
         self._delivered = delivered
         self.use(known)
-        self._messages: OrderedDict[object, _Group] = OrderedDict()
-        self._clients: OrderedDict[str, _Group] = OrderedDict()
+        self._messages, self._clients = Groups(), Groups()
         self._fresh: deque[Hit] = deque()
         self._settled: deque[Hit] = deque()
         self._changed: dict[Hit, None] = {}
@@ -98,9 +70,9 @@ class Judge:
             hit.blame(f"known:{name}")
         self._look_for_early(hit)
         # Without recipients a message is that of all who got it: then its hits of one client belong together.
-        owner = (hit.sent.id, hit.index) if hit.full else (hit.sent.id, hit.client)
-        group = _group(self._messages, owner)
-        group.hits.append(hit)
+        owner = f"{hit.sent.id} {hit.index if hit.full else hit.client}"
+        group = self._messages.of(owner)
+        group.add(hit)
         if hit.type == "clicked":
             self._look_for_traps(group, hit)
             self._look_for_bursts(group, hit)
@@ -128,11 +100,7 @@ class Judge:
             if "undelivered" in hit.reasons:
                 self._settle(hit)
         for groups in (self._messages, self._clients):
-            while groups:
-                group = next(iter(groups.values()))
-                if group.hits and group.hits[-1].at > now - max(self._keep_s, MANY_S):
-                    break
-                groups.popitem(last=False)
+            groups.forget(now - max(self._keep_s, MANY_S))
 
     def settle_all(self) -> None:
         """At a stop: what is fresh is judged by what is known."""
@@ -174,7 +142,7 @@ class Judge:
             if at is not None and hit.at < at + EARLY_S:
                 hit.blame("early")
 
-    def _look_for_traps(self, group: _Group, hit: Hit) -> None:
+    def _look_for_traps(self, group: Group, hit: Hit) -> None:
         if hit.link == HONEYPOT:
             hit.blame("honeypot")
             group.trapped_at = {hit.client: hit.at, "": hit.at}
@@ -186,7 +154,7 @@ class Judge:
             if hit.at - by_same <= self._keep_s or hit.at - group.trapped_at[""] <= BURST_S:
                 hit.blame("honeypot")
 
-    def _look_for_bursts(self, group: _Group, hit: Hit) -> None:
+    def _look_for_bursts(self, group: Group, hit: Hit) -> None:
         count = group.within(hit.link, hit.at, BURST_S)
         if count > 1 and count > hit.links // 2:
             recent = [other for other in group.hits if other.at >= hit.at - BURST_S]
@@ -195,11 +163,11 @@ class Judge:
                 if other.client in group.burst_at:  # else a picture that somebody else fetched
                     self._accuse(other, "burst")
 
-    def _look_for_many(self, hit: Hit, owner: object) -> None:
+    def _look_for_many(self, hit: Hit, owner: str) -> None:
         if not hit.full or not hit.client:
             return
-        group = _group(self._clients, neighbourhood(hit.client))
-        group.hits.append(hit)
+        group = self._clients.of(neighbourhood(hit.client))
+        group.add(hit)
         if group.within(owner, hit.at, MANY_S) >= self._many:
             for other in group.hits:
                 if other.at >= hit.at - MANY_S:
@@ -214,14 +182,3 @@ class Judge:
         if hit.verdict != verdict:
             hit.verdict = verdict
             self._changed[hit] = None
-
-
-def _group(groups: "OrderedDict[K, _Group]", key: K) -> _Group:
-    group = groups.get(key)
-    if group is None:
-        group = groups[key] = _Group()
-        if len(groups) > _MAX_GROUPS:
-            groups.popitem(last=False)
-    else:
-        groups.move_to_end(key)
-    return group

@@ -3,6 +3,7 @@
 import pytest
 
 from engine.storage.ledger.sent import Sent
+from engine.tracking import group as grouping
 from engine.tracking import judge as judging
 from engine.tracking.hit import Hit
 from engine.tracking.judge import EARLY_S, KEEP_S, MANY, SETTLE_S, Judge
@@ -222,7 +223,7 @@ def test_a_correction_waits_for_the_event_that_it_corrects(bench: Bench) -> None
 
 def test_memory_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "MAX_HITS", 100)
-    monkeypatch.setattr(judging, "_MAX_GROUPS", 50)
+    monkeypatch.setattr(grouping, "_MAX_GROUPS", 50)
     first = bench.hit(3, NOW, message="m", client="192.0.2.200")
     for number in range(1000):
         bench.hit(3 + number % 400, NOW + number / 1000, message=f"m{number % 300}", client=f"10.0.{number // 250}.1")
@@ -233,8 +234,8 @@ def test_memory_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Non
     assert first.verdict == "human", "settled early, not forgotten"
     for number in range(5000):
         bench.hit(3 + number, NOW + 2, message="one", links=10_000)
-    assert len(judge._messages["one", 0].seen) <= 128
-    assert len(judge._messages["one", 0].hits) <= 64
+    assert len(judge._messages["one 0"].seen) <= 128
+    assert len(judge._messages["one 0"].hits) <= 64
     bench.corrected(NOW + 200)
     assert (len(judge), len(judge._messages), len(judge._clients)) == (0, 0, 0)
 

@@ -8,7 +8,7 @@ import msgspec
 _HASH_BYTES = 16
 
 
-class Sent(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Sent(msgspec.Struct, frozen=True, array_like=True, gc=False, kw_only=True):
     """A message that was sent, or is about to be. On disk as an array: only append fields, with defaults.
 
     id: of the message. at: unix seconds, of the note. sender: of the envelope. recipients: addresses as they were sent
