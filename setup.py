@@ -7,9 +7,10 @@ POSTRIDER_OPTIMIZE=1 has the compiler take less time, for a test.
 Without the first, and so in `.venv`, everything is plain Python: the same files, which tests and debuggers want. A
 compiled module takes no other object than its annotations say, and cannot be patched.
 
-Two kinds of modules stay as they are. Those with msgspec structs: msgspec reads annotations, and mypyc leaves some of
-them out. And those with a class whose base is not compiled, an exception of ours, say: mypyc 2.4 lays its instances out
-as Python 3.11 does not, and the garbage collector reads what is not there.
+Modules with msgspec structs stay as they are: msgspec reads annotations, and mypyc leaves some of them out; so do those
+with a class that has a memoryview among its annotated fields. A class whose base is not compiled, an exception of ours,
+say, is marked `mypyc_attr(native_class=False)`, an ordinary class: mypyc 2.4 would lay its instances out as Python 3.11
+does not, and the garbage collector would read what is not there.
 
 In a compiled coroutine nothing is awaited in `except` and `finally`: mypyc 2.4 raises there once more what was handled
 before.
@@ -20,24 +21,24 @@ import os
 from setuptools import Extension, setup
 
 COMPILED = """
-    base: clock
-    protocol: smtp_client smtp_reply
+    base: clock instruments log
+    protocol: smtp_client smtp_reply smtp_commands smtp_content smpp_frames
     protocol: smpp_codec smpp_session smpp_tlv receipt_dates receipt_ids receipt_parts receipt_text
-    message: content ids link_compile link_token
-    net: outbox
+    message: address content headers ids link_compile link_token
+    net: outbox stream
     storage: inflight
-    storage/spool: entry guards hands journal rows spool
+    storage/spool: entry guards hands journal rows segment spool
     storage/tables: sent suppression_entries suppressions
     storage/events: journal
     storage/ledger: index reader record segment segments
     routing: plan router
-    queue: budget larder manager ready shares stock throttle
-    delivery: agent bouncer courier rendering settlement smtp_session
+    queue: budget holdings larder manager ready shares sites standing stock tally throttle
+    delivery: agent bouncer courier gathering kinds rendering screen settlement smtp_session tracker trouble verdicts
     delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
     delivery: sms_work
     delivery: underway waking
     feedback: matching outstanding parked receipts telling turn
-    intake: acceptor smpp_requests sms_content
+    intake: acceptor admission smpp_requests sms_content
     tracking: clients judge
 """
 

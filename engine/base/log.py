@@ -15,6 +15,8 @@ import threading
 import time
 from typing import TextIO
 
+from mypy_extensions import mypyc_attr
+
 #: sd-daemon(3): "<3>" is an error, "<4>" a warning, "<6>" information, "<7>" debugging.
 _PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
 _MAX_REPLY = 1000
@@ -27,6 +29,7 @@ def escape(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+@mypyc_attr(native_class=False)
 class LogHandler(logging.Handler):
     """Writes messages, and the batches of a `LineLog`, to one stream; whole lines never mix."""
 

@@ -17,6 +17,8 @@ Followed: Postfix for what is deferred and tried at the next host, KumoMTA for n
 
 from collections.abc import Sequence
 
+from mypy_extensions import mypyc_attr
+
 from engine.base.errors import EngineError, ProtocolError
 from engine.delivery.verdicts import MAX_WORDS, everyone
 from engine.message.outcome import Outcome, Scope, Status
@@ -47,6 +49,7 @@ _WAITING_FOR = {
 }
 
 
+@mypyc_attr(native_class=False)
 class SessionFailed(EngineError):
     """No session: connect, greeting, EHLO, STARTTLS or AUTH did not work. `session_failed` says what it means.
 
@@ -72,6 +75,7 @@ class SessionFailed(EngineError):
         self.status_code = status_code
 
 
+@mypyc_attr(native_class=False)
 class StaleConnection(EngineError):
     """A connection used before turned out to be closed, and nothing of this transaction was taken: use another one.
 

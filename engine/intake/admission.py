@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from typing import Protocol
 
+from mypy_extensions import mypyc_attr
+
 from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
 from engine.base.log import escape
@@ -55,6 +57,7 @@ class MessageStore(Protocol):
         """The reply for new messages while the disk guard is on, as "452 4.3.1 ..."; else None."""
 
 
+@mypyc_attr(native_class=False)
 class Refused(EngineError):
     """A message that is not taken. `reply`: "554 5.4.6 ...", for the client; `reason`: a word for the metric."""
 

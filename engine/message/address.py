@@ -14,6 +14,7 @@ import unicodedata
 from functools import lru_cache
 
 import idna
+from mypy_extensions import mypyc_attr
 
 from engine.base.errors import EngineError
 
@@ -33,6 +34,7 @@ MAX_DOMAIN_BYTES = 255  # RFC 5321 4.5.3.1.2; the DNS's own limit is 253 charact
 _MAX_DNS_NAME = 253
 
 
+@mypyc_attr(native_class=False)
 class AddressError(EngineError):
     """Not an address that can be used. `reply`: enhanced code and words, "5.1.3 ...", to go after 553."""
 

@@ -17,6 +17,8 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from mypy_extensions import mypyc_attr
+
 from engine.base.errors import EngineError
 from engine.message.envelope import MessageClass, Track
 from engine.message.header_from import domain_of_from
@@ -55,6 +57,7 @@ _LONGEST_NAME = 997  # bytes; with its colon a line of 998, the most that RFC 53
 _NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")  # RFC 5322 2.2
 
 
+@mypyc_attr(native_class=False)
 class HeaderError(EngineError):
     """A header that cannot go out. `reply`: "554 5.4.6 ..."; `reason`: a word for the metric."""
 

@@ -11,7 +11,9 @@ OSError and ssl errors become NetworkError here and nowhere else. `Connect` is o
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast
+
+from mypy_extensions import mypyc_attr
 
 from engine.base.errors import EngineError, NetworkError, ProtocolError
 from engine.net.outbox import Outbox
@@ -36,10 +38,12 @@ class Machine(Protocol):
     def next_piece(self) -> bytes | memoryview | None: ...
 
 
+@mypyc_attr(native_class=False)
 class TimedOut(NetworkError):
     """The peer took too long."""
 
 
+@mypyc_attr(native_class=False)
 class TlsFailed(NetworkError):
     """The handshake failed: no common ground, or a certificate that does not verify."""
 
@@ -94,7 +98,7 @@ class TlsContexts:
         return self.verified if level == "verify" else self.any
 
 
-class TcpStream(asyncio.Protocol):
+class TcpStream:
     """The real one. Made by `connect`; belongs to one event loop."""
 
     def __init__(self, machine: Machine, loop: asyncio.AbstractEventLoop, outbox: Outbox) -> None:
@@ -284,7 +288,7 @@ class TcpStream(asyncio.Protocol):
             raise self._fault
         try:
             transport = await self._loop.start_tls(
-                self._transport, self, context, server_hostname=server_name, ssl_handshake_timeout=timeout_s
+                self._transport, cast(Any, self), context, server_hostname=server_name, ssl_handshake_timeout=timeout_s
             )
         except (OSError, ValueError) as exc:
             fault = _tls_fault(exc)
@@ -326,8 +330,9 @@ async def connect(
     context, server_name = tls if tls is not None else (None, None)
     try:
         async with asyncio.timeout(timeout_s):
-            _, stream = await loop.create_connection(
-                lambda: TcpStream(machine, loop, outbox or Outbox(loop)),
+            stream = TcpStream(machine, loop, outbox or Outbox(loop))
+            await loop.create_connection(
+                lambda: cast(Any, stream),
                 address,
                 port,
                 local_addr=(source, 0) if source else None,

@@ -7,6 +7,8 @@ whoever asks for one gets InvalidArgument, and nothing has been sent. Everything
 import base64
 import re
 
+from mypy_extensions import mypyc_attr
+
 from engine.base.errors import EngineError
 
 #: RFC 3461 4.2 and 4.4: longer ones are not passed on.
@@ -24,6 +26,7 @@ _KEYWORD = re.compile(r"[A-Za-z0-9-]+")
 _NOTIFY = ((1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY"))
 
 
+@mypyc_attr(native_class=False)
 class InvalidArgument(EngineError):
     """An argument that must not be sent; the text says which and why."""
 
