@@ -23,22 +23,23 @@ from setuptools import Extension, setup
 COMPILED = """
     base: clock instruments log
     protocol: smtp_client smtp_reply smtp_commands smtp_content smpp_frames
-    protocol: smpp_codec smpp_session smpp_tlv receipt_dates receipt_ids receipt_parts receipt_text
-    message: address content headers ids link_compile link_token
+    protocol: smpp_codec smpp_fields smpp_session smpp_tlv sms_alphabets sms_coding sms_data_coding sms_rules sms_text
+    protocol: receipt_dates receipt_ids receipt_parts receipt_states receipt_text receipt_write
+    message: address channels content headers ids link_compile link_token number
     net: outbox stream
     storage: inflight
-    storage/spool: entry guards hands journal rows segment spool
+    storage/spool: entry guards hands journal names rows segment spool
     storage/tables: sent suppression_entries suppressions
     storage/events: journal
     storage/ledger: index reader record segment segments
-    routing: plan router
+    routing: plan router sms_plans sms_routes
     queue: budget holdings larder manager ready shares sites standing stock tally throttle
     delivery: agent bouncer courier gathering kinds rendering screen settlement smtp_session tracker trouble verdicts
     delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
-    delivery: sms_work
+    delivery: sms_partial sms_work
     delivery: underway waking
     feedback: matching outstanding parked receipts telling turn
-    intake: acceptor admission smpp_requests sms_content
+    intake: acceptor admission smpp_gate smpp_requests sms_admission sms_content sms_links
     tracking: clients judge
 """
 

@@ -67,7 +67,8 @@ def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequ
     if (value := pdu.tlv(_TIME_TO_LIVE)) is None:
         return request
     kept = tuple(tlv for tlv in request.sms.tlvs if tlv[0] != _TIME_TO_LIVE)
-    return replace(request, sms=replace(request.sms, tlvs=kept), validity=now + _time_to_live(value))
+    request.sms, request.validity = replace(request.sms, tlvs=kept), now + _time_to_live(value)
+    return request
 
 
 def _time_to_live(value: bytes) -> int:

@@ -9,10 +9,10 @@ It is all done in one turn of the loop, so that a listener needs no task for a m
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
-import msgspec
 from msgspec.structs import replace
 
 from engine.base.clock import Clock
@@ -75,7 +75,8 @@ class Quota(Protocol):
 Normalise = Callable[[str, int, int], str]
 
 
-class SmsRequest(msgspec.Struct, kw_only=True):
+@dataclass(slots=True, kw_only=True)
+class SmsRequest:
     """What an application wants sent. sms: what is to be said; its source, validity and schedule are set from here.
 
     account: its row, None: a client that has none. sender: as the client wrote it, with its kind; 0: by how it looks.
@@ -95,7 +96,8 @@ class SmsRequest(msgspec.Struct, kw_only=True):
     client: str = ""
 
 
-class Admitted(msgspec.Struct):
+@dataclass(slots=True)
+class Admitted:
     """stored: done when it is durable; fails with StorageError. refused: numbers, by their place in the request, that
     are not among the recipients."""
 
@@ -347,12 +349,11 @@ def _with_sender(request: SmsRequest, normalise: Normalise) -> tuple[Sms, str]:
     """The message with its sender id and the kind of it, and the id as envelopes and suppressions have it."""
     account, text = request.account, request.sender.strip()
     allowed = account.senders if account is not None else ()
+    kind = request.sender_ton, request.sender_npi
     if not text and allowed:
-        # SMPP 3.4 4.4.1: an empty one is that of the account.
-        request = replace(request, sender_ton=0, sender_npi=0)
-        text = allowed[0]
-    _check_kind(request.sender_ton, request.sender_npi, "SRC", "sender")
-    if request.sender_ton == INTERNATIONAL[0] and text.isdigit():
+        kind, text = (0, 0), allowed[0]  # SMPP 3.4 4.4.1: an empty one is that of the account
+    _check_kind(*kind, "SRC", "sender")
+    if kind[0] == INTERNATIONAL[0] and text.isdigit():
         text = f"+{text}"
     try:
         if text.startswith("+0"):  # "00" and a number, or none
@@ -365,6 +366,6 @@ def _with_sender(request: SmsRequest, normalise: Normalise) -> tuple[Sms, str]:
     bare = text.removeprefix("+")
     if allowed and not any(bare == one.removeprefix("+") for one in allowed):
         raise SmsRefused("ESME_RINVSRCADR", "sender", f"{text} is no sender id of this account")
-    if request.sender_ton:
-        ton, npi = request.sender_ton, request.sender_npi
+    if kind[0]:
+        ton, npi = kind
     return replace(request.sms, source=text, source_ton=ton, source_npi=npi), text

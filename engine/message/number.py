@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import phonenumbers
+from mypy_extensions import mypyc_attr
 from phonenumbers import COUNTRY_CODE_TO_REGION_CODE, PhoneMetadata, PhoneNumberDesc, PhoneNumberFormat
 
 from engine.base.errors import EngineError
@@ -43,6 +44,7 @@ _LARGE = ("GB", "RU")
 _NANP = "1"
 
 
+@mypyc_attr(native_class=False)
 class NotANumber(EngineError, ValueError):
     """What was given is no number, or no sender id; the text says why, without repeating it."""
 

@@ -16,6 +16,8 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 from typing import Annotated, Protocol, get_type_hints
 
+from mypy_extensions import mypyc_attr
+
 from engine.base.errors import EngineError, ProtocolError
 from engine.protocol.smpp_tables import ESME_RINVCMDLEN, ESME_RINVMSGLEN
 
@@ -37,10 +39,12 @@ CString41 = Annotated[bytes, 40]
 CString65 = Annotated[bytes, 64]
 
 
+@mypyc_attr(native_class=False)
 class InvalidField(EngineError, ValueError):
     """A field that must not be sent; the text says which. Nothing has been sent."""
 
 
+@mypyc_attr(native_class=False)
 class BodyError(ProtocolError):
     """A body that cannot be read. status: what to answer."""
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from engine.protocol.sms_shifts import ESCAPE, HOLE, LOCKING, SINGLE, Language
 
 _ESC = 0x1B
+#: What the default alphabet has as ASCII has it: most texts are nothing else, and a tenth of the work.
+_AS_ASCII = re.compile(r"[A-Za-z0-9 !\"#%&'()*+,\-./:;<=>?\r\n]*").fullmatch
 _RUNS = re.compile(rb"\x1b(.?)|[^\x1b]+", re.DOTALL)
 
 
@@ -60,6 +62,8 @@ def encode_septets(text: str, tables: Tables = DEFAULT_TABLES) -> bytes | None:
 
     None: some character is in neither table.
     """
+    if not tables.locking and _AS_ASCII(text) is not None:
+        return text.encode()
     codes = _DEFAULT if tables == DEFAULT_TABLES else _ESCAPED[tables.single] | _CODES[tables.locking]
     try:
         return codecs.charmap_encode(text, "strict", codes)[0]

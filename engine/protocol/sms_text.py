@@ -9,6 +9,8 @@ the border of a septet); SMPP 3.4 5.2.12, 5.3.2.22 to 5.3.2.32.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mypy_extensions import mypyc_attr
+
 from engine.base.errors import EngineError
 from engine.protocol.sms_alphabets import encode_septets
 from engine.protocol.sms_coding import Coding, codings, default_coding
@@ -35,6 +37,7 @@ _USER_DATA_BITS = 140 * 8
 _MOST_CHARACTERS = _USER_DATA_BITS // 7  # in one part
 
 
+@mypyc_attr(native_class=False)
 class TextTooLong(EngineError):
     """More parts than the carrier's rules allow."""
 
