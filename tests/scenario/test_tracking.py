@@ -200,6 +200,27 @@ def test_a_pause_does_not_shorten_what_holds_for_good(tmp_path: Path) -> None:
         assert [event["kind"] for event in running.events("unsubscribed")] == ["pause", "one-click"]
 
 
+@pytest.mark.parametrize("scope", [(), ("--tenant", "acme"), ("--tenant", "acme", "--stream", "news")])
+def test_who_leaves_has_left_though_he_was_suppressed_for_another_cause(tmp_path: Path, scope: tuple[str, ...]) -> None:
+    """That may be lifted by whoever finds it wrong; that he left is in its own row, or in the history of his scope."""
+    sent = note(tmp_path / "data", ADA, tenant="acme", stream="news")
+    with redirect(tmp_path) as running:
+        command(running, "suppress", "add", ADA, "--cause", "complaint", *scope)
+        assert post(running.port, paths(sent, 0)[0]).status == 200
+        [event] = running.events("unsubscribed")
+        assert (event["recipient"], event["kind"]) == (ADA, "one-click")
+        table = SuppressionTable(running.data)
+        try:
+            rows = table.held(person := table.hasher.person(MAIL, ADA), time.time())
+            assert (rows[-1].tenant, rows[-1].stream, rows[-1].cause) == ("acme", "news", Cause.UNSUBSCRIBE)
+            assert [row.cause for row, _ in table.history(person)] == [Cause.COMPLAINT, Cause.UNSUBSCRIBE]
+            if len(scope) < 4:
+                table.lift(rows[:1])
+                assert held(running.data, ADA) == [("acme", "news", True)]
+        finally:
+            table.close()
+
+
 def test_the_other_form_of_rfc_8058_is_understood(tmp_path: Path) -> None:
     sent = note(tmp_path / "data", ADA, tenant="acme")
     with redirect(tmp_path) as running:
