@@ -28,7 +28,7 @@ from engine.tracking.clients import Peers
 from engine.tracking.hit import Hit
 from engine.tracking.hits import Hits
 from engine.tracking.selftest import WELL_KNOWN, proof
-from engine.tracking.targets import location
+from engine.tracking.targets import Targets, location
 from engine.tracking.unsubscribe import Unsubscriber, Way
 from engine.tracking.withdrawn import Withdrawn
 
@@ -66,6 +66,8 @@ class Known(Protocol):
     def by_short(self, number: int, /) -> tuple[Sent, int] | None: ...
 
     def links(self, sent: Sent, /) -> tuple[str, ...]: ...
+
+    def targets(self, sent: Sent, /) -> Targets: ...
 
 
 class Request:
@@ -176,6 +178,7 @@ class Redirector:
             return await self._gone("expired", request, send)
         links = self._ledger.links(sent)
         url = links[token.link - FIRST_LINK] if FIRST_LINK <= token.link < FIRST_LINK + len(links) else ""
+        firsts, targets = self._ledger.targets(sent)
         gone = ""
         if now > sent.at + self._expire_after_s:
             gone = "expired"
@@ -200,7 +203,8 @@ class Redirector:
                 sent=sent,
                 index=token.recipient,
                 link=token.link,
-                links=len(links),
+                target=FIRST_LINK + firsts[token.link - FIRST_LINK] if url else token.link,
+                targets=targets,
                 url=url,
                 client=request.client,
                 agent=request.agent,

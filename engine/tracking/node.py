@@ -25,6 +25,7 @@ from engine.tracking.judge import Judge
 from engine.tracking.listener import TrackingListener
 from engine.tracking.ports import Recorder
 from engine.tracking.scanners import load_scanners
+from engine.tracking.targets import Targets, targets_of
 from engine.tracking.unsubscribe import Unsubscriber
 from engine.tracking.withdrawn import Withdrawn
 
@@ -35,6 +36,7 @@ _REFRESH_S = 1.0
 #: A message that is not known may have been noted a moment ago.
 _LOOK_AGAIN_S = 0.05
 _MAX_KNOWN = 10_000
+_MAX_TABLES = 2000
 
 
 class Memory:
@@ -44,6 +46,7 @@ class Memory:
         self._reader = reader
         self._clock = clock
         self._known: dict[str, Sent] = {}
+        self._targets: dict[bytes, Targets] = {}
         self._looked_at = 0.0
 
     def find(self, message: str) -> Sent | None:
@@ -67,6 +70,17 @@ class Memory:
     def links(self, sent: Sent) -> tuple[str, ...]:
         """Raises StorageError."""
         return self._reader.links(sent)
+
+    def targets(self, sent: Sent) -> Targets:
+        """Of its links. Raises StorageError."""
+        found = self._targets.get(sent.table)
+        if found is None:
+            found = targets_of(self._reader.links(sent))
+            if found.number:  # else its table may be there in a moment
+                self._targets[sent.table] = found
+            if len(self._targets) > _MAX_TABLES:
+                del self._targets[next(iter(self._targets))]
+        return found
 
     def delivered_at(self, message: str, index: int) -> float | None:
         """None: not, or nobody knows."""

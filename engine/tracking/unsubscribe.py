@@ -41,7 +41,7 @@ class Unsubscriber:
         self._thread = ThreadPoolExecutor(1, "unsubscribe")
 
     async def act(self, way: Way, sent: Sent, index: int, client: str, agent: str) -> bool:
-        """Durable when done. False: he had left already. Raises EngineError: it could not be written, or is no address."""
+        """Durable when done. False: he had left already. Raises EngineError: it was not written, or is no address."""
         loop = asyncio.get_running_loop()
         row = await loop.run_in_executor(self._thread, self._to_write, self._row(way, sent, index))
         if row is None:

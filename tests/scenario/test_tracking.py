@@ -112,6 +112,15 @@ def test_a_scanner_is_no_reader_and_a_person_half_a_minute_later_is(tmp_path: Pa
     assert held(data, ADA) == []
 
 
+def test_a_scanner_that_reads_the_html_alone_is_one_though_the_text_has_each_link_too(tmp_path: Path) -> None:
+    sent = note(tmp_path / "data", ADA, links=(*LINKS, *LINKS))
+    with redirect(tmp_path) as running:
+        for path in paths(sent, *range(3 + len(LINKS), 3 + 2 * len(LINKS))):
+            assert fetch(running.port, path).status == 302
+        wait_until(lambda: set(verdicts(running.events()).values()) == {"machine"}, "corrections")
+        assert len(verdicts(running.events())) == len(LINKS)
+
+
 def test_an_unsubscribe_stops_every_copy_that_is_not_sent_within_a_second(tmp_path: Path) -> None:
     """A batch is under way, slowly; somebody leaves by the link in his copy of an earlier one."""
     port = free_port()

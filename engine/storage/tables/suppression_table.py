@@ -161,7 +161,8 @@ class SuppressionTable:
     ) -> int:
         """How many were new. event: owed for it, if any was, as (at, recipient, text).
 
-        unless_held: not one that would change nothing. before_commit: called if any was, when all of it can be written; what it raises, undoes it.
+        unless_held: not one that would change nothing. before_commit: called if any was, when all of it can be written;
+        what it raises, undoes it.
         """
         statement, values = insertion(self.hasher, rows, unless_held=unless_held)
         values.sort(key=itemgetter(0))  # the index is in this order: many in one go touch each page of it once
