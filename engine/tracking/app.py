@@ -59,11 +59,15 @@ _CHOICES: tuple[Way, ...] = ("stream", "all", "pause", "not-me")
 
 
 class Known(Protocol):
-    """What was sent (storage.ledger)."""
+    """What was sent (memory.py)."""
 
-    def find(self, message: str, /) -> Sent | None: ...
+    def find(self, message: str, index: int, /) -> Sent | None: ...
+
+    async def awaited(self, message: str, index: int, /) -> Sent | None: ...
 
     def by_short(self, number: int, /) -> tuple[Sent, int] | None: ...
+
+    async def awaited_short(self, number: int, /) -> tuple[Sent, int] | None: ...
 
     def links(self, sent: Sent, /) -> tuple[str, ...]: ...
 
@@ -173,7 +177,9 @@ class Redirector:
 
     async def _follow(self, kind: Kind, token: Token, request: Request, send: Send) -> None:
         now = self._clock.time()
-        sent = self._ledger.find(token.message)
+        sent = self._ledger.find(token.message, token.recipient)
+        if sent is None:
+            sent = await self._ledger.awaited(token.message, token.recipient)
         if sent is None:
             return await self._gone("expired", request, send)
         links = self._ledger.links(sent)
@@ -221,7 +227,7 @@ class Redirector:
     async def _follow_short(self, short: ShortLink, request: Request, method: str, send: Send) -> None:
         if method not in ("GET", "HEAD"):
             return await self._refuse(send, "method", 405, (b"allow", b"GET, HEAD"))
-        found = self._ledger.by_short(short.number)
+        found = self._ledger.by_short(short.number) or await self._ledger.awaited_short(short.number)
         if found is None:
             return await self._gone("expired", request, send)
         sent, index = found
@@ -231,7 +237,9 @@ class Redirector:
 
     async def _unsubscribe(self, token: Token, request: Request, receive: Receive, send: Send) -> None:
         """As long as it is known who got the message: a link to leave does not expire before that."""
-        sent = self._ledger.find(token.message)
+        sent = self._ledger.find(token.message, token.recipient)
+        if sent is None:
+            sent = await self._ledger.awaited(token.message, token.recipient)
         address = sent.recipients[token.recipient] if sent and token.recipient < len(sent.recipients) else ""
         if sent is None or not address:
             return await self._gone("expired", request, send)

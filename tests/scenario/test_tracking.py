@@ -121,6 +121,23 @@ def test_a_scanner_that_reads_the_html_alone_is_one_though_the_text_has_each_lin
         assert len(verdicts(running.events())) == len(LINKS)
 
 
+def test_a_link_works_as_soon_as_its_message_is_on_its_way(tmp_path: Path) -> None:
+    """Scanners fetch while a receiver answers DATA: that is noted, not told that it has expired."""
+    data = tmp_path / "data"
+
+    async def story(port: int) -> None:
+        mailing = Mailing(data, worker=7)
+        for number in range(20):
+            sent = mailing.note(ADA, delivered_at=None)
+            await mailing.keep()
+            assert (await asyncio.to_thread(fetch, port, paths(sent, 3)[0])).status == 302, number
+        await mailing.close()
+
+    with redirect(tmp_path) as running:
+        asyncio.run(story(running.port))
+        wait_until(lambda: len(running.events("clicked")) == 20, "all hits on disk")
+
+
 def test_an_unsubscribe_stops_every_copy_that_is_not_sent_within_a_second(tmp_path: Path) -> None:
     """A batch is under way, slowly; somebody leaves by the link in his copy of an earlier one."""
     port = free_port()
