@@ -48,7 +48,9 @@ class Metrics:
         self.inbound = counter("inbound", "What came back by mail, for each recipient it is about", "type", "kind")
         self.forwarded = counter("inbound_forwarded", "Messages that came back and were queued for people")
         self.links_rendered = counter("links_rendered", "Deliveries prepared with tracked links", "level")
-        self.links_left = counter("links_left", "Messages whose links were asked to be tracked and are not", "reason")
+        self.links_left = counter(
+            "links_left", "Messages whose links were asked to be tracked and are not, or not all of them", "reason"
+        )
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
         self.sms_receipts = counter("sms_receipts", "Receipts of known messages", "carrier", "state")
         self.sms_odd_receipts = counter(
