@@ -51,10 +51,11 @@ _GIF = (
     b"\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
 _PRIVATE = ((b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer"))
-_ONE_CLICK = re.compile(
-    rb'(?:^|&)list-unsubscribe=one-click(?:&|\s*$)|name="?list-unsubscribe"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n\s*one-click',
-    re.IGNORECASE,
+#: RFC 8058 3.1 as multipart/form-data.
+_ONE_CLICK_PART = re.compile(
+    rb'name="?list-unsubscribe"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n\s*one-click', re.IGNORECASE
 )
+_MOST_FIELDS = 20
 _CHOICES: tuple[Way, ...] = ("stream", "all", "pause", "not-me")
 
 
@@ -308,11 +309,14 @@ async def _body(receive: Receive) -> bytes | None:
 
 def _way(body: bytes) -> Way | None:
     """What a form asks for: RFC 8058 3.1 in either of its forms, or a button of the page."""
-    if _ONE_CLICK.search(body) is not None:
+    try:
+        fields = urllib.parse.parse_qsl(body.decode("latin-1").strip(), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        fields = []
+    said = {name.lower(): value.strip().lower() for name, value in reversed(fields)}
+    if said.get("list-unsubscribe") == "one-click" or _ONE_CLICK_PART.search(body) is not None:
         return "one-click"
-    fields = urllib.parse.parse_qs(body.decode("latin-1"), max_num_fields=20)
-    chosen = fields.get("do", [""])[0]
-    return next((way for way in _CHOICES if way == chosen), None)
+    return next((way for way in _CHOICES if way == said.get("do")), None)
 
 
 def _printable(value: bytes, most: int) -> str:

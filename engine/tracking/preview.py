@@ -77,7 +77,13 @@ def previewed(content: bytes, settings: Settings, wishes: Wishes, default_class:
 def _level(settings: Settings, asked: Asked, freely: bool) -> Track:
     """The strictest of settings and message, as at admission. freely: whatever the settings say."""
     tracking = settings.tracking
-    most = Track.FULL if freely else Track[tracking.level.upper()] if tracking.base_url else Track.NONE
+    most = (
+        Track.FULL
+        if freely
+        else Track[tracking.level.upper()]
+        if tracking.base_url or settings.click_domain
+        else Track.NONE
+    )
     return most if asked.track is None else min(most, asked.track)
 
 

@@ -27,6 +27,7 @@ from engine.storage.ledger.sent import Sent
 from engine.storage.tables.suppression import MAIL, Cause
 from engine.storage.tables.suppression_table import SuppressionTable
 from engine.tools.certificate import self_signed
+from engine.tracking.app import _way
 from engine.tracking.journal import JournalRecorder
 from engine.tracking.node import TrackingNode
 from tests.support.client import Client, letter
@@ -254,6 +255,17 @@ def test_the_other_form_of_rfc_8058_is_understood(tmp_path: Path) -> None:
         kind = "multipart/form-data; boundary=x"
         assert post(running.port, paths(sent, 0)[0], body, Content_Type=kind).status == 200
         assert held(running.data, ADA) == [("acme", "", True)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "List%2DUnsubscribe=One%2DClick", "List-Unsubscribe=One%2dClick", "list-unsubscribe=one-click\r\n",
+        "x=1&List-Unsubscribe=One-Click",
+    ],
+)  # fmt: skip
+def test_a_form_is_read_as_a_form(body: str) -> None:
+    assert _way(body.encode()) == "one-click"
 
 
 def test_each_recipient_of_a_message_has_his_own_link(tmp_path: Path) -> None:
