@@ -370,6 +370,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (Tracking, "proxies"): _networks,
     (Tracking, "scanners_file"): _path,
     (Tracking, "many_recipients"): _at_least(2, 64),
+    (Tracking, "max_connections"): _at_least(1),
     (ClickDomain, "tenant"): settings_links.tenant,
     (ClickDomain, "base_url"): settings_links.base_url,
     (ClickDomain, "sms_url"): settings_links.base_url_or_none,

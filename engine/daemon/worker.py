@@ -176,7 +176,7 @@ class Worker:
             self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
         )
         self._reverse = ReverseNames(self._resolver)
-        self._tracking = Tracking(self._spool, metrics, clock, commons.clients)
+        self._tracking = Tracking(self._spool, metrics, clock)
         owned = own_journals(data_dir, number, settings.node.workers, settings.tracking.separate)
         self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
         directories = [events_directory(data_dir, other) for other in owned]
