@@ -57,6 +57,7 @@ from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
 from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
+from engine.storage.tables.batch_levels import BatchLevels
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
 from engine.storage.tables.suppressions import Suppressions
@@ -113,6 +114,7 @@ class Worker:
         self._state = QueueState(tables, number)
         self._credentials = Credentials(tables)
         self._suppressions = Suppressions(data_dir, clock)
+        self._levels = BatchLevels(data_dir, clock)
         self._resolver = Resolver(settings.resolver, metrics, clock)
         self._returns = Returns(
             settings, number, self._spool, self._suppressions, ids, clock, metrics, log_line, self._resolver
@@ -163,7 +165,7 @@ class Worker:
         if not number:
             self._sms = SmsEngine(
                 settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials,
-                self._suppressions, ids, self._resolver, self._outbox, log_line,
+                self._suppressions, ids, self._resolver, self._outbox, log_line, self._levels.of,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
@@ -173,8 +175,9 @@ class Worker:
         if self._sms is not None:
             self._sms.attach(self._orders, courier)
         self._admission = Admission(
-            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
-        )
+            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions,
+            self._levels.of,
+        )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         self._tracking = Tracking(self._spool, metrics, clock)
         owned = own_journals(data_dir, number, settings.node.workers, settings.tracking.separate)
@@ -275,6 +278,7 @@ class Worker:
         for close in (
             self._remember, self._returns.close, self._spool.close, self._close_sms, self._suppressions.close,
             self._events.close, self._compactor.close, self._state.close, self._credentials.close,
+            self._levels.close,
         ):  # fmt: skip
             await self._try(close)
 

@@ -113,7 +113,8 @@ class Admits(Protocol):
 class Admission:
     """Turns submissions into messages in the store. log_line: takes one line per accepted message.
 
-    provider_of: the receiver's name for the metrics, by destination; cheap.
+    provider_of: the receiver's name for the metrics, by destination; cheap. level_of: the most that links of a batch
+    may tell.
     """
 
     def __init__(
@@ -126,6 +127,7 @@ class Admission:
         log_line: Callable[[str], None],
         provider_of: Callable[[str], str],
         suppressions: Unwanted | None = None,
+        level_of: Callable[[str], Track] | None = None,
     ) -> None:
         self._store = store
         self._ids = ids
@@ -137,6 +139,7 @@ class Admission:
         self._accepted_recipients = metrics.accepted_recipients
         self._provider_of = provider_of
         self._suppressions = suppressions
+        self._level_of = level_of
         self._counters: dict[tuple[str, MessageClass], Callable[[float], None]] = {}
         self._second = -1
         self._date = b""
@@ -190,6 +193,9 @@ class Admission:
             raise Refused(exc.reason, exc.reply) from exc
         admitted_head, header_from, utf8_header, seven_bit, asked = admitted
         chosen, batch, tenant, stream, track = asked
+        if batch and self._level_of is not None:
+            level = self._level_of(batch)
+            track = level if track is None else min(track, level)
         unwanted = 0
         if self._suppressions is not None:
             try:
