@@ -10,9 +10,10 @@ import ssl
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from engine.base import settings_carriers, settings_feed, settings_sms
-from engine.base.hostport import is_ip_address, parse_host_port
+from engine.base.hostport import is_ip_address, is_loopback, parse_host_port
 from engine.base.settings import (
     Account,
     Carrier,
@@ -235,6 +236,12 @@ def _tracking_warnings(settings: Settings) -> Iterator[str]:
         yield 'a [[listener]] of kind "tracking" and no [tracking] base_url: no link leads there'
     elif led and not listens:
         yield '[tracking] base_url or sms_url, no [[listener]] of kind "tracking": another node answers'
+    if settings.tracking.unsubscribe:
+        urls = [("[tracking]", settings.tracking.base_url)]
+        urls += [(f"[[click_domain]] {row.tenant}", row.base_url) for row in settings.click_domain]
+        for where, url in urls:
+            if url.lower().startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
+                yield f"{where} base_url: mail programs offer one click to leave for https alone (RFC 8058)"
     mailto = settings.tracking.unsubscribe_mailto
     if mailto and not any(row.kind == "unsubscribe" and row.domain == mailto for row in settings.inbound):
         yield f'[tracking] unsubscribe_mailto: no [[inbound]] "{mailto}" of kind "unsubscribe": another node takes it'

@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +80,19 @@ def _withdraw(args: argparse.Namespace) -> int:
     with _table(settings) as table:
         done = table.add(row)
     print(f"{row.kind} {row.about or row.what}: {'withdrawn' if done else 'was withdrawn already'}")
+    if row.kind == "tenant" and row.what not in _tenants(settings):
+        text = f"no login, account or [[click_domain]] has the name {escape(row.what[:200])}: is it meant?"
+        print(f"postrider: {text}", file=sys.stderr)
     return 0
+
+
+def _tenants(settings: Settings) -> set[str]:
+    """Those that are known by name; messages may name others."""
+    from engine.storage.tables.credentials import Credentials
+
+    with contextlib.closing(Credentials(Path(settings.node.data_dir) / "tables.db")) as table:
+        logins = {row.login for row in table.entries()}
+    return logins | {row.tenant for row in settings.click_domain} | {row.system_id for row in settings.account}
 
 
 def _restore(args: argparse.Namespace) -> int:

@@ -16,6 +16,7 @@ from engine.message.link_token import FIRST_LINK
 from engine.message.short_link import ShortCodes, ShortLink
 from engine.storage.ledger.sent import Sent
 from engine.storage.tables.batch_levels import BatchLevels
+from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.withdrawals import Withdrawals
 from engine.tracking.withdrawn import Withdrawn
 from tests.support.clock import FakeClock
@@ -171,3 +172,13 @@ def test_a_batch_has_a_level_that_is_listed_and_told(data: Path, capsys: pytest.
         f"links of batch november tell {level}" for level in ("anonymous", "none", "full")
     ]
     assert told[0].endswith(": asked by law")
+
+
+def test_a_tenant_whom_nothing_knows_is_withdrawn_with_a_word(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(Credentials(data / "tables.db")) as table:
+        table.add("acme", "a password of one")
+    assert main(["track", "withdraw", "tenant", "acme"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["track", "withdraw", "tenant", "acne"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "tenant acne: withdrawn\n" and "has the name acne" in err
