@@ -51,6 +51,7 @@ class Judge:
         self._fresh: deque[Hit] = deque()
         self._settled: deque[Hit] = deque()
         self._changed: dict[Hit, None] = {}
+        self._found_at = 0.0  #: when something was found out last that also holds of hits before
 
     def use(
         self,
@@ -123,7 +124,8 @@ class Judge:
     def _settle(self, hit: Hit) -> None:
         hit.reasons -= _UNDELIVERED
         self._look_for_early(hit)
-        self._look_for_late(hit)
+        if self._found_at >= hit.at:
+            self._look_for_late(hit)
         if hit.reasons:
             self._say(hit, "machine")
         elif self._undelivered(hit):
@@ -133,8 +135,8 @@ class Judge:
             self._say(hit, "human")
 
     def _leave(self, hit: Hit) -> None:
-        """The last look."""
-        if hit.verdict != "machine":
+        """The last look: for a 250, and for what was found out since."""
+        if hit.verdict != "machine" and (self._found_at >= hit.at or "undelivered" in hit.reasons):
             self._settle(hit)
 
     def _undelivered(self, hit: Hit) -> bool:
@@ -150,6 +152,7 @@ class Judge:
     def _look_for_traps(self, group: Group, hit: Hit) -> None:
         if hit.link == HONEYPOT:
             hit.blame("honeypot")
+            self._found_at = hit.at
             group.trapped_at = _more(group.trapped_at, [hit.client, ""], hit.at)
             for other in group.hits:
                 if other.client == hit.client or other.at >= hit.at - BURST_S:
@@ -165,8 +168,7 @@ class Judge:
         count = self._messages.within(group, hit.target, hit.at, BURST_S, MOST_TARGETS)
         if count < 2 or count <= hit.targets // 2:
             return
-        oldest = hit.at - BURST_S
-        group.accuse(oldest, hit.at)
+        oldest = self._accuse_all(group, hit.at, BURST_S)
         if group.burst_at.get(hit.client, 0.0) >= oldest and _was(group, "burst"):
             group.burst_at = _more(group.burst_at, [hit.client], hit.at)
             hit.blame("burst")
@@ -184,7 +186,7 @@ class Judge:
         group.add(hit)
         if self._clients.within(group, owner, hit.at, MANY_S, MOST_REMEMBERED) < self._many:
             return
-        group.accuse(hit.at - MANY_S, hit.at)
+        self._accuse_all(group, hit.at, MANY_S)
         if _was(group, "many-recipients"):
             hit.blame("many-recipients")
         else:
@@ -209,6 +211,12 @@ class Judge:
             group = self._clients.get(neighbourhood(hit.client))
             if group is not None and group.spans and group.accuses(hit.at):
                 hit.blame("many-recipients")
+
+    def _accuse_all(self, group: Group, at: float, span_s: float) -> float:
+        """Hits of this group, those too that it does not remember; returns since when."""
+        group.accuse(at - span_s, at)
+        self._found_at = at
+        return at - span_s
 
     def _accuse(self, hit: Hit, reason: str) -> None:
         hit.reasons -= _UNDELIVERED
