@@ -176,7 +176,7 @@ class Worker:
             self._sms.attach(self._orders, courier)
         self._admission = Admission(
             self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions,
-            self._levels.of,
+            level_of=self._levels.of,
         )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         self._tracking = Tracking(self._spool, metrics, clock)

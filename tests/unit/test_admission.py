@@ -44,7 +44,7 @@ class Desk:
             self.log.append,
             lambda destination: "google" if destination == "x.example" else "other",
             suppressions,
-            levels.__getitem__ if levels is not None else None,
+            level_of=levels.__getitem__ if levels is not None else None,
         )
 
 
