@@ -133,6 +133,12 @@ def test_an_operators_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert [json.loads(line)["type"] for line in out.splitlines()] == ["delivered"]
         assert "no [[webhook]] of that name" in events("consumers", "pause", "nobody", status=1)
         assert "is not a place among events" in events("consumers", "seek", "shop", "x", status=1)
+        newest = receiver.ids()[-1]
+        assert f"99999.0: is not written yet, the newest is {newest}\n" in events(
+            "consumers", "seek", "shop", "99999.0", status=1
+        )
+        assert "1:3.0: there is no worker 1" in events("consumers", "seek", "shop", f"{ids[0]},1:3.0", status=1)
+        assert consumers(engine)[0]["cursor"] == newest, "nothing has moved"
         assert "needs NAME and PLACE" in events("consumers", "seek", "shop", status=2)
         assert "is not a place among events" in events("list", "--from", "x", status=2)
         assert "no [[webhook]] of that name" in events("replay", "--from", "1h", "--webhook", "x", status=2)
