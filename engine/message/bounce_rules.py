@@ -1,5 +1,8 @@
 """What a reply means: the first of the rules (config/bounces.toml) that matches it.
 
+Guards among them are asked only where that one is `hard`, and decide instead of it, wherever they stand: whatever makes
+an address dead, words about the sender, about permission or about now do not.
+
 The one judge of replies in a session, of delivery reports later and of what SMS carriers say. All texts of all rules
 are one RE2 set: a reply is read once, in linear time, whatever the rules and whatever the reply.
 
@@ -55,6 +58,7 @@ class Classifier:
                 self._of_pattern.append(index)
         self._set.Compile()
         self._plain = tuple(index for index, rule in enumerate(rules) if not rule.text)
+        self._guards = frozenset(index for index, rule in enumerate(rules) if rule.guard)
         self._by_code: dict[tuple[str, str], tuple[frozenset[int], tuple[int, ...]]] = {}
 
     def judge(self, reply: str, *, status: str = "", phase: str = "", provider: str = "") -> Verdict:
@@ -78,14 +82,20 @@ class Classifier:
         best = len(self._rules)
         for each in found or ():
             index = self._of_pattern[each]
-            if index < best and self._fits(index, allowed, phase, provider):
+            if index < best and index not in self._guards and self._fits(index, allowed, phase, provider):
                 best = index
         for index in plain:
             if index >= best:
                 break
             if self._fits(index, allowed, phase, provider):
-                return self._verdicts[index]
-        return self._verdicts[best] if best < len(self._rules) else _NONE
+                best = index
+                break
+        if best == len(self._rules):
+            return _NONE
+        if self._verdicts[best].kind == "hard" and found:
+            guards = self._guards.intersection(map(self._of_pattern.__getitem__, found))
+            best = min((index for index in guards if self._fits(index, allowed, phase, provider)), default=best)
+        return self._verdicts[best]
 
     def _fits(self, index: int, allowed: frozenset[int], phase: str, provider: str) -> bool:
         rule = self._rules[index]
@@ -175,6 +185,8 @@ def _rule_problems(rule: BounceRule, names: set[str]) -> Iterator[str]:
         yield "the name is there already"
     if not (rule.text or rule.code or rule.status or rule.phase or rule.provider):
         yield "without text, code, status, phase or provider it would take everything"
+    if rule.guard and (rule.kind == "hard" or not rule.text):
+        yield "guard: is for rules that are not hard and have texts"
     for text in rule.text:
         if not text.strip():
             yield "text: an empty one is in every reply"
