@@ -42,6 +42,7 @@ from engine.feedback.owed_events import OwedEvents
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
+from engine.intake.untaken import Rejections
 from engine.message.ids import IdSource
 from engine.net.http_post import HttpPoster
 from engine.net.outbox import Outbox
@@ -173,8 +174,9 @@ class Worker:
         if self._sms is not None:
             self._sms.attach(self._orders, courier)
         self._admission = Admission(
-            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
-        )
+            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions,
+            Rejections(self._spool, clock),
+        )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         self._tracking = Tracking(self._spool, metrics, clock, commons.clients)
         owned = own_journals(data_dir, number, settings.node.workers, settings.tracking.separate)

@@ -271,8 +271,9 @@ def _reply_of(lines: list[str]) -> str:
 
 
 _ENDS_REPLY = re.compile(
-    r">>>|quit$|\.\.\.|-{3,}|-- |={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|(?:reporting|remote)-mta|action:|"
-    r"status:|final-recipient|remote system:|please |the |this |your |if |for |we |it |received:|i'm |giving up|"
+    r">>>|quit$|\.\.\.|-{3,}|-- |={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|"
+    r"(?:reporting|remote)-mta|action:|status:|final-recipient|remote system:|"
+    r"please |the |this |your |if |for |we |it |received:|i'm |giving up|"
     r"last-attempt|diagnostic|\(in reply",
     re.I,
 )
