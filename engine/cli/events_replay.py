@@ -68,8 +68,8 @@ def end_of(reader: MergedReader) -> int:
     """Say what was passed over on the way. 1: there was something."""
     damaged, exact, missing = reader.losses()
     if damaged or not exact:
-        least = "" if exact else "at least "
-        sys.stderr.write(f"postrider: {least}{counted(damaged, 'event')} damaged, and passed over\n")
+        many = counted(damaged, "event") if exact else f"at least {counted(damaged, 'event')}" if damaged else "events"
+        sys.stderr.write(f"postrider: {many} damaged, and passed over\n")
     if missing:
         sys.stderr.write(f"postrider: {counted(missing, 'file')} of events missing\n")
     return 1 if damaged or missing or not exact else 0
