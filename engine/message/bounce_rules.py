@@ -49,16 +49,10 @@ class Classifier:
         """Raises ValueError: a text is no pattern. `problems` says which."""
         self._rules = tuple(rules)
         self._verdicts = tuple(Verdict(rule.kind, rule.name) for rule in rules)
-        self._set = re2.Set.SearchSet(_options())
-        self._of_pattern: list[int] = []
-        for index, rule in enumerate(rules):
-            for text in rule.text:
-                if self._set.Add(_pattern(text)) < 0:
-                    raise ValueError(f"{text!r} is not a pattern")
-                self._of_pattern.append(index)
-        self._set.Compile()
+        self._set, self._of_pattern = _set_of(rules, guards=False)
+        # A set of their own, for the few replies that are hard.
+        self._guards, self._of_guard = _set_of(rules, guards=True)
         self._plain = tuple(index for index, rule in enumerate(rules) if not rule.text)
-        self._guards = frozenset(index for index, rule in enumerate(rules) if rule.guard)
         self._by_code: dict[tuple[str, str], tuple[frozenset[int], tuple[int, ...]]] = {}
 
     def judge(self, reply: str, *, status: str = "", phase: str = "", provider: str = "") -> Verdict:
@@ -78,11 +72,12 @@ class Classifier:
         elif "#" in text and (inner := _INNER.search(text)):
             status = ".".join(inner.groups())
         allowed, plain = self._allowed(code or "", status)
-        found = self._set.Match(text.encode("utf-8", "replace"))
+        raw = text.encode("utf-8", "replace")
+        found = self._set.Match(raw)
         best = len(self._rules)
         for each in found or ():
             index = self._of_pattern[each]
-            if index < best and index not in self._guards and self._fits(index, allowed, phase, provider):
+            if index < best and self._fits(index, allowed, phase, provider):
                 best = index
         for index in plain:
             if index >= best:
@@ -92,8 +87,8 @@ class Classifier:
                 break
         if best == len(self._rules):
             return _NONE
-        if self._verdicts[best].kind == "hard" and found:
-            guards = self._guards.intersection(map(self._of_pattern.__getitem__, found))
+        if self._verdicts[best].kind == "hard" and self._of_guard and (found := self._guards.Match(raw)):
+            guards = (self._of_guard[each] for each in found)
             best = min((index for index in guards if self._fits(index, allowed, phase, provider)), default=best)
         return self._verdicts[best]
 
@@ -132,6 +127,18 @@ def problems(rules: Sequence[BounceRule]) -> list[str]:
         found = [f'[[rule]] {number} "{rule.name}": {text}' for number, rule in enumerate(rules, 1)
                  for text in _sample_problems(classifier, rule)]  # fmt: skip
     return found
+
+
+def _set_of(rules: Sequence[BounceRule], *, guards: bool) -> "tuple[re2.Set, list[int]]":
+    """The texts of all rules that are guards, or are not, and the rule of each. Raises ValueError."""
+    patterns, of_pattern = re2.Set.SearchSet(_options()), []
+    for index, rule in enumerate(rules):
+        for text in rule.text if rule.guard is guards else ():
+            if patterns.Add(_pattern(text)) < 0:
+                raise ValueError(f"{text!r} is not a pattern")
+            of_pattern.append(index)
+    patterns.Compile()
+    return patterns, of_pattern
 
 
 def _options() -> "re2.Options":
