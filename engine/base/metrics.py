@@ -80,7 +80,8 @@ class Metrics:
         self.sms_requests = counter("sms_requests", "Requests of applications, answered", "command", "status")
         self.webhook_posts = counter("webhook_posts", "Batches of events posted", "webhook", "result")
         self.webhook_events = counter("webhook_events", "Events that were taken", "webhook")
-        self.webhook_missed = counter("webhook_missed", "Events deleted before they were taken", "webhook")
+        self.webhook_missed = counter("webhook_missed", "Events deleted or damaged before they were taken", "webhook")
+        self.webhook_gaps = counter("webhook_gaps", "How often some were, or a file of them was missing", "webhook")
         self.webhook_lag = gauge("webhook_lag_events", "Events that are not taken yet", "webhook")
         self.webhook_lag_seconds = gauge("webhook_lag_seconds", "Age of the oldest event not taken", "webhook")
         self.internal_errors = counter(

@@ -42,6 +42,7 @@ from engine.feedback.owed_events import OwedEvents
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
+from engine.intake.untaken import Rejections
 from engine.message.ids import IdSource
 from engine.net.http_post import HttpPoster
 from engine.net.outbox import Outbox
@@ -176,7 +177,7 @@ class Worker:
             self._sms.attach(self._orders, courier)
         self._admission = Admission(
             self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions,
-            level_of=self._levels.of,
+            level_of=self._levels.of, rejections=Rejections(self._spool, clock),
         )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
         self._tracking = Tracking(self._spool, metrics, clock)

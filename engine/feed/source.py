@@ -1,11 +1,11 @@
 """The events of one journal for one consumer, batch by batch, behind its cursor. Blocks: for a thread of its own.
 
 Ids only rise, so that what a journal has twice after a fault of the disk is given once. What retention has deleted is
-said (`Batch.gap`), never passed over. Memory: a batch, and a piece of a file.
+said (`Batch.gap`), never passed over, and so is what is damaged or missing. Memory: a batch, and a piece of a file.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -57,6 +57,7 @@ class Source:
         self._place = Place()  #: behind it
         self._jumps = 0
         self._gap: Gap | None = None  #: before the next event
+        self._damage: list[tuple[int, bool]] = []  #: and what cannot be read before it
         self._counted: dict[int, tuple[int, int]] = {}  #: file: bytes that are counted (-1: all), lines in them
 
     def seek(self, after: Id, number: int = 0, line: int = 0) -> None:
@@ -65,7 +66,7 @@ class Source:
         self._after, self._place = after, self._reader.place
         if self._place.number == number:
             self._place = Place(number, 0, line)
-        self._gap = gap(self._directory, after, number, line)
+        self._gap, self._damage = gap(self._directory, after, number, line), []
 
     def seek_oldest(self) -> None:
         """Stand before all that is kept; what is not is no gap."""
@@ -87,6 +88,7 @@ class Source:
             self._reader.place = Place(number)
             for _ in self._heads():
                 pass
+            self._gap, self._damage = None, []
             if self._after > NO_ID:
                 return
 
@@ -102,11 +104,13 @@ class Source:
         place = self._reader.place
         for head, line in self._heads():
             wanted = not types or head.type in types
-            if lines and (self._gap is not None or (wanted and size + len(line) > most_bytes)):
+            gone = self._gap is not None and (lines or lost)
+            if gone or (lines and wanted and size + len(line) > most_bytes):
                 self._after, self._place, self._reader.place = before[0], place, place
+                self._gap = None  # found again
                 full = True
                 break
-            lost, self._gap = lost or self._gap, None
+            lost, self._gap = self._gap or lost, None
             if wanted:
                 first_at = first_at or head.at
                 lines.append(line)
@@ -145,10 +149,29 @@ class Source:
                 if not line.isascii():
                     line.decode()
             except (msgspec.DecodeError, ValueError):
-                continue  # damaged (S5)
+                self._damage.append(self._reader.damage(line))  # S5
+                continue
             if found > self._after:
+                self._mind(found)
                 self._after = found
                 yield head, line
+            else:
+                self._damage.clear()  # before the cursor, or written again
+
+    def _mind(self, following: Id) -> None:
+        """What was damaged before this event will never come."""
+        if self._damage:
+            lost = self._gap or Gap(self._after, self._after, 0, True)
+            self._gap = replace(
+                lost,
+                events=lost.events + sum(events for events, _ in self._damage),
+                exact=lost.exact and all(exact for _, exact in self._damage),
+                damaged=True,
+                last=following,
+            )
+            self._damage.clear()
+        elif self._gap is not None and self._gap.missing:
+            self._gap = replace(self._gap, last=following)
 
     def _count(self, number: int) -> int:
         """Lines of a file; of one that grows, only the new ones are read, and one that is compressed is asked once."""

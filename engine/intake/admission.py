@@ -106,8 +106,15 @@ class Admits(Protocol):
         self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
     ) -> str: ...
 
-    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
-        """A session refuses a message before it is whole, or for its bytes. reason, reply: as of `Refused`."""
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin, recipient: str = "") -> None:
+        """A session told its client that a message is not taken, whether it or `submit` refused it; of a client that
+        may submit, also that a recipient is not. reason, reply: as of `Refused`. recipient: as the client wrote him."""
+
+
+class Tells(Protocol):
+    """Who writes down what was refused (untaken.py)."""
+
+    def tell(self, submission: Submission, reply: str, origin: Origin, recipient: str) -> None: ...
 
 
 class Admission:
@@ -128,8 +135,10 @@ class Admission:
         provider_of: Callable[[str], str],
         suppressions: Unwanted | None = None,
         level_of: Callable[[str], Track] | None = None,
+        rejections: Tells | None = None,
     ) -> None:
         self._store = store
+        self._rejections = rejections
         self._ids = ids
         self._clock = clock
         self._log_line = log_line
@@ -242,8 +251,10 @@ class Admission:
         self._log(envelope)
         return message_id
 
-    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
-        """The client was told, and it is the client's message."""
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin, recipient: str = "") -> None:
+        """The client was told, and it is the client's message; whoever reads the events may be somebody else."""
+        if self._rejections is not None:
+            self._rejections.tell(submission, reply, origin, recipient)
 
     def _count(self, provider: str, message_class: MessageClass, recipients: int) -> None:
         count = self._counters.get((provider, message_class))
