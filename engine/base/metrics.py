@@ -84,6 +84,9 @@ class Metrics:
         self.webhook_gaps = counter("webhook_gaps", "How often some were, or a file of them was missing", "webhook")
         self.webhook_lag = gauge("webhook_lag_events", "Events that are not taken yet", "webhook")
         self.webhook_lag_seconds = gauge("webhook_lag_seconds", "Age of the oldest event not taken", "webhook")
+        self.event_pulls = counter("event_pulls", "Requests for events, by what became of them", "result")
+        self.event_pulls_told = counter("event_pulls_told", "Events that were pulled").labels()
+        self.event_readers = gauge("event_readers", "Requests for events that wait, or are being answered")
         self.internal_errors = counter(
             "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
         )

@@ -208,6 +208,8 @@ def warnings_of(settings: Settings) -> list[str]:
     for number, listener in enumerate(settings.listener, 1):
         if listener.kind == "smtp" and not listener.networks and not (listener.auth and _auth_possible(listener)):
             found.append(f"[[listener]] {number}: no networks, and AUTH is not offered: nobody can submit here")
+        if listener.kind == "events" and listener.tls is None and not _all_loopback(listener.networks):
+            found.append(f"[[listener]] {number}: no tls: only clients on this machine can log in")
         idle = _idle_fields(listener)
         if idle:
             found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "{listener.kind}"')
@@ -216,6 +218,8 @@ def warnings_of(settings: Settings) -> list[str]:
         found.append('a [[listener]] of kind "inbound" and no [[inbound]]: it takes nothing')
     elif settings.inbound and not inbound:
         found.append('[[inbound]], and no [[listener]] of kind "inbound": what comes back is for another node')
+    if settings.events.readers and not any(listener.kind == "events" for listener in settings.listener):
+        found.append('[events] readers, and no [[listener]] of kind "events": there is nothing to read')
     found += list(_tracking_warnings(settings))
     found += _never_reached([route.domain for route in settings.route])
     found += settings_carriers.carrier_warnings(settings)
@@ -270,6 +274,7 @@ _IDLE = {
     "smpp": ("auth", "message_class", "xclient_from"),
     "http": ("auth", "message_class", "proxy_from", "xclient_from"),
     "tracking": ("auth", "message_class", "networks", "proxy_from", "xclient_from"),
+    "events": ("auth", "message_class", "proxy_from", "xclient_from"),
 }
 
 
@@ -284,6 +289,10 @@ def _auth_possible(listener: Listener) -> bool:
     """AUTH is offered under TLS, or to loopback."""
     host = parse_host_port(listener.address)[0]
     return listener.tls is not None or host == "localhost" or (is_ip_address(host) and _reaches_loopback(host))
+
+
+def _all_loopback(networks: Sequence[str]) -> bool:
+    return all(ipaddress.ip_network(text).is_loopback for text in networks)
 
 
 def _reaches_loopback(host: str) -> bool:

@@ -376,6 +376,7 @@ _RULES: dict[tuple[type, str], Rule] = {
     (ClickDomain, "sms_url"): settings_links.base_url_or_none,
     (LedgerSettings, "segment_bytes"): _at_least(4096, 512 << 20),
     (Events, "segment_bytes"): _at_least(4096),
+    (Events, "readers"): settings_feed.readers,
     (Webhook, "name"): _name,
     (Webhook, "url"): settings_feed.url,
     (Webhook, "secret"): settings_feed.secret,

@@ -26,6 +26,7 @@ from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.moves import refuse_moves
 from engine.daemon.process import schedule_in_batches
+from engine.daemon.pull import Pulling
 from engine.daemon.returns import Returns
 from engine.daemon.samples import Family, samples_of
 from engine.daemon.sms import SmsEngine
@@ -183,6 +184,7 @@ class Worker:
         self._tracking = Tracking(self._spool, metrics, clock)
         owned = own_journals(data_dir, number, settings.node.workers, settings.tracking.separate)
         self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
+        self._pulling = Pulling(self._feed, self._credentials, commons, metrics)
         directories = [events_directory(data_dir, other) for other in owned]
         self._compactor = Compactor(directories, clock, left=directories[1:])
         self._parts = Parts(
@@ -266,6 +268,7 @@ class Worker:
             await self._sms.stop()
         await self._listeners.end()
         await self._tracking.stop()
+        await self._pulling.stop()
         await self._admin.close()
         self._signer.close()
         await self._reverse.close()
@@ -310,6 +313,8 @@ class Worker:
             return self._sms.make_listener(row, settings, clients, guesses)
         if row.kind == "tracking":
             return self._tracking.make_listener(row, settings)
+        if row.kind == "events":
+            return self._pulling.make_listener(row, settings)
         admission = self._returns.inbound if row.kind == "inbound" else self._admission
         return SmtpListener(
             row, settings, admission, self._credentials, self.metrics, self.clock, self._outbox,
@@ -384,3 +389,4 @@ class Worker:
             self._sms.collect()
         self._feed.collect()
         self._tracking.collect()
+        self._pulling.collect()

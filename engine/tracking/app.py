@@ -14,12 +14,13 @@ T1  a token is verified before anything else is looked at; a wrong one is 404, w
 import logging
 import re
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from engine.base.clock import Clock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
+from engine.intake.http_asgi import Receive, Scope, Send, reply
 from engine.message.link_token import FIRST_LINK, HONEYPOT, Kind, LinkTokens, Token
 from engine.message.short_link import ShortCodes, ShortLink
 from engine.storage.ledger.sent import Sent
@@ -33,11 +34,6 @@ from engine.tracking.unsubscribe import Unsubscriber, Way
 from engine.tracking.withdrawn import Withdrawn
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = Iterable[tuple[bytes, bytes]]
 
 _KINDS = {kind.value.decode(): kind for kind in Kind}
 #: Of a path behind the prefix; tokens have 36 characters at most.
@@ -148,7 +144,7 @@ class Redirector:
         except Exception:  # top of a request
             self._errors.labels("tracking").inc()
             log.exception("a request to the redirector")
-            await _reply(send, 500, _PRIVATE)
+            await reply(send, 500, _PRIVATE)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -198,11 +194,11 @@ class Redirector:
         if gone:
             await self._gone(gone, request, send)
         elif kind is Kind.OPEN:
-            await _reply(send, 200, ((b"content-type", b"image/gif"), *_PRIVATE), _GIF)
+            await reply(send, 200, ((b"content-type", b"image/gif"), *_PRIVATE), _GIF)
         elif where is None:
-            await _reply(send, 200, pages.HEADERS)  # the hidden link: whoever sees it sees nothing
+            await reply(send, 200, pages.HEADERS)  # the hidden link: whoever sees it sees nothing
         else:
-            await _reply(send, 302, ((b"location", where), *_PRIVATE))
+            await reply(send, 302, ((b"location", where), *_PRIVATE))
         self._hits.add(
             Hit(
                 at=now,
@@ -223,7 +219,7 @@ class Redirector:
 
     async def _gone(self, reason: str, request: Request, send: Send) -> None:
         self._refused.labels(reason).inc()
-        await _reply(send, 410, pages.HEADERS, pages.gone(pages.language(request.language)))
+        await reply(send, 410, pages.HEADERS, pages.gone(pages.language(request.language)))
 
     async def _follow_short(self, short: ShortLink, request: Request, method: str, send: Send) -> None:
         if method not in ("GET", "HEAD"):
@@ -246,23 +242,23 @@ class Redirector:
             return await self._gone("expired", request, send)
         language = pages.language(request.language)
         if not request.post:
-            return await _reply(send, 200, pages.HEADERS, pages.unsubscribe(language, address, sent.stream))
+            return await reply(send, 200, pages.HEADERS, pages.unsubscribe(language, address, sent.stream))
         body = await _body(receive)
         if body is None:
             return await self._refuse(send, "body", 413)
         way = _way(body)
         if way is None or (way == "stream" and not sent.stream):
             page = pages.unsubscribe(language, address, sent.stream, asked=True)
-            return await _reply(send, 400, pages.HEADERS, page)
+            return await reply(send, 400, pages.HEADERS, page)
         try:
             new = await self._unsubscriber.act(way, sent, token.recipient, request.client, request.agent)
         except EngineError as exc:
             log.error("%s: an unsubscribe failed: %s", token.message, exc)
             self._unsubscribes.labels(way, "failed").inc()
-            return await _reply(send, 503, (*pages.HEADERS, (b"retry-after", b"60")), pages.failed(language))
+            return await reply(send, 503, (*pages.HEADERS, (b"retry-after", b"60")), pages.failed(language))
         self._unsubscribes.labels(way, "done" if new else "kept").inc()
         page = pages.done(language, way if new else "kept", address, sent.stream)
-        await _reply(send, 200, pages.HEADERS, page)
+        await reply(send, 200, pages.HEADERS, page)
 
     # ---- all else
 
@@ -271,26 +267,18 @@ class Redirector:
         if front in self._prefixes and (short := self._codes.link(text)) is not None:
             return await self._follow_short(short, Request(scope, self._peers), method, send)
         if path == "/robots.txt":
-            return await _reply(send, 200, ((b"content-type", b"text/plain"),), b"User-agent: *\nDisallow: /\n")
+            return await reply(send, 200, ((b"content-type", b"text/plain"),), b"User-agent: *\nDisallow: /\n")
         own = front.endswith(WELL_KNOWN) and front.removesuffix(WELL_KNOWN) in self._prefixes
         if method == "GET" and own and (proved := proof(self._keys, text)) is not None:
-            return await _reply(send, 200, ((b"content-type", b"text/plain"), *_PRIVATE), proved.encode())
+            return await reply(send, 200, ((b"content-type", b"text/plain"), *_PRIVATE), proved.encode())
         await self._refuse(send, "path")
 
     async def _refuse(self, send: Send, reason: str, status: int = 404, *more: tuple[bytes, bytes]) -> None:
         self._refused.labels(reason).inc()
-        await _reply(send, status, ((b"content-type", b"text/plain"), *_PRIVATE, *more), _REFUSALS[status])
+        await reply(send, status, ((b"content-type", b"text/plain"), *_PRIVATE, *more), _REFUSALS[status])
 
 
 _REFUSALS = {404: b"not found\n", 405: b"not that way\n", 413: b"too long\n"}
-
-
-async def _reply(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
-    fields = [*headers, (b"content-length", b"%d" % len(body))]
-    if status == 413:
-        fields.append((b"connection", b"close"))  # what is still to come is not read
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _body(receive: Receive) -> bytes | None:
