@@ -45,3 +45,8 @@ def parse_host_port(text: str) -> tuple[str, int]:
 def format_host_port(host: str, port: int) -> str:
     """The written form; `parse_host_port` gives the same pair back."""
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by its name or address, is this machine."""
+    return host == "localhost" or host == "::1" or host.startswith("127.")

@@ -48,7 +48,9 @@ class Metrics:
         self.inbound = counter("inbound", "What came back by mail, for each recipient it is about", "type", "kind")
         self.forwarded = counter("inbound_forwarded", "Messages that came back and were queued for people")
         self.links_rendered = counter("links_rendered", "Deliveries prepared with tracked links", "level")
-        self.links_left = counter("links_left", "Messages whose links were asked to be tracked and are not", "reason")
+        self.links_left = counter(
+            "links_left", "Messages whose links were asked to be tracked and are not, or not all of them", "reason"
+        )
         self.dsn_sent = counter("dsn", "Delivery status notifications queued", "action")
         self.sms_receipts = counter("sms_receipts", "Receipts of known messages", "carrier", "state")
         self.sms_odd_receipts = counter(
@@ -78,9 +80,13 @@ class Metrics:
         self.sms_requests = counter("sms_requests", "Requests of applications, answered", "command", "status")
         self.webhook_posts = counter("webhook_posts", "Batches of events posted", "webhook", "result")
         self.webhook_events = counter("webhook_events", "Events that were taken", "webhook")
-        self.webhook_missed = counter("webhook_missed", "Events deleted before they were taken", "webhook")
+        self.webhook_missed = counter("webhook_missed", "Events deleted or damaged before they were taken", "webhook")
+        self.webhook_gaps = counter("webhook_gaps", "How often some were, or a file of them was missing", "webhook")
         self.webhook_lag = gauge("webhook_lag_events", "Events that are not taken yet", "webhook")
         self.webhook_lag_seconds = gauge("webhook_lag_seconds", "Age of the oldest event not taken", "webhook")
+        self.event_pulls = counter("event_pulls", "Requests for events, by what became of them", "result")
+        self.event_pulls_told = counter("event_pulls_told", "Events that were pulled").labels()
+        self.event_readers = gauge("event_readers", "Requests for events that wait, or are being answered")
         self.internal_errors = counter(
             "internal_errors", "Faults of the engine itself; each has a trace in the log", "where"
         )

@@ -32,9 +32,9 @@ class TlsFiles(_Table, frozen=True):
 
 
 class Listener(_Table, frozen=True):
-    kind: Literal["smtp", "inbound", "smpp", "http", "tracking"]
+    kind: Literal["smtp", "inbound", "smpp", "http", "tracking", "events"]
     address: str  #: "host:port", "[::1]:port"
-    networks: tuple[str, ...] = ()  #: clients that may submit (smtp) or read (http) without credentials, or bind (smpp)
+    networks: tuple[str, ...] = ()  #: clients that may submit (smtp), read (http); ask (smpp, events)
     tls: TlsFiles | None = None
     auth: bool = True  #: offer AUTH where TLS protects it, or to loopback
     proxy_from: tuple[str, ...] = ()  #: peers that must speak PROXY v1 or v2 first
@@ -315,6 +315,7 @@ class Events(_Table, frozen=True):
     segment_bytes: Size = Size(64 << 20)
     keep: Duration = Duration(7 * 86400)
     keep_bytes: Size = Size(10 << 30)  #: on disk, of each worker
+    readers: tuple[str, ...] = ()  #: logins that pull the events of all tenants
 
 
 class Webhook(_Table, frozen=True):

@@ -20,6 +20,7 @@ class BounceRule(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     name: str
     kind: Kind
+    guard: bool = False
     text: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
     status: tuple[str, ...] = ()

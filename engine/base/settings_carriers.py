@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.base.hostport import is_host_name, is_ip_address, parse_host_port
+from engine.base.hostport import is_host_name, is_ip_address, is_loopback, parse_host_port
 from engine.base.settings import Account, Carrier, Settings
 
 Report = Callable[[str, str], None]
@@ -226,7 +226,7 @@ def carrier_warnings(settings: Settings) -> Iterator[str]:
     for number, row in enumerate(settings.carrier, 1):
         if not row.password and not row.password_file:
             yield f"[[carrier]] {number}: no password: most carriers refuse that"
-        if row.password and row.tls == "none" and not _is_loopback(row.host):
+        if row.password and row.tls == "none" and not is_loopback(row.host):
             yield f'[[carrier]] {number} tls: "none": the password and every message travel for all to read'
         if _unused(row, settings.account):
             yield f"[[carrier]] {number}: never reached, no [[account]] may use any of its senders"
@@ -236,7 +236,7 @@ def carrier_warnings(settings: Settings) -> Iterator[str]:
 def _account_warnings(settings: Settings) -> Iterator[str]:
     for number, account in enumerate(settings.account, 1):
         host = account.outbind and parse_host_port(account.outbind)[0]
-        if host and account.outbind_tls == "none" and not _is_loopback(host):
+        if host and account.outbind_tls == "none" and not is_loopback(host):
             yield f'[[account]] {number} outbind_tls: "none": passwords and every message travel for all to read'
         if account.outbind_password and not host:
             yield f"[[account]] {number} outbind_password: does nothing without outbind"
@@ -264,7 +264,3 @@ def _unused(carrier: Carrier, accounts: Sequence[Account]) -> bool:
         return False
     allowed = [set(account.senders) for account in accounts]
     return all(allowed) and not any(own & set(carrier.senders) for own in allowed)
-
-
-def _is_loopback(text: str) -> bool:
-    return text == "localhost" or text == "::1" or text.startswith("127.")

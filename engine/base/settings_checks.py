@@ -10,9 +10,10 @@ import ssl
 import stat
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from engine.base import settings_carriers, settings_feed, settings_sms
-from engine.base.hostport import is_ip_address, parse_host_port
+from engine.base.hostport import is_ip_address, is_loopback, parse_host_port
 from engine.base.settings import (
     Account,
     Carrier,
@@ -207,6 +208,8 @@ def warnings_of(settings: Settings) -> list[str]:
     for number, listener in enumerate(settings.listener, 1):
         if listener.kind == "smtp" and not listener.networks and not (listener.auth and _auth_possible(listener)):
             found.append(f"[[listener]] {number}: no networks, and AUTH is not offered: nobody can submit here")
+        if listener.kind == "events" and listener.tls is None and not _all_loopback(listener.networks):
+            found.append(f"[[listener]] {number}: no tls: only clients on this machine can log in")
         idle = _idle_fields(listener)
         if idle:
             found.append(f'[[listener]] {number}: {idle}: does nothing on a listener of kind "{listener.kind}"')
@@ -215,6 +218,8 @@ def warnings_of(settings: Settings) -> list[str]:
         found.append('a [[listener]] of kind "inbound" and no [[inbound]]: it takes nothing')
     elif settings.inbound and not inbound:
         found.append('[[inbound]], and no [[listener]] of kind "inbound": what comes back is for another node')
+    if settings.events.readers and not any(listener.kind == "events" for listener in settings.listener):
+        found.append('[events] readers, and no [[listener]] of kind "events": there is nothing to read')
     found += list(_tracking_warnings(settings))
     found += _never_reached([route.domain for route in settings.route])
     found += settings_carriers.carrier_warnings(settings)
@@ -235,6 +240,12 @@ def _tracking_warnings(settings: Settings) -> Iterator[str]:
         yield 'a [[listener]] of kind "tracking" and no [tracking] base_url: no link leads there'
     elif led and not listens:
         yield '[tracking] base_url or sms_url, no [[listener]] of kind "tracking": another node answers'
+    if settings.tracking.unsubscribe:
+        urls = [("[tracking]", settings.tracking.base_url)]
+        urls += [(f"[[click_domain]] {row.tenant}", row.base_url) for row in settings.click_domain]
+        for where, url in urls:
+            if url.lower().startswith("http:") and not is_loopback(urlsplit(url).hostname or ""):
+                yield f"{where} base_url: mail programs offer one click to leave for https alone (RFC 8058)"
     mailto = settings.tracking.unsubscribe_mailto
     if mailto and not any(row.kind == "unsubscribe" and row.domain == mailto for row in settings.inbound):
         yield f'[tracking] unsubscribe_mailto: no [[inbound]] "{mailto}" of kind "unsubscribe": another node takes it'
@@ -263,6 +274,7 @@ _IDLE = {
     "smpp": ("auth", "message_class", "xclient_from"),
     "http": ("auth", "message_class", "proxy_from", "xclient_from"),
     "tracking": ("auth", "message_class", "networks", "proxy_from", "xclient_from"),
+    "events": ("auth", "message_class", "proxy_from", "xclient_from"),
 }
 
 
@@ -277,6 +289,10 @@ def _auth_possible(listener: Listener) -> bool:
     """AUTH is offered under TLS, or to loopback."""
     host = parse_host_port(listener.address)[0]
     return listener.tls is not None or host == "localhost" or (is_ip_address(host) and _reaches_loopback(host))
+
+
+def _all_loopback(networks: Sequence[str]) -> bool:
+    return all(ipaddress.ip_network(text).is_loopback for text in networks)
 
 
 def _reaches_loopback(host: str) -> bool:

@@ -9,6 +9,7 @@ from engine.base.settings import Webhook
 _TYPE = re.compile(r"[a-z][a-z-]*")
 #: What the key of the signature has at least; RFC 2104 3 wants as many octets as the hash.
 _LEAST_SECRET = 32
+_MAX_LOGIN = 255
 
 
 def url(value: str, base: Path) -> str:
@@ -40,6 +41,16 @@ def good_secret(value: str) -> bool:
 def types(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
     if bad := [f'"{text}"' for text in value if not _TYPE.fullmatch(text)]:
         raise ValueError(f"{', '.join(bad)}: not a type of events, such as delivered")
+    return value
+
+
+def readers(value: tuple[str, ...], base: Path) -> tuple[str, ...]:
+    """Logins, as `postrider credential` takes them, of HTTP Basic."""
+    for text in value:
+        if not text or len(text) > _MAX_LOGIN or not text.isprintable() or text != text.strip():
+            raise ValueError(f'"{text}" is not a login')
+        if ":" in text:
+            raise ValueError(f'"{text}": a login with a colon cannot be given in HTTP Basic')
     return value
 
 

@@ -27,6 +27,7 @@ class Tracking(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     verdict_after: Duration = Duration(6)  #: a hit without a sure sign of a machine is `unsure` so long
     corrected_for: Duration = Duration(60)  #: since a hit; later evidence does not change its verdict
     many_recipients: int = 10  #: one address that asks for the links of so many within a minute is a machine
+    max_connections: int = 1000  #: of clients of links, in all; from one address as many as [intake] says
     separate: bool = False  #: listeners of kind tracking are those of `postrider redirect`, not of the daemon
 
 

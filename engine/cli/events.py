@@ -64,8 +64,8 @@ def _tail(args: argparse.Namespace) -> int:
             time.sleep(_FOLLOW_S)
             _print(reader, args)
     except KeyboardInterrupt:
-        return 0
-    return _end(reader)
+        pass
+    return events_replay.end_of(reader)
 
 
 def _list(args: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def _list(args: argparse.Namespace) -> int:
     if args.place is not None:
         events_replay.stand(reader, events_replay.place(args.place))
     _print(reader, args)
-    return _end(reader)
+    return events_replay.end_of(reader)
 
 
 def _types(args: argparse.Namespace) -> int:
@@ -114,9 +114,3 @@ def _row(event: dict[str, Any]) -> str:
     if "reply" in event:
         text += f" ({event['reply']})"
     return escape(text)
-
-
-def _end(reader: MergedReader) -> int:
-    if reader.damaged:
-        print(f"postrider: {reader.damaged} damaged lines passed over", file=sys.stderr)
-    return 0

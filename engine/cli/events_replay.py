@@ -17,7 +17,7 @@ from engine.base.errors import EngineError, UsageError
 from engine.base.settings import Settings, Webhook
 from engine.base.units import counted
 from engine.cli.common import Commands, add_config, settings_of
-from engine.storage.events.event import Id
+from engine.storage.events.event import Id, id_text
 from engine.storage.events.merged import MergedReader
 from engine.storage.events.place import Place, parse_ids, parse_place
 
@@ -56,12 +56,23 @@ def stand(reader: MergedReader, target: Place) -> None:
             events = counted(gap.events, "event")
             sys.stderr.write(
                 f"postrider: worker {worker}: {'' if gap.exact else 'at least '}{events} behind"
-                f" {gap.after[0]}.{gap.after[1]} are not kept any more\n"
+                f" {id_text(gap.after)} are {gap.why() if gap.missing else 'not kept any more'}\n"
             )
     elif target.at is not None:
         reader.seek_time(target.at)
     elif target.end:
         reader.seek_tail(0)
+
+
+def end_of(reader: MergedReader) -> int:
+    """Say what was passed over on the way. 1: there was something."""
+    damaged, exact, missing = reader.losses()
+    if damaged or not exact:
+        many = counted(damaged, "event") if exact else f"at least {counted(damaged, 'event')}" if damaged else "events"
+        sys.stderr.write(f"postrider: {many} damaged, and passed over\n")
+    if missing:
+        sys.stderr.write(f"postrider: {counted(missing, 'file')} of events missing\n")
+    return 1 if damaged or missing or not exact else 0
 
 
 def _replay(args: argparse.Namespace) -> int:
@@ -75,10 +86,10 @@ def _replay(args: argparse.Namespace) -> int:
     if row is None:
         for event in events:
             sys.stdout.write(json.dumps(event, ensure_ascii=False) + "\n")
-        return 0
+        return end_of(reader)
     wanted = (event for event in events if not row.types or event.get("type") in row.types)
     sys.stdout.write(f"replay: {counted(asyncio.run(_post_all(settings, row, wanted)), 'event')} taken\n")
-    return 0
+    return end_of(reader)
 
 
 def _until(events: Iterable[Event], end: Place) -> Iterator[Event]:

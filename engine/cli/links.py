@@ -5,7 +5,9 @@ $ postrider links decode https://click.example.org/c/AQAAA7msoAAAeptiAyoM_wmDJAi
 """
 
 import argparse
+import contextlib
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ from engine.cli.common import DEFAULT_CONFIG, Commands, add_config, add_json, pr
 
 if TYPE_CHECKING:
     from engine.base.settings import Settings
+    from engine.message.envelope import Track
     from engine.message.link_compile import Compiled
     from engine.tracking.preview import Wishes
 
@@ -66,7 +69,8 @@ def _preview(args: argparse.Namespace) -> int:
         raise UsageError([f"{args.file}: {error.strerror}"]) from error
     settings = _settings(args)
     try:
-        preview = previewed(content, settings, _replaced(args), args.message_class)
+        with _levels(settings) as level_of:
+            preview = previewed(content, settings, _replaced(args), args.message_class, level_of)
     except HeaderError as error:
         raise UsageError([f"{args.file}: it would be refused: {error.reply}"]) from error
     compiled = preview.compiled
@@ -85,6 +89,19 @@ def _preview(args: argparse.Namespace) -> int:
         header += unsubscribe_fields(preview.base_url, token, mailto, not preview.facts.post)
     sys.stdout.buffer.write(header + b"\r\n" + body)
     return 0
+
+
+@contextlib.contextmanager
+def _levels(settings: "Settings") -> "Iterator[Callable[[str], Track]]":
+    """What operators say of batches, where there is a data directory."""
+    from engine.message.envelope import Track
+    from engine.storage.tables.batch_levels import BatchLevels
+
+    if not (Path(settings.node.data_dir) / "tables.db").exists():
+        yield lambda batch: Track.FULL
+        return
+    with contextlib.closing(BatchLevels(Path(settings.node.data_dir))) as levels:
+        yield levels.of
 
 
 def _settings(args: argparse.Namespace) -> "Settings":

@@ -59,7 +59,7 @@ def register(commands: Commands) -> None:
 
     taking = actions.add_parser("import", help="add what a file lists: CSV with a header, JSON lines, or addresses")
     taking.add_argument("file", metavar="FILE", help='"-": standard input')
-    taking.add_argument("--rejected", metavar="FILE", help="where lines go that cannot be read")
+    taking.add_argument("--rejected", metavar="FILE", help="where lines go that cannot be read; cut after 64 KiB")
     taking.add_argument("--cause", default="", help="of lines that name none")
     _add_scope(taking, "of lines that name none")
     add_json(taking)

@@ -43,7 +43,7 @@ class Reader:
             if number == 1:
                 raw = raw.removeprefix(b"\xef\xbb\xbf")
             if len(raw) > MAX_LINE:
-                yield Line(number, raw, None, f"longer than {MAX_LINE} bytes")
+                yield Line(number, raw, None, f"longer than {MAX_LINE} bytes, and cut there")
                 continue
             try:
                 text = raw.decode().strip()

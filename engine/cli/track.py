@@ -1,8 +1,9 @@
-"""`postrider track`: links that shall lead nowhere any more, and what a click domain lacks."""
+"""`postrider track`: links that shall lead nowhere any more, or tell less, and what a click domain lacks."""
 
 import argparse
 import contextlib
 import dataclasses
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,15 @@ def register(commands: Commands) -> None:
         action.add_argument("--reason", default="", help="for `list` and the event")
         add_config(action)
         action.set_defaults(run=run)
-    action = actions.add_parser("list", help="what is withdrawn")
+    text = "the most that links of a batch tell, from its next message on; full: as settings and messages say"
+    action = actions.add_parser("level", help=text, description=text)
+    action.add_argument("kind", choices=("batch",))
+    action.add_argument("what", help="its name, as in X-Postrider-Batch")
+    action.add_argument("level", choices=("none", "anonymous", "full"))
+    action.add_argument("--reason", default="", help="for `list` and the event")
+    add_config(action)
+    action.set_defaults(run=_level)
+    action = actions.add_parser("list", help="what is withdrawn, and which batches have a level")
     add_config(action)
     add_json(action)
     action.set_defaults(run=_list)
@@ -71,7 +80,19 @@ def _withdraw(args: argparse.Namespace) -> int:
     with _table(settings) as table:
         done = table.add(row)
     print(f"{row.kind} {row.about or row.what}: {'withdrawn' if done else 'was withdrawn already'}")
+    if row.kind == "tenant" and row.what not in _tenants(settings):
+        text = f"no login, account or [[click_domain]] has the name {escape(row.what[:200])}: is it meant?"
+        print(f"postrider: {text}", file=sys.stderr)
     return 0
+
+
+def _tenants(settings: Settings) -> set[str]:
+    """Those that are known by name; messages may name others."""
+    from engine.storage.tables.credentials import Credentials
+
+    with contextlib.closing(Credentials(Path(settings.node.data_dir) / "tables.db")) as table:
+        logins = {row.login for row in table.entries()}
+    return logins | {row.tenant for row in settings.click_domain} | {row.system_id for row in settings.account}
 
 
 def _restore(args: argparse.Namespace) -> int:
@@ -97,8 +118,31 @@ def _row(settings: Settings, args: argparse.Namespace) -> "Withdrawal":
     return Withdrawal(kind=args.kind, what=what, since=time.time(), who=operator(), reason=args.reason, about=about)
 
 
+def _level(args: argparse.Namespace) -> int:
+    from engine.storage.tables.batch_levels import BatchLevel, BatchLevels
+
+    if not args.what:
+        raise UsageError(["which batch?"])
+    row = BatchLevel(batch=args.what, level=args.level, since=time.time(), who=operator(), reason=args.reason)
+    with contextlib.closing(BatchLevels(Path(settings_of(args).node.data_dir))) as table:
+        done = table.set(row)
+    print(f"batch {row.batch}: {row.level}{'' if done else ', as it was'}")
+    return 0
+
+
 def _list(args: argparse.Namespace) -> int:
-    with _table(settings_of(args)) as table:
+    from engine.storage.tables.batch_levels import BatchLevels
+
+    settings = settings_of(args)
+    with contextlib.closing(BatchLevels(Path(settings.node.data_dir))) as levels:
+        told = [
+            {
+                "kind": "batch", "what": row.batch, "who": row.who, "reason": row.reason, "about": f"level {row.level}",
+                "since": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(row.since)),
+            }
+            for row in levels.all()
+        ]  # fmt: skip
+    with _table(settings) as table:
         rows = [
             {
                 "kind": row.kind, "what": row.what, "who": row.who, "reason": row.reason, "about": row.about,
@@ -106,7 +150,7 @@ def _list(args: argparse.Namespace) -> int:
             }
             for row in table.all()
         ]  # fmt: skip
-    print_rows(rows, args.json, _COLUMNS)
+    print_rows([*rows, *told], args.json, _COLUMNS)
     return 0
 
 

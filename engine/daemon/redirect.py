@@ -98,6 +98,7 @@ class _Process:
         self._journal = journal
         self._recorder = JournalRecorder(journal)
         self._clock = clock
+        self._clients = Clients(most=settings.tracking.max_connections)
         self._stop, self._hangup = asyncio.Event(), asyncio.Event()
         self._notifier = Notifier()
 
@@ -107,7 +108,7 @@ class _Process:
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup.set)
         self._node = node = TrackingNode(self._settings, self._recorder, self._metrics, self._clock)
-        clients = Clients()
+        clients = self._clients
         self._listeners = Listeners(
             lambda row, settings: node.make_listener(row, settings, clients), self._make_http, _STOP_S
         )
@@ -142,6 +143,7 @@ class _Process:
             raise
         await self._listeners.follow(settings)
         self._settings = settings
+        self._clients.most = settings.tracking.max_connections
         events = settings.events
         self._journal.reload(events.segment_bytes, events.keep, events.keep_bytes)
         logging.getLogger().setLevel(settings.log.level.upper())

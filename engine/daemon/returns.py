@@ -92,6 +92,7 @@ class Returns:
         await self.ledger.upkeep()
 
     async def close(self) -> None:
-        """When nothing is sent any more. Raises StorageError."""
+        """When nothing is sent any more, and nothing comes. Raises StorageError."""
+        await self.inbound.close()
         self.reader.close()
         await self.ledger.close()

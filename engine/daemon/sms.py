@@ -26,6 +26,7 @@ from engine.intake.smpp_outbind import Outbinds
 from engine.intake.sms_admission import SmsAdmission
 from engine.intake.sms_links import SmsLinks
 from engine.message.channels import account_key, carrier_key
+from engine.message.envelope import Track
 from engine.message.ids import IdSource
 from engine.message.number import normalise
 from engine.net.outbox import Outbox
@@ -69,8 +70,9 @@ class SmsEngine:
         dns: Lookup,
         outbox: Outbox,
         log_line: Callable[[str], None],
+        level_of: Callable[[str], Track],
     ) -> None:
-        """Raises EngineError: something of the settings or the disk cannot be used."""
+        """level_of: of a batch. Raises EngineError: something of the settings or the disk cannot be used."""
         self._kit = kit
         self._reports = reports
         self._manager = manager
@@ -94,7 +96,7 @@ class SmsEngine:
         self.binds = Binds(settings, metrics, bound=self._account_opened, call=self._account_wanted)
         assert kit.ledger is not None
         numbers = Numbers(data_dir / _NUMBERS)
-        self._links = SmsLinks(settings, link_keys(settings), kit.ledger, numbers, ids.next, clock)
+        self._links = SmsLinks(settings, link_keys(settings), kit.ledger, numbers, ids.next, clock, level_of)
         self._admission = SmsAdmission(
             spool, ids, clock, metrics, settings, log_line, self._routes, self._normalise, self._quota,
             suppressions.sms, self._links,

@@ -49,7 +49,7 @@ log = logging.getLogger(__name__)
 #: A worker has 30 s to stop; then it is cut off.
 _STOP_S = 32.0
 #: Kinds of listeners that every worker has, and all whose sockets are the supervisor's: others are the first worker's.
-_MAIL, _TAKING = ("smtp", "inbound"), ("smtp", "inbound", "smpp", "tracking")
+_MAIL, _TAKING = ("smtp", "inbound"), ("smtp", "inbound", "smpp", "tracking", "events")
 #: How often workers are asked for a sign of life, and how long one may be silent: a loop that is stuck so long is a
 #: fault, not load. Below systemd's WatchdogSec, so that one worker's fault does not end the others.
 _BEAT_S, _SILENT_S = 1.0, 20.0

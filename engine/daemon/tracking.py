@@ -7,6 +7,7 @@ from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.intake.clients import Clients
+from engine.intake.doors import client_limit
 from engine.storage.events.event import Event, noted_lines
 from engine.storage.spool.spool import Spool
 
@@ -36,8 +37,9 @@ class SpoolRecorder:
 class Tracking:
     """Of one worker; nothing until it listens."""
 
-    def __init__(self, spool: Spool, metrics: Metrics, clock: Clock, clients: Clients) -> None:
-        self._spool, self._metrics, self._clock, self._clients = spool, metrics, clock, clients
+    def __init__(self, spool: Spool, metrics: Metrics, clock: Clock) -> None:
+        self._spool, self._metrics, self._clock = spool, metrics, clock
+        self._clients = Clients()  # places of its own: who floods it keeps no mail out
         self._node: TrackingNode | None = None
 
     def make_listener(self, row: Listener, settings: Settings) -> "TrackingListener":
@@ -45,6 +47,7 @@ class Tracking:
         from engine.tracking.node import TrackingNode  # and with it a web server, where there is one
 
         if self._node is None:
+            self._clients.most = _places(settings)
             self._node = TrackingNode(settings, SpoolRecorder(self._spool), self._metrics, self._clock)
             self._node.start()
         return self._node.make_listener(row, settings, self._clients)
@@ -53,6 +56,7 @@ class Tracking:
         """Raises EngineError, and nothing changes."""
         if self._node is not None:
             self._node.reload(settings)
+            self._clients.most = _places(settings)
 
     async def stop(self) -> None:
         """Before the spool is closed."""
@@ -63,3 +67,8 @@ class Tracking:
         """Set the gauges; from any thread."""
         if self._node is not None:
             self._node.collect()
+
+
+def _places(settings: Settings) -> int:
+    """Half of the descriptors that are for clients are for others."""
+    return min(settings.tracking.max_connections, client_limit() // 2)

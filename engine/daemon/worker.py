@@ -26,6 +26,7 @@ from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.moves import refuse_moves
 from engine.daemon.process import schedule_in_batches
+from engine.daemon.pull import Pulling
 from engine.daemon.returns import Returns
 from engine.daemon.samples import Family, samples_of
 from engine.daemon.sms import SmsEngine
@@ -42,6 +43,7 @@ from engine.feedback.owed_events import OwedEvents
 from engine.intake.admission import Admission
 from engine.intake.listener import SmtpListener
 from engine.intake.reverse import ReverseNames
+from engine.intake.untaken import Rejections
 from engine.message.ids import IdSource
 from engine.net.http_post import HttpPoster
 from engine.net.outbox import Outbox
@@ -57,6 +59,7 @@ from engine.storage.events.journal import EventJournal, events_directory
 from engine.storage.spool.entry import State
 from engine.storage.spool.segment import spool_directory, spool_owner
 from engine.storage.spool.spool import Spool
+from engine.storage.tables.batch_levels import BatchLevels
 from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.queue_state import QueueState
 from engine.storage.tables.suppressions import Suppressions
@@ -113,6 +116,7 @@ class Worker:
         self._state = QueueState(tables, number)
         self._credentials = Credentials(tables)
         self._suppressions = Suppressions(data_dir, clock)
+        self._levels = BatchLevels(data_dir, clock)
         self._resolver = Resolver(settings.resolver, metrics, clock)
         self._returns = Returns(
             settings, number, self._spool, self._suppressions, ids, clock, metrics, log_line, self._resolver
@@ -163,7 +167,7 @@ class Worker:
         if not number:
             self._sms = SmsEngine(
                 settings, data_dir, self._kit, self._sms_reports, self._manager, self._router, self._credentials,
-                self._suppressions, ids, self._resolver, self._outbox, log_line,
+                self._suppressions, ids, self._resolver, self._outbox, log_line, self._levels.of,
             )  # fmt: skip
         self._courier = courier = Courier(self._kit, self._sms.kit if self._sms is not None else None)
         self._sweeper = Sweeper(self._spool, self._manager, self._router, courier, clock)
@@ -173,12 +177,14 @@ class Worker:
         if self._sms is not None:
             self._sms.attach(self._orders, courier)
         self._admission = Admission(
-            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions
-        )
+            self._spool, ids, clock, metrics, settings, log_line, self._router.provider_of, self._suppressions,
+            level_of=self._levels.of, rejections=Rejections(self._spool, clock),
+        )  # fmt: skip
         self._reverse = ReverseNames(self._resolver)
-        self._tracking = Tracking(self._spool, metrics, clock, commons.clients)
+        self._tracking = Tracking(self._spool, metrics, clock)
         owned = own_journals(data_dir, number, settings.node.workers, settings.tracking.separate)
         self._feed = Feed(settings, data_dir, owned, self._events, self._resolver, metrics, clock, rng)
+        self._pulling = Pulling(self._feed, self._credentials, commons, metrics)
         directories = [events_directory(data_dir, other) for other in owned]
         self._compactor = Compactor(directories, clock, left=directories[1:])
         self._parts = Parts(
@@ -262,6 +268,7 @@ class Worker:
             await self._sms.stop()
         await self._listeners.end()
         await self._tracking.stop()
+        await self._pulling.stop()
         await self._admin.close()
         self._signer.close()
         await self._reverse.close()
@@ -275,6 +282,7 @@ class Worker:
         for close in (
             self._remember, self._returns.close, self._spool.close, self._close_sms, self._suppressions.close,
             self._events.close, self._compactor.close, self._state.close, self._credentials.close,
+            self._levels.close,
         ):  # fmt: skip
             await self._try(close)
 
@@ -305,6 +313,8 @@ class Worker:
             return self._sms.make_listener(row, settings, clients, guesses)
         if row.kind == "tracking":
             return self._tracking.make_listener(row, settings)
+        if row.kind == "events":
+            return self._pulling.make_listener(row, settings)
         admission = self._returns.inbound if row.kind == "inbound" else self._admission
         return SmtpListener(
             row, settings, admission, self._credentials, self.metrics, self.clock, self._outbox,
@@ -379,3 +389,4 @@ class Worker:
             self._sms.collect()
         self._feed.collect()
         self._tracking.collect()
+        self._pulling.collect()

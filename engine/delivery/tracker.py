@@ -30,7 +30,7 @@ from engine.delivery.noting import sent_of
 from engine.message.content import Content, LargeContent, head_of
 from engine.message.dkim import split_content
 from engine.message.envelope import Envelope, MessageClass, Track
-from engine.message.link_compile import Compiled, Marks, compile_body
+from engine.message.link_compile import PLACES, Compiled, Marks, compile_body
 from engine.message.link_token import UNSUBSCRIBE, LinkTokens
 from engine.message.list_unsubscribe import Declared, declared, unsubscribe_fields
 from engine.storage.ledger.sent import Sent, table_hash
@@ -205,9 +205,10 @@ class Tracker:
         bodies: dict[int | None, Compiled] = {}
         for width in widths:
             compiled = await self._compile(header, body, marks._replace(recipient=width))
+            if not bodies:
+                for reason in (compiled.sealed, *compiled.left):
+                    self._left(envelope, reason)
             if not compiled.numbers:
-                if compiled.sealed:
-                    self._left(envelope, compiled.sealed)
                 return {}
             bodies[width] = compiled
         return bodies
@@ -265,10 +266,11 @@ class Tracker:
         return number
 
     def _left(self, envelope: Envelope, reason: str) -> None:
-        """Its links stay as they are. reason: "": nobody asked for more."""
+        """Its links stay as they are, or some of them. reason: "": nobody asked for more."""
         if reason:
             self._metrics.links_left.labels(reason).inc()
-            log.info("%s: its links are not tracked: %s", envelope.id, reason)
+            which = "some links are" if reason in PLACES else "its links are"
+            log.info("%s: %s not tracked: %s", envelope.id, which, reason)
 
 
 def _width(recipient: int | None) -> int | None:

@@ -7,7 +7,7 @@ of the other workers. The first one also posts what is left in the journals of w
 import asyncio
 import logging
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,6 +107,7 @@ class Feed:
         self._streams: dict[tuple[str, int], Stream] = {}
         self._loop = asyncio.get_running_loop()
         self._armed = False
+        self.woken: list[Callable[[], None]] = []  #: called when there may be new events, after `arm`
 
     async def start(self) -> None:
         """Every webhook has its place when this returns: what is accepted from now on is for it, too."""
@@ -139,6 +140,10 @@ class Feed:
                 log.warning("webhook %s: %s", stream.name, exc)
             if stream.worker != self._owned[0]:
                 stream.wake()
+
+    def arm(self) -> None:
+        """Whoever looks for events is told when more are written to this worker's journal; in the loop."""
+        self._armed = True
 
     def collect(self) -> None:
         """Set the gauges; from any thread."""
@@ -185,16 +190,13 @@ class Feed:
             return
         stream = self._streams[row.name, number] = Stream(
             row, secret, needs.node, number, directory, self._cursors[number], needs.dns, needs.metrics, needs.clock,
-            needs.rng, self._arm,
+            needs.rng, self.arm,
         )  # fmt: skip
         try:
             await stream.open()
         except StorageError as exc:  # it tries again by itself
             log.error("webhook %s: %s", row.name, exc)
         stream.start()
-
-    def _arm(self) -> None:
-        self._armed = True
 
     def _written(self) -> None:
         """In the journal's thread, after every write: costs nothing while no stream looks for more."""
@@ -205,6 +207,8 @@ class Feed:
     def _wake(self) -> None:
         for stream in self._streams.values():
             stream.wake()
+        for call in self.woken:
+            call()
 
 
 def _with_secrets(settings: Settings) -> dict[str, tuple[Webhook, str]]:

@@ -255,9 +255,10 @@ class Stream:
         self._batch = batch
         if (gap := batch.gap) is not None:
             self._metrics.webhook_missed.labels(self.name).inc(gap.events)
+            self._metrics.webhook_gaps.labels(self.name).inc()
             log.error(
-                "webhook %s: events behind %s, up to %s, were deleted before they were taken: %s%d",
-                self.name, place_text(gap.after, self.worker), place_text(gap.last, self.worker),
+                "webhook %s: events behind %s, up to %s, were %s before they were taken: %s%d",
+                self.name, place_text(gap.after, self.worker), place_text(gap.last, self.worker), gap.why(),
                 "" if gap.exact else "at least ", gap.events,
             )  # fmt: skip
 

@@ -10,7 +10,7 @@ from engine.protocol.bounce_report import Action, Nature, Report
 from engine.storage.ledger.sent import Sent
 
 #: What a system says of a message; the others answer one.
-REPORTS = (Nature.BOUNCE, Nature.COMPLAINT, Nature.AUTH_REPORT)
+REPORTS = (Nature.BOUNCE, Nature.COMPLAINT, Nature.FEEDBACK, Nature.AUTH_REPORT)
 
 #: Why it is certain whom a report is about; "": it is not.
 Proof = Literal["token", "dkim", ""]

@@ -17,6 +17,7 @@ from engine.delivery.ours import Ours
 from engine.feedback.arrival import REPORTS, Arrival, Finding, Proof
 from engine.feedback.known import Known, spellings
 from engine.feedback.vouched import vouched_for
+from engine.message.address import AddressError, comparable
 from engine.message.bounce_verdict import Judged
 from engine.message.header_ids import answered_by
 from engine.message.headers import reframe
@@ -27,6 +28,7 @@ from engine.storage.ledger.sent import Sent
 
 #: Domains of these kinds take complaints.
 _FOR_COMPLAINTS = ("feedback", "return-path")
+_FEEDBACK = (Nature.COMPLAINT, Nature.FEEDBACK)
 
 
 class Finder:
@@ -50,7 +52,7 @@ class Finder:
 
     def given_back(self, report: Report, row: Row) -> Named | None:
         """By the tokens that a feedback report gives back; nobody else can make one. None: by none, or by several."""
-        if report.nature is not Nature.COMPLAINT or not report.feedback or row.kind not in _FOR_COMPLAINTS:
+        if report.nature not in _FEEDBACK or not report.feedback or row.kind not in _FOR_COMPLAINTS:
             return None
         found: dict[tuple[str, str, bytes], Named] = {}
         for path in report.return_paths:
@@ -78,7 +80,19 @@ class Finder:
             return findings
         recipient = await self._known.recipient(named, sent)
         proof: Proof = "token" if recipient and _is_the_systems_own(arrival) else ""
+        if self._is_about_us(judged[0], recipient, sent):
+            proof = ""
         return [findings[0]._replace(recipient=recipient or findings[0].recipient, proof=proof)]
+
+    def _is_about_us(self, judged: Judged, recipient: str, sent: Sent | None) -> bool:
+        """Its one recipient is the sender of the message, or an address of a return path: that one failed, not he."""
+        try:
+            failed = comparable(judged.recipient or "")
+            sender = comparable(sent.sender) if sent is not None else ""
+            own = failed == sender or failed.rpartition("@")[2] in self._domains
+            return bool(failed) and own and failed != comparable(recipient)
+        except AddressError:
+            return False
 
     async def _unnamed(self, arrival: Arrival, whole: bool) -> list[Finding]:
         """By the ids that it gives back, which anybody can write, unless somebody vouches for the report."""
@@ -135,6 +149,6 @@ def _named(judged: Judged, names: Mapping[str, str]) -> str:
 def _is_the_systems_own(arrival: Arrival) -> bool:
     """A system said it, of what it has seen itself, in the form for that, and all of it was read."""
     report = arrival.report
-    if report.nature is Nature.COMPLAINT and not (report.feedback and arrival.row.kind in _FOR_COMPLAINTS):
+    if report.nature in _FEEDBACK and not (report.feedback and arrival.row.kind in _FOR_COMPLAINTS):
         return False
     return not (arrival.is_quoted or report.forwarded or report.truncated)

@@ -14,6 +14,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
+from msgspec.structs import replace
+
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
 from engine.base.log import escape
@@ -24,10 +26,10 @@ from engine.feedback.finder import Finder
 from engine.feedback.handing import HandOn
 from engine.feedback.known import Known
 from engine.feedback.leaving import Leaving
-from engine.feedback.refused import RefusedMail
 from engine.feedback.suppressor import Suppressor
 from engine.intake.admission import NOT_STORED, Origin, Refused, Submission
 from engine.intake.large import Incoming
+from engine.intake.untaken import UntakenMail
 from engine.message.address import AddressError
 from engine.message.bounce_rules import Classifier
 from engine.message.bounce_verdict import judge_report
@@ -53,7 +55,8 @@ _TURN = 100
 
 _TYPES: dict[Nature, str] = {
     Nature.BOUNCE: "bounced", Nature.COMPLAINT: "complained", Nature.AUTO_REPLY: "auto-replied",
-    Nature.CHALLENGE: "challenged", Nature.AUTH_REPORT: "auth-reported", Nature.OTHER: "replied",
+    Nature.CHALLENGE: "challenged", Nature.FEEDBACK: "feedback", Nature.AUTH_REPORT: "auth-reported",
+    Nature.OTHER: "replied",
 }  # fmt: skip
 #: Reports that nothing failed, or not yet.
 _NO_FAILURE: frozenset[Action] = frozenset(("delayed", "delivered", "relayed", "expanded"))
@@ -77,8 +80,9 @@ class Inbound:
         self._finder = Finder(known, dns)
         self._hand_on = HandOn(spool, metrics)
         self._suppressor = suppressor
-        self._refused = RefusedMail(clock)
+        self._refused = UntakenMail("refused", clock)
         self._leaving = Leaving(known, suppressor, metrics)
+        self._tasks: set[asyncio.Task[None]] = set()
         self._large_reads = asyncio.Lock()  #: one at a time, or many would take the memory of all
         self.refusal = spool.refusal
         self.large = spool.large
@@ -98,20 +102,6 @@ class Inbound:
         self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
     ) -> str:
         """Take a message: its id, once everything that follows is durable. Raises Refused."""
-        try:
-            return await self._take(submission, content, origin, framed)
-        except Refused as exc:
-            self.refused(submission, exc.reason, exc.reply, origin)
-            raise
-
-    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
-        """An event, unless it will come again (`storage`)."""
-        event = self._refused.event(submission, reply, origin.client) if reason != "storage" else None
-        if event is not None:
-            noted = self._spool.note(lambda seq: noted_lines(seq, [event]))
-            noted.add_done_callback(lambda done: done.cancelled() or done.exception())  # the log has it
-
-    async def _take(self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool) -> str:
         refusal = self.refusal()
         if refusal is not None:
             raise Refused("storage", refusal)
@@ -134,6 +124,38 @@ class Inbound:
             if number % _TURN == 0:
                 await asyncio.sleep(0)
         return arrival.id
+
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin, recipient: str = "") -> None:
+        """An event, unless it will come again (`storage`)."""
+        event = self._refused.event(submission, reply, origin.client) if reason != "storage" else None
+        if event is None:
+            return
+        named = next(
+            filter(None, (self._finder.named(r.address.rpartition("@")[0]) for r in submission.recipients)), None
+        )
+        task = asyncio.get_running_loop().create_task(self._note_refused(event, named))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def close(self) -> None:
+        """Before the spool is: events of what was refused."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _note_refused(self, event: Event, named: Named | None) -> None:
+        """With whom it would have been about, where a token says so: nobody else will ever tell."""
+        try:
+            if named is not None:
+                await self._known.look()
+                sent = self._known.message(named.message)
+                event = replace(
+                    event, message=named.message, recipient=await self._known.recipient(named, sent), proof="token",
+                    tenant=sent.tenant if sent is not None else "", stream=sent.stream if sent is not None else "",
+                    batch=sent.batch if sent is not None else "",
+                )  # fmt: skip
+            await self._spool.note(lambda seq: noted_lines(seq, [event]))
+        except StorageError as exc:
+            _log.error("mail that was refused: no event: %s", exc)
 
     async def _read(self, content: bytes | Incoming) -> Reading:
         """Raises StorageError."""
@@ -190,8 +212,9 @@ class Inbound:
         return Event(
             id="", at=int(arrival.at * 1000) / 1000, type=kind, message=finding.message, message_class="",
             sender=arrival.sender, recipient=finding.recipient, destination=arrival.recipient, status=judged.status,
-            reply=(judged.reply or judged.reason)[:_TEXT_CHARS], kind=judged.kind if kind != "replied" else "",
-            proof=finding.proof, answer=arrival.id, text=_words_of(report),
+            reply=(judged.reply or judged.reason)[:_TEXT_CHARS],
+            kind=report.feedback_type or (judged.kind if kind != "replied" else ""), proof=finding.proof,
+            answer=arrival.id, text=_words_of(report),
             tenant=sent.tenant if sent is not None else "", stream=sent.stream if sent is not None else "",
             batch=sent.batch if sent is not None else "", truncated=report.truncated,
         )  # fmt: skip

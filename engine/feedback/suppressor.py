@@ -23,13 +23,11 @@ from engine.base.units import Duration
 from engine.message.address import comparable
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome
-from engine.storage.tables.suppression import MAIL, Cause, Suppression, one_line
+from engine.storage.tables.suppression import MAIL, NEARLY_S, Cause, Suppression, of_leaving, one_line
 from engine.storage.tables.suppressions import Suppressions
 
 log = logging.getLogger(__name__)
 
-#: A term that ends so much earlier is as long.
-_NEARLY_S = 86400.0
 _SIGHT = "insert or ignore into sightings (entry, cause, evidence, at) values (?, ?, ?, ?)"
 _COUNT = "select count(*) from sightings where entry = ? and cause = ? and at > ? and at <= ?"
 _FORGET = "delete from sightings where cause = ? and at <= ?"
@@ -106,12 +104,19 @@ class Suppressor:
             message=message,
             who="rule",
         )
-        # Several of one hour are no reason for as many rows.
-        nearly = replace(row, until=max(at, row.until - _NEARLY_S)) if row.until else row
+        new = await self._new(rule, row, at)
+        if new is not None:
+            await self._suppressions.add(new)
+            log.info("%s: suppressed (%s, %s): %s", new.address, new.cause, new.scope, new.evidence)
+        return new
+
+    async def _new(self, rule: Rule, row: Suppression, at: float) -> Suppression | None:
+        """What is to be written, if anything is."""
+        if rule.cause is Cause.UNSUBSCRIBE:
+            return of_leaving(row, await self._suppressions.held(row))
+        nearly = replace(row, until=max(at, row.until - NEARLY_S)) if row.until else row
         if self._suppressions.holds(nearly) or not await self._enough(rule, row, at):
             return None
-        await self._suppressions.add(row)
-        log.info("%s: suppressed (%s, %s): %s", row.address, row.cause, row.scope, row.evidence)
         return row
 
     async def _enough(self, rule: Rule, row: Suppression, at: float) -> bool:

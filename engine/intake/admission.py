@@ -106,14 +106,22 @@ class Admits(Protocol):
         self, submission: Submission, content: bytes | Incoming, origin: Origin, framed: bool = False
     ) -> str: ...
 
-    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
-        """A session refuses a message before it is whole, or for its bytes. reason, reply: as of `Refused`."""
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin, recipient: str = "") -> None:
+        """A session told its client that a message is not taken, whether it or `submit` refused it; of a client that
+        may submit, also that a recipient is not. reason, reply: as of `Refused`. recipient: as the client wrote him."""
+
+
+class Tells(Protocol):
+    """Who writes down what was refused (untaken.py)."""
+
+    def tell(self, submission: Submission, reply: str, origin: Origin, recipient: str) -> None: ...
 
 
 class Admission:
     """Turns submissions into messages in the store. log_line: takes one line per accepted message.
 
-    provider_of: the receiver's name for the metrics, by destination; cheap.
+    provider_of: the receiver's name for the metrics, by destination; cheap. level_of: the most that links of a batch
+    may tell.
     """
 
     def __init__(
@@ -126,8 +134,11 @@ class Admission:
         log_line: Callable[[str], None],
         provider_of: Callable[[str], str],
         suppressions: Unwanted | None = None,
+        level_of: Callable[[str], Track] | None = None,
+        rejections: Tells | None = None,
     ) -> None:
         self._store = store
+        self._rejections = rejections
         self._ids = ids
         self._clock = clock
         self._log_line = log_line
@@ -137,6 +148,7 @@ class Admission:
         self._accepted_recipients = metrics.accepted_recipients
         self._provider_of = provider_of
         self._suppressions = suppressions
+        self._level_of = level_of
         self._counters: dict[tuple[str, MessageClass], Callable[[float], None]] = {}
         self._second = -1
         self._date = b""
@@ -190,6 +202,9 @@ class Admission:
             raise Refused(exc.reason, exc.reply) from exc
         admitted_head, header_from, utf8_header, seven_bit, asked = admitted
         chosen, batch, tenant, stream, track = asked
+        if batch and self._level_of is not None:
+            level = self._level_of(batch)
+            track = level if track is None else min(track, level)
         unwanted = 0
         if self._suppressions is not None:
             try:
@@ -236,8 +251,10 @@ class Admission:
         self._log(envelope)
         return message_id
 
-    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin) -> None:
-        """The client was told, and it is the client's message."""
+    def refused(self, submission: Submission, reason: str, reply: str, origin: Origin, recipient: str = "") -> None:
+        """The client was told, and it is the client's message; whoever reads the events may be somebody else."""
+        if self._rejections is not None:
+            self._rejections.tell(submission, reply, origin, recipient)
 
     def _count(self, provider: str, message_class: MessageClass, recipients: int) -> None:
         count = self._counters.get((provider, message_class))

@@ -32,9 +32,10 @@ class Node(Protocol):
 
 
 class Clients:
-    """Of one worker. workers: how many share the limits; node: None with one."""
+    """Of one worker. workers: how many share the limits; node: None with one. most: in all; 0: as listeners say."""
 
-    def __init__(self, workers: int = 1, node: Node | None = None) -> None:
+    def __init__(self, workers: int = 1, node: Node | None = None, most: int = 0) -> None:
+        self.most = most
         self._workers = workers
         self._node = node
         self._used: Counter[str] = Counter()
@@ -93,7 +94,12 @@ class Clients:
 
     def _must_ask(self, key: str, limit: int) -> bool:
         """Alone, whoever must ask has nobody to ask: the limit is reached."""
-        return self._used[key] >= limit // self._workers or key in self._watched or key in self._asking
+        return (
+            self._used[key] >= self._limit(key, limit) // self._workers or key in self._watched or key in self._asking
+        )
+
+    def _limit(self, key: str, limit: int) -> int:
+        return self.most or limit if key == ALL else limit
 
     async def _reserve(self, key: str, limit: int) -> bool:
         if self._must_ask(key, limit) and not await self._ask(key, limit):
@@ -107,7 +113,7 @@ class Clients:
             return False
         self._asking[key] += 1
         try:
-            return await self._node.may_enter(key, limit)
+            return await self._node.may_enter(key, self._limit(key, limit))
         except NetworkError:
             return False  # the supervisor is gone, and this process about to be
         finally:

@@ -11,7 +11,7 @@ from engine.message.address import destination_of
 from engine.message.envelope import MessageClass
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-_Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
+Networks = tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -41,19 +41,19 @@ class Policy:
         #: TLS from the first byte, or the first one after a PROXY header.
         self.implicit_tls = listener.tls is not None and listener.tls.implicit
         self.default_class = MessageClass[listener.message_class.upper()]
-        self._networks = _parse(listener.networks)
-        self._proxy_from = _parse(listener.proxy_from)
-        self._xclient_from = _parse(listener.xclient_from)
+        self._networks = parse_networks(listener.networks)
+        self._proxy_from = parse_networks(listener.proxy_from)
+        self._xclient_from = parse_networks(listener.xclient_from)
         self.ehlo = functools.cache(self._ehlo)
         #: Whether the client's network may submit without AUTH.
-        self.may_submit = functools.lru_cache(maxsize=4096)(lambda client: _in(client, self._networks))
+        self.may_submit = functools.lru_cache(maxsize=4096)(lambda client: in_networks(client, self._networks))
 
     def speaks_proxy(self, peer: Address) -> bool:
         """Whether the peer is a proxy, which sends a PROXY header first."""
-        return _in(peer, self._proxy_from)
+        return in_networks(peer, self._proxy_from)
 
     def may_xclient(self, peer: Address) -> bool:
-        return _in(peer, self._xclient_from)
+        return in_networks(peer, self._xclient_from)
 
     def _ehlo(self, starttls: bool, auth: bool, xclient: bool) -> bytes:
         """The reply to EHLO, without the last CRLF."""
@@ -73,9 +73,11 @@ class Policy:
         return "\r\n".join([*(f"250-{line}" for line in lines[:-1]), f"250 {lines[-1]}"]).encode()
 
 
-def _parse(networks: tuple[str, ...]) -> _Networks:
+def parse_networks(networks: tuple[str, ...]) -> Networks:
+    """Of settings, which were checked."""
     return tuple(ipaddress.ip_network(text, strict=False) for text in networks)
 
 
-def _in(address: Address, networks: _Networks) -> bool:
+def in_networks(address: Address, networks: Networks) -> bool:
+    """Whether it is in one of them."""
     return any(address in network for network in networks)

@@ -35,9 +35,10 @@ class SmsLinks:
 
     def __init__(
         self, settings: Settings, keys: Mapping[int, bytes], ledger: Ledger, numbers: Numbers,
-        next_id: Callable[[], str], clock: Clock,
+        next_id: Callable[[], str], clock: Clock, level_of: Callable[[str], Track] = lambda batch: Track.FULL,
     ) -> None:  # fmt: skip
-        """keys: of link tokens."""
+        """keys: of link tokens. level_of: the most that links of a batch may tell."""
+        self._level_of_batch = level_of
         self._ledger, self._numbers, self._next_id, self._clock = ledger, numbers, next_id, clock
         self._shared: OrderedDict[tuple[str, str, bytes, str], tuple[int, float]] = OrderedDict()
         self.reload(settings, keys)
@@ -53,7 +54,7 @@ class SmsLinks:
     def shortened(self, sms: Sms, account: Account | None, recipients: int, batch: str = "") -> Sms:
         """With numbers for its links, if there are any and they are to be short. Raises StorageError."""
         owner = account.system_id if account is not None else ""
-        url, level = self._urls.get(owner, self._url), self._level_of(account)
+        url, level = self._urls.get(owner, self._url), self._level_of(account, batch)
         if not url or level is Track.NONE or sms.text is None:
             return sms
         spans, targets = links_in(sms.text, url)
@@ -89,9 +90,10 @@ class SmsLinks:
         except StorageError as exc:  # it is tried again; the message is accepted, or not, for itself
             log.error("%s: its short links lead nowhere until that is mended: %s", envelope.id, exc)
 
-    def _level_of(self, account: Account | None) -> Track:
+    def _level_of(self, account: Account | None, batch: str) -> Track:
         asked = account.track if account is not None else ""
-        return min(self._level, _LEVELS[asked]) if asked else self._level
+        level = min(self._level, _LEVELS[asked]) if asked else self._level
+        return min(level, self._level_of_batch(batch)) if batch else level
 
     def _take(self, count: int) -> int:
         first = self._numbers.take(count)

@@ -31,6 +31,8 @@ _log = logging.getLogger(__name__)
 _CHUNK = re.compile(r"([0-9]{1,10})(?: +(LAST))?", re.IGNORECASE)
 # For every line: names of the module are quicker than members of a class.
 _NO, _SERVED, _MESSAGE = Express.NO, Express.SERVED, Express.MESSAGE
+#: Characters of a recipient that is none. RFC 5321 4.5.3.1.3 has 256 for a path.
+_MAX_SHOWN = 500
 _OK = b"250 2.0.0 Ok"
 _SENDER_OK = b"250 2.1.0 Ok"
 _RECIPIENT_OK = b"250 2.1.5 Ok"
@@ -159,9 +161,9 @@ class SmtpServer(SecureConnection):
             if rest:
                 notify, orcpt = rcpt_parameters(rest, submission.smtputf8)
         except AddressError as error:
-            return self.reject("address", f"553 {error.reply}".encode())
+            return self._refuse_recipient("address", f"553 {error.reply}", arg)
         except ParameterError as error:
-            return self.reject("parameter", error.reply.encode())
+            return self._refuse_recipient("parameter", error.reply, arg)
         if domains is not None and destination not in domains:
             return self.reject("relay", _NOT_HERE)
         if domains is not None and submission.recipients:
@@ -169,6 +171,13 @@ class SmtpServer(SecureConnection):
         submission.recipients.append(Recipient(address, notify, orcpt))
         submission.destinations.append(destination)
         self.say(_RECIPIENT_OK)
+
+    def _refuse_recipient(self, reason: str, reply: str, arg: str) -> None:
+        """Of a client that may submit it is written down; of strangers there would be no end."""
+        if self.policy.domains is None:
+            origin = self._origin_of(self.envelope)
+            self.gate.admission.refused(self.envelope, reason, reply, origin, arg[3:].strip(" <>")[:_MAX_SHOWN])
+        self.reject(reason, reply.encode())
 
     def _may_send_data(self) -> bool:
         return bool(self.envelope.recipients) and self._bdat is None
@@ -328,6 +337,7 @@ class SmtpServer(SecureConnection):
         try:
             message_id = await self.gate.admission.submit(submission, content, self._origin_of(submission), framed)
         except Refused as refused:
+            self.gate.admission.refused(submission, refused.reason, refused.reply, self._origin_of(submission))
             return self.reject(refused.reason, refused.reply.encode())
         finally:
             self.committing = False

@@ -102,12 +102,31 @@ def comparable(address: str) -> str:
     """One spelling of an address: lower case, its domain as A-labels. Raises AddressError: it has no such domain.
 
     RFC 5321 2.4 lets a host tell "Ada" from "ada". None that matters does, and who is not to be written to must not be
-    missed because a report spells him another way.
+    missed because a report spells him another way. Nor by quotes that are not needed: they are no part of a mailbox's
+    name (RFC 5321 4.1.2), and neither are backslashes.
     """
+    if address.startswith('"'):
+        address = _unquoted(address)
     if address.isascii():
         return address.lower()
     local, at, domain = address.rpartition("@")
     return f"{unicodedata.normalize('NFC', local.lower())}{at}{domain_to_ascii(domain)}"
+
+
+def _unquoted(address: str) -> str:
+    """With as little quoting as the local part needs; what is no quoted string stays."""
+    match = _QUOTED.match(address)
+    if match is None or not address.startswith("@", match.end()):
+        return address
+    local, rest = _ESCAPED.sub(r"\1", match[0][1:-1]), address[match.end() :]
+    if _DOT_ATOM.fullmatch(local):
+        return local + rest
+    kept = _SPECIAL.sub(r"\\\g<0>", local)
+    return f'"{kept}"{rest}'
+
+
+_ESCAPED = re.compile(r"\\(.)")
+_SPECIAL = re.compile(r'["\\]')
 
 
 def domain_to_ascii(domain: str) -> str:

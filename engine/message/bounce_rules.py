@@ -1,5 +1,8 @@
 """What a reply means: the first of the rules (config/bounces.toml) that matches it.
 
+Guards among them are asked only where that one is `hard`, and decide instead of it, wherever they stand: whatever makes
+an address dead, words about the sender, about permission or about now do not.
+
 The one judge of replies in a session, of delivery reports later and of what SMS carriers say. All texts of all rules
 are one RE2 set: a reply is read once, in linear time, whatever the rules and whatever the reply.
 
@@ -46,14 +49,9 @@ class Classifier:
         """Raises ValueError: a text is no pattern. `problems` says which."""
         self._rules = tuple(rules)
         self._verdicts = tuple(Verdict(rule.kind, rule.name) for rule in rules)
-        self._set = re2.Set.SearchSet(_options())
-        self._of_pattern: list[int] = []
-        for index, rule in enumerate(rules):
-            for text in rule.text:
-                if self._set.Add(_pattern(text)) < 0:
-                    raise ValueError(f"{text!r} is not a pattern")
-                self._of_pattern.append(index)
-        self._set.Compile()
+        self._set, self._of_pattern = _set_of(rules, guards=False)
+        # A set of their own, for the few replies that are hard.
+        self._guards, self._of_guard = _set_of(rules, guards=True)
         self._plain = tuple(index for index, rule in enumerate(rules) if not rule.text)
         self._by_code: dict[tuple[str, str], tuple[frozenset[int], tuple[int, ...]]] = {}
 
@@ -74,7 +72,8 @@ class Classifier:
         elif "#" in text and (inner := _INNER.search(text)):
             status = ".".join(inner.groups())
         allowed, plain = self._allowed(code or "", status)
-        found = self._set.Match(text.encode("utf-8", "replace"))
+        raw = text.encode("utf-8", "replace")
+        found = self._set.Match(raw)
         best = len(self._rules)
         for each in found or ():
             index = self._of_pattern[each]
@@ -84,8 +83,14 @@ class Classifier:
             if index >= best:
                 break
             if self._fits(index, allowed, phase, provider):
-                return self._verdicts[index]
-        return self._verdicts[best] if best < len(self._rules) else _NONE
+                best = index
+                break
+        if best == len(self._rules):
+            return _NONE
+        if self._verdicts[best].kind == "hard" and self._of_guard and (found := self._guards.Match(raw)):
+            guards = (self._of_guard[each] for each in found)
+            best = min((index for index in guards if self._fits(index, allowed, phase, provider)), default=best)
+        return self._verdicts[best]
 
     def _fits(self, index: int, allowed: frozenset[int], phase: str, provider: str) -> bool:
         rule = self._rules[index]
@@ -122,6 +127,18 @@ def problems(rules: Sequence[BounceRule]) -> list[str]:
         found = [f'[[rule]] {number} "{rule.name}": {text}' for number, rule in enumerate(rules, 1)
                  for text in _sample_problems(classifier, rule)]  # fmt: skip
     return found
+
+
+def _set_of(rules: Sequence[BounceRule], *, guards: bool) -> "tuple[re2.Set, list[int]]":
+    """The texts of all rules that are guards, or are not, and the rule of each. Raises ValueError."""
+    patterns, of_pattern = re2.Set.SearchSet(_options()), []
+    for index, rule in enumerate(rules):
+        for text in rule.text if rule.guard is guards else ():
+            if patterns.Add(_pattern(text)) < 0:
+                raise ValueError(f"{text!r} is not a pattern")
+            of_pattern.append(index)
+    patterns.Compile()
+    return patterns, of_pattern
 
 
 def _options() -> "re2.Options":
@@ -175,6 +192,8 @@ def _rule_problems(rule: BounceRule, names: set[str]) -> Iterator[str]:
         yield "the name is there already"
     if not (rule.text or rule.code or rule.status or rule.phase or rule.provider):
         yield "without text, code, status, phase or provider it would take everything"
+    if rule.guard and (rule.kind == "hard" or not rule.text):
+        yield "guard: is for rules that are not hard and have texts"
     for text in rule.text:
         if not text.strip():
             yield "text: an empty one is in every reply"

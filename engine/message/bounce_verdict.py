@@ -12,7 +12,7 @@ from engine.protocol.bounce_report import Nature, Report, Reported
 
 _BY_NATURE: dict[Nature, Kind] = {
     Nature.COMPLAINT: "complaint", Nature.AUTO_REPLY: "auto-reply", Nature.CHALLENGE: "challenge",
-    Nature.AUTH_REPORT: "auth", Nature.OTHER: "unknown",
+    Nature.FEEDBACK: "unknown", Nature.AUTH_REPORT: "auth", Nature.OTHER: "unknown",
 }  # fmt: skip
 #: Actions that are no failure.
 _DONE = frozenset(("delivered", "relayed", "expanded"))

@@ -13,6 +13,7 @@ from binascii import b2a_base64
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
+from engine.message.leaving_links import MOST_LINE, line_says_so, same_place, says_so, text_says_so
 from engine.message.link_target import Target, target_of
 from engine.message.link_token import FIRST_LINK, HONEYPOT, MAX_LINKS, OPEN, Kind, token_length
 from engine.message.text_urls import urls_in
@@ -26,7 +27,10 @@ MOST_LINKS = 1000
 _WIDEST = FIRST_LINK + MOST_LINKS
 assert _WIDEST <= MAX_LINKS
 
-_INLINE_PGP = re.compile(rb"^-----BEGIN PGP (?:SIGNED )?MESSAGE-----", re.M)
+#: Anywhere: in HTML it stands behind a tag.
+_INLINE_PGP = re.compile(rb"-----BEGIN PGP (?:SIGNED )?MESSAGE-----")
+#: Of a number of a recipient, in whatever token: what fits is to be the same for all.
+_WIDEST_RECIPIENT = 1 << 14
 #: Charsets in which bytes below 128 are not always what they are in ASCII.
 _NOT_ASCII = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|iso-2022-(?!jp)|hz|ibm0?(?:037|500|1047)|cp0?(?:037|500)|ebcdic")
 _ESCAPING = "iso-2022-jp"
@@ -37,7 +41,7 @@ _HIDDEN = b'" style="display:none" tabindex="-1" aria-hidden="true" rel="nofollo
 class Marks(NamedTuple):
     """What tracking puts into a body. recipient: as of a token; any of the same width will do.
 
-    skip: targets that stay as they are, those of unsubscribing.
+    skip: what stays as it is, as `same_place` writes it: what the header has for unsubscribing.
     """
 
     base_url: str
@@ -57,14 +61,22 @@ class Found(NamedTuple):
     reason: str = ""
 
 
-class Compiled:
-    """links: the table, the first with number FIRST_LINK. numbers: whose tokens `body` takes, in that order."""
+#: Reasons that are of the place of a link, and not of where it leads.
+PLACES = frozenset(("charset", "encoding", "line", "table"))
 
-    __slots__ = ("_blocks", "_even", "_static", "found", "length", "links", "numbers", "sealed")
+
+class Compiled:
+    """links: the table, the first with number FIRST_LINK. numbers: whose tokens `body` takes, in that order.
+
+    left: why some links stay as they are that would lead by way of us, but for their place: reasons of `found`.
+    """
+
+    __slots__ = ("_blocks", "_even", "_static", "found", "left", "length", "links", "numbers", "sealed")
 
     def __init__(self, pieces: Sequence[Piece], links: Sequence[str], found: Sequence[Found], sealed: str = "") -> None:
         """sealed: why nothing of the body may change; "": it may."""
         self.links, self.found, self.sealed = tuple(links), tuple(found), sealed
+        self.left = tuple(sorted({each.reason for each in found} & PLACES))
         static: list[bytes] = []
         texts: list[bytes] = []
         slots: list[Slot] = []
@@ -174,11 +186,16 @@ class _Compiler:
 
     def _html(self, part: TextPart, text: bytes, readable: bytes) -> list[tuple[Edit, Target]]:
         """Edits whose slot has not its number yet, and what they would track, or why they must not be."""
-        links = []
+        links, put, room = [], self._widest(), MOST_LINKS - len(self._links)
         for link in find_links(readable).links:
             value = unescape_attribute(decode_charset(text[link.start : link.end], part.charset))
-            target = Target(value, "no-track") if link.no_track else self._target(value)
-            links.append((Edit(link.start, link.end, self._put(Kind.CLICK, _WIDEST)), target))
+            target = Target(value, "no-track") if link.no_track else self._target(value) if room else _full(value)
+            if not target.reason:
+                if link.text_end >= 0 and text_says_so(text[link.end : link.text_end], part.charset):
+                    target = Target(value, "unsubscribe")
+                else:
+                    room -= 1
+            links.append((Edit(link.start, link.end, put), target))
         return links
 
     def _hidden(self) -> tuple[bytes | Slot, ...]:
@@ -192,13 +209,23 @@ class _Compiler:
 
     def _plain(self, part: TextPart, text: bytes) -> list[tuple[Edit, Target]]:
         broken = part.parameters.get("delsp", "").lower() == "yes"  # RFC 3676 4.1: a word may go on in the next line
-        links = []
+        links, put, room = [], self._widest(), MOST_LINKS - len(self._links)
         for start, end, behind, ambiguous in urls_in(text):
             value = text[start:end].decode()
             goes_on = ambiguous or (broken and text.startswith(b" \r\n", behind))
-            target = Target(value, "ambiguous") if goes_on else self._target(value)
-            links.append((Edit(start, end, self._put(Kind.CLICK, _WIDEST)), target))
+            target = Target(value, "ambiguous") if goes_on else self._target(value) if room else _full(value)
+            if not target.reason:
+                if line_says_so(_line_around(text, start, end), part.charset):
+                    target = Target(value, "unsubscribe")
+                else:
+                    room -= 1
+            links.append((Edit(start, end, put), target))
         return links
+
+    def _widest(self) -> tuple[bytes | Slot, ...]:
+        """In place of a link, while it has no number: what no other is longer than, for any recipient."""
+        recipient = None if self._marks.recipient is None else _WIDEST_RECIPIENT
+        return b"%b/%b/" % (self._base, Kind.CLICK.value), Slot(_WIDEST, token_length(_WIDEST, recipient))
 
     def _target(self, value: str) -> Target:
         target = target_of(value)
@@ -206,7 +233,8 @@ class _Compiler:
             return Target(value, target.reason)
         if target.url.lower().startswith(self._ours):
             return Target(value, "ours")
-        return Target(value, "unsubscribe") if target.url in self._marks.skip else target
+        leaving = says_so(target.url) or (self._marks.skip and same_place(target.url) in self._marks.skip)
+        return Target(value, "unsubscribe") if leaving else target
 
     def _put(self, kind: Kind, number: int) -> tuple[bytes | Slot, ...]:
         return b"%b/%b/" % (self._base, kind.value), Slot(number, token_length(number, self._marks.recipient))
@@ -224,6 +252,18 @@ class _Compiler:
             self._found.append(Found(part.kind, target.url, number))
             kept.append(edit._replace(put=self._put(Kind.CLICK, number)))
         return kept
+
+
+def _full(value: str) -> Target:
+    """Nobody looks where it leads."""
+    return Target(value, "table")
+
+
+def _line_around(text: bytes, start: int, end: int) -> bytes:
+    """As far as it is looked at; of a longer line too much of it."""
+    begin, stop = max(0, start - MOST_LINE), end + MOST_LINE
+    line_end = text.find(b"\r\n", end, stop)
+    return text[max(text.rfind(b"\n", begin, start) + 1, begin) : line_end if line_end >= 0 else stop]
 
 
 _TEXTS: dict[str, type[PlainText] | type[QuotedText] | type[Base64Text]] = {

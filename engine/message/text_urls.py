@@ -32,12 +32,17 @@ def urls_in(text: bytes) -> Iterator[TextUrl]:
 def _end(text: bytes, start: int, end: int) -> int:
     if end - start > MAX_TARGET_BYTES:
         return end
+    #: How many are closed more often than they are opened, as far as that is known.
+    excess: dict[bytes, int] = {}
     while end > start:
         last = text[end - 1 : end]
         opening = _OPENING.get(last)
         if opening is not None:
-            if text.count(opening, start, end) >= text.count(last, start, end):
+            if last not in excess:
+                excess[last] = text.count(last, start, end) - text.count(opening, start, end)
+            if excess[last] <= 0:
                 break
+            excess[last] -= 1
         elif last not in _NOT_OF_URL:
             break
         end -= 1

@@ -26,7 +26,11 @@ _COMPLAINERS = (
     "jmrp",
     "fbl-",
 )
-_NATURES = {"auth-failure": Nature.AUTH_REPORT, "dmarc": Nature.AUTH_REPORT}
+#: RFC 5965 7.3 and 3.1; a person wants nothing more (RFC 6650 4.3). What says no type is of before there were some.
+_COMPLAINTS = frozenset(("", "abuse", "opt-out", "opt-out-list"))
+_AUTHENTICATION = frozenset(("auth-failure", "dmarc"))
+#: What else there is: about the message, or about the filter. Nobody has asked for anything.
+_OTHERS = frozenset(("fraud", "virus", "not-spam", "dismissed", "other"))
 _MESSAGES = frozenset(("message/rfc822", "message/global"))
 _HEADERS = frozenset((
     "text/rfc822-headers", "text/rfc822-header", "message/rfc822-headers", "message/global-headers",
@@ -47,18 +51,22 @@ class _Whom(NamedTuple):
 def read_feedback(part: Part, top: Part) -> Report:
     """The report whose message/feedback-report is `part`."""
     fields = Header(part.data)
-    kind = fields.get("feedback-type").lower() or "abuse"
-    nature = _NATURES.get(kind, Nature.COMPLAINT)
-    if kind == "not-spam":
-        nature = Nature.OTHER
+    kind = fields.get("feedback-type").strip().lower()
+    nature = (
+        Nature.COMPLAINT if kind in _COMPLAINTS
+        else Nature.AUTH_REPORT if kind in _AUTHENTICATION
+        else Nature.FEEDBACK
+    )  # fmt: skip
     returned = returned_header(top, part)
     recipients = [found for value in fields.all("original-rcpt-to")[:_MAX] if (found := _named(value))]
     recipients += [found for value in fields.all("removal-recipient")[:_MAX] if (found := _named(value))]
     whom = _Whom(recipients, False) if recipients else _of_returned(returned, top)
-    words = f"feedback report: {kind}"
+    words = f"feedback report: {kind or 'abuse'}"
     auth = " ".join(filter(None, (fields.get("auth-failure"), fields.get("delivery-result"))))
     reason = tidy(f"{words} {auth} {fields.get('user-agent')}")
     report = _report(nature, whom, reason, returned, top)
+    if nature is Nature.FEEDBACK:
+        report = msgspec.structs.replace(report, feedback_type=kind if kind in _OTHERS else "other")
     if not _is_by_the_letter(part, top, fields):
         return report
     return msgspec.structs.replace(report, feedback=True, return_paths=_return_paths(part, top, fields))

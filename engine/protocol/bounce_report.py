@@ -18,6 +18,7 @@ class Nature(enum.StrEnum):
     COMPLAINT = "complaint"  #: a person called the message unwanted, by way of a provider
     AUTO_REPLY = "auto-reply"  #: vacation, receipt of reading, "we have got your request"
     CHALLENGE = "challenge"  #: asks the sender to prove to be a person
+    FEEDBACK = "feedback"  #: a feedback report about something else: fraud, a virus, that it was no spam
     AUTH_REPORT = "auth-report"  #: DMARC or DKIM failed somewhere (RFC 6591)
     OTHER = "other"  #: a person's reply, say
 
@@ -44,7 +45,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     forwarded: it was attached to a message that is none. truncated: something that may name recipients was not read.
     feedback: it is a feedback report by the letter (RFC 5965); return_paths: addresses that it gives back as those that
     the message came from, of its fields and of the header of that message. presumed: its recipient is the one that the
-    message was addressed to, since nothing else names him.
+    message was addressed to, since nothing else names him. feedback_type: of one that is no complaint; a type that
+    nobody has registered is "other".
     """
 
     nature: Nature
@@ -57,3 +59,4 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     feedback: bool = False
     return_paths: tuple[str, ...] = ()
     presumed: bool = False
+    feedback_type: str = ""

@@ -204,9 +204,10 @@ def _block(lines: list[str], start: int, end: int) -> list[str]:
     for line in lines[start + 1 : min(end, start + _REASON_LINES)]:
         if not line.strip():
             blanks += 1
+            block += [""] * (blanks == 1)
             continue
         # Behind two blank lines, or a rule, something else begins.
-        if blanks >= 2 and len(block) > 1:
+        if blanks >= 2 and any(each for each in block[1:]):
             break
         blanks = 0
         block.append(line)
@@ -260,7 +261,8 @@ def _reply_of(lines: list[str]) -> str:
         rest = [found]
         for more in lines[number + 1 : number + 12]:
             stripped = more.strip()
-            if not stripped or _ENDS_REPLY.match(stripped) or len(rest) > 8:
+            said = any(map(str.isalpha, found))  # or the code stands alone, and its words are below
+            if (not stripped and said) or _ENDS_REPLY.match(stripped) or len(rest) > 8:
                 break
             rest.append(stripped.removeprefix("<<<").strip())
         return reply_in(" ".join(rest)) or found
@@ -269,8 +271,9 @@ def _reply_of(lines: list[str]) -> str:
 
 
 _ENDS_REPLY = re.compile(
-    r">>>|quit$|\.\.\.|-{3,}|={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|(?:reporting|remote)-mta|action:|"
-    r"status:|final-recipient|please |the |this |your |if |for |we |it |received:|i'm |giving up|"
+    r">>>|quit$|\.\.\.|-{3,}|-- |={3,}|_{3,}|\*{3,}|<?[^\s@<>]{1,64}@[^\s@<>]{1,255}>?:?$|"
+    r"(?:reporting|remote)-mta|action:|status:|final-recipient|remote system:|"
+    r"please |the |this |your |if |for |we |it |received:|i'm |giving up|"
     r"last-attempt|diagnostic|\(in reply",
     re.I,
 )

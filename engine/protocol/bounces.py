@@ -15,8 +15,10 @@ import msgspec
 from engine.protocol.bounce_addresses import address_of, addresses_in, is_system
 from engine.protocol.bounce_automatic import (
     answers_for_a_person,
+    is_answered,
     is_automatic,
     is_challenge,
+    is_daemon,
     is_disposition,
     is_submitted,
 )
@@ -34,15 +36,6 @@ _STATUS_TYPES = frozenset((
     "message/deliverystatus", "message/dsn",
 ))  # fmt: skip
 _FIELDS = re.compile(rb"^[ \t]{0,8}(?:final|original)-recipient[ \t]*:", re.I | re.M)
-_DAEMON = re.compile(
-    r"mailer[-_. ]?daemon|mail[-_. ]?daemon|postmaster|mail delivery (?:sub)?system|mail administrator|"
-    r"microsoftexchange|mail server|system administrator|mdaemon|bounce|\bmailer\b|mmdf|"
-    r"delivery (?:agent|notif|status|system|service)|mail system|"
-    r"internet mail|mail router|smtp (?:server|gateway)|systemadministrator|mta[-_ ]|administrator@|mailmaster|"
-    r"e-?mail (?:system|server|administrator)|почтов|邮件系统|系统管理员|郵件系統|메일 ?시스템|メール(?:配信|サーバ)|"
-    r"mailer@|root@",
-    re.I,
-)
 _MESSAGE_ID = re.compile(
     r"^[ \t>|*-]{0,6}(?:x-)?(?:original[- ])?message[- ]?id\s*[:=]\s*"
     r"(<[^<>\s]{3,500}>|[^\s<>@]{1,250}@[^\s<>@]{1,250})",
@@ -51,6 +44,8 @@ _MESSAGE_ID = re.compile(
 _HEADER_ID = re.compile(r"<[^<>\s]{1,500}>")
 _ANSWER = re.compile(r"\s*(?:re|aw|fw|fwd|wg|sv|tr|rv|antw|odp|vs|res|enc)\s*:", re.I)
 _WORD_CHARSET = re.compile(r"=\?([A-Za-z0-9_.-]{2,30})\?[bBqQ]\?")
+#: As people quote; transcripts of sessions have ">>>".
+_QUOTED = re.compile(r"^[ \t]*>(?!>>).*$", re.M)
 _MAX_WORDS = 4000
 
 
@@ -93,12 +88,12 @@ def _report_of(top: Part) -> Report:
         if report is not None:
             return report
     words = own_words(top)
-    if is_disposition(top) and not (_daemon(top.header) and FAILURE.found(words[:2000].encode("utf-8", "replace"))):
+    if is_disposition(top) and not (is_daemon(top.header) and FAILURE.found(words[:2000].encode("utf-8", "replace"))):
         return _automatic(top, Nature.AUTO_REPLY, words)
     complaint = read_complaint(top, words)
     if complaint is not None and not answers_for_a_person(top.header, cut(words).words):
         return complaint
-    if is_challenge(top.header, words) and not _daemon(top.header):
+    if is_challenge(top.header, words) and not is_daemon(top.header):
         return _automatic(top, Nature.CHALLENGE, words)
     if _is_bounce(top, words):
         found = _delivery_report(top) if _field_texts(top) else None
@@ -112,7 +107,9 @@ def _report_of(top: Part) -> Report:
 
 def _is_answer(top: Part) -> bool:
     """It answers for a person, and nothing but what it quotes or holds speaks for a mail system."""
-    return not _daemon(top.header) and answers_for_a_person(top.header, cut(own_words(top)).words)
+    if is_daemon(top.header):
+        return False
+    return is_answered(top.header) or answers_for_a_person(top.header, cut(own_words(top)).words)
 
 
 def own_words(top: Part) -> str:
@@ -267,15 +264,11 @@ def _ours(top: Part) -> list[str]:
     return [address for value in values for address in addresses_in(value[:2000])]
 
 
-def _daemon(header: Header) -> bool:
-    return bool(_DAEMON.search(header.text("from")) or _DAEMON.search(header.get("sender")))
-
-
 def _is_bounce(top: Part, words: str) -> bool:
     """Enough speaks for a mail system's notice: who sent it, its subject, its words; and nothing for a person's.
 
     Who answers for a person may quote a bounce. Mail systems call their reports automatic, too, so with that a sender
-    must be one.
+    must be one by its address, and what it quotes is not what it says.
     """
     header = top.header
     if top.parameters.get("report-type", "").lower() == "delivery-status":
@@ -283,16 +276,20 @@ def _is_bounce(top: Part, words: str) -> bool:
     if answers_for_a_person(header, cut(words).words):
         return False
     failed = "x-failed-recipients" in header
-    daemon = _daemon(header)
-    if failed or (is_submitted(header) and not daemon):
+    submitted = is_submitted(header)
+    daemon = is_daemon(header, named=not submitted)
+    if failed or (submitted and not daemon):
         return failed
     subject = header.text("subject")
     raw = subject.encode("utf-8", "replace")
     null = header.get("return-path").replace(" ", "") == "<>" or header.get("x-return-path") == "<>"
-    says = FAILURE.found(words[:8000].encode("utf-8", "replace"))
+    said = _QUOTED.sub("", words[:8000]) if is_answered(header) else words[:8000]
+    says = FAILURE.found(said.encode("utf-8", "replace"))
     answer = _ANSWER.match(subject) is not None
     titled = not answer and (BOUNCE_SUBJECT.found(raw) or FAILURE.found(raw))
     if not daemon and answer:
+        return False
+    if is_answered(header) and not (says or titled):
         return False
     fields = bool(_field_texts(top))
     return 2 * daemon + 2 * titled + says + null + 2 * fields >= 3 and (daemon or titled)

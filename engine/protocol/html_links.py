@@ -75,11 +75,15 @@ _TWO_BYTES = re.compile(rb"\x1b\$[^\r\n]*?(?=\x1b\(|[\r\n]|\Z)")
 
 
 class Href(NamedTuple):
-    """A link. start, end: of its value, without quotes; start == end where it is empty. no_track: its tag says so."""
+    """A link. start, end: of its value, without quotes; start == end where it is empty. no_track: its tag says so.
+
+    text_end: where its end tag begins; -1: it has none.
+    """
 
     start: int
     end: int
     no_track: bool
+    text_end: int = -1
 
 
 class HtmlLinks(NamedTuple):
@@ -97,9 +101,15 @@ def find_links(text: bytes) -> HtmlLinks:
     links: list[Href] = []
     ends = {b"body": -1, b"html": -1}
     at_end = -1
+    is_open = False
     for name, start, href in _tags(text, 0, len(text), _LINKS.__contains__):
         if href is not None:
             links.append(href)
+            is_open = name == b"a"
+        elif name == b"a":
+            if is_open:
+                links[-1] = Href(*links[-1][:3], start)
+            is_open = False
         elif name in ends:
             ends[name] = start
         elif not name:

@@ -16,6 +16,8 @@ MAX_PARTS = 300
 _FIELD = re.compile(rb"^(content-[a-z-]{1,40})[ \t]*:([^\r\n]*+(?:\r\n[ \t][^\r\n]*+)*)", re.I | re.M)
 _TYPE = re.compile(r"\s*([a-z0-9!#$&^_.+-]+/[a-z0-9!#$&^_.+-]+)\s*(?:;|$)", re.I)
 _PARAMETER = re.compile(r";\s*([a-zA-Z0-9_*-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s;\"]*))")
+#: What a structured field is made of, as far as comments matter (RFC 5322 3.2.2).
+_WORD = re.compile(r"\"(?:[^\"\\]|\\.)*\"|\\.|[^\"()\\]+|.", re.S)
 _QUOTED_PAIR = re.compile(r"\\(.)")
 #: RFC 1847, RFC 3156, RFC 8551; and reports, whose text is about what follows it.
 _SEALED = re.compile(
@@ -113,7 +115,7 @@ def _read(header: bytes, default: str) -> _Header | None:
     for name, value in _FIELD.findall(header):
         if name.lower() in fields:
             return None
-        fields[name.lower()] = value.decode("latin-1").replace("\r\n", "")
+        fields[name.lower()] = _without_comments(value.decode("latin-1").replace("\r\n", ""))
     content_type = fields.get(b"content-type", default)
     match = _TYPE.match(content_type)
     if match is None:
@@ -127,3 +129,21 @@ def _read(header: bytes, default: str) -> _Header | None:
     encoding = fields.get(b"content-transfer-encoding", "7bit").strip().lower()
     attached = fields.get(b"content-disposition", "").strip().lower().startswith("attachment")
     return _Header(match[1].lower(), parameters, encoding, attached)
+
+
+def _without_comments(value: str) -> str:
+    """A field without its comments, which may have others in them. One that never ends is what it is."""
+    if "(" not in value:
+        return value
+    kept: list[str] = []
+    depth = 0
+    for match in _WORD.finditer(value):
+        word = match[0]
+        if word == "(":
+            depth += 1
+        elif word == ")" and depth:
+            depth -= 1
+            kept.append(" ")
+        elif not depth:
+            kept.append(word)
+    return value if depth else "".join(kept)

@@ -59,7 +59,7 @@ class PlainText:
         self.data = raw
 
     def too_long(self, edits: Sequence[Edit]) -> set[int]:
-        """Indexes of those that would make a line longer than MAX_LINE, all of such a line."""
+        """Indexes of those that would make a line longer than MAX_LINE; of such a line the longest."""
         lines: dict[int, list[int]] = {}
         for index, edit in enumerate(edits):
             if edit.put[0] != b"\r\n":
@@ -68,9 +68,13 @@ class PlainText:
         for start, indexes in lines.items():
             end = self.data.find(b"\r\n", edits[indexes[-1]].end)
             length = (end if end >= 0 else len(self.data)) - start
-            grown = length + sum(_width(edits[index]) for index in indexes)
-            if length <= MAX_LINE < grown:
-                refused.update(indexes)
+            room = MAX_LINE - length
+            if room < 0:
+                continue  # it is too long as it is
+            for index in sorted(indexes, key=lambda index: _width(edits[index])):
+                room -= _width(edits[index])
+                if room < 0:
+                    refused.add(index)
         return refused
 
     def edited(self, edits: Sequence[Edit]) -> list[Piece]:

@@ -14,12 +14,13 @@ T1  a token is verified before anything else is looked at; a wrong one is 404, w
 import logging
 import re
 import urllib.parse
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
-from typing import Any, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from engine.base.clock import Clock
 from engine.base.errors import EngineError
 from engine.base.metrics import Metrics
+from engine.intake.http_asgi import Receive, Scope, Send, reply
 from engine.message.link_token import FIRST_LINK, HONEYPOT, Kind, LinkTokens, Token
 from engine.message.short_link import ShortCodes, ShortLink
 from engine.storage.ledger.sent import Sent
@@ -28,16 +29,11 @@ from engine.tracking.clients import Peers
 from engine.tracking.hit import Hit
 from engine.tracking.hits import Hits
 from engine.tracking.selftest import WELL_KNOWN, proof
-from engine.tracking.targets import location
+from engine.tracking.targets import Targets, location
 from engine.tracking.unsubscribe import Unsubscriber, Way
 from engine.tracking.withdrawn import Withdrawn
 
 log = logging.getLogger(__name__)
-
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-Headers = Iterable[tuple[bytes, bytes]]
 
 _KINDS = {kind.value.decode(): kind for kind in Kind}
 #: Of a path behind the prefix; tokens have 36 characters at most.
@@ -51,21 +47,28 @@ _GIF = (
     b"\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
 _PRIVATE = ((b"cache-control", b"no-store"), (b"referrer-policy", b"no-referrer"))
-_ONE_CLICK = re.compile(
-    rb'(?:^|&)list-unsubscribe=one-click(?:&|\s*$)|name="?list-unsubscribe"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n\s*one-click',
-    re.IGNORECASE,
+#: RFC 8058 3.1 as multipart/form-data.
+_ONE_CLICK_PART = re.compile(
+    rb'name="?list-unsubscribe"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n\s*one-click', re.IGNORECASE
 )
+_MOST_FIELDS = 20
 _CHOICES: tuple[Way, ...] = ("stream", "all", "pause", "not-me")
 
 
 class Known(Protocol):
-    """What was sent (storage.ledger)."""
+    """What was sent (memory.py)."""
 
-    def find(self, message: str, /) -> Sent | None: ...
+    def find(self, message: str, index: int, /) -> Sent | None: ...
+
+    async def awaited(self, message: str, index: int, /) -> Sent | None: ...
 
     def by_short(self, number: int, /) -> tuple[Sent, int] | None: ...
 
+    async def awaited_short(self, number: int, /) -> tuple[Sent, int] | None: ...
+
     def links(self, sent: Sent, /) -> tuple[str, ...]: ...
+
+    def targets(self, sent: Sent, /) -> Targets: ...
 
 
 class Request:
@@ -141,7 +144,7 @@ class Redirector:
         except Exception:  # top of a request
             self._errors.labels("tracking").inc()
             log.exception("a request to the redirector")
-            await _reply(send, 500, _PRIVATE)
+            await reply(send, 500, _PRIVATE)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"]
@@ -171,11 +174,14 @@ class Redirector:
 
     async def _follow(self, kind: Kind, token: Token, request: Request, send: Send) -> None:
         now = self._clock.time()
-        sent = self._ledger.find(token.message)
+        sent = self._ledger.find(token.message, token.recipient)
+        if sent is None:
+            sent = await self._ledger.awaited(token.message, token.recipient)
         if sent is None:
             return await self._gone("expired", request, send)
         links = self._ledger.links(sent)
         url = links[token.link - FIRST_LINK] if FIRST_LINK <= token.link < FIRST_LINK + len(links) else ""
+        firsts, targets = self._ledger.targets(sent)
         gone = ""
         if now > sent.at + self._expire_after_s:
             gone = "expired"
@@ -188,11 +194,11 @@ class Redirector:
         if gone:
             await self._gone(gone, request, send)
         elif kind is Kind.OPEN:
-            await _reply(send, 200, ((b"content-type", b"image/gif"), *_PRIVATE), _GIF)
+            await reply(send, 200, ((b"content-type", b"image/gif"), *_PRIVATE), _GIF)
         elif where is None:
-            await _reply(send, 200, pages.HEADERS)  # the hidden link: whoever sees it sees nothing
+            await reply(send, 200, pages.HEADERS)  # the hidden link: whoever sees it sees nothing
         else:
-            await _reply(send, 302, ((b"location", where), *_PRIVATE))
+            await reply(send, 302, ((b"location", where), *_PRIVATE))
         self._hits.add(
             Hit(
                 at=now,
@@ -200,7 +206,8 @@ class Redirector:
                 sent=sent,
                 index=token.recipient,
                 link=token.link,
-                links=len(links),
+                target=FIRST_LINK + firsts[token.link - FIRST_LINK] if url else token.link,
+                targets=targets,
                 url=url,
                 client=request.client,
                 agent=request.agent,
@@ -212,12 +219,12 @@ class Redirector:
 
     async def _gone(self, reason: str, request: Request, send: Send) -> None:
         self._refused.labels(reason).inc()
-        await _reply(send, 410, pages.HEADERS, pages.gone(pages.language(request.language)))
+        await reply(send, 410, pages.HEADERS, pages.gone(pages.language(request.language)))
 
     async def _follow_short(self, short: ShortLink, request: Request, method: str, send: Send) -> None:
         if method not in ("GET", "HEAD"):
             return await self._refuse(send, "method", 405, (b"allow", b"GET, HEAD"))
-        found = self._ledger.by_short(short.number)
+        found = self._ledger.by_short(short.number) or await self._ledger.awaited_short(short.number)
         if found is None:
             return await self._gone("expired", request, send)
         sent, index = found
@@ -227,29 +234,31 @@ class Redirector:
 
     async def _unsubscribe(self, token: Token, request: Request, receive: Receive, send: Send) -> None:
         """As long as it is known who got the message: a link to leave does not expire before that."""
-        sent = self._ledger.find(token.message)
+        sent = self._ledger.find(token.message, token.recipient)
+        if sent is None:
+            sent = await self._ledger.awaited(token.message, token.recipient)
         address = sent.recipients[token.recipient] if sent and token.recipient < len(sent.recipients) else ""
         if sent is None or not address:
             return await self._gone("expired", request, send)
         language = pages.language(request.language)
         if not request.post:
-            return await _reply(send, 200, pages.HEADERS, pages.unsubscribe(language, address, sent.stream))
+            return await reply(send, 200, pages.HEADERS, pages.unsubscribe(language, address, sent.stream))
         body = await _body(receive)
         if body is None:
             return await self._refuse(send, "body", 413)
         way = _way(body)
         if way is None or (way == "stream" and not sent.stream):
             page = pages.unsubscribe(language, address, sent.stream, asked=True)
-            return await _reply(send, 400, pages.HEADERS, page)
+            return await reply(send, 400, pages.HEADERS, page)
         try:
             new = await self._unsubscriber.act(way, sent, token.recipient, request.client, request.agent)
         except EngineError as exc:
             log.error("%s: an unsubscribe failed: %s", token.message, exc)
             self._unsubscribes.labels(way, "failed").inc()
-            return await _reply(send, 503, (*pages.HEADERS, (b"retry-after", b"60")), pages.failed(language))
+            return await reply(send, 503, (*pages.HEADERS, (b"retry-after", b"60")), pages.failed(language))
         self._unsubscribes.labels(way, "done" if new else "kept").inc()
         page = pages.done(language, way if new else "kept", address, sent.stream)
-        await _reply(send, 200, pages.HEADERS, page)
+        await reply(send, 200, pages.HEADERS, page)
 
     # ---- all else
 
@@ -258,26 +267,18 @@ class Redirector:
         if front in self._prefixes and (short := self._codes.link(text)) is not None:
             return await self._follow_short(short, Request(scope, self._peers), method, send)
         if path == "/robots.txt":
-            return await _reply(send, 200, ((b"content-type", b"text/plain"),), b"User-agent: *\nDisallow: /\n")
+            return await reply(send, 200, ((b"content-type", b"text/plain"),), b"User-agent: *\nDisallow: /\n")
         own = front.endswith(WELL_KNOWN) and front.removesuffix(WELL_KNOWN) in self._prefixes
         if method == "GET" and own and (proved := proof(self._keys, text)) is not None:
-            return await _reply(send, 200, ((b"content-type", b"text/plain"), *_PRIVATE), proved.encode())
+            return await reply(send, 200, ((b"content-type", b"text/plain"), *_PRIVATE), proved.encode())
         await self._refuse(send, "path")
 
     async def _refuse(self, send: Send, reason: str, status: int = 404, *more: tuple[bytes, bytes]) -> None:
         self._refused.labels(reason).inc()
-        await _reply(send, status, ((b"content-type", b"text/plain"), *_PRIVATE, *more), _REFUSALS[status])
+        await reply(send, status, ((b"content-type", b"text/plain"), *_PRIVATE, *more), _REFUSALS[status])
 
 
 _REFUSALS = {404: b"not found\n", 405: b"not that way\n", 413: b"too long\n"}
-
-
-async def _reply(send: Send, status: int, headers: Headers, body: bytes = b"") -> None:
-    fields = [*headers, (b"content-length", b"%d" % len(body))]
-    if status == 413:
-        fields.append((b"connection", b"close"))  # what is still to come is not read
-    await send({"type": "http.response.start", "status": status, "headers": fields})
-    await send({"type": "http.response.body", "body": body})
 
 
 async def _body(receive: Receive) -> bytes | None:
@@ -296,11 +297,14 @@ async def _body(receive: Receive) -> bytes | None:
 
 def _way(body: bytes) -> Way | None:
     """What a form asks for: RFC 8058 3.1 in either of its forms, or a button of the page."""
-    if _ONE_CLICK.search(body) is not None:
+    try:
+        fields = urllib.parse.parse_qsl(body.decode("latin-1").strip(), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        fields = []
+    said = {name.lower(): value.strip().lower() for name, value in reversed(fields)}
+    if said.get("list-unsubscribe") == "one-click" or _ONE_CLICK_PART.search(body) is not None:
         return "one-click"
-    fields = urllib.parse.parse_qs(body.decode("latin-1"), max_num_fields=20)
-    chosen = fields.get("do", [""])[0]
-    return next((way for way in _CHOICES if way == chosen), None)
+    return next((way for way in _CHOICES if way == said.get("do")), None)
 
 
 def _printable(value: bytes, most: int) -> str:

@@ -14,7 +14,8 @@ class Hit(msgspec.Struct, eq=False, gc=False, kw_only=True):
     """Tens of thousands are remembered, without cycles: the collector of garbage, which would stop the loop for all of
     them, does not look (gc=False).
 
-    at: unix seconds. link, url: what was followed. index: of the recipient. links: how many the message has.
+    at: unix seconds. link, url: what was followed. index: of the recipient. target: the number of the first link that
+    leads there, as two parts of a message, or two buttons, lead to the same; targets: how many there are.
 
     client, agent: who asked, for the judge; told only of messages that are tracked in full. prefetch: it says itself
     that nobody has clicked. gone: why it led nowhere, "withdrawn" or "expired"; that is told, and is no sign of
@@ -26,7 +27,8 @@ class Hit(msgspec.Struct, eq=False, gc=False, kw_only=True):
     sent: Sent
     index: int
     link: int
-    links: int
+    target: int
+    targets: int
     url: str
     client: str
     agent: str

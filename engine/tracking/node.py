@@ -7,14 +7,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from engine.base.clock import Clock
-from engine.base.errors import ConfigError, EngineError, StorageError
+from engine.base.errors import ConfigError, EngineError
 from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.base.settings_tracking import Tracking
 from engine.intake.clients import Clients
 from engine.message.link_token import LinkTokens
 from engine.storage.ledger.reader import LedgerReader
-from engine.storage.ledger.sent import Sent
 from engine.storage.link_keys import link_keys
 from engine.storage.tables.suppression_table import SuppressionTable
 from engine.storage.tables.withdrawals import Withdrawals
@@ -23,6 +22,7 @@ from engine.tracking.clients import Peers
 from engine.tracking.hits import Hits
 from engine.tracking.judge import Judge
 from engine.tracking.listener import TrackingListener
+from engine.tracking.memory import Memory
 from engine.tracking.ports import Recorder
 from engine.tracking.scanners import load_scanners
 from engine.tracking.unsubscribe import Unsubscriber
@@ -32,63 +32,6 @@ log = logging.getLogger(__name__)
 
 #: How often other processes' words are read: withdrawn links, and what was sent.
 _REFRESH_S = 1.0
-#: A message that is not known may have been noted a moment ago.
-_LOOK_AGAIN_S = 0.05
-_MAX_KNOWN = 10_000
-
-
-class Memory:
-    """The ledger, with what was asked lately at hand until it is read again. On the loop."""
-
-    def __init__(self, reader: LedgerReader, clock: Clock) -> None:
-        self._reader = reader
-        self._clock = clock
-        self._known: dict[str, Sent] = {}
-        self._looked_at = 0.0
-
-    def find(self, message: str) -> Sent | None:
-        """Raises StorageError."""
-        sent = self._known.get(message)
-        if sent is None:
-            sent = self._reader.find(message)
-            if sent is None and self._look_again():
-                sent = self._reader.find(message)
-            if sent is not None and len(self._known) < _MAX_KNOWN:
-                self._known[message] = sent
-        return sent
-
-    def by_short(self, number: int) -> tuple[Sent, int] | None:
-        """Raises StorageError."""
-        found = self._reader.by_short(number)
-        if found is None and self._look_again():
-            found = self._reader.by_short(number)
-        return found
-
-    def links(self, sent: Sent) -> tuple[str, ...]:
-        """Raises StorageError."""
-        return self._reader.links(sent)
-
-    def delivered_at(self, message: str, index: int) -> float | None:
-        """None: not, or nobody knows."""
-        try:
-            return self._reader.delivered_at(message, index)
-        except StorageError as exc:
-            log.warning("%s", exc)
-            return None
-
-    def _look_again(self) -> bool:
-        """Whether it did: not too often, whoever asks for what is not there."""
-        now = self._clock.monotonic()
-        if now < self._looked_at + _LOOK_AGAIN_S:
-            return False
-        self._looked_at = now
-        self._reader.refresh()
-        return True
-
-    async def refresh(self) -> None:
-        """Raises StorageError."""
-        self._known.clear()
-        await self._reader.follow()
 
 
 class TrackingNode:

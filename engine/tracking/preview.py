@@ -3,6 +3,7 @@
 The client is taken for one that may say what it likes in X-Postrider fields.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -44,8 +45,14 @@ class Preview:
     unsubscribe: bool
 
 
-def previewed(content: bytes, settings: Settings, wishes: Wishes, default_class: str = "") -> Preview:
-    """default_class: where the message does not say; "": that of the listeners. Raises HeaderError: it is refused."""
+def previewed(
+    content: bytes, settings: Settings, wishes: Wishes, default_class: str = "",
+    level_of: Callable[[str], Track] = lambda batch: Track.FULL,
+) -> Preview:  # fmt: skip
+    """default_class: where the message does not say; "": that of the listeners. level_of: the most for a batch.
+
+    Raises HeaderError: it is refused.
+    """
     content = reframe(content)
     intake, tracking = settings.intake, settings.tracking
     admitted = admit_header(content, b"", b"", b"", intake.max_header_bytes, intake.max_received)
@@ -56,6 +63,8 @@ def previewed(content: bytes, settings: Settings, wishes: Wishes, default_class:
     planned = not tracking.base_url and not domains
     url = wishes.base_url or domains.get(asked.tenant) or tracking.base_url or _SAMPLE_URL * planned
     level = _level(settings, asked, freely=planned or bool(wishes.base_url))
+    if asked.batch:
+        level = min(level, level_of(asked.batch))
     large = len(content) > settings.spool.large_bytes or len(body) > MOST_TRACKED_BYTES
     compiled, left = None, "signed by DKIM" if facts.signed else "large" if large else ""
     if not large:
@@ -77,7 +86,13 @@ def previewed(content: bytes, settings: Settings, wishes: Wishes, default_class:
 def _level(settings: Settings, asked: Asked, freely: bool) -> Track:
     """The strictest of settings and message, as at admission. freely: whatever the settings say."""
     tracking = settings.tracking
-    most = Track.FULL if freely else Track[tracking.level.upper()] if tracking.base_url else Track.NONE
+    most = (
+        Track.FULL
+        if freely
+        else Track[tracking.level.upper()]
+        if tracking.base_url or settings.click_domain
+        else Track.NONE
+    )
     return most if asked.track is None else min(most, asked.track)
 
 

@@ -3,7 +3,8 @@
 It is written to the table of suppressions itself, which every worker reads within a second and asks again at the last
 moment before each message is sent: what is not sent by then is not sent.
 
-U1  nothing but a POST with a valid token acts.     U2  what holds already, and for as long, is not done twice.
+U1  nothing but a POST with a valid token acts.     U2  who has left already, and for as long, is not
+written down twice; what suppresses him for another cause, or wider, is nothing of that.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from engine.base.errors import EngineError
 from engine.message.address import comparable
 from engine.storage.events.event import Event
 from engine.storage.ledger.sent import Sent
-from engine.storage.tables.suppression import MAIL, Cause, Suppression
+from engine.storage.tables.suppression import MAIL, Cause, Suppression, of_leaving
 from engine.storage.tables.suppression_table import SuppressionTable
 
 #: one-click: RFC 8058, of a mail program. The others: what the page offers.
@@ -40,10 +41,10 @@ class Unsubscriber:
         self._thread = ThreadPoolExecutor(1, "unsubscribe")
 
     async def act(self, way: Way, sent: Sent, index: int, client: str, agent: str) -> bool:
-        """Durable when done. False: it held already. Raises EngineError: it could not be written, or is no address."""
+        """Durable when done. False: he had left already. Raises EngineError: it was not written, or is no address."""
         loop = asyncio.get_running_loop()
-        row = self._row(way, sent, index)
-        if await loop.run_in_executor(self._thread, self._held, row):
+        row = await loop.run_in_executor(self._thread, self._to_write, self._row(way, sent, index))
+        if row is None:
             return False
         full = sent.level == "full"
         event = Event(
@@ -57,7 +58,8 @@ class Unsubscriber:
 
         # The event is on disk when the table is about to be: neither without the other, but for a stop between them,
         # after which nobody was told that it is done.
-        return bool(await loop.run_in_executor(self._thread, partial(self._table.add, [row], before_commit=told)))
+        add = partial(self._table.add, [row], before_commit=told, unless_held=False)
+        return bool(await loop.run_in_executor(self._thread, add))
 
     async def _told(self, event: Event) -> None:
         await self._record(event)
@@ -85,11 +87,5 @@ class Unsubscriber:
             who="recipient",
         )
 
-    def _held(self, row: Suppression) -> bool:
-        """This very scope, or a wider one, and for as long; a day less of a term is as long."""
-        held = self._table.held(self._table.hasher.person_of(row), row.since)
-        scopes = {("", ""), (row.tenant, ""), (row.tenant, row.stream)}
-        return any(
-            (each.tenant, each.stream) in scopes and (not each.until or 0 < row.until - 86400.0 <= each.until)
-            for each in held
-        )
+    def _to_write(self, row: Suppression) -> Suppression | None:
+        return of_leaving(row, self._table.held(self._table.hasher.person_of(row), row.since))

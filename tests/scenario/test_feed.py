@@ -40,6 +40,38 @@ def test_down_for_ten_thousand_events_then_each_once_in_order(tmp_path: Path) ->
         wait_until(lambda: list((engine.data / "events" / "0").glob("*.zst")), "a compressed file")
 
 
+def test_files_that_are_damaged_and_missing_are_told(tmp_path: Path) -> None:
+    """While nobody takes events: those that can still be read come, and what does not come is said (E1, S5)."""
+    port = free_port()
+    more = '[events]\nsegment_bytes = "64KiB"\n' + webhook(
+        f"http://127.0.0.1:{port}/hook", longest_pause="200ms", batch_events=100
+    )
+    with relayed(tmp_path, more=more) as (engine, _):
+        load(engine.port, tmp_path / "accepted", "-n", "1200", "--sessions", "10", "--size", "1KiB")
+        engine.until(delivered=1200)
+        folder = engine.data / "events" / "0"
+        wait_until(lambda: len(files := sorted(folder.glob("*.zst"))) > 5 and files, "compressed files")
+        damaged, missing = sorted(folder.glob("*.zst"))[2:5:2]
+        damaged.write_bytes(damaged.read_bytes()[:-100])
+        missing.unlink()
+        left = len(engine.events())
+        with Receiver(port=port) as receiver:
+            wait_until(lambda: len(receiver.ids()) == left, "all that is left")
+            told = [body["missed"] for body in receiver.bodies if "missed" in body]
+            assert [(each["events"] > 0, each["exact"]) for each in told] == [(True, True), (False, False)]
+            for each in told:
+                ids = receiver.ids()
+                assert ids.index(each["last"]) == ids.index(each["after"]) + 1
+        assert engine.metrics()["webhook_gaps"] == 2
+        assert engine.metrics()["webhook_missed"] == told[0]["events"] == 2400 - left - _of_missing(told[1])
+        assert "were in files that are missing before" in engine.log_text()
+
+
+def _of_missing(told: dict[str, str]) -> int:
+    """Each event of this story has a frame of its own."""
+    return int(told["last"].partition(".")[0]) - int(told["after"].partition(".")[0]) - 1
+
+
 def test_two_workers_and_a_restart(tmp_path: Path) -> None:
     """Each posts its own journal; after a stop in order nothing comes twice; with one worker left, the other's rest."""
     with contextlib.ExitStack() as stack:
@@ -133,6 +165,12 @@ def test_an_operators_words(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         assert [json.loads(line)["type"] for line in out.splitlines()] == ["delivered"]
         assert "no [[webhook]] of that name" in events("consumers", "pause", "nobody", status=1)
         assert "is not a place among events" in events("consumers", "seek", "shop", "x", status=1)
+        newest = receiver.ids()[-1]
+        assert f"99999.0: is not written yet, the newest is {newest}\n" in events(
+            "consumers", "seek", "shop", "99999.0", status=1
+        )
+        assert "1:3.0: there is no worker 1" in events("consumers", "seek", "shop", f"{ids[0]},1:3.0", status=1)
+        assert consumers(engine)[0]["cursor"] == newest, "nothing has moved"
         assert "needs NAME and PLACE" in events("consumers", "seek", "shop", status=2)
         assert "is not a place among events" in events("list", "--from", "x", status=2)
         assert "no [[webhook]] of that name" in events("replay", "--from", "1h", "--webhook", "x", status=2)

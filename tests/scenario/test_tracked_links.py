@@ -211,3 +211,18 @@ def test_what_is_signed_or_has_no_sender_is_left_alone(stage: Stage, sender: str
     stage.engine.books()
     (arrived,) = [text for _, text in stage.receiver.messages() if message.encode() in text]
     assert BASE.encode() not in arrived and HTML.encode() in arrived
+
+
+def test_a_batch_whose_links_shall_tell_nothing_keeps_them_from_a_second_on(stage: Stage) -> None:
+    fields = ("X-Postrider-Batch: b9", "X-Postrider-Track: full")
+
+    def arrived(*fields: str) -> tuple[str, bool]:
+        """The level of a message, and whether its links are as they were."""
+        message, copies = stage.sent(["ada@two.test"], html_letter("8bit", *fields))
+        return stage.note(message).level, HTML in text_of(copies["ada@two.test"])
+
+    assert arrived(*fields) == ("full", False)
+    stage.engine.run("track", "level", "batch", "b9", "none", "--reason", "asked to")
+    wait_until(lambda: arrived(*fields) == ("none", True), "a batch that is not tracked")
+    assert arrived("X-Postrider-Batch: b8") == ("full", False)
+    wait_until(lambda: any("batch b9 tell none" in str(event) for event in stage.engine.events("admin")), "the event")

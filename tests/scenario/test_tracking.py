@@ -4,10 +4,12 @@
 """
 
 import asyncio
+import contextlib
 import http.client
 import json
 import os
 import re
+import socket
 import ssl
 import subprocess
 import time
@@ -27,9 +29,10 @@ from engine.storage.ledger.sent import Sent
 from engine.storage.tables.suppression import MAIL, Cause
 from engine.storage.tables.suppression_table import SuppressionTable
 from engine.tools.certificate import self_signed
+from engine.tracking.app import _way
 from engine.tracking.journal import JournalRecorder
 from engine.tracking.node import TrackingNode
-from tests.support.client import Client, letter
+from tests.support.client import Client, letter, submit
 from tests.support.clock import FakeClock
 from tests.support.engine import PATIENCE_S, POSTRIDER, daemon, wait_until
 from tests.support.feed import Receiver, webhook
@@ -112,6 +115,31 @@ def test_a_scanner_is_no_reader_and_a_person_half_a_minute_later_is(tmp_path: Pa
     assert held(data, ADA) == []
 
 
+def test_a_scanner_that_reads_the_html_alone_is_one_though_the_text_has_each_link_too(tmp_path: Path) -> None:
+    sent = note(tmp_path / "data", ADA, links=(*LINKS, *LINKS))
+    with redirect(tmp_path) as running:
+        for path in paths(sent, *range(3 + len(LINKS), 3 + 2 * len(LINKS))):
+            assert fetch(running.port, path).status == 302
+        wait_until(lambda: list(verdicts(running.events()).values()) == ["machine"] * len(LINKS), "corrections")
+
+
+def test_a_link_works_as_soon_as_its_message_is_on_its_way(tmp_path: Path) -> None:
+    """Scanners fetch while a receiver answers DATA: that is noted, not told that it has expired."""
+    data = tmp_path / "data"
+
+    async def story(port: int) -> None:
+        mailing = Mailing(data, worker=7)
+        for number in range(20):
+            sent = mailing.note(ADA, delivered_at=None)
+            await mailing.keep()
+            assert (await asyncio.to_thread(fetch, port, paths(sent, 3)[0])).status == 302, number
+        await mailing.close()
+
+    with redirect(tmp_path) as running:
+        asyncio.run(story(running.port))
+        wait_until(lambda: len(running.events("clicked")) == 20, "all hits on disk")
+
+
 def test_an_unsubscribe_stops_every_copy_that_is_not_sent_within_a_second(tmp_path: Path) -> None:
     """A batch is under way, slowly; somebody leaves by the link in his copy of an earlier one."""
     port = free_port()
@@ -127,7 +155,7 @@ def test_an_unsubscribe_stops_every_copy_that_is_not_sent_within_a_second(tmp_pa
         assert post(port, paths(sent, 0)[0]).status == 200
         time.sleep(1.0)
         before = Counter(event["stream"] for event in node.events("delivered"))
-        node.empty()
+        node.books()  # nothing is queued, and every event is told
         after = Counter(event["stream"] for event in node.events("delivered"))
         assert after["news"] <= before["news"] + 1 < 30, "what was on its way at that moment"
         assert after["bills"] == 30
@@ -136,6 +164,29 @@ def test_an_unsubscribe_stops_every_copy_that_is_not_sent_within_a_second(tmp_pa
         [event] = node.events("unsubscribed")
         assert (event["recipient"], event["kind"], event["stream"]) == (BOB, "one-click", "news")
         assert node.metrics()["unsubscribes"] == 1
+
+
+def test_a_flood_of_connections_to_links_keeps_no_mail_out(tmp_path: Path) -> None:
+    port = free_port()
+    more = (
+        f'[[listener]]\nkind = "tracking"\naddress = "127.0.0.1:{port}"\n{settings("max_connections = 30")}'
+        "[intake]\nmax_connections = 20\nmax_connections_per_address = 100\n"
+    )
+    with relayed(tmp_path, more=more) as (node, sink), contextlib.ExitStack() as flood:
+        opened = [flood.enter_context(socket.create_connection(("127.0.0.1", port), PATIENCE_S)) for _ in range(40)]
+        refused = [each for each in opened if _is_refused(each)]
+        assert len(refused) == 10
+        submit(node.port, "a@shop.test", BOB, letter())
+        node.empty()
+        assert len(sink.messages()) == 1
+
+
+def _is_refused(connection: socket.socket) -> bool:
+    """Whether it is closed without a word; what is not answers a request."""
+    with contextlib.suppress(OSError):
+        connection.sendall(b"GET /robots.txt HTTP/1.1\r\nHost: x\r\n\r\n")
+        return not connection.recv(1)
+    return True
 
 
 def note_beside(data: Path, *recipients: str, **fields: object) -> Sent:
@@ -200,6 +251,27 @@ def test_a_pause_does_not_shorten_what_holds_for_good(tmp_path: Path) -> None:
         assert [event["kind"] for event in running.events("unsubscribed")] == ["pause", "one-click"]
 
 
+@pytest.mark.parametrize("scope", [(), ("--tenant", "acme"), ("--tenant", "acme", "--stream", "news")])
+def test_who_leaves_has_left_though_he_was_suppressed_for_another_cause(tmp_path: Path, scope: tuple[str, ...]) -> None:
+    """That may be lifted by whoever finds it wrong; that he left is in its own row, or in the history of his scope."""
+    sent = note(tmp_path / "data", ADA, tenant="acme", stream="news")
+    with redirect(tmp_path) as running:
+        command(running, "suppress", "add", ADA, "--cause", "complaint", *scope)
+        assert post(running.port, paths(sent, 0)[0]).status == 200
+        [event] = running.events("unsubscribed")
+        assert (event["recipient"], event["kind"]) == (ADA, "one-click")
+        table = SuppressionTable(running.data)
+        try:
+            rows = table.held(person := table.hasher.person(MAIL, ADA), time.time())
+            assert (rows[-1].tenant, rows[-1].stream, rows[-1].cause) == ("acme", "news", Cause.UNSUBSCRIBE)
+            assert [row.cause for row, _ in table.history(person)] == [Cause.COMPLAINT, Cause.UNSUBSCRIBE]
+            if len(scope) < 4:
+                table.lift(rows[:1])
+                assert held(running.data, ADA) == [("acme", "news", True)]
+        finally:
+            table.close()
+
+
 def test_the_other_form_of_rfc_8058_is_understood(tmp_path: Path) -> None:
     sent = note(tmp_path / "data", ADA, tenant="acme")
     with redirect(tmp_path) as running:
@@ -207,6 +279,17 @@ def test_the_other_form_of_rfc_8058_is_understood(tmp_path: Path) -> None:
         kind = "multipart/form-data; boundary=x"
         assert post(running.port, paths(sent, 0)[0], body, Content_Type=kind).status == 200
         assert held(running.data, ADA) == [("acme", "", True)]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "List%2DUnsubscribe=One%2DClick", "List-Unsubscribe=One%2dClick", "list-unsubscribe=one-click\r\n",
+        "x=1&List-Unsubscribe=One-Click",
+    ],
+)  # fmt: skip
+def test_a_form_is_read_as_a_form(body: str) -> None:
+    assert _way(body.encode()) == "one-click"
 
 
 def test_each_recipient_of_a_message_has_his_own_link(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ class Mailing:
     ) -> Sent:
         """A message that was delivered long ago, if nothing else is said. None: it is not yet."""
         sent = Sent(
-            id=message or self._ids.next(),
+            id=message or self.id(),
             at=time.time() if sent_at is None else sent_at,
             sender="news@shop.test",
             recipients=recipients,
@@ -68,6 +68,14 @@ class Mailing:
     def short(self, number: int, sent: Sent) -> None:
         """Short links with this number are those of its recipient."""
         self._ledger.short(number, sent.id, 0)
+
+    def id(self) -> str:
+        """Of a message that is not noted."""
+        return self._ids.next()
+
+    async def keep(self) -> None:
+        """On disk."""
+        await self._ledger.keep()
 
     async def close(self) -> None:
         await self._ledger.keep()

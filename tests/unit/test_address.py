@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from engine.message.address import (
     AddressError,
+    comparable,
     destination_of,
     domain_to_ascii,
     domain_to_unicode,
@@ -81,3 +82,19 @@ def test_any_text_gives_an_address_or_an_error(text: str) -> None:
 def test_ordinary_addresses_pass_unchanged(local: str, domain: str) -> None:
     if len(local) <= 64 and all(len(label) <= 63 for label in domain.split(".")) and len(domain) <= 253:
         assert parse_path(f"<{local}@{domain}> X=Y") == (f"{local}@{domain}", domain, " X=Y")
+
+
+@pytest.mark.parametrize(
+    ("address", "same"),
+    [
+        ('"bob"@Example.net', "bob@example.net"), ('"b\\ob"@example.net', "bob@example.net"),
+        ('"Bob.Smith"@example.net', "bob.smith@example.net"), ('"b b"@example.net', '"b b"@example.net'),
+        ('"b\\ b"@example.net', '"b b"@example.net'), ('"b\\"\\\\b"@example.net', '"b\\"\\\\b"@example.net'),
+        ('"a@b"@example.net', '"a@b"@example.net'), ('"bob."@example.net', '"bob."@example.net'),
+        ('""@example.net', '""@example.net'), ('"bob', '"bob'), ('"bäb"@example.net', "bäb@example.net"),
+        ("!bob@example.net", "!bob@example.net"),
+    ],
+)  # fmt: skip
+def test_quotes_that_are_not_needed_are_no_part_of_a_mailbox(address: str, same: str) -> None:
+    """RFC 5321 4.1.2."""
+    assert comparable(address) == same == comparable(same)

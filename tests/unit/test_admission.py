@@ -14,7 +14,7 @@ from engine.base.settings import Node, Settings
 from engine.base.settings_tracking import Tracking, TrackLevel
 from engine.intake.admission import Admission, Origin, Refused, Submission
 from engine.message.address import destination_of
-from engine.message.envelope import MessageClass, Notify, Recipient
+from engine.message.envelope import MessageClass, Notify, Recipient, Track
 from engine.message.ids import IdSource
 from tests.support.clock import FakeClock
 from tests.support.intake import MemoryStore
@@ -28,7 +28,9 @@ CONTENT = b"From: Ada <ada@example.org>\r\nSubject: x\r\n\r\nbody\r\n"
 class Desk:
     """An Admission over a memory store."""
 
-    def __init__(self, settings: Settings | None = None, suppressions: Any = None) -> None:
+    def __init__(
+        self, settings: Settings | None = None, suppressions: Any = None, levels: dict[str, Track] | None = None
+    ) -> None:
         self.clock = FakeClock(1_767_268_800.0)
         self.store = MemoryStore()
         self.metrics = Metrics()
@@ -42,6 +44,7 @@ class Desk:
             self.log.append,
             lambda destination: "google" if destination == "x.example" else "other",
             suppressions,
+            level_of=levels.__getitem__ if levels is not None else None,
         )
 
 
@@ -292,6 +295,22 @@ def test_of_the_settings_and_the_message_the_stricter_word_about_tracking_holds_
     run(desk.admission.submit(submission(), header + CONTENT, ORIGIN))
     desk.admission.reload(Settings(tracking=Tracking(base_url=url, level="full")))
     assert desk.store.messages[0].envelope.track == track
+
+
+@pytest.mark.parametrize(
+    ("level", "batch", "said", "track"),
+    [
+        ("full", "none", "", "none"), ("full", "anonymous", "full", "anonymous"), ("full", "full", "none", "none"),
+        ("full", "anonymous", "none", "none"), ("anonymous", "full", "", "anonymous"), ("none", "full", "", "none"),
+    ],
+)  # fmt: skip
+def test_a_batch_may_tell_less_than_settings_and_message(level: TrackLevel, batch: str, said: str, track: str) -> None:
+    tracking = Tracking(base_url="https://c.example", level=level)
+    desk = Desk(Settings(tracking=tracking), levels={"b1": Track[batch.upper()]})
+    header = f"X-Postrider-Batch: b1\r\n{f'X-Postrider-Track: {said}' if said else 'X-A: b'}\r\n".encode()
+    run(desk.admission.submit(submission(), header + CONTENT, ORIGIN))
+    run(desk.admission.submit(submission(), CONTENT, ORIGIN))
+    assert [each.envelope.track for each in desk.store.messages] == [track, level]
 
 
 def test_a_list_that_cannot_be_asked_is_no_reason_to_send() -> None:

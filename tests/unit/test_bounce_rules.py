@@ -111,9 +111,25 @@ def test_nothing_temporary_is_hard(reply: str) -> None:
     assert shipped().judge(reply).kind != "hard"
 
 
+@pytest.mark.parametrize("known", [known for known in replies() if known.kind == "hard"], ids=lambda known: known.reply)
+def test_words_about_us_or_about_now_make_no_address_dead(known: Known) -> None:
+    """Whichever rule would call it so: guards hold for all."""
+    judge = shipped().judge
+    for words in (
+        "temporarily", "due to maintenance", "try again later", "Absender unbekannt", "отправитель не найден",
+        "rejected by the user", "您的邮件被用户拒绝", "заблокирован пользователем",
+    ):  # fmt: skip
+        assert judge(f"{known.reply} {words}").kind != "hard", words
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
+        ("550 Mailbox unknown. To the sender: ask for another address", "hard"),
+        ("550 5.1.1 bob nicht im Domino-Verzeichnis aufgeführt", "hard"),
+        ("550 5.1.1 RCP-P2 http://example.com/response_codes?ip=192.0.2.7#rcp Unable to find recipient", "hard"),
+        ("421-4.7.29 this message wasn't sent over a TLS connection", "config"),
+        ("554 5.4.6 mail for example.net loops back to myself", "config"),
         ("550 DMARC Sender Invalid - envelope rejected", "auth"),
         (
             "550 5.7.515 Access denied, sending domain example.org doesn't meet the required authentication level",
@@ -179,6 +195,7 @@ def test_the_first_rule_wins_and_every_condition_must_hold() -> None:
             rule(name="code", kind="config", text=("no",), code=("55",)),
             rule(name="status", kind="quota", text=("no",), status=("x.2.x",)),
             rule(name="text", kind="hard", text=("no way",)),
+            rule(name="guard", kind="block", text=("no way",), guard=True, status=("5.1.x",)),
             rule(name="last", kind="soft", code=("4",)),
         ]
     )
@@ -189,6 +206,7 @@ def test_the_first_rule_wins_and_every_condition_must_hold() -> None:
         classifier.judge("450 4.2.9 no").rule: "status",
         classifier.judge("no", status="5.2.0").rule: "code",
         classifier.judge("450 NO\tWAY").rule: "text",
+        classifier.judge("540 5.1.1 no way").rule: "guard",
         classifier.judge("450 yes").rule: "last",
         classifier.judge("530 yes").rule: "",
     }
@@ -206,6 +224,8 @@ def test_the_first_rule_wins_and_every_condition_must_hold() -> None:
         ({"text": ("x",), "code": ("5xx",)}, "beginning of a code"),
         ({"text": ("x",), "status": ("5.1",)}, "not an enhanced code"),
         ({"text": ("x",), "matches": ()}, "samples are missing"),
+        ({"text": ("x",), "guard": True, "kind": "hard"}, "guard: is for rules that are not hard"),
+        ({"guard": True, "code": ("4",)}, "guard: is for rules that are not hard"),
         ({}, "would take everything"),
         ({"text": ("z",)}, 'matches "450 x": no rule takes it'),
         ({"text": ("y",), "matches": ("450 y",)}, 'misses "450 y": it matches'),

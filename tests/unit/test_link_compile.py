@@ -16,6 +16,8 @@ from selectolax.lexbor import LexborHTMLParser
 from engine.message.ids import IdSource
 from engine.message.link_compile import MOST_LINKS, Marks, compile_body
 from engine.message.link_token import FIRST_LINK, HONEYPOT, OPEN, Kind, LinkTokens
+from engine.message.list_unsubscribe import declared
+from engine.message.text_urls import urls_in
 from tests.support.clock import FakeClock
 
 BASE = "https://click.example.org"
@@ -307,13 +309,126 @@ def test_what_is_left_alone_is_told_with_the_reason():
     ]  # fmt: skip
 
 
-def test_a_line_that_would_become_too_long_keeps_its_links():
+def test_a_line_that_would_become_too_long_keeps_those_links_that_do_not_fit():
     line = f"{LINK}{'x' * 900}{LINK}"
     html = f"{line}\r\n{LINK}\r\n{LINK}{'y' * 1000}\r\n"
-    result, links = rewritten(page(html))
-    assert len(links) == 2, "one that was too long before is no worse"
-    assert split(result)[1].startswith(line.encode() + b"\r\n")
+    header, body = split(page(html))
+    compiled = compile_body(header, body, MARKS)
+    assert [found.reason for found in compiled.found] == ["", "line", "", ""], "too long before is no worse"
+    assert compiled.left == ("line",)
+    first, rest = compiled.body(TOKENS.made(MESSAGE, None, compiled.numbers)).split(b"\r\n", 1)
+    assert first.endswith(f"{'x' * 900}{LINK}".encode()) and len(first) <= 998
+    assert rest.count(BASE.encode()) == 2
+    full = f"{LINK}{'x' * 945}{LINK}"
+    assert rewritten(page(full)) == (page(full), ())
     assert len(rewritten(page(html, "Content-Transfer-Encoding: quoted-printable\r\n"))[1]) == 4
+
+
+@pytest.mark.parametrize("filling", range(915, 935))
+def test_what_fits_into_a_line_is_the_same_for_every_recipient(filling):
+    """There is one table for all, whatever the number of a recipient takes."""
+    header, body = split(page(f"{LINK}{'x' * filling}\r\n<a href='http://b.test/'>"))
+    forms = [compile_body(header, body, MARKS._replace(recipient=index)) for index in (0, 1 << 7, 1 << 14)]
+    assert len({form.links for form in forms}) == 1
+    for index, form in zip((0, 1 << 7, 1 << 14), forms, strict=True):
+        lines = form.body(TOKENS.made(MESSAGE, index, form.numbers)).split(b"\r\n")
+        assert max(map(len, lines)) <= 998
+
+
+def test_unsubscribe_links_of_the_header_stay_however_they_are_written():
+    header = (
+        b"List-Unsubscribe: <https://List.test/leave?id=1&\r\n\tx=2>, <mailto:a@b.test>,\r\n <\r\n https://go.test>,"
+        b" <https://p.test:443/x>\r\n"
+    )
+    assert declared(header).urls == {"https://list.test/leave?id=1&x=2", "https://go.test/", "https://p.test/x"}
+    html = (
+        "<a href='https://list.TEST/leave?id=1&amp;x=2#top'>x</a><a href='HTTPS://GO.test'>x</a><a href='https://go.test/#a'>"
+        "x</a><a href='https://P.test/x'>x</a><a href='https://go.test/other'>x</a><a href='https://list.test/leave'>x</a>"
+    )
+    before, body = split(page(html))
+    compiled = compile_body(before, body, MARKS._replace(skip=declared(header).urls))
+    assert [found.reason for found in compiled.found] == ["unsubscribe"] * 4 + ["", ""]
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "<a href='http://a.test/unsubscribe?u=1'>here</a>", "<a href='http://a.test/x?action=Unsubscribe'>here</a>",
+        "<a href='http://a.test/list-unsubscribe.php'>here</a>", "<a href='http://a.test/optout/7'>here</a>",
+        "<a href='http://a.test/opt-out'>here</a>", "<a href='http://a.test?unsub=7'>here</a>",
+        "<a href='http://a.test/%D0%BE%D1%82%D0%BF%D0%B8%D1%81%D0%B0%D1%82%D1%8C%D1%81%D1%8F'>here</a>",
+        "<a href='http://a.test/отписка'>here</a>", "<a href='http://a.test/7'>Unsubscribe</a>",
+        "<a href='http://a.test/7' title='x > y'><b>un</b><span>subscribe</span>: Unsubscribe here</a>",
+        "<a href='http://a.test/7'>Отписаться от рассылки</a>", "<a href='http://a.test/7'>opt out</a>",
+        "<a href='http://a.test/7'>Отказаться от этой рассылки</a>", "<a href='http://a.test/7'>&#1054;тписаться</a>",
+        "<a rel=unsubscribe href='http://a.test/7'>bye</a>",
+    ],
+)  # fmt: skip
+def test_links_that_say_that_they_unsubscribe_stay(link):
+    result, links = rewritten(page(f"<p>{link}<a href='http://b.test/'>b</a></p>"))
+    assert links == ("http://b.test/",)
+    assert link.encode() in result
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "<a href='http://a.test/subscribe'>Subscribe</a>", "<a href='http://a.test/laptop-outlet'>Laptop outlet</a>",
+        "<a href='http://unsubscribe.test/'>A host</a>", "<a href='http://a.test/options'>Options</a>",
+        "<a href='http://a.test/'>Подписаться</a>", "<a href='http://a.test/#unsubscribe'>Part of a page</a>",
+        "<a href='http://a.test/'>" + "A long text, " * 20 + "that says how to unsubscribe</a>",
+        "<a href='http://a.test/'>Buy</a> or unsubscribe",
+    ],
+)  # fmt: skip
+def test_links_that_do_not_are_tracked(link):
+    assert len(rewritten(page(link))[1]) == 1
+
+
+def test_a_letter_in_plain_text_says_so_in_the_line_of_the_link():
+    text = "See http://a.test/1\r\nTo unsubscribe go to http://a.test/2 now.\r\nhttp://a.test/3\r\n"
+    message = b"Content-Type: text/plain\r\n\r\n" + text.encode()
+    assert rewritten(message, MARKS._replace(text_links=True))[1] == ("http://a.test/1", "http://a.test/3")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "Content-Type: text/html (a page; charset=utf-16 (or not\\)) ); charset=utf-8",
+        'Content-Type: (first) text/html; charset=utf-8; x="(no) comment"',
+        "Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: 8bit (as it is)",
+    ],
+)
+def test_comments_in_fields_say_nothing(fields):
+    assert rewritten(f"{fields}\r\n\r\n{LINK}".encode())[1] == ("http://a.test/",)
+
+
+def test_a_comment_that_never_ends_is_no_type():
+    assert rewritten(f"Content-Type: text/html (a page\r\n\r\n{LINK}".encode())[1] == ()
+
+
+@pytest.mark.parametrize("kind", ["SIGNED MESSAGE", "MESSAGE"])
+def test_what_pgp_has_signed_inside_html_is_left_alone(kind):
+    html = f"{LINK}<pre>-----BEGIN PGP {kind}-----\r\nHash: SHA256\r\n\r\n{LINK}\r\n</pre>"
+    header, body = split(page(html))
+    assert compile_body(header, body, MARKS).sealed == "inline PGP"
+
+
+def test_brackets_behind_a_url_are_counted_once():
+    """Linear: each of these took as many looks at all as it has brackets."""
+    text = b" ".join([b"http://x/" + b")" * 4000] * 50)
+    seen = 0
+
+    class Counted(bytes):
+        def count(self, *arguments):  # type: ignore[override]
+            nonlocal seen
+            seen += 1
+            return super().count(*arguments)
+
+    assert [text[start:end] for start, end, *_ in urls_in(Counted(text))] == [b"http://x/"] * 50
+    assert seen == 100
+    nested = b"http://x/(a_(b)) http://x/(a)) http://x/[a](b)]). http://x/(a"
+    found = [nested[start:end] for start, end, *_ in urls_in(nested)]
+    assert found == [b"http://x/(a_(b))", b"http://x/(a)", b"http://x/[a](b)", b"http://x/(a"]
 
 
 def test_the_table_is_bounded():

@@ -214,3 +214,17 @@ def test_decode_makes_no_keys(config: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["links", "decode", "A" * 28]) == 1
     assert "no keys of links" in capsys.readouterr().err
     assert not config.with_name("data").exists()
+
+
+def test_preview_says_what_the_daemon_does_where_a_tenant_has_a_domain_and_the_node_has_none(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config.write_text(
+        '[tracking]\nlevel = "full"\n[[click_domain]]\ntenant = "acme"\nbase_url = "https://go.acme.test"\n'
+    )
+    config.with_name("mail.eml").write_bytes(b"X-Postrider-Tenant: acme\n" + MAIL)
+    assert preview(config) == 0
+    assert '"https://go.acme.test/c/' in capsys.readouterr().out
+    config.with_name("mail.eml").write_bytes(MAIL)
+    assert preview(config, "--table") == 0
+    assert "no base_url" in capsys.readouterr().out

@@ -45,13 +45,14 @@ def test_its_settings_load(tmp_path: Path) -> None:
         for block in blocks
         if re.search(r"^    \[", block, re.MULTILINE)
     ]
-    assert len(toml) == 7, "the quick start, a route to a sink, SMS, what comes back, links, their listener, a webhook"
+    of = "the quick start, a route to a sink, SMS, what comes back, links, their listener, a webhook, pulled events"
+    assert len(toml) == 8, of
     (tmp_path / "keys").mkdir()
     (tmp_path / "keys" / "s1.pem").touch()
     (tmp_path / "shop.secret").touch(mode=0o600)
     (tmp_path / "postrider.toml").write_text("\n".join(toml))
     settings, problems = read_settings(tmp_path / "postrider.toml")
     assert problems == []
-    assert (settings.node.name, len(settings.listener), len(settings.dkim)) == ("mx.example.org", 4, 1)
+    assert (settings.node.name, len(settings.listener), len(settings.dkim)) == ("mx.example.org", 5, 1)
     assert (len(settings.account), len(settings.carrier), len(settings.webhook)) == (1, 1, 1)
     assert len(settings.inbound) == 2

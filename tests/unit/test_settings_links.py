@@ -37,6 +37,7 @@ LISTENS = '[[listener]]\nkind = "tracking"\naddress = "127.0.0.1:80"\n'
 TRACKING = '[tracking]\nbase_url = "https://click.test"\n'
 MAILTO = TRACKING + 'unsubscribe_mailto = "Leave.test"\n'
 INBOUND = '[[listener]]\nkind = "inbound"\naddress = "127.0.0.1:25"\n[[inbound]]\ndomain = "leave.test"\nkind = "{}"\n'
+ONE_CLICK = "mail programs offer one click to leave for https alone (RFC 8058)"
 OF_LEAVING = '[tracking] unsubscribe_mailto: no [[inbound]] "leave.test" of kind "unsubscribe": another node takes it'
 
 
@@ -46,6 +47,14 @@ OF_LEAVING = '[tracking] unsubscribe_mailto: no [[inbound]] "leave.test" of kind
         (LISTENS, ['a [[listener]] of kind "tracking" and no [tracking] base_url: no link leads there']),
         (TRACKING, ['[tracking] base_url or sms_url, no [[listener]] of kind "tracking": another node answers']),
         (LISTENS + TRACKING, []),
+        (LISTENS + TRACKING.replace("https", "http"), [f"[tracking] base_url: {ONE_CLICK}"]),
+        (LISTENS + TRACKING.replace("https", "http") + "unsubscribe = false\n", []),
+        (LISTENS + TRACKING.replace("https://click.test", "http://127.0.0.1:8080"), []),
+        (LISTENS + TRACKING.replace("https://click.test", "http://[::1]:8080"), []),
+        (
+            LISTENS + TRACKING + '[[click_domain]]\ntenant = "acme"\nbase_url = "http://go.test"\n',
+            [f"[[click_domain]] acme base_url: {ONE_CLICK}"],
+        ),
         (LISTENS + MAILTO, [OF_LEAVING]),
         (LISTENS + MAILTO + INBOUND.format("feedback"), [OF_LEAVING]),
         (LISTENS + MAILTO + INBOUND.format("unsubscribe").replace("leave", "other"), [OF_LEAVING]),
@@ -55,4 +64,4 @@ OF_LEAVING = '[tracking] unsubscribe_mailto: no [[inbound]] "leave.test" of kind
 def test_links_that_nobody_here_answers_are_warned_about(tmp_path: Path, text: str, warnings: list[str]) -> None:
     (tmp_path / "postrider.toml").write_text(text)
     found = warnings_of(load_settings(tmp_path / "postrider.toml"))
-    assert [line for line in found if "tracking" in line] == warnings
+    assert [line for line in found if "tracking" in line or "click" in line] == warnings

@@ -120,6 +120,12 @@ def test_what_cannot_be_meant_is_said_and_changes_nothing(shell: Shell, argv: tu
     assert shell.rows("export", "-") == []
 
 
+def test_a_domain_is_no_address_and_no_route(shell: Shell) -> None:
+    shell.run("add", "@far.test", status=2)
+    assert 'nothing stands before the "@"; the list is of addresses, not of domains' in shell.err
+    assert shell.rows("export", "-") == []
+
+
 def test_who_is_erased_stays_suppressed_and_is_named_nowhere(shell: Shell) -> None:
     shell.run("add", ADA, "--tenant", "shop")
     shell.run("erase", "ADA@example.org")
@@ -181,6 +187,7 @@ def test_bad_lines_are_named_and_kept_and_take_no_other_with_them(
     shell.run("import", shell.file(b"\r\n".join(lines)), "--rejected", str(rejected), status=1)
     assert "3 suppressed, 1 already; 6 bad lines" in shell.out
     assert [line.split(":")[1] for line in shell.err.splitlines()[:-1]] == ["3", "4", "7", "8", "9", "11"]
+    assert shell.err.splitlines()[4].endswith(f"longer than {MAX_LINE} bytes, and cut there")
     assert "colour" in shell.err.splitlines()[-1]
     assert sorted(row["address"] for row in shell.rows("export", "-")) == ["a@x.org", "d@x.org", "h@x.org"]
     assert shell.rows("find", "a@x.org")[0]["evidence"] == "asked"

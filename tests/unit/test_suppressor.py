@@ -49,6 +49,33 @@ def run(path: Path, story: Callable[[Desk], Coroutine[Any, Any, None]], **rules:
     asyncio.run(life())
 
 
+def of_person(desk: Desk, address: str) -> list[tuple[str, str, str, float]]:
+    """(tenant, stream, cause, until) of what holds."""
+    table = SuppressionTable(desk.suppressions.db.path.parent)
+    try:
+        held = table.held(table.hasher.person(MAIL, address), desk.clock.time())
+        return [(row.tenant, row.stream, str(row.cause), row.until) for row in held]
+    finally:
+        table.close()
+
+
+def test_who_leaves_by_mail_has_left_whatever_else_suppresses_him(tmp_path: Path) -> None:
+    async def story(desk: Desk) -> None:
+        for scope in (("", ""), ("shop", ""), ("shop", "news")):
+            row = Suppression(
+                address="ada@example.org", tenant=scope[0], stream=scope[1], cause=Cause.MANUAL, since=1.0
+            )
+            await desk.suppressions.add(row)
+        assert await desk.judge("unsubscribe") is not None
+        assert await desk.judge("unsubscribe") is None, "he has left already"
+        # In one scope one row holds: that which is for good stays so.
+        assert of_person(desk, "ada@example.org") == [
+            ("", "", "manual", 0.0), ("shop", "", "manual", 0.0), ("shop", "news", "unsubscribe", 0.0)
+        ]  # fmt: skip
+
+    run(tmp_path, story, unsubscribe_expires=Duration(30 * DAY))
+
+
 def test_what_each_kind_does(tmp_path: Path) -> None:
     """Only two of them do anything; how far these reach."""
 

@@ -4,17 +4,22 @@ import asyncio
 import contextlib
 import json
 import shutil
+import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.cli.main import main
+from engine.message.envelope import Track
 from engine.message.link_token import FIRST_LINK
 from engine.message.short_link import ShortCodes, ShortLink
 from engine.storage.ledger.sent import Sent
+from engine.storage.tables.batch_levels import BatchLevels
+from engine.storage.tables.credentials import Credentials
 from engine.storage.tables.withdrawals import Withdrawals
 from engine.tracking.withdrawn import Withdrawn
+from tests.support.clock import FakeClock
 from tests.support.tracking import KEY, LINKS, Mailing, paths, settings
 
 CYRILLIC = "https://Shop.example/привет?a=1&b=2"
@@ -138,3 +143,42 @@ def test_short_links_of_nobody(data: Path, capsys: pytest.CaptureFixture[str]) -
     assert capsys.readouterr().err.count("short link number 9, of no message that is known") == 2
     assert (main(["links", "decode", forged]), main(["track", "withdraw", "link", forged])) == (1, 2)
     assert "no link of this node's keys" in capsys.readouterr().err
+
+
+def test_a_batch_has_a_level_that_is_listed_and_told(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    clock = FakeClock()
+    with contextlib.closing(BatchLevels(data, clock)) as levels:
+        assert levels.of("november") is Track.FULL
+        assert main(["track", "level", "batch", "november", "anonymous", "--reason", "asked by law"]) == 0
+        assert main(["track", "level", "batch", "november", "anonymous"]) == 0
+        assert levels.of("november") is Track.FULL, "looked at once a second"
+        clock.advance(1.0)
+        assert [levels.of(batch) for batch in ("november", "december")] == [Track.ANONYMOUS, Track.FULL]
+        assert main(["track", "list", "--json"]) == 0
+        said, again, row = capsys.readouterr().out.splitlines()
+        assert (said, again) == ("batch november: anonymous", "batch november: anonymous, as it was")
+        listed = json.loads(row)
+        assert (listed["kind"], listed["what"], listed["about"]) == ("batch", "november", "level anonymous")
+        assert listed["reason"] == "asked by law"
+        main(["track", "level", "batch", "november", "none"])
+        clock.advance(1.0)
+        assert levels.of("november") is Track.NONE
+        main(["track", "level", "batch", "november", "full"])
+        clock.advance(1.0)
+        assert levels.of("november") is Track.FULL and levels.all() == []
+    with contextlib.closing(sqlite3.connect(data / "tables.db")) as db:
+        told = [text for (text,) in db.execute("select text from owed_events order by number")]
+    assert [text.partition(", by ")[0] for text in told] == [
+        f"links of batch november tell {level}" for level in ("anonymous", "none", "full")
+    ]
+    assert told[0].endswith(": asked by law")
+
+
+def test_a_tenant_whom_nothing_knows_is_withdrawn_with_a_word(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(Credentials(data / "tables.db")) as table:
+        table.add("acme", "a password of one")
+    assert main(["track", "withdraw", "tenant", "acme"]) == 0
+    assert capsys.readouterr().err == ""
+    assert main(["track", "withdraw", "tenant", "acne"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "tenant acne: withdrawn\n" and "has the name acne" in err

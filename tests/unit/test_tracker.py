@@ -231,6 +231,21 @@ def test_what_cannot_be_tracked_is_counted_with_the_reason(run: Callable[..., No
     run(test)
 
 
+def test_links_that_stay_for_their_place_are_counted_though_others_are_tracked(run: Callable[..., None]) -> None:
+    async def test(bench: Bench) -> None:
+        long = b"<a href='http://b.test/'>" + b"x" * 970 + b"\r\n"
+        assert await bench.tracker.tracked(bench.envelope(), HEADER + BODY + long) is not None
+        assert bench.left() == {"line": 1}
+        once = {"message_class": MessageClass.TRANSACTIONAL}
+        assert await bench.tracker.tracked(bench.envelope(**once), HEADER + long) is None
+        assert bench.left() == {"line": 2}
+        many = b"<a href='http://b.test/'>\r\n" * 1001
+        await bench.tracker.tracked(bench.envelope("bob@far.test", "carl@far.test"), HEADER + many)
+        assert bench.left() == {"line": 2, "table": 1}
+
+    run(test)
+
+
 def test_anonymous_links_cost_one_content_for_all_where_nobody_can_leave(run: Callable[..., None]) -> None:
     async def test(bench: Bench) -> None:
         tracked = await bench.tracked(bench.envelope("bob@far.test", "carl@far.test", track="anonymous"))

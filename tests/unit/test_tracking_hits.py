@@ -39,7 +39,7 @@ class Disk:
 
 def hit(clock: FakeClock, link: int = 3) -> Hit:
     return Hit(
-        at=clock.time(), type="clicked", sent=SENT, index=0, link=link, links=50, url="https://a.example/",
+        at=clock.time(), type="clicked", sent=SENT, index=0, link=link, target=link, targets=50, url="https://a.example/",
         client="192.0.2.1", agent="Firefox",
     )  # fmt: skip
 

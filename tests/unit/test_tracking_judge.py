@@ -25,12 +25,13 @@ class Bench:
     def hit(
         self, link: int = 3, at: float = NOW, message: str = "a", client: str = "192.0.2.1", *, index: int = 0,
         links: int = 5, level: str = "full", agent: str = "Firefox", kind: str = "clicked", head: bool = False,
-        prefetch: bool = False, named: bool = True, sent_at: float = 1.0,
+        prefetch: bool = False, named: bool = True, sent_at: float = 1.0, target: int = 0,
     ) -> Hit:  # fmt: skip
         recipients = tuple(f"user{number}@one.test" for number in range(index + 1)) if level == "full" else ()
         sent = Sent(id=message, at=sent_at, recipients=recipients, level=level)
         made = Hit(
-            at=at, type="clicked" if kind == "clicked" else "opened", sent=sent, index=index, link=link, links=links,
+            at=at, type="clicked" if kind == "clicked" else "opened", sent=sent, index=index, link=link,
+            target=target or link, targets=links,
             url="https://shop.example/", client=client, agent=agent, head=head, prefetch=prefetch,
         )  # fmt: skip
         self.judge.judge(made)
@@ -129,6 +130,53 @@ def test_most_links_within_five_seconds_are_a_machine_the_first_ones_too(bench: 
     assert bench.corrected(NOW + 3) == [(first.name, "machine"), (second.name, "machine")]
 
 
+@pytest.mark.parametrize("links", [128, 129, 300, 1000])
+def test_all_of_many_links_are_a_machine_those_too_that_are_forgotten(bench: Bench, links: int) -> None:
+    hits = [bench.hit(3 + number, NOW + number / 1500, links=links) for number in range(links)]
+    bench.corrected(NOW + SETTLE_S + 1)
+    assert {hit.verdict for hit in hits} == {"machine"}
+    assert {hit.reasons for hit in hits} == {frozenset({"burst"})}
+    later = bench.hit(4, NOW + 30, client="203.0.113.9", links=links)
+    bench.corrected(NOW + 60)
+    assert later.verdict == "human"
+
+
+def test_a_burst_of_several_clients_is_one_and_what_was_settled_is_corrected(bench: Bench) -> None:
+    bench.judge.use(bench.judge.known, settle_s=0.5, keep_s=60.0)
+    hits = [bench.hit(3 + n, NOW + n / 100, client=f"10.0.0.{n % 100}", links=400) for n in range(300)]
+    assert hits[0].verdict == "unsure"
+    bench.corrected(NOW + 0.6)
+    bench.corrected(NOW + 70)
+    assert {hit.verdict for hit in hits} == {"machine"}
+
+
+def test_two_bursts_in_a_row_are_two_and_nobody_between_them_is_one(bench: Bench) -> None:
+    bench.judge.use(bench.judge.known, settle_s=30.0, keep_s=60.0)
+    first = [bench.hit(3 + number, NOW + number / 1000, links=200) for number in range(150)]
+    person = bench.hit(3, NOW + 8, client="203.0.113.9", links=200)
+    second = [bench.hit(3 + number, NOW + 14 + number / 1000, links=200) for number in range(150)]
+    bench.corrected(NOW + 50)
+    assert {hit.verdict for hit in (*first, *second)} == {"machine"}
+    assert person.verdict == "human"
+
+
+def test_each_target_counts_once_however_many_links_lead_there(bench: Bench) -> None:
+    """The text of a message has the links of its HTML once more, and a button for Outlook its twin."""
+    scanner = [bench.hit(9 + number, NOW + number / 10, target=3 + number, links=6) for number in range(4)]
+    assert {hit.verdict for hit in scanner} == {"machine"}
+    person = [bench.hit(3, NOW, message="b"), bench.hit(9, NOW + 1, message="b", target=3), bench.hit(4, NOW + 2, "b")]
+    bench.corrected(NOW + 30)
+    assert {hit.verdict for hit in person} == {"human"}
+
+
+def test_more_than_half_are_most(bench: Bench) -> None:
+    half = [bench.hit(3 + number, NOW, message="half", links=10, client="10.0.0.1") for number in range(5)]
+    most = [bench.hit(3 + number, NOW, message="most", links=10, client="10.0.0.2") for number in range(6)]
+    bench.corrected(NOW + 30)
+    assert {hit.verdict for hit in half} == {"human"}
+    assert {hit.verdict for hit in most} == {"machine"}
+
+
 def test_slowly_one_after_the_other_they_are_a_reader(bench: Bench) -> None:
     hits = [bench.hit(3 + number, NOW + number * 4.0) for number in range(5)]
     bench.corrected(NOW + 30)
@@ -182,6 +230,23 @@ def test_one_address_for_many_recipients_is_a_machine_the_first_hits_too(bench: 
     assert len(bench.corrected(NOW + MANY)) == MANY - 1
 
 
+def test_one_address_for_many_recipients_with_many_links_is_a_machine_from_its_first_hit(bench: Bench) -> None:
+    hits = [
+        bench.hit(3 + number % 8, NOW + number / 10 + number // 8 * 3, message=f"m{number // 8}", links=20)
+        for number in range(8 * (MANY + 2))
+    ]
+    assert bench.corrected(NOW + 20) != [], "some are taken for a person's"
+    bench.corrected(NOW + 120)
+    assert {hit.verdict for hit in hits} == {"machine"}
+
+
+def test_the_hidden_link_betrays_those_too_that_are_forgotten(bench: Bench) -> None:
+    hits = [bench.hit(3 + number, NOW + number / 100, links=500) for number in range(150)]
+    bench.hit(2, NOW + 1.6, links=500)
+    bench.corrected(NOW + 30)
+    assert {hit.verdict for hit in hits} == {"machine"}
+
+
 def test_a_network_of_ipv6_is_one_address(bench: Bench) -> None:
     for number in range(MANY - 1):
         bench.hit(3, NOW + number, message=f"m{number}", client=f"2001:db8::{number + 1:x}")
@@ -224,6 +289,7 @@ def test_a_correction_waits_for_the_event_that_it_corrects(bench: Bench) -> None
 def test_memory_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(judging, "MAX_HITS", 100)
     monkeypatch.setattr(grouping, "_MAX_GROUPS", 50)
+    monkeypatch.setattr(grouping, "_MAX_MEMBERS", 500)
     first = bench.hit(3, NOW, message="m", client="192.0.2.200")
     for number in range(1000):
         bench.hit(3 + number % 400, NOW + number / 1000, message=f"m{number % 300}", client=f"10.0.{number // 250}.1")
@@ -233,11 +299,15 @@ def test_memory_is_bounded(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(judge._clients) <= 50
     assert first.verdict == "human", "settled early, not forgotten"
     for number in range(5000):
-        bench.hit(3 + number, NOW + 2, message="one", links=10_000)
-    assert len(judge._messages["one 0"].seen) <= 128
+        bench.hit(3 + number, NOW + 2, message="one", client="", links=10_000)
+    assert len(judge._messages["one 0"].seen) <= 1000
     assert len(judge._messages["one 0"].hits) <= 64
+    for number in range(2000):
+        bench.hit(3 + number, NOW + 3, message=f"n{number % 40}", client="", links=1000)
+    assert judge._messages.members == sum(len(group.seen) for group in judge._messages.values()) <= 500
     bench.corrected(NOW + 200)
     assert (len(judge), len(judge._messages), len(judge._clients)) == (0, 0, 0)
+    assert judge._messages.members == judge._clients.members == 0
 
 
 def test_pictures_that_a_scanner_fetches_with_the_links_are_no_opens(bench: Bench) -> None:

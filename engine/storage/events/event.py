@@ -23,6 +23,7 @@ from engine.message.outcome import Outcome
 #: Every type there is, and what it says.
 TYPES: Mapping[str, str] = {
     # Of mail and SMS; what follows `received` are outcomes, see `Status`; from `expired` on without an attempt.
+    "rejected": "not taken of a client that may submit, and `reply` says why; of a flood some, as of `refused`",
     "received": "a recipient of a message of a client, once it is in the spool",
     "delivered": "a mail server took it; of SMS: the phone has all parts, by their receipts (no `attempt`)",
     "deferred": "an attempt that is not the last one",
@@ -52,6 +53,7 @@ TYPES: Mapping[str, str] = {
     "complained": "a person called the message unwanted",
     "auto-replied": "vacation, acknowledgement",
     "challenged": "a system wants to know whether the sender is a person",
+    "feedback": "a provider's report that is no complaint; `kind` says of what: fraud, virus, not-spam, ...",
     "auth-reported": "a signature or an alignment failed somewhere",
     "replied": "a person wrote",
     "refused": "it was not taken, and so is not read; of a flood some, and `text` says how many more",

@@ -8,7 +8,8 @@ always stays: it says how far the projection got.
 
 The journal follows the spool, it is not the truth: after a crash, frames from `last_seq` on are projected again, and
 `missing` drops what is there. After a failed write or sync the file is left for good (S4) and the next write opens
-another; the owner writes again what it wrote since the last sync that returned (E1: at least once, stable ids).
+another; the owner writes again what it wrote since the last sync that returned (E1: at least once, stable ids). One
+that is still empty then is removed and its number used again: a number that is not there is a file that is missing.
 """
 
 import contextlib
@@ -120,7 +121,7 @@ class EventJournal:
             while written < len(data):
                 written += os.write(self._fd, memoryview(data)[written:])
         except OSError as exc:
-            self._abandon(useless=self._size == 0)
+            self._abandon(useless=True)
             raise self._fault(exc) from exc
         self._size += len(data)
         tell = self.written
@@ -201,8 +202,12 @@ class EventJournal:
         try:
             self._fd = self._open(log_name(self._number), os.O_CREAT | os.O_EXCL)
             os.fsync(self._directory_fd)
+        except FileExistsError as exc:
+            raise self._fault(exc) from exc
         except OSError as exc:
-            self._abandon()
+            if self._fd < 0:
+                self._number -= 1
+            self._abandon(useless=True)
             raise self._fault(exc) from exc
         self._size = 0
         self._rotate_at = now + self._keep_s / 8
@@ -220,13 +225,15 @@ class EventJournal:
         return os.open(name, flags, 0o600, dir_fd=self._directory_fd)
 
     def _abandon(self, useless: bool = False) -> None:
-        """Never touch this file again. useless: remove it, or a full disk gets a new file with every write."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
-        if useless:
-            with contextlib.suppress(OSError):
+        """Never touch this file again. useless: remove it if it is empty, or a full disk gets a new one every time."""
+        if self._fd < 0:
+            return
+        with contextlib.suppress(OSError):
+            if useless and os.fstat(self._fd).st_size == 0:
                 os.unlink(log_name(self._number), dir_fd=self._directory_fd)
+                self._number -= 1
+        os.close(self._fd)
+        self._fd = -1
 
     def _fault(self, exc: OSError) -> StorageError:
         return StorageError(f"event journal {self.directory}: {exc.strerror}")

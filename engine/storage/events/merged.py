@@ -36,12 +36,17 @@ class MergedReader:
         self._data_dir = Path(data_dir)
         self._readers: dict[int, EventReader] = {}
         self._again: list[dict[str, Any]] = []  #: events that were read already, and are to be read next
+        self._missing = 0  #: files before the oldest ones
         self._find()
 
-    @property
-    def damaged(self) -> int:
-        """Lines passed over so far."""
-        return sum(reader.damaged for reader in self._readers.values())
+    def losses(self) -> tuple[int, bool, int]:
+        """What was passed over so far: events that nobody can read; whether that is exact; files that are missing."""
+        readers = self._readers.values()
+        return (
+            sum(reader.damaged for reader in readers),
+            all(reader.exact for reader in readers),
+            self._missing + sum(reader.missing for reader in readers),
+        )
 
     def seek(self, ids: Mapping[int, Id]) -> None:
         """Stand behind these events, by worker, whether they are still there or not. Raises StorageError."""
@@ -53,6 +58,7 @@ class MergedReader:
         for worker, event in ids.items():
             lost = gap(events_directory(self._data_dir, worker), event)
             if lost is not None:
+                self._missing += lost.missing
                 yield worker, lost
 
     def seek_time(self, at: float) -> None:

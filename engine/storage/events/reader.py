@@ -1,8 +1,8 @@
 """Reading the event journal while its owner writes it: from an id on, the newest few, or on and on.
 
 A reader needs only the files, compressed or not. A line without its newline is not there yet; in a file that has a
-successor it never will be. Damaged lines are passed over and counted (S5). An event can come twice, with the same id
-(E1).
+successor it never will be, and is written again in that one. Damaged lines and missing files are passed over and
+counted (S5). An event can come twice, with the same id (E1): what is damaged, and then comes once more, is not lost.
 """
 
 import json
@@ -14,7 +14,11 @@ import msgspec
 
 from engine.base.errors import StorageError
 from engine.storage.events.event import NO_ID, Id, event_id, parse_id
-from engine.storage.events.segments import CHUNK, Segment, open_segment, segment_numbers
+from engine.storage.events.retention import missing_files
+from engine.storage.events.segments import CHUNK, LOST_LINE, Segment, is_lost, open_segment, segment_numbers, there
+
+#: Numbers that are looked for one by one where a list of files has a hole.
+_MOST_HOLES = 1000
 
 
 def read_events(directory: Path, from_id: str | None = None) -> Iterator[dict[str, Any]]:
@@ -27,9 +31,14 @@ def read_events(directory: Path, from_id: str | None = None) -> Iterator[dict[st
 
 def newest_frame(directory: Path) -> int:
     """The frame of the newest event; 0: there is none. Raises StorageError."""
+    return newest_id(directory)[0]
+
+
+def newest_id(directory: Path) -> Id:
+    """Of an empty journal, `NO_ID`. Raises StorageError."""
     reader = EventReader(directory)
-    reader.seek_tail(1)
-    return max((parse_id(event["id"])[0] for event in reader.read()), default=0)
+    reader.seek_tail(100)  # the last ones may be damaged
+    return max((parse_id(event["id"]) for event in reader.read()), default=NO_ID)
 
 
 class Place(NamedTuple):
@@ -43,14 +52,13 @@ class Place(NamedTuple):
 class LineReader:
     """Lines from a place on, with their newline; the place moves on with them. Blocks; one user at a time.
 
-    place: may be set; `line` counts from where it was set. damaged: what no line can be, so far. jumps: how often the
-    file it stood in was gone.
+    place: may be set; `line` counts from where it was set. jumps: how often the file it stood in, or the one behind it,
+    was gone. What nobody can read is one line, too, that is none (`damage`).
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.place = Place()
-        self.damaged = 0
         self.jumps = 0
         self._segment: Segment | None = None
         self._open_number = 0
@@ -79,7 +87,7 @@ class LineReader:
             # Listed before reading: a file with a successor in this list is complete.
             numbers = segment_numbers(self.directory)
             number = self.place.number
-            if number not in numbers:
+            if number not in numbers and not (number and there(self.directory, number)):
                 # Not begun yet, or deleted under us.
                 self.jumps += number > 0
                 following = [other for other in numbers if other > number]
@@ -90,7 +98,28 @@ class LineReader:
             following = [other for other in numbers if other > self.place.number]
             if not following:
                 return
-            self.place = Place(following[0])
+            self._move(following[0])
+
+    def _move(self, following: int) -> None:
+        """To the next file. A list of names may lack one that is renamed meanwhile."""
+        number = self.place.number
+        between = range(number + 1, min(following, number + _MOST_HOLES))
+        following = next((other for other in between if there(self.directory, other)), following)
+        self.jumps += following > number + 1
+        self.place = Place(following)
+
+    def damage(self, line: bytes) -> tuple[int, bool]:
+        """How many events this line was, that is none, or at least; whether that is exact. Raises StorageError.
+
+        Of damaged frames the first in a file stands for all.
+        """
+        if not is_lost(line):
+            return 1, False
+        try:
+            segment = self._at()
+            return (0, False) if segment is None else segment.lost(self.place.offset - len(line))
+        except OSError as exc:
+            raise StorageError(f"{self.directory}: file {self.place.number}: {exc.strerror}") from exc
 
     def close(self) -> None:
         if self._segment is not None:
@@ -115,7 +144,12 @@ class LineReader:
 
     def _at(self) -> Segment | None:
         """The file of the place, kept open until it is another. One that is deleted meanwhile is still read."""
-        if self._segment is None or self._open_number != self.place.number:
+        # One that is empty may be another by now: a file that could not be written to is removed, and its number used.
+        if (
+            self._segment is None
+            or self._open_number != self.place.number
+            or (not self._segment.compressed and not self._segment.size())
+        ):
             self.close()
             self._segment = open_segment(self.directory, self.place.number)
             self._open_number = self.place.number
@@ -132,8 +166,8 @@ class LineReader:
                 yield line
             if not end and len(data) == CHUNK:
                 # No line is that long: damage. Go on behind it.
-                self.damaged += 1
                 self.place = self.place._replace(offset=self.place.offset + CHUNK)
+                yield LOST_LINE
             elif not end:
                 return
 
@@ -187,21 +221,21 @@ _DECODER = msgspec.json.Decoder(_Head)
 
 
 class EventReader:
-    """A place in a journal. A new one stands at the oldest event."""
+    """A place in a journal. A new one stands at the oldest event.
+
+    damaged: events that nobody can read, so far. exact: and no more than that. missing: files that are not there.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._lines = LineReader(directory)
         self._after = NO_ID
-        self._damaged = 0
-
-    @property
-    def damaged(self) -> int:
-        """Lines passed over so far."""
-        return self._damaged + self._lines.damaged
+        self._highest = NO_ID
+        self._found: list[tuple[int, bool]] = []  #: damage behind the highest event
+        self.damaged, self.exact, self.missing = 0, True, 0
 
     def seek(self, after: Id) -> None:
         """Stand behind this event, whether it is still there or not. Raises StorageError."""
-        self._after = after
+        self._after = self._highest = after
         self._lines.seek(after)
 
     def seek_tail(self, count: int) -> None:
@@ -217,20 +251,38 @@ class EventReader:
 
     def read(self) -> Iterator[dict[str, Any]]:
         """The events from here to the end of what is written now; the place moves on with them."""
+        number, jumps = self._lines.place.number, self._lines.jumps
         for line in self._lines.lines():
+            if self._lines.jumps != jumps:
+                jumps = self._lines.jumps
+                self.missing += missing_files(self._lines.directory, number)
+            number = self._lines.place.number
             event = self._decode(line)
             if event is not None:
                 yield event
+        self._count()
         self._lines.close()  # one that waits holds no file that is deleted
 
     def _decode(self, line: bytes) -> dict[str, Any] | None:
         try:
             event = json.loads(line)
-            if parse_id(event["id"]) > self._after:
-                return event  # type: ignore[no-any-return]  # a mapping: it has an "id"
+            found = parse_id(event["id"])
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            self._damaged += 1
-        return None
+            self._found.append(self._lines.damage(line))
+            return None
+        if found > self._highest:
+            self._highest = found
+            self._count()
+        else:
+            self._found.clear()  # before the place it stands behind, or written again
+        return event if found > self._after else None  # a mapping: it has an "id"
+
+    def _count(self) -> None:
+        """What was found is behind what was wanted, and lost."""
+        for events, exact in self._found:
+            self.damaged += events
+            self.exact = self.exact and exact
+        self._found.clear()
 
     def _line_starts(self, count: int) -> tuple[int, list[int]]:
         """Where the whole lines of a file end, and where its last `count` of them start."""

@@ -3,7 +3,9 @@
     <journal>/gone.json   the files that were deleted last: their number, their first and last id, how many events
 
 A consumer that was not there yet can so be told which events it will never see (E1), and how many. Written before the
-files are deleted: a file that is still there counts as there.
+files are deleted: a file that is still there counts as there. One that is neither there nor written down, though those
+around it are, was removed by somebody else. Of the newest one nobody can say that it is missing, only when another is
+begun behind it.
 """
 
 import logging
@@ -16,13 +18,23 @@ import msgspec
 from engine.base.errors import StorageError
 from engine.storage.directories import sync_directory
 from engine.storage.events.event import NO_ID, Id, id_text, parse_id
-from engine.storage.events.segments import compressed_name, log_name, open_segment, segment_numbers
+from engine.storage.events.segments import (
+    CHUNK,
+    compressed_name,
+    first_id,
+    log_name,
+    open_segment,
+    segment_numbers,
+    there,
+)
 
 log = logging.getLogger(__name__)
 
 _FILE, _NEW_FILE = "gone.json", "gone.tmp"
 #: Deleted files that are remembered; of those before, only that they were there.
 _MOST = 1000
+#: Missing files that are counted.
+_MOST_MISSING = 1000
 
 
 class _Gone(msgspec.Struct, frozen=True, array_like=True):
@@ -45,13 +57,21 @@ class _Book(msgspec.Struct, frozen=True):
 class Gap:
     """Events that a consumer will never see: those behind the id `after`, up to `last`.
 
-    events: how many; exact: and no more than that.
+    events: how many; exact: and no more than that. missing: files that are not there, and retention did not delete.
+    damaged: some cannot be read. Nobody knows the last id of what is missing or damaged: `last` is then that of the
+    next event, which is not missed.
     """
 
     after: Id
     last: Id
     events: int
     exact: bool
+    missing: int = 0
+    damaged: bool = False
+
+    def why(self) -> str:
+        """As operators read it."""
+        return "damaged" if self.damaged else "in files that are missing" if self.missing else "deleted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +96,7 @@ def expire(directory: Path, oldest: float, keep_bytes: int) -> None:
                 doomed.append(file)
                 size -= file.bytes
         if doomed:
-            _note(directory, [file.number for file in doomed if file.bytes])
+            _note(directory, [file.number for file in doomed])
             for file in doomed:
                 for name in (log_name(file.number), compressed_name(file.number)):
                     (directory / name).unlink(missing_ok=True)
@@ -90,13 +110,14 @@ def gap(directory: Path, after: Id, number: int = 0, line: int = 0) -> Gap | Non
     number, line: the file that was read last, if that is known, and how many lines of it.
     """
     rows, forgotten = _read(directory)
-    there = set(segment_numbers(directory))
-    rows = [row for row in rows if row.number >= number and row.number not in there]
+    numbers = set(segment_numbers(directory))
+    rows = [row for row in rows if row.number >= number and row.number not in numbers and row.events != 0]
     # Of a file that could not be read only its number says that it comes later.
     rows = [row for row in rows if (parse_id(row.last) > after if row.last else row.number > number > 0)]
-    if not rows:
+    missing = missing_files(directory, number) if number or _begins_behind(directory, after) else 0
+    if not rows and not missing:
         return None
-    events, exact, last = 0, forgotten <= after, after
+    events, exact, last = 0, forgotten <= after and not missing, after
     for row in rows:
         partly = bool(row.first) and parse_id(row.first) <= after
         if row.events is None or (partly and row.number != number):
@@ -104,7 +125,35 @@ def gap(directory: Path, after: Id, number: int = 0, line: int = 0) -> Gap | Non
         else:
             events += max(0, row.events - (line if partly else 0))
         last = max(last, parse_id(row.last) if row.last else after)
-    return Gap(after, last, events, exact)
+    return Gap(after, last, events, exact, missing)
+
+
+def missing_files(directory: Path, number: int) -> int:
+    """How many files are neither there nor deleted by retention, from this one to the next that is there; of number 0:
+    before the oldest. Raises StorageError."""
+    following = next((other for other in segment_numbers(directory) if other > number), 0)
+    rows, _ = _read(directory)
+    gone = {row.number for row in rows}
+    # What is before the first row may have had one that is forgotten.
+    start = max(number, 1, min(gone, default=0))
+    wanted = range(start, min(following, start + _MOST_MISSING))
+    return sum(other not in gone and not there(directory, other) for other in wanted)
+
+
+def _begins_behind(directory: Path, after: Id) -> bool:
+    """Whether the oldest file that is there has nothing up to this event. Raises StorageError."""
+    for number in segment_numbers(directory):
+        segment = open_segment(directory, number)
+        if segment is not None:
+            try:
+                first = first_id(segment.read(CHUNK, 0))
+            except OSError as exc:
+                raise StorageError(f"{directory}: file {number}: {exc.strerror}") from exc
+            finally:
+                segment.close()
+            if first:
+                return parse_id(first) > after
+    return False
 
 
 def _look(directory: Path, number: int) -> _File | None:

@@ -6,6 +6,9 @@
 A compressed file is one that `zstd -dc` reads, too: frames of whole lines, a skippable frame (RFC 8878 3.1.2) before
 each with its lengths, so that any place is found without decompressing what is before it, and a `Summary` at the
 beginning. Where both files of a number are there, each is whole: a crash came before the first was removed.
+
+The numbers of a journal's files have no holes but those that retention makes (journal.py), so that a file that
+somebody else removed is known to be missing. How many events it had is not: frames without events make holes in ids.
 """
 
 import os
@@ -29,6 +32,10 @@ _SKIPPABLE = 0x184D2A50
 _HEAD = struct.Struct("<II")  #: of a skippable frame: magic, length
 _LENGTHS = struct.Struct("<IIII")  #: magic, length (8), bytes of the frame behind it, bytes of lines in it
 _MAX_SUMMARY = 1 << 16
+_MOST_LOST = 1 << 30  #: bytes of a file that are believed to be cut off, or a damaged figure fills the memory
+#: What no line begins with, but those that stand for what cannot be read.
+_LOST = b"#"
+LOST_LINE = b"#\n"
 
 
 class Summary(msgspec.Struct, frozen=True):
@@ -46,6 +53,12 @@ def log_name(number: int) -> str:
 
 def compressed_name(number: int) -> str:
     return f"{number:012}.zst"
+
+
+def there(directory: Path, number: int) -> bool:
+    """Whether a file is, compressed or not: a list of names may lack one that was renamed meanwhile."""
+    # In this order: the first is removed when the second is there.
+    return any(os.path.lexists(directory / name) for name in (log_name(number), compressed_name(number)))
 
 
 def segment_numbers(directory: Path | int) -> list[int]:
@@ -66,6 +79,7 @@ class Segment:
         self._fd = fd
         self.compressed = compressed
         self._found: list[_Frame] | None = None
+        self._losses: tuple[int, bool, int] | None = None
         self._read: tuple[int, bytes] = -1, b""  #: start of the frame that was read last, and its lines
 
     def close(self) -> None:
@@ -99,9 +113,35 @@ class Segment:
             first = first or _id_in(data.splitlines())
         return Summary(events, first, _id_in(reversed(last[: last.rfind(b"\n") + 1].splitlines())), size)
 
+    def lost(self, offset: int) -> tuple[int, bool]:
+        """How many events nobody can read of a file with damaged frames, or at least; whether that is exact.
+
+        offset: of the frame that is asked about; of all but the first they are none.
+        """
+        if self._losses is None:
+            self._losses = self._lost()
+        events, exact, first = self._losses
+        return (events, exact) if offset <= first else (0, True)
+
+    def _lost(self) -> tuple[int, bool, int]:
+        """As `lost`, and where the first of these frames is."""
+        known = _written_summary(self._fd) if self.compressed else None
+        if known is None:
+            return 0, False, 0
+        whole, places, before, first = 0, 0, False, -1
+        for frame in self._frames():
+            lines = self._lines_of(frame)
+            bad = is_lost(lines)
+            whole += 0 if bad else lines.count(b"\n")
+            if bad and not before:
+                places, first = places + 1, frame.start if first < 0 else first
+            before = bad
+        return max(0, known.events - whole), places == 1, first
+
     def _frames(self) -> "list[_Frame]":
         if self._found is None:
             self._found = list(_frames(self._fd))
+            self._found += _cut_off(self._found, _written_summary(self._fd))
         return self._found
 
     def _lines_of(self, frame: "_Frame") -> bytes:
@@ -112,8 +152,13 @@ class Segment:
                 data = zstandard.ZstdDecompressor().decompress(packed, frame.length)
             except zstandard.ZstdError:
                 data = b""
-            self._read = frame.start, data if len(data) == frame.length else b"#" * (frame.length - 1) + b"\n"
+            self._read = frame.start, data if len(data) == frame.length else _LOST * (frame.length - 1) + b"\n"
         return self._read[1]
+
+
+def is_lost(lines: bytes) -> bool:
+    """Whether they stand for a frame that cannot be read."""
+    return lines.startswith(_LOST)
 
 
 def open_segment(directory: Path, number: int) -> Segment | None:
@@ -168,12 +213,27 @@ def _frames(fd: int) -> Iterator[_Frame]:
         start, offset = start + length, offset + packed
 
 
+def _cut_off(frames: "list[_Frame]", known: Summary | None) -> "Iterator[_Frame]":
+    """What stands for frames that must have been behind these; where nobody knows how long they were, for a line."""
+    end = frames[-1].start + frames[-1].length if frames else 0
+    missing = min(known.bytes - end, _MOST_LOST) if known is not None else 0 if frames else 2
+    while missing > 0:
+        length = min(missing, CHUNK - 1)  # a whole line in each piece that is read
+        yield _Frame(end, 0, 0, length)
+        end, missing = end + length, missing - length
+
+
 def _written_summary(fd: int) -> Summary | None:
-    length = _HEAD.unpack(os.pread(fd, _HEAD.size, 0))[1]
     try:
+        length = _HEAD.unpack(os.pread(fd, _HEAD.size, 0))[1]
         return msgspec.json.decode(os.pread(fd, min(length, _MAX_SUMMARY), _HEAD.size), type=Summary)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (struct.error, msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def first_id(lines: bytes) -> str:
+    """The id of the first event; "": there is none."""
+    return _id_in(lines.splitlines())
 
 
 def _id_in(lines: Iterator[bytes] | list[bytes]) -> str:

@@ -1,6 +1,7 @@
 """Events of what operators change in a table: owed in the same transaction, told by the daemon when it runs (E1)."""
 
 import sqlite3
+from collections.abc import Sequence
 
 from engine.storage.tables.suppression import one_line
 
@@ -18,3 +19,18 @@ _OWE = "insert into owed_events (at, recipient, text) values (?, ?, ?)"
 def owe(db: sqlite3.Connection, at: float, recipient: str, text: str) -> None:
     """In the transaction of the change. at: unix seconds. recipient: whom it is about, or ""."""
     db.execute(_OWE, (at, recipient, one_line(text)))
+
+
+def change_and_owe(db: sqlite3.Connection, statement: str, values: Sequence[object], at: float, text: str) -> bool:
+    """One change with its event, or neither; False: nothing has changed."""
+    db.execute("begin immediate")
+    try:
+        changed = db.execute(statement, values).rowcount > 0
+        if changed:
+            owe(db, at, "", text)
+        db.execute("commit")
+    except BaseException:
+        if db.in_transaction:
+            db.execute("rollback")
+        raise
+    return changed

@@ -9,7 +9,8 @@ any other, and nobody reads the address from it who has not the key (`KEY_NAME` 
 
 import enum
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from engine.base.errors import StorageError
@@ -18,6 +19,8 @@ from engine.storage.secrets import KEY_BYTES, read_keys
 KEY_NAME = "suppression.key"
 MAIL, SMS = "mail", "sms"
 _MAX_EVIDENCE = 500
+#: A term that ends so much earlier is as long: several of one hour are no reason for as many rows.
+NEARLY_S = 86400.0
 _SALTS = 10_000  #: scopes whose numbers are remembered
 
 
@@ -56,6 +59,26 @@ class Suppression:
     @property
     def scope(self) -> str:
         return "stream" if self.stream else "tenant" if self.tenant else "global"
+
+
+def of_leaving(row: Suppression, held: Iterable[Suppression]) -> Suppression | None:
+    """What is to be written of somebody who leaves; None: he has left already, in this very scope and for as long.
+
+    held: all that holds of him. What holds for another cause, or wider, is none of his doing and may be lifted without
+    him: his own row stands beside it. In its scope the last row holds, so that it never ends before the one it follows.
+    """
+    for each in held:
+        if each.cause is Cause.ERASED:
+            return None  # nothing may name him, and nothing reaches him
+        if (each.tenant, each.stream) == (row.tenant, row.stream):
+            if each.cause is row.cause and _as_long(each.until, row.until):
+                return None
+            return row if not row.until or 0 < each.until <= row.until else replace(row, until=each.until)
+    return row
+
+
+def _as_long(until: float, wanted: float) -> bool:
+    return not until or 0 < wanted - NEARLY_S <= until
 
 
 def sms_key(number: str) -> str:

@@ -87,6 +87,8 @@ def parse_address(text: str, channel: str = "") -> tuple[str, str]:
         if not (_ANY_NUMBER if channel == SMS else _NUMBER).fullmatch(text):
             raise ValueError(f'"{text[:100]}" is neither an address nor a number, such as +447700900123')
         return SMS, sms_key(text)
+    if text.startswith("@") and ":" not in text:
+        raise ValueError(f'"{text[:100]}": nothing stands before the "@"; the list is of addresses, not of domains')
     try:
         return MAIL, comparable(parse_mailbox(text)[0])
     except AddressError as exc:

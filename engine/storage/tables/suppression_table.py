@@ -157,12 +157,14 @@ class SuppressionTable:
         rows: Sequence[Suppression],
         event: tuple[float, str, str] | None = None,
         before_commit: Callable[[], None] = lambda: None,
+        unless_held: bool = True,
     ) -> int:
         """How many were new. event: owed for it, if any was, as (at, recipient, text).
 
-        before_commit: called if any was, when all of it can be written; what it raises, undoes it.
+        unless_held: not one that would change nothing. before_commit: called if any was, when all of it can be written;
+        what it raises, undoes it.
         """
-        statement, values = insertion(self.hasher, rows, unless_held=True)
+        statement, values = insertion(self.hasher, rows, unless_held=unless_held)
         values.sort(key=itemgetter(0))  # the index is in this order: many in one go touch each page of it once
         with self._transaction():
             before = self._db.total_changes

@@ -20,7 +20,7 @@ import msgspec
 from engine.base.errors import StorageError
 from engine.storage.ledger.sent import Sent
 from engine.storage.tables.grouped import open_database
-from engine.storage.tables.owed import TABLE, owe
+from engine.storage.tables.owed import TABLE, change_and_owe
 
 Kind = Literal["link", "url", "content", "batch", "tenant"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -93,17 +93,7 @@ class Withdrawals:
         """With its event, or neither."""
         text = f"{done} ({row.kind} {row.about or row.what}), by {row.who}: {row.reason}".rstrip(": ")
         with self._faults():
-            self._db.execute("begin immediate")
-            try:
-                changed = self._db.execute(statement, values).rowcount > 0
-                if changed:
-                    owe(self._db, row.since, "", text)
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
-        return changed
+            return change_and_owe(self._db, statement, values, row.since, text)
 
     @contextmanager
     def _faults(self) -> Iterator[None]:

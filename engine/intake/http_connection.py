@@ -1,4 +1,4 @@
-"""A connection to the redirector: uvicorn's HTTP/1.1 (httptools) inside our limits.
+"""A connection of HTTP: uvicorn's HTTP/1.1 (httptools) inside our limits.
 
 It is counted before it says anything, TLS included. A request must be here within a time and a size, whole, and what
 the client does not read is not kept for it: slow clients are cut off by their listener, which looks once a second.
@@ -22,11 +22,12 @@ from engine.net.late_tls import start_tls
 
 log = logging.getLogger(__name__)
 
-#: From the connection, TLS included, or from the first byte of a next request, to the end of the answer.
+#: From the connection, TLS included, or from the first byte of a next request, to the end of the answer; where answers
+#: have a time of their own (Doorkeeper.answer_s), to the end of the request.
 REQUEST_S = 10.0
-#: Without a request. Browsers keep connections; a person who clicks comes once.
+#: Without a request. Browsers keep connections; a person who clicks comes once, a program that asks again does so soon.
 IDLE_S = 5
-#: Of a request with all its fields; nginx allows 32 KiB, and cookies of a click host are none of ours.
+#: Of a request with all its fields; nginx allows 32 KiB, and cookies are none of ours.
 MAX_HEAD_BYTES = 16 << 10
 _TOO_LARGE = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
 _BAD = b"HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-length: 0\r\n\r\n"
@@ -36,6 +37,7 @@ class Doorkeeper(Protocol):
     """What the listener decides."""
 
     tls: ssl.SSLContext | None
+    answer_s: float  #: for an answer, once its request is here; 0.0: what is left of REQUEST_S
 
     def enter(self, connection: "Connection", descriptor: int, address: Address) -> bool: ...
 
@@ -77,6 +79,7 @@ class Connection(HttpToolsProtocol):
         self._early = b""
         self._handshake: asyncio.Task[None] | None = None
         self._taken = 0  #: bytes of the request that is not complete
+        self._answering: RequestResponseCycle | None = None
         self.deadline = self.loop.time() + REQUEST_S
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -96,6 +99,9 @@ class Connection(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self.transport is not None:
+            if (cycle := self._answering) is not None:  # uvicorn tells the last of several requests, which may wait
+                cycle.disconnected = True
+                cycle.message_event.set()
             super().connection_lost(exc)
         self._door.leave(self)
 
@@ -119,15 +125,21 @@ class Connection(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._taken = 0
+        if self._door.answer_s and (self.cycle is None or not self.cycle.response_complete):
+            self.deadline = self.loop.time() + self._door.answer_s
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
+        more = bool(self.pipeline)
         super().on_response_complete()
-        if not self._taken and not self.pipeline:
+        if more and self._door.answer_s:
+            self.deadline = self.loop.time() + self._door.answer_s
+        elif not self._taken and not self.pipeline:
             self.deadline = self.loop.time() + REQUEST_S + IDLE_S
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         """Begun at once: most answers wait for nothing, and need neither a task nor a turn of the loop."""
+        self._answering = cycle
         run = cycle.run_asgi(app)
         try:
             waits_for = run.send(None)
@@ -164,7 +176,7 @@ class Connection(HttpToolsProtocol):
         try:
             secured = await start_tls(plain, self, context, self._take_early, REQUEST_S)
         except (OSError, TimeoutError) as exc:
-            log.debug("tracking: TLS: %s", exc)
+            log.debug("http: TLS: %s", exc)
         if secured is None:
             self.abort()
         else:
