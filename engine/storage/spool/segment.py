@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from mypy_extensions import mypyc_attr
 from numpy.typing import NDArray
 
 from engine.base.errors import StorageError
@@ -118,6 +119,7 @@ class Segment:
         return self.path.with_suffix(".idx")
 
 
+@mypyc_attr(native_class=False)
 class Segments(dict[int, Segment]):
     """All segments of a spool, of both generations, by number."""
 
