@@ -6,8 +6,8 @@
     ],"after":"1042.0,1:17.2","missed":[{"worker":0,"after":"17.0","last":"1041.0","events":1024,"exact":true}]}
 
 Events are lines of the journals, as webhooks get them (post.py). `after` is what to ask with next; it is the last field
-but for `missed`, which is there if some behind the cursor were deleted, damaged or lost, and `more`, which is there (true) if
-there may be more at once. So a whole answer is one that can be gone on from, and a torn one is no JSON.
+but for `missed`, which is there if some behind the cursor were deleted, damaged or lost, and `more`, which is there
+(true) if there may be more at once. So a whole answer is one that can be gone on from, and a torn one is no JSON.
 
 An answer of more than a piece is read from the disk as the client reads it; so a reader costs the memory of a piece.
 """
