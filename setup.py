@@ -39,7 +39,7 @@ COMPILED = """
     delivery: sms_partial sms_work
     delivery: underway waking
     feedback: matching outstanding parked receipts telling turn
-    intake: acceptor admission smpp_gate smpp_requests sms_admission sms_content sms_links
+    intake: acceptor admission smpp_requests sms_admission sms_content sms_links
     tracking: clients judge
 """
 
