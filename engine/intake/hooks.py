@@ -54,7 +54,7 @@ class Hooks:
             server.policy.ehlo(
                 server.policy.starttls and not server.in_tls,
                 server.may_authenticate,
-                server.policy.may_xclient(server.peer),
+                server.may_xclient,
             )
         ]
 
@@ -69,6 +69,7 @@ class Hooks:
         """Take the client's address from a listed proxy. False: hang up."""
         address, known = client_of(proxy, server.peer)
         server.meet(Client(address))
+        server.speaker = address if known else None
         server.trusted = known and server.policy.may_submit(address)
         if not await server.gate.count(server, address):
             server.end(b"421 4.7.0 %b Too many connections" % server.hostname.encode())
