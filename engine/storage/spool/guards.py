@@ -46,6 +46,11 @@ class Guards:
         return self._disk or self._memory
 
     @property
+    def wants_room(self) -> bool:
+        """Nothing is accepted until there is more of it on the disk."""
+        return self._disk is not None
+
+    @property
     def refusal(self) -> str | None:
         """The reply to who wants to hand in a message now; None: it can be taken."""
         return None if self.failure is None else f"452 4.3.1 {self.failure}"
