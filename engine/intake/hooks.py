@@ -88,6 +88,10 @@ class Hooks:
         if len(parts) != 3:
             server.reject("auth", b"501 5.5.2 PLAIN takes three fields")
             return _USED
+        if parts[0] not in (b"", parts[1]):
+            # RFC 4616 2: to act for somebody else is a right, and nobody has it.
+            server.reject("auth", _BAD_CREDENTIALS)
+            return _USED
         return await self._check(server, parts[1], parts[2])
 
     async def auth_LOGIN(self, server: SecureConnection, args: list[str]) -> AuthResult:

@@ -52,6 +52,7 @@ def test_auth_plain_and_login(loop: str) -> None:
             plain = encoded("\0ada\0pässword")
             for lines in (
                 [b"AUTH PLAIN " + plain],
+                [b"AUTH PLAIN " + encoded("ada\0ada\0pässword")],
                 [b"auth plain", plain],
                 [b"AUTH LOGIN", encoded("ada"), encoded("pässword")],
                 [b"AUTH LOGIN " + encoded("ada"), encoded("pässword")],
@@ -81,6 +82,8 @@ def test_auth_plain_and_login(loop: str) -> None:
         ([b"AUTH PLAIN ="], "501 5.5.2"),
         ([b"AUTH PLAIN " + encoded("\0ada\0wrong")], "535 5.7.8"),
         ([b"AUTH PLAIN " + encoded("\0\0")], "535 5.7.8"),
+        ([b"AUTH PLAIN " + encoded("bob\0ada\0secret")], "535 5.7.8"),
+        ([b"AUTH PLAIN", encoded("Ada\0ada\0secret")], "535 5.7.8"),
         ([b"AUTH PLAIN " + base64.b64encode(b"\0\xff\0\xff")], "535 5.7.8"),
         ([b"AUTH PLAIN a b"], "501 5.5.4"),
     ],
