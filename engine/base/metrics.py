@@ -4,6 +4,8 @@
 `carrier` and `webhook` are names from the settings.
 Recipients are accepted before their route is looked up: their provider is that of the last mail to their destination,
 "unresolved" if there was none lately.
+Q2, in each class: accepted_recipients + own_recipients, and what was queued at the start, are delivered + failed +
+expired + suppressed + removed, and what is queued.
 One `Metrics` per worker, made by the daemon and handed down; hot paths keep the labelled child, not the parent.
 `fsync` and `batch` belong to the journal's thread, gauges to whoever sets them, all others to the loop.
 """
@@ -37,6 +39,11 @@ class Metrics:
         self.rejected = counter("intake_rejected", "Commands and messages refused at intake", "reason")
         self.accepted = counter("accepted", "Messages accepted (250 sent after fdatasync)", "class")
         self.accepted_recipients = counter("accepted_recipients", "Recipients accepted", "provider", "class")
+        self.own_recipients = counter(
+            "own_recipients",
+            "Recipients of the engine's own messages: notifications, receipts, answers and what else is handed on",
+            "class",
+        )
         self.delivered = counter("delivered", "Recipients delivered", "provider", "class")
         self.deferred = counter("deferred", "Recipients deferred by an attempt", "provider", "class")
         self.failed = counter("failed", "Recipients failed for good", "provider", "class")

@@ -87,6 +87,16 @@ def _login_to_anybody(route: Route) -> str:
     return ""
 
 
+def _login_in_the_clear(route: Route) -> str:
+    if route.tls == "none" and _logs_in_over_a_network(route):
+        return '"none": a login is never sent without TLS but to this machine, so nothing would be delivered'
+    return ""
+
+
+def _logs_in_over_a_network(route: Route) -> bool:
+    return bool(route.username and route.relay) and not is_loopback(parse_host_port(route.relay)[0])
+
+
 def _star_signs_as(key: Dkim) -> str:
     return 'missing: with domain "*" it names the domain that signs' if key.domain == "*" and not key.identity else ""
 
@@ -123,6 +133,7 @@ _TABLE_CHECKS: tuple[tuple[type, tuple[str, ...], Callable[[Any], str]], ...] = 
     (Routing, ("ipv4", "ipv6"), _no_family),
     (Route, ("username", "password_file"), _half_a_login),
     (Route, ("username", "relay"), _login_to_anybody),
+    (Route, ("username", "relay", "tls"), _login_in_the_clear),
     (Dkim, ("domain", "identity"), _star_signs_as),
     (Carrier, ("password", "password_file"), settings_carriers.two_passwords),
     (Carrier, ("join", "languages"), settings_carriers.unjoined_languages),
@@ -221,6 +232,7 @@ def warnings_of(settings: Settings) -> list[str]:
     if settings.events.readers and not any(listener.kind == "events" for listener in settings.listener):
         found.append('[events] readers, and no [[listener]] of kind "events": there is nothing to read')
     found += list(_tracking_warnings(settings))
+    found += _logins_in_the_clear(settings)
     found += _never_reached([route.domain for route in settings.route])
     found += settings_carriers.carrier_warnings(settings)
     if not settings.dkim and not (settings.carrier and all(one.kind != "smtp" for one in settings.listener)):
@@ -249,6 +261,14 @@ def _tracking_warnings(settings: Settings) -> Iterator[str]:
     mailto = settings.tracking.unsubscribe_mailto
     if mailto and not any(row.kind == "unsubscribe" and row.domain == mailto for row in settings.inbound):
         yield f'[tracking] unsubscribe_mailto: no [[inbound]] "{mailto}" of kind "unsubscribe": another node takes it'
+
+
+def _logins_in_the_clear(settings: Settings) -> Iterator[str]:
+    """Routes that have no word of their own about TLS. One that has: see the check of its table."""
+    if settings.delivery.tls == "none":
+        for number, route in enumerate(settings.route, 1):
+            if route.tls is None and _logs_in_over_a_network(route):
+                yield f'[[route]] {number} tls: missing, and [delivery] tls = "none": no login is sent without TLS'
 
 
 def _never_reached(domains: Sequence[str]) -> Iterator[str]:

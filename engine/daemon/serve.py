@@ -21,10 +21,9 @@ from engine.base.settings_file import load_settings
 from engine.daemon.division import of_daemon
 from engine.daemon.hangup import reload_on_hangup
 from engine.daemon.lock import lock_data_dir
-from engine.daemon.process import tune
+from engine.daemon.process import require_files, tune
 from engine.daemon.spools import leftover
 from engine.daemon.systemd import Notifier
-from engine.intake.doors import client_limit
 
 if TYPE_CHECKING:
     from engine.daemon.supervisor import Supervisor
@@ -41,20 +40,14 @@ def serve(path: Path) -> int:
     handler = setup(settings.log.level)
     lines = LineLog(handler)
     tune()
-    _warn_of_few_files(settings)
     try:
+        require_files()
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_Daemon(path, settings, lines, lock).run())
     finally:
         lines.close()
         os.close(lock)
     return 0
-
-
-def _warn_of_few_files(settings: Settings) -> None:
-    limit, wanted = client_limit(), settings.intake.max_connections
-    if limit < wanted:
-        log.warning("the limit of open files leaves %d for clients, of [intake] max_connections = %d", limit, wanted)
 
 
 class _Daemon:

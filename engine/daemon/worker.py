@@ -25,7 +25,7 @@ from engine.daemon.commons import Commons, alone
 from engine.daemon.http import MetricsServer
 from engine.daemon.listeners import Listeners, SessionListener
 from engine.daemon.moves import refuse_moves
-from engine.daemon.process import schedule_in_batches
+from engine.daemon.process import schedule_in_batches, warn_of_few_files
 from engine.daemon.pull import Pulling
 from engine.daemon.returns import Returns
 from engine.daemon.samples import Family, samples_of
@@ -219,6 +219,7 @@ class Worker:
         await self._feed.start()
         await self._admin.start()
         await self._listeners.open(self.settings, self.settings.listener)
+        warn_of_few_files(self.settings)
         for work in (self._load_backlog(), self._keep_up(), self._keep_sweeping(), self._keep_feeding()):
             self._upkeep.append(asyncio.get_running_loop().create_task(work))
         schedule_in_batches()

@@ -138,11 +138,22 @@ class Bouncer:
 
 def _explanation(envelope: Envelope, outcome: Outcome) -> str:
     """The reason as a sentence for the sender."""
-    host = outcome.remote.partition("[")[0]
-    said = f"{host} answered: {outcome.reply}" if host not in ("", "none") else outcome.reply
     if outcome.status is Status.EXPIRED:
         kept = format_duration(max(0.0, envelope.expires_at - envelope.received_at))
-        return f"Given up after {kept}. The last answer was: {said}"
+        last = outcome.reply.removeprefix("message expired").removeprefix("; last: ")
+        what = "answer" if _is_answer(last) else "trouble"
+        return f"Given up after {kept}." + (f" The last {what} was: {_said(outcome, last)}" if last else "")
+    said = _said(outcome, outcome.reply)
     if outcome.status is Status.UNKNOWN:
         return f"The connection broke before the answer came, so it may have arrived: {said}"
     return said
+
+
+def _said(outcome: Outcome, words: str) -> str:
+    host = outcome.remote.partition("[")[0]
+    return f"{host} answered: {words}" if host not in ("", "none") and _is_answer(words) else words
+
+
+def _is_answer(words: str) -> bool:
+    """A server said it, and not we."""
+    return words[:3].isdecimal()

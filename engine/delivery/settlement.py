@@ -334,6 +334,7 @@ class Settlement:
             self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
             if not envelope.channel:
                 self._metrics.dsn_sent.labels(action).inc()
+            self._metrics.own_recipients.labels(_CLASSES[report.envelope.message_class]).inc()
             self._log_line(f"{envelope.id}: sender {action} notification: {report.envelope.id}")
         return bool(reports)
 

@@ -24,12 +24,14 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.delivery.keyring import load_keys
 from engine.message.content import Content
-from engine.message.dkim import Request, prepare
+from engine.message.dkim import SIGNED, Request, prepare
 from engine.message.dkim_keys import SigningKey
 from engine.message.envelope import Envelope
 
 #: Preparing 128 KiB takes the loop about 0.3 ms; above, it is a thread's work.
 _LARGE = 128 << 10
+
+_FROM = SIGNED.index("from")
 
 _Work = Callable[[], bytes]
 _Job = tuple[asyncio.Future[bytes], _Work]
@@ -47,7 +49,7 @@ class Signer:
         self._threads = _Threads()
 
     async def sign(self, envelope: Envelope, content: Content) -> bytes:
-        """The DKIM-Signature fields to put before the content, each with CRLF; b"" where no key is configured.
+        """The DKIM-Signature fields to put before the content, each with CRLF; b"" without a key, or without From.
 
         Raises EngineError: the message has a key and could not be signed; StorageError: because it cannot be read.
         """
@@ -84,11 +86,13 @@ class Signer:
 
 def _requests(keys: Sequence[SigningKey], content: Content, now: int, expire: int | None) -> list[Request]:
     prepared = prepare(content)
+    if not prepared.counts[_FROM]:
+        return []  # RFC 6376 5.4: a signature covers From, and verifiers refuse one that covers none
     return [key.request(prepared, now, expire) for key in keys]
 
 
 def _sign(keys: Sequence[SigningKey], requests: Sequence[Request]) -> bytes:
-    return b"".join([key.complete(request) for key, request in zip(keys, requests, strict=True)])
+    return b"".join([key.complete(request) for key, request in zip(keys, requests, strict=bool(requests))])
 
 
 class _Threads:

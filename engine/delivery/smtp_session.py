@@ -149,9 +149,14 @@ class SmtpSession:
     async def _step(self, phase: str) -> None:
         """The exchange just started; raises SessionFailed unless its last reply is a 2xx and another may follow."""
         client = self._client
+        before = client.reply
         try:
             await self._stream.exchange(self._limits.transaction_timeout)
         except EngineError as fault:
+            said = None if isinstance(fault, ProtocolError) or client.reply is before else client.reply
+            if said is not None and said.code >= 400:
+                # A refusal of EHLO, and no word to HELO: that refusal was the last one.
+                raise SessionFailed(self.remote, phase, reply=said) from fault
             raise SessionFailed(self.remote, phase, fault=fault) from fault
         if client.reply is None or client.reply.code >= 300:
             raise SessionFailed(self.remote, phase, reply=client.reply)

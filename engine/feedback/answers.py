@@ -24,6 +24,7 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.feedback.answer import Answer, for_account, joined, read_pdu, text_of, udh_of
 from engine.feedback.answer_routes import AnswerRoutes, Way
+from engine.feedback.own import OwnMessages
 from engine.feedback.ports import LastSent, Noted, Notes
 from engine.feedback.poster import Poster, url_key
 from engine.feedback.replies import Replies
@@ -74,13 +75,14 @@ class Answers:
         self._ids = ids
         self._clock = clock
         self._metrics = metrics
+        self._own = OwnMessages(metrics)
         self._loop = asyncio.get_running_loop()
         self._reassembly = Reassembly(timeout_s=float(settings.sms.reassembly))
         self._table = AnswerParts(db, self._reassembly.repeat_s)
         self._parts: dict[str, Sms] = {}  #: those that wait for others, by the id of their row
         self._posts = Posts(db)
         self._poster = Poster(settings, self._posts, notes, dns, clock)
-        self._replies = Replies(settings, spool, ids, clock)
+        self._replies = Replies(settings, spool, ids, clock, self._own)
         self._references = itertools.count(1)
         self._timer: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -301,7 +303,8 @@ class Answers:
             client=answer.carrier,
             channel=CHANNEL,
         )
-        return self._spool.accept(envelope, content, [(destination, (0,))])
+        stored = self._spool.accept(envelope, content, [(destination, (0,))])
+        return self._own.when_stored(stored, envelope.message_class)
 
     def _note(self, answer: Answer, way: Way, event: str, destination: str) -> asyncio.Future[None]:
         return self._notes.note(

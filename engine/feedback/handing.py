@@ -8,6 +8,7 @@ from email.utils import formatdate
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
 from engine.feedback.arrival import Arrival
+from engine.feedback.own import OwnMessages
 from engine.intake.admission import Origin, Refused
 from engine.intake.large import Incoming
 from engine.message.address import destination_of
@@ -24,6 +25,7 @@ class HandOn:
     def __init__(self, spool: Spool, metrics: Metrics) -> None:
         self._spool = spool
         self._forwarded = metrics.forwarded.labels()
+        self._own = OwnMessages(metrics)
 
     def reload(self, settings: Settings) -> None:
         """Use these from the next message on."""
@@ -59,4 +61,5 @@ class HandOn:
         )  # fmt: skip
         destination = destination_of(replies) if forward else box_key(domain)
         await self._spool.accept(envelope, whole, [(destination, (0,))])
+        self._own.count(envelope.message_class)
         self._forwarded.inc()

@@ -22,6 +22,7 @@ from engine.delivery.underway import Underway
 from engine.feedback import telling
 from engine.feedback.matching import Candidate, candidates, choose, ending, numbers_of
 from engine.feedback.outstanding import Ending, Outstanding, Taken
+from engine.feedback.own import OwnMessages
 from engine.feedback.parked import Answer, Arrival, Parked
 from engine.feedback.ports import Noted
 from engine.feedback.turn import Turns
@@ -63,7 +64,7 @@ class Receipts:
         self._outstanding = Outstanding(settings.sms.recent)
         self._parked = Parked()
         self._habits: dict[str, Habit] = {}
-        self._turns = Turns(spool, table, self._outstanding)
+        self._turns = Turns(spool, table, self._outstanding, OwnMessages(metrics))
         self.reload(settings)
         for rows in _by_message(table.waiting(settings.sms.recent)):
             taken = Taken.of(rows)

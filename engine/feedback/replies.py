@@ -9,6 +9,7 @@ import asyncio
 from engine.base.clock import Clock
 from engine.base.settings import Account, Settings
 from engine.feedback.answer import Answer
+from engine.feedback.own import OwnMessages
 from engine.message.channels import CHANNEL, carrier_key
 from engine.message.envelope import Envelope, MessageClass, Recipient
 from engine.message.ids import IdSource
@@ -24,10 +25,11 @@ _HELP_ENTRIES = 10_000
 class Replies:
     """See above. Futures are done when a reply is in the spool."""
 
-    def __init__(self, settings: Settings, spool: Spool, ids: IdSource, clock: Clock) -> None:
+    def __init__(self, settings: Settings, spool: Spool, ids: IdSource, clock: Clock, own: OwnMessages) -> None:
         self._spool = spool
         self._ids = ids
         self._clock = clock
+        self._own = own
         self._helped: dict[tuple[str, str], float] = {}  #: (number of ours, phone): until when; the oldest first
         self.reload(settings)
 
@@ -81,7 +83,8 @@ class Replies:
             user=account.system_id if account is not None else "",  # what the phone says to this is for the same one
             channel=CHANNEL,
         )
-        return [self._spool.accept(envelope, content, [(carrier_key(answer.carrier), (0,))])]
+        stored = self._spool.accept(envelope, content, [(carrier_key(answer.carrier), (0,))])
+        return [self._own.when_stored(stored, envelope.message_class)]
 
 
 def _is_number(address: str) -> bool:

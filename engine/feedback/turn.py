@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from engine.delivery.report import Report
 from engine.feedback.outstanding import Outstanding, Taken
+from engine.feedback.own import OwnMessages
 from engine.feedback.parked import Answer
 from engine.protocol.smpp_tables import ESME_ROK
 from engine.storage.events.event import Event, noted_lines
@@ -38,10 +39,11 @@ class _Turn:
 class Turns:
     """See above."""
 
-    def __init__(self, spool: Spool, table: SentTable, outstanding: Outstanding) -> None:
+    def __init__(self, spool: Spool, table: SentTable, outstanding: Outstanding, own: OwnMessages) -> None:
         self._spool = spool
         self._table = table
         self._outstanding = outstanding
+        self._own = own
         self._loop = asyncio.get_running_loop()
         self._turn: _Turn | None = None
         self._under_way: set[asyncio.Future[None]] = set()
@@ -90,6 +92,7 @@ class Turns:
             last = self._spool.note(lambda seq: noted_lines(seq, turn.events))
         for report in turn.owed:
             last = self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
+            self._own.count(report.envelope.message_class)
         # Frames become durable in their order: the last one stands for all.
         if last is None:
             self._recorded(turn, done)

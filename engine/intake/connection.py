@@ -76,6 +76,7 @@ class Connection(SMTP):
     policy: Policy
     client: Client
     peer: Address
+    speaker: Address | None  #: the peer, or who the proxy says is behind it; None: that does not say
     in_tls: bool
     trusted: bool  #: may submit because of its network
     committing: bool  #: the store has the message; the client waits for its reply
@@ -147,6 +148,7 @@ class Connection(SMTP):
         self.in_tls = transport.get_extra_info("sslcontext") is not None
         proxy = self.policy.speaks_proxy(self.peer)
         self.client = Client(self.peer)
+        self.speaker = None if proxy else self.peer
         descriptor = transport.get_extra_info("socket").fileno()
         if not self.gate.enter(self, descriptor, self.peer, counted=not proxy):
             self._turn_away(transport, b"421 4.7.0 %b Too many connections\r\n" % self.hostname.encode())

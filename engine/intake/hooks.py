@@ -54,7 +54,7 @@ class Hooks:
             server.policy.ehlo(
                 server.policy.starttls and not server.in_tls,
                 server.may_authenticate,
-                server.policy.may_xclient(server.peer),
+                server.may_xclient,
             )
         ]
 
@@ -69,6 +69,7 @@ class Hooks:
         """Take the client's address from a listed proxy. False: hang up."""
         address, known = client_of(proxy, server.peer)
         server.meet(Client(address))
+        server.speaker = address if known else None
         server.trusted = known and server.policy.may_submit(address)
         if not await server.gate.count(server, address):
             server.end(b"421 4.7.0 %b Too many connections" % server.hostname.encode())
@@ -86,6 +87,10 @@ class Hooks:
         parts = blob.split(b"\0")
         if len(parts) != 3:
             server.reject("auth", b"501 5.5.2 PLAIN takes three fields")
+            return _USED
+        if parts[0] not in (b"", parts[1]):
+            # RFC 4616 2: to act for somebody else is a right, and nobody has it.
+            server.reject("auth", _BAD_CREDENTIALS)
             return _USED
         return await self._check(server, parts[1], parts[2])
 

@@ -27,8 +27,18 @@ class SecureConnection(Connection):
 
     @property
     def may_authenticate(self) -> bool:
-        """AUTH only where nobody can listen: under TLS, or from this machine."""
-        return self.policy.auth and (self.in_tls or self.client.address.is_loopback)
+        """AUTH only where nobody can listen: under TLS, or if every address on the way is this machine's."""
+        return self.policy.auth and (self.in_tls or self._all_on_this_machine)
+
+    @property
+    def _all_on_this_machine(self) -> bool:
+        speaker = self.speaker
+        return self.peer.is_loopback and speaker is not None and speaker.is_loopback and self.client.address.is_loopback
+
+    @property
+    def may_xclient(self) -> bool:
+        """A right of who speaks: never of the proxy in front, nor of the client that XCLIENT named before."""
+        return self.speaker is not None and self.policy.may_xclient(self.speaker)
 
     async def smtp_STARTTLS(self, arg: str | None) -> None:
         if not self.policy.starttls:
@@ -115,7 +125,7 @@ class SecureConnection(Connection):
             await super().smtp_AUTH(f"{mechanism.upper()} {initial}".strip())
 
     async def smtp_XCLIENT(self, arg: str | None) -> None:
-        if not self.policy.may_xclient(self.peer):
+        if not self.may_xclient:
             self.reject("command", b"550 5.7.0 XCLIENT is not for you")
             return
         if self.envelope.sender is not None:

@@ -134,11 +134,13 @@ class TcpStream:
 
         total_s: what all of it may take; each step has the machine's patience. Raises NetworkError (lost, TimedOut)
         or ProtocolError; in both cases the connection is gone. Cancelling ends the wait, not the exchange: abort.
+        A machine that has read all it waits for, as a greeting that came before anybody asked, has its result
+        whatever became of the connection since: see `open`.
         """
         assert self._waiter is None or self._waiter.done(), "an exchange at a time"
         self._waiter = waiter = self._loop.create_future()
         if self._fault is not None:
-            waiter.set_exception(self._fault)
+            self._conclude(waiter, self._fault)
             return waiter
         self._total = self._loop.time() + total_s
         self._outbox.add(self)
@@ -232,8 +234,15 @@ class TcpStream:
             self._transport.abort()
         waiter = self._waiter
         if waiter is not None and not waiter.done():
-            waiter.set_exception(fault)
+            self._conclude(waiter, fault)
         self._tell_watcher()
+
+    def _conclude(self, waiter: asyncio.Future[None], fault: EngineError) -> None:
+        """The connection is gone. Servers that refuse in their greeting hang up with it: what was read counts first."""
+        if self._machine.done and not isinstance(fault, ProtocolError):
+            waiter.set_result(None)
+        else:
+            waiter.set_exception(fault)
 
     def _tell_watcher(self) -> None:
         watcher, self._watcher = self._watcher, None

@@ -224,6 +224,31 @@ def test_a_disk_that_the_spool_fills_by_itself_answers_452_in_time(tmp_path: Pat
         load(engine.port, tmp_path / "accepted", "-n", "10")
 
 
+def test_a_small_disk_opens_again_by_itself_when_all_that_filled_it_is_sent(tmp_path: Path) -> None:
+    """One file of the journal may become as large as this whole disk."""
+    with (
+        small_disk(tmp_path / "data", "24m"),
+        sink(tmp_path / "mx", save=False) as mx,
+        daemon(tmp_path, ROUTE.format(port=mx.port, connections=4), spool="min_free = 0.1") as engine,
+    ):
+        for _ in range(2):
+            # A message is refused sooner or later, whether those before it have been sent or not.
+            wait_until(lambda: send_until_refused(engine, tmp_path / "accepted"), "a disk that is full")
+            engine.empty()
+            wait_until(lambda: engine.status()["accepting"], "room")
+            assert engine.status()["trouble"] is None
+        assert mx.status()["messages"] == len((tmp_path / "accepted").read_text().split())
+        assert mx.status()["duplicates"] == 0
+        assert "Traceback" not in engine.log_text()
+
+
+def send_until_refused(engine: Daemon, accepted: Path) -> bool:
+    with Load(engine.port, accepted, "-n", "1000", "--size", "16384", "--sessions", "5") as running:
+        replies = running.report()["replies"]
+    assert set(replies) <= {"250", "452"}, replies
+    return "452" in replies
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_the_mover_leaves_the_last_room_to_an_operator(tmp_path: Path, restart: bool) -> None:
     """What it would copy takes more than the reserve gives: it waits, and a purge gets through."""

@@ -185,3 +185,50 @@ def test_a_start_without_a_byte_of_room_lets_go_of_what_is_dead_first(monkeypatc
         await again.close()
 
     on_disk(8 << 20, story, journal_files=0)
+
+
+@pytest.mark.parametrize("held", [0, 3])
+def test_what_the_spool_filled_by_itself_opens_again_when_it_is_sent(held: int) -> None:
+    """Whatever the size of a file of the journal, and though a little of it lives: nobody has to start it again."""
+
+    async def story(spool: Spool, disk: Disk) -> None:
+        for time in "abc":
+            names: list[str] = []
+            while spool.refusal() is None:
+                names.append(f"{time}{len(names):04}")
+                await put(spool, names[-1], content=CONTENT)
+            assert len(names) > 100
+            cool(spool)
+            await purge(spool, names[held:])
+            await spool.measure()
+            assert refused_for_space(spool)
+            await spool.work()
+            await spool.measure()
+            assert spool.refusal() is None
+            assert sorted(await live(spool)) == sorted(names[:held])
+            await purge(spool, names[:held])
+
+    on_disk(8 << 20, story, segment_bytes=Size(64 << 20))
+
+
+def test_a_file_that_lives_stays_and_a_small_one_is_not_left_again_and_again() -> None:
+    async def story(spool: Spool, disk: Disk) -> None:
+        for n in range(200):
+            await put(spool, f"m{n}", content=CONTENT)
+        cool(spool)
+        fill(disk)
+        await spool.measure()
+        await spool.work()
+        assert count(disk, ".log") == 1 and refused_for_space(spool)
+        await purge(spool, [f"m{n}" for n in range(200)])
+        for _ in range(3):
+            await spool.measure()
+            await spool.work()
+        (begun,) = [name for name in disk.files if name.endswith(".log")]
+        fill(disk)
+        for _ in range(3):
+            await spool.measure()
+            await spool.work()
+        assert [name for name in disk.files if name.endswith(".log")] == [begun]
+
+    on_disk(8 << 20, story, segment_bytes=Size(64 << 20))

@@ -50,6 +50,7 @@ def test_ten_thousand_early_receipts_with_ids_of_every_kind(tmp_path: Path) -> N
             with Load(port, accepted, *options, smpp=True) as running:
                 report = running.report()
             engine.empty()
+            engine.accounted_for()
             metrics, types = engine.metrics(), engine.tally()
             assert "Traceback" not in engine.log_text(), engine.log_text()
     assert report["accepted"] == 10_000, report

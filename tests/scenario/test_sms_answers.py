@@ -67,6 +67,7 @@ def test_stop_start_and_help(tmp_path: Path) -> None:
         assert "Traceback" not in engine.log_text(), engine.log_text()
         answered = {(event["destination"], event["text"]) for event in engine.events("answered")}
         assert answered == {("account:load", word) for word in ("STOP", "Стоп", "СТАРТ", "Help?")}
+        engine.accounted_for()
         assert not engine.events("answer-unrouted"), "what follows a confirmation is for the same application"
         stopped = [(event["recipient"], event["type"]) for event in engine.events("opted-out", "opted-in")]
         assert Counter(stopped) == {

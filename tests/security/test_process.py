@@ -102,6 +102,31 @@ def test_clients_leave_files_for_the_spool_and_for_delivery(tmp_path: Path) -> N
         wait_until(lambda: accepted(engine), "a place for a client")
 
 
+def limited(files: int) -> tuple[str, ...]:
+    return ("prlimit", f"--nofile={files}:{files}", *POSTRIDER)
+
+
+@pytest.mark.parametrize("files", [24, 64, 100])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_too_few_files_are_refused_at_the_start(tmp_path: Path, files: int, workers: int) -> None:
+    """Or it would be ready, and have no place for a client."""
+    engine = Daemon(tmp_path, workers=workers)
+    command = [*limited(files), "serve", "-c", str(engine.config)]
+    refused = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    line = rf"the limit of open files is {files}, of which .* it must be \d+ or more \(ulimit -n, LimitNOFILE=\)\n"
+    assert (refused.returncode, bool(re.fullmatch(line, refused.stderr))) == (2, True), refused.stderr
+
+
+def test_with_as_many_files_as_it_asks_for_it_serves_clients(tmp_path: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        engine = Daemon(tmp_path, program=limited(120)).start()
+        stack.callback(engine.stop)
+        clients = [stack.enter_context(socket.create_connection(("127.0.0.1", engine.port))) for _ in range(8)]
+        assert {client.recv(100)[:4] for client in clients} == {b"220 "}
+        (left,) = re.findall(r"open files leaves (\d+) for clients, of .* max_connections = 2000", engine.log_text())
+        assert int(left) in range(8, 15)
+
+
 def accepted(engine: Daemon) -> bool:
     with socket.create_connection(("127.0.0.1", engine.port)) as client:
         return client.recv(100).startswith(b"220 ")

@@ -80,7 +80,7 @@ class Bench:
 
     async def age(self) -> None:
         """Everything that is in the journal goes to the old generation."""
-        await self.spool._journal.run(self.spool._journal._close_file)
+        await self.spool._journal.run(self.spool._journal.leave_file)
         await self.spool.work(at_once=True)
 
     def rows(self) -> list[int]:

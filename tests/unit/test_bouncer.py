@@ -9,6 +9,7 @@ import pytest
 from engine.base.settings import Dsn, Node, Retry, RetryClass, Settings
 from engine.base.units import Duration, Size
 from engine.delivery.bouncer import Bouncer
+from engine.delivery.verdicts import UNANSWERED
 from engine.message.envelope import Envelope, MessageClass, Notify, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Scope, Status
@@ -204,17 +205,35 @@ def test_how_much_comes_back(action: Action, ret: str, limit: int, body: str, wh
     assert b"Subject: hello\r\n" in made[1]
 
 
+_SAID = "mx1.example.org answered: 550 5.1.1 no such user"
+
+
 @pytest.mark.parametrize(
-    ("status", "text"),
+    ("status", "reply", "text"),
     [
-        (Status.FAILED, "mx1.example.org answered: 550 5.1.1 no such user"),
-        (Status.EXPIRED, "Given up after 2h. The last answer was: mx1.example.org answered: 550 5.1.1 no such user"),
+        (Status.FAILED, "550 5.1.1 no such user", _SAID),
+        (Status.EXPIRED, "550 5.1.1 no such user", f"Given up after 2h. The last answer was: {_SAID}"),
+        (
+            Status.EXPIRED,
+            "message expired; last: 550 5.1.1 no such user",
+            f"Given up after 2h. The last answer was: {_SAID}",
+        ),
+        (
+            Status.EXPIRED,
+            "message expired; last: 4.4.2 timed out",
+            "Given up after 2h. The last trouble was: 4.4.2 timed out",
+        ),
+        (Status.EXPIRED, "message expired", "Given up after 2h."),
+        (Status.FAILED, UNANSWERED, UNANSWERED),
     ],
 )
-def test_the_reason_is_a_sentence(status: Status, text: str) -> None:
-    made = bouncer().compose(envelope(0), CONTENT, [outcome(status=status)], "failed")
+def test_the_reason_is_a_sentence_and_an_answer_is_what_a_server_said(status: Status, reply: str, text: str) -> None:
+    made = bouncer().compose(envelope(0), CONTENT, [outcome(status=status, reply=reply)], "failed")
     assert made is not None
-    assert text in b" ".join(made[1].split()).decode()
+    words = b" ".join(made[1].split()).decode()
+    assert text in words
+    assert ("answered:" in words) is ("answered:" in text)
+    assert words.count("message expired") <= 1, "in Diagnostic-Code, for programs"
 
 
 def test_what_we_found_ourselves_names_no_server() -> None:

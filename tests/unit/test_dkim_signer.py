@@ -106,6 +106,17 @@ def test_ed25519_alone_needs_no_thread(settings, open_signer):
     assert signer._threads._threads == []
 
 
+@pytest.mark.parametrize("large", [False, True])
+def test_a_message_without_from_is_not_signed_whatever_key_there_is(large, tmp_path, settings, open_signer):
+    """RFC 6376 5.4: From is covered, or it is no signature."""
+    key = write_key(tmp_path, "any.pem", rsa_key())
+    any_domain = Dkim(domain="*", selector="s", key=key, identity="example.org")
+    signer = open_signer(msgspec.structs.replace(settings, dkim=(*settings.dkim, any_domain)))
+    body = b"\r\nHello\r\n" * (20_000 if large else 1)
+    assert sign(signer, b"Subject: x\r\nX-From: a@b.test\r\n" + body, "") == b""
+    assert sign(signer, b"Subject: x\r\nFrom: nobody\r\n" + body, "").count(b"DKIM-Signature: ") == 1
+
+
 def test_no_key_no_signature(settings, open_signer):
     metrics = Metrics()
     signer = open_signer(settings, metrics)

@@ -9,7 +9,7 @@ from engine.base.settings import SpoolSettings
 from engine.base.units import Size
 from engine.storage.spool import guards as guards_module
 from engine.storage.spool.files import DiskFiles, Room
-from engine.storage.spool.guards import Guards, memory_limit
+from engine.storage.spool.guards import Guards
 
 
 class Disk(DiskFiles):
@@ -22,10 +22,9 @@ class Disk(DiskFiles):
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Files like those of /proc and /sys, to be written by a test: 100 pages in use."""
+    """A file like that of /proc, to be written by a test: 100 pages in use."""
     (tmp_path / "statm").write_text("5000 100 30 1 0 200 0\n")
     monkeypatch.setattr(guards_module, "_STATUS", tmp_path / "statm")
-    monkeypatch.setattr(guards_module, "_CGROUP_LIMITS", (tmp_path / "memory.max", tmp_path / "limit_in_bytes"))
     return tmp_path
 
 
@@ -59,26 +58,6 @@ def test_memory_is_counted_against_the_setting(tmp_path: Path, machine: Path) ->
     assert guards.refusal is None
     guards.measure(SpoolSettings(max_memory=Size(1), memory_guard=0.0))
     assert guards.refusal is None, "0 turns it off"
-
-
-@pytest.mark.parametrize(
-    ("files", "limit"),
-    [
-        ({"memory.max": "1048576\n"}, 1 << 20),
-        ({"memory.max": "max\n", "limit_in_bytes": "2097152\n"}, 2 << 20),
-        ({"memory.max": "4194304\n", "limit_in_bytes": "2097152\n"}, 2 << 20),
-    ],
-)
-def test_without_a_setting_the_control_group_or_the_machine_says_how_much(
-    machine: Path, files: dict[str, str], limit: int
-) -> None:
-    whole = memory_limit()
-    for name, text in files.items():
-        (machine / name).write_text(text)
-    assert memory_limit() == min(limit, whole)
-    (machine / "memory.max").write_text("max\n")
-    (machine / "limit_in_bytes").write_text("9223372036854771712\n")
-    assert memory_limit() == whole, "no limit of a group: all of the machine"
 
 
 def test_a_disk_that_cannot_be_looked_at_is_an_error(tmp_path: Path) -> None:

@@ -52,6 +52,7 @@ def test_auth_plain_and_login(loop: str) -> None:
             plain = encoded("\0ada\0pässword")
             for lines in (
                 [b"AUTH PLAIN " + plain],
+                [b"AUTH PLAIN " + encoded("ada\0ada\0pässword")],
                 [b"auth plain", plain],
                 [b"AUTH LOGIN", encoded("ada"), encoded("pässword")],
                 [b"AUTH LOGIN " + encoded("ada"), encoded("pässword")],
@@ -81,6 +82,8 @@ def test_auth_plain_and_login(loop: str) -> None:
         ([b"AUTH PLAIN ="], "501 5.5.2"),
         ([b"AUTH PLAIN " + encoded("\0ada\0wrong")], "535 5.7.8"),
         ([b"AUTH PLAIN " + encoded("\0\0")], "535 5.7.8"),
+        ([b"AUTH PLAIN " + encoded("bob\0ada\0secret")], "535 5.7.8"),
+        ([b"AUTH PLAIN", encoded("Ada\0ada\0secret")], "535 5.7.8"),
         ([b"AUTH PLAIN " + base64.b64encode(b"\0\xff\0\xff")], "535 5.7.8"),
         ([b"AUTH PLAIN a b"], "501 5.5.4"),
     ],
@@ -233,8 +236,9 @@ def test_client_that_the_proxy_does_not_name_has_no_rights(header: bytes, caplog
                 await client.send(header + HELLO + ENVELOPE)
                 assert (await client.replies(4))[:3] == [220, 250, 530]
             async with intake.client() as client:
-                await client.send(header + HELLO + b"AUTH PLAIN " + encoded("\0ada\0x") + b"\r\n" + ENVELOPE)
-                assert await client.replies(5) == [220, 250, 235, 250, 250]
+                # It may be anywhere, and nothing is said in the clear over a network.
+                await client.send(header + HELLO + b"AUTH PLAIN " + encoded("\0ada\0x") + b"\r\n")
+                assert await client.replies(3) == [220, 250, 538]
 
     run(scenario)
     assert "PROXY header from 127.0.0.1 names no client address" in caplog.text
@@ -280,6 +284,68 @@ def test_xclient_makes_a_new_session_of_the_named_client() -> None:
             await client.reply()
             assert (await submit(client)).startswith("250")
             assert intake.store.messages[1].envelope.user == "ada"
+
+    run(scenario)
+
+
+_BEHIND_PROXY = b"PROXY TCP4 %b 192.0.2.1 40000 25\r\n"
+_RUDE = b"XCLIENT ADDR=127.0.0.1 LOGIN=ada\r\n"
+
+
+@pytest.mark.parametrize("header", [_BEHIND_PROXY % b"192.0.2.9", b"PROXY UNKNOWN\r\n"])
+@pytest.mark.parametrize("xclient_from", ["127.0.0.1/32", "127.0.0.0/8"])
+def test_xclient_is_not_for_who_comes_through_a_proxy_that_may_say_it(header: bytes, xclient_from: str) -> None:
+    """The right would be anybody's: to submit as any address and any login."""
+
+    async def scenario() -> None:
+        rights = {"proxy_from": ("127.0.0.1/32",), "xclient_from": (xclient_from,), "credentials": Passwords(ada="x")}
+        async with running(**rights) as intake, intake.client() as client:
+            await client.send(header + b"EHLO x\r\n")
+            assert (await client.reply())[0] == 220
+            assert not any("XCLIENT" in line for line in (await client.reply())[1])
+            assert (await client.ask(_RUDE)).startswith("550 5.7.0")
+            await client.send(ENVELOPE)
+            assert (await client.replies(2))[0] == 530
+
+    run(scenario)
+
+
+def test_xclient_is_for_the_listed_client_behind_a_proxy_and_stays_its_own() -> None:
+    async def scenario() -> None:
+        rights = {"proxy_from": ("127.0.0.1/32",), "xclient_from": ("192.0.2.9/32",), "networks": ("198.51.100.0/24",)}
+        async with running(**rights) as intake:
+            async with intake.client() as client:
+                await client.send(_BEHIND_PROXY % b"192.0.2.9" + HELLO)
+                assert await client.replies(2) == [220, 250]
+                for address, fate in (b"198.51.100.1", 250), (b"203.0.113.1", 554), (b"198.51.100.2", 250):
+                    assert (await client.ask(b"XCLIENT ADDR=" + address + b"\r\n")).startswith("220")
+                    await client.send(HELLO + ENVELOPE + b"RSET\r\n")
+                    assert await client.replies(4) == [250, 250, fate, 250]
+            async with intake.client() as client:
+                await client.send(_BEHIND_PROXY % b"192.0.2.10" + HELLO + b"XCLIENT ADDR=198.51.100.1\r\n")
+                assert await client.replies(3) == [220, 250, 550]
+        # Who was named by XCLIENT has not the right of its own address to say it.
+        async with running(xclient_from=("192.0.2.9/32",), proxy_from=()) as intake, intake.session() as client:
+            assert (await client.ask(b"XCLIENT ADDR=192.0.2.9\r\n")).startswith("550")
+
+    run(scenario)
+
+
+@pytest.mark.parametrize(
+    ("before", "offered"),
+    [
+        (_BEHIND_PROXY % b"127.0.0.1", True),
+        (_BEHIND_PROXY % b"192.0.2.9", False),
+        (b"PROXY UNKNOWN\r\n", False),
+    ],
+)
+def test_auth_in_the_clear_is_for_a_client_on_this_machine_behind_a_proxy_on_it(before: bytes, offered: bool) -> None:
+    async def scenario() -> None:
+        rights = {"proxy_from": ("127.0.0.1/32",), "credentials": Passwords(ada="x")}
+        async with running(**rights) as intake, intake.client() as client:
+            await client.send(before + b"EHLO x\r\n")
+            assert (await client.reply())[0] == 220
+            assert ("AUTH PLAIN LOGIN" in (await client.reply())[1]) is offered
 
     run(scenario)
 

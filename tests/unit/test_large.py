@@ -373,7 +373,7 @@ def test_no_other_file_gets_the_number_of_a_large_content(tmp_path, lost, aged):
 
 async def age(spool):
     """Everything that is in the journal goes to the old generation."""
-    await spool._journal.run(spool._journal._close_file)
+    await spool._journal.run(spool._journal.leave_file)
     await spool.work(at_once=True)
 
 

@@ -23,7 +23,7 @@ async def fill(own: Bench, above: int) -> list[Path]:
         content = await own.spool._large.store(LARGE, above)
         await own.put(name_of(n), "one.test", content=content)
         if above < len(LARGE):
-            await own.spool._journal.run(own.spool._journal._close_file)
+            await own.spool._journal.run(own.spool._journal.leave_file)
     return [segment.path for segment in own.spool._journal.segments.values()][:-1]
 
 
@@ -108,7 +108,7 @@ def test_a_spool_whose_files_name_no_older_ones_is_not_called_damaged(tmp_path: 
         async with bench(tmp_path) as own:
             await own.put(name_of(1), "one.test")
             await own.settle(name_of(1), 0, Status.DELIVERED, Status.DELIVERED)
-            await own.spool._journal.run(own.spool._journal._close_file)
+            await own.spool._journal.run(own.spool._journal.leave_file)
             await own.spool.work(at_once=True)
         [newest] = (own.directory / "journal").glob("*.log")
         first = decode(memoryview(newest.read_bytes()), 0, Segment(newest).salt)

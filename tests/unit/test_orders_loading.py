@@ -53,7 +53,7 @@ class SlowStart:
         for name in OLD:
             await s.put("a@one.test", name=name, content=b"Subject: x\r\n\r\n" + b"x" * 400)
         await s.put("a@two.test", name="other")
-        await s.spool._journal.run(s.spool._journal._close_file)
+        await s.spool._journal.run(s.spool._journal.leave_file)
         await s.spool.work(at_once=True)
         await s.close()
         s.clock.advance(-back_s)

@@ -226,6 +226,9 @@ MISTAKES = {
     f'{ROUTE}username = "u"\npassword_file = "x.pem"': (
         "[[route]] 1 relay: missing: a login is never offered to whatever host an MX names"
     ),
+    f'{ROUTE}relay = "a:25"\nusername = "u"\npassword_file = "x.pem"\ntls = "none"': (
+        '[[route]] 1 tls: "none": a login is never sent without TLS but to this machine, so nothing would be delivered'
+    ),
     # syntax
     "[node": "not TOML: Expected ']' at the end of a table declaration (at end of document)",
     "[node]\nname = x": "not TOML: Invalid value (at line 2, column 8)",
@@ -256,6 +259,18 @@ def test_a_password_that_others_can_read_is_refused(folder: Path) -> None:
     assert problems(folder, text) == [
         f"[[route]] 1 password_file: {folder}/x.pem has mode 0640, others can read it; make it 0600"
     ]
+
+
+def test_a_login_without_tls_is_for_this_machine(folder: Path) -> None:
+    login = 'username = "u"\npassword_file = "x.pem"\n'
+    (folder / "x.pem").chmod(0o600)
+    for relay in ("127.0.0.1:25", "[::1]:25", "localhost:25"):
+        load(folder, f'{ROUTE}relay = "{relay}"\n{login}tls = "none"')
+    everywhere = f'[delivery]\ntls = "none"\n{ROUTE}relay = "relay.test:25"\n{login}'
+    said = '[[route]] 1 tls: missing, and [delivery] tls = "none": no login is sent without TLS'
+    assert said in warnings_of(load(folder, everywhere))
+    for text in (everywhere + 'tls = "encrypt"', everywhere.replace("relay.test", "127.0.0.1")):
+        assert not [line for line in warnings_of(load(folder, text)) if "login" in line]
 
 
 def test_a_certificate_is_read_with_its_key(folder: Path) -> None:

@@ -58,7 +58,7 @@ async def filled(path: Path, files: FaultyFiles | None = None) -> Spool:
     for number in range(MESSAGES):
         await put_many(spool, f"m{number:02}", DOMAINS, text(number))
     cool(spool)
-    await spool._journal.run(spool._journal._close_file)
+    await spool._journal.run(spool._journal.leave_file)
     await spool.work(at_once=True)
     assert len(shared(path)) == 2
     assert copies(path) == [1] * MESSAGES
@@ -244,7 +244,7 @@ def test_s4_a_content_that_cannot_be_written_is_tried_again(tmp_path: Path, capl
         await put_many(spool, "m01", DOMAINS, text(1))
         cool(spool)
         before = await contents(spool)
-        await spool._journal.run(spool._journal._close_file)
+        await spool._journal.run(spool._journal.leave_file)
         append, faults = spool._backlog._append, [1]
 
         def failing(segment: Segment, pieces: Sequence[bytes | memoryview]) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.base.errors import StorageError
 from engine.base.memory import give_back
+from engine.base.memory_limit import memory_limit
 from engine.base.settings import SpoolSettings
 from engine.storage.spool.files import Files, Room
 from engine.storage.spool.reserve import Reserve
@@ -23,8 +24,6 @@ _FULL_BYTES = 256 << 10
 _LOOK_AFTER, _LEAST_UNSEEN_BYTES, _MOST_UNSEEN_BYTES = 1 / 8, 64 << 10, 4 << 20
 #: Looks that find memory short, every which time it is trimmed: the journal's thread does it, and 250s wait.
 _GIVE_BACK_EVERY = 6
-#: What may limit the memory of this process: control groups of version 2 and 1, then the machine.
-_CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
 
 
 class Guards:
@@ -45,6 +44,11 @@ class Guards:
     def failure(self) -> str | None:
         """What is short, for operators; None: nothing."""
         return self._disk or self._memory
+
+    @property
+    def wants_room(self) -> bool:
+        """Nothing is accepted until there is more of it on the disk."""
+        return self._disk is not None
 
     @property
     def refusal(self) -> str | None:
@@ -106,27 +110,12 @@ def _short_of_memory(settings: SpoolSettings) -> str | None:
     return f"Insufficient system memory ({used >> 20} MiB of {allowed >> 20} MiB are in use)"
 
 
-def memory_limit() -> int:
-    """Bytes that this process may have, by its control group or the machine. Raises StorageError."""
-    limits = [int(text) for path in _CGROUP_LIMITS if (text := _text(path)).isdecimal()]
-    for line in _text(Path("/proc/meminfo")).splitlines():
-        if line.startswith("MemTotal:"):
-            limits.append(int(line.split()[1]) << 10)
-    if not limits:
-        raise StorageError("cannot find out how much memory there is")
-    return min(limits)
-
-
 def _memory_used() -> int:
     """Raises StorageError: there is no way to tell just now, as without a free descriptor."""
-    fields = _text(_STATUS).split()
+    try:
+        fields = _STATUS.read_text().split()
+    except OSError as exc:
+        raise StorageError(f"cannot read {_STATUS}: {exc.strerror}") from exc
     if len(fields) < 2:
         raise StorageError(f"cannot read {_STATUS}")
     return int(fields[1]) * _PAGE_BYTES
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

@@ -17,10 +17,14 @@ _COPY_BYTES, _DEATH_BYTES = 512, 9
 
 
 class Headroom:
-    """Of one mover, in its thread. free: looks how many bytes are free. All may raise StorageError: it cannot look."""
+    """Of one mover, in its thread. free: looks how many bytes are free. All may raise StorageError: it cannot look.
 
-    def __init__(self, free: Callable[[], int]) -> None:
+    wanted: whether nothing is accepted until there is more.
+    """
+
+    def __init__(self, free: Callable[[], int], wanted: Callable[[], bool]) -> None:
         self._free = free
+        self.wanted = wanted
         self._waiting: set[int] = set()  #: files that may not be emptied, as the log was told
 
     def may_empty(self, segment: Segment) -> bool:

@@ -297,8 +297,7 @@ class Journal:
         if self._segment is None or self._segment.bytes >= self.segment_bytes:
             self._begin_file()
         segment, descriptor = self._segment, self._descriptor
-        assert segment is not None
-        assert descriptor is not None
+        assert segment is not None and descriptor is not None
         pieces: list[bytes] = []
         offset = segment.bytes
         for record in batch:
@@ -345,7 +344,7 @@ class Journal:
         self._void = [(number, offset) for number, offset in self._void if number != segment.number]
 
     def _begin_file(self) -> None:
-        self._close_file()
+        self.leave_file()
         number = self._new_number()
         path = segment_path(self._directory, number, self._salt, ".log")
         with contextlib.suppress(StorageError):
@@ -379,15 +378,16 @@ class Journal:
             if self._descriptor is not None:
                 self._files.truncate(self._descriptor, segment.bytes)
         with contextlib.suppress(StorageError):
-            self._close_file()
+            self.leave_file()
 
-    def _close_file(self) -> None:
+    def leave_file(self) -> None:
+        """The next record begins another; in the thread."""
         descriptor, self._segment, self._descriptor = self._descriptor, None, None
         if descriptor is not None:
             self._files.close(descriptor)
 
     def _end(self) -> None:
-        self._close_file()
+        self.leave_file()
         self._projector.sync()
 
 

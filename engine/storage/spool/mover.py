@@ -6,6 +6,9 @@ of its destinations; so is what lives in a segment that is mostly dead, or unsou
 
 How a file is emptied: emptying.py.
 
+Where nothing is accepted for want of room, the journal waits neither for `journal_files` nor until the file being
+written has its size, which may be that of the disk: that one is left for another, and what is mostly dead is emptied.
+
 A file of shared contents is mostly dead when few of them are needed. Its contents are written anew, each once, and so
 is whatever refers to them, in its own folder. How many are needed only a look at all rows tells: the mover takes it
 when half of the file's deliveries have gone since it looked last, or saw the file first; if somebody waits, when it
@@ -136,9 +139,11 @@ class Mover:
 
     async def _retire_journal(self) -> None:
         journal = self._journal
+        await self._leave_file_for_room()
         while (oldest := journal.oldest()) is not None:
             if oldest.refs:
-                if len(journal.segments) <= self.settings.journal_files or oldest.number in self._emptier.stuck:
+                few = len(journal.segments) <= self.settings.journal_files and not self._gives_room(oldest)
+                if few or oldest.number in self._emptier.stuck:
                     return
                 await self._emptier.empty(oldest)
                 if oldest.refs:
@@ -146,6 +151,16 @@ class Mover:
             await self._write_deaths()
             await journal.flush()
             await journal.unlink(oldest, self._thread)
+
+    async def _leave_file_for_room(self) -> None:
+        """The file being written goes like the others, if it gives room that is wanted."""
+        files = list(self._journal.segments.values())
+        if files and self._gives_room(files[-1]):
+            await self._journal.run(self._journal.leave_file)
+
+    def _gives_room(self, file: Segment) -> bool:
+        wanted = self._headroom.wanted() and file.bytes > _WORTH_EMPTYING
+        return wanted and file.live_bytes < file.bytes * _MOSTLY_DEAD
 
     async def _drop_dead(self) -> None:
         for segment in [s for s in self._all_segments() if s.sealed and not s.is_journal]:

@@ -101,7 +101,7 @@ class Spool:
         self._backlog = Backlog(directory, self._files, owner, settings.segment_bytes, self._segments, new)
         self._mover = Mover(
             self._backlog, self._journal, self.table, self.texts, self._segments, self.in_hand, settings,
-            Headroom(self._guards.look), lambda rows: self.lost(rows),
+            Headroom(self._guards.look, lambda: self._guards.wants_room), lambda rows: self.lost(rows),
         )  # fmt: skip
         self._large = LargeFiles(
             directory / "large", self._files, self._numbers.new, self._segments, self._guards.spend
