@@ -208,7 +208,7 @@ def test_unbind_ends_the_connection(tmp_path: Path) -> None:
     async def story() -> None:
         async with stage(tmp_path) as s:
             s.intake.binds.call("app")
-            await until(lambda: s.bound)
+            await until(lambda: s.bound and s.application.connections[0].session.may_send(Unbind))
             s.application.connections[0].request(Unbind(), None)
             await until(lambda: not s.bound and not s.application.connections)
 
