@@ -7,13 +7,13 @@ XCLIENT_README) comes from listed peers only and begins a new session as the cli
 import asyncio
 import logging
 import re
-from typing import Any
 
 from aiosmtpd.smtp import TLSSetupException
 
 from engine.intake.client import Client, valid_helo
 from engine.intake.connection import Connection
 from engine.intake.policy import parse_address
+from engine.net.late_tls import feed
 
 _log = logging.getLogger(__name__)
 _XCLIENT_NAMES = ("NAME", "ADDR", "PORT", "PROTO", "HELO", "LOGIN")
@@ -96,13 +96,7 @@ class SecureConnection(Connection):
         return True
 
     def _feed_tls(self, data: bytes) -> None:
-        protocol: Any = self._tls_protocol
-        while data:
-            room = protocol.get_buffer(len(data))
-            count = min(len(room), len(data))
-            room[:count] = data[:count]
-            protocol.buffer_updated(count)
-            data = data[count:]
+        feed(self._tls_protocol, data)
 
     async def _handle_client(self) -> None:
         if self._proxy_timeout is None and not await self.start_implicit_tls():

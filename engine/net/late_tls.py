@@ -26,8 +26,11 @@ async def start_tls(
 
 
 def _feed(plain: asyncio.Transport, early: Callable[[], bytes]) -> None:
-    protocol: Any = plain.get_protocol()  # that of TLS, of one loop or the other
-    data = early()
+    feed(plain.get_protocol(), early())  # that of TLS, of one loop or the other
+
+
+def feed(protocol: Any, data: bytes) -> None:
+    """Give a protocol with buffers of its own, that of TLS, what was read before it."""
     while data:
         room = protocol.get_buffer(len(data))
         count = min(len(room), len(data))

@@ -5,17 +5,13 @@ message of a batch comes: none of that costs a message without one anything. Eac
 """
 
 import logging
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.base.clock import Clock, SystemClock
 from engine.base.errors import StorageError
 from engine.message.envelope import Track
-from engine.storage.tables.grouped import open_database
-from engine.storage.tables.owed import TABLE, change_and_owe
+from engine.storage.tables.owed import OwingTable
 
 log = logging.getLogger(__name__)
 
@@ -44,22 +40,15 @@ class BatchLevel:
     reason: str = ""
 
 
-class BatchLevels:
-    """The table. Blocks; several processes may have one. Raises StorageError, but for `of`."""
+class BatchLevels(OwingTable):
+    """The table. Raises StorageError, but for `of`."""
 
     def __init__(self, data_dir: Path, clock: Clock | None = None) -> None:
-        self.path = data_dir / "tables.db"
+        super().__init__(data_dir, _TABLE)
         self._clock: Clock = clock or SystemClock()
-        self._db = open_database(self.path)
         self._look_at = 0.0
         self._version = -1
         self._levels: dict[str, Track] = {}
-        try:
-            with self._faults():
-                self._db.executescript(_TABLE + TABLE)
-        except BaseException:
-            self._db.close()
-            raise
 
     def of(self, batch: str) -> Track:
         """The most that links of its messages may tell. What is known holds while the disk does not answer."""
@@ -75,11 +64,9 @@ class BatchLevels:
     def set(self, row: BatchLevel) -> bool:
         """False: it is so already."""
         text = f"links of batch {row.batch} tell {row.level}, by {row.who}: {row.reason}".rstrip(": ")
-        with self._faults():
-            if row.level == Track.FULL.word:
-                return change_and_owe(self._db, _REMOVE, (row.batch,), row.since, text)
-            values = (row.batch, row.level, row.since, row.who, row.reason)
-            return change_and_owe(self._db, _SET, values, row.since, text)
+        if row.level == Track.FULL.word:
+            return self._change(_REMOVE, (row.batch,), row.since, text)
+        return self._change(_SET, (row.batch, row.level, row.since, row.who, row.reason), row.since, text)
 
     def all(self) -> list[BatchLevel]:
         """The oldest first."""
@@ -89,19 +76,9 @@ class BatchLevels:
                 for batch, level, since, who, reason in self._db.execute(_ALL)
             ]
 
-    def close(self) -> None:
-        self._db.close()
-
     def _look(self) -> None:
         with self._faults():
             version = self._db.execute("pragma data_version").fetchone()[0]
         if version != self._version:
             self._levels = {row.batch: Track[row.level.upper()] for row in self.all()}
             self._version = version
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, ValueError, OverflowError) as exc:  # also a text that SQLite cannot hold
-            raise StorageError(f"{self.path}: {exc}") from exc

@@ -8,19 +8,15 @@ Small, since people write it by hand. Redirectors read all of it each second and
 owes an event (owed.py).
 """
 
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 import msgspec
 
-from engine.base.errors import StorageError
 from engine.storage.ledger.sent import Sent
-from engine.storage.tables.grouped import open_database
-from engine.storage.tables.owed import TABLE, change_and_owe
+from engine.storage.tables.owed import OwingTable
 
 Kind = Literal["link", "url", "content", "batch", "tenant"]
 KINDS: tuple[str, ...] = get_args(Kind)
@@ -58,27 +54,20 @@ def content_of(sent: Sent, link: int | None = None) -> str:
     return _encode(named if link is None else [*named, link]).decode()
 
 
-class Withdrawals:
-    """The table. Blocks; several processes may have one. Raises StorageError."""
+class Withdrawals(OwingTable):
+    """The table."""
 
     def __init__(self, data_dir: Path) -> None:
-        self.path = data_dir / "tables.db"
-        self._db = open_database(self.path)
-        try:
-            with self._faults():
-                self._db.executescript(_TABLE + TABLE)
-        except BaseException:
-            self._db.close()
-            raise
+        super().__init__(data_dir, _TABLE)
 
     def add(self, row: Withdrawal) -> bool:
         """False: it is there already."""
         values = (row.kind, row.what, row.since, row.who, row.reason, row.about)
-        return self._change(_ADD, values, "links withdrawn", row)
+        return self._change(_ADD, values, row.since, _told("links withdrawn", row))
 
     def remove(self, row: Withdrawal) -> bool:
         """False: it is not there. row: since when it is not, who said so and why."""
-        return self._change(_REMOVE, (row.kind, row.what), "links restored", row)
+        return self._change(_REMOVE, (row.kind, row.what), row.since, _told("links restored", row))
 
     def all(self) -> Iterator[Withdrawal]:
         """The oldest first."""
@@ -86,18 +75,6 @@ class Withdrawals:
             for kind, what, since, who, reason, about in self._db.execute(_ALL).fetchall():
                 yield Withdrawal(kind=kind, what=what, since=since, who=who, reason=reason, about=about)
 
-    def close(self) -> None:
-        self._db.close()
 
-    def _change(self, statement: str, values: tuple[object, ...], done: str, row: Withdrawal) -> bool:
-        """With its event, or neither."""
-        text = f"{done} ({row.kind} {row.about or row.what}), by {row.who}: {row.reason}".rstrip(": ")
-        with self._faults():
-            return change_and_owe(self._db, statement, values, row.since, text)
-
-    @contextmanager
-    def _faults(self) -> Iterator[None]:
-        try:
-            yield
-        except (sqlite3.Error, ValueError, OverflowError) as exc:  # also a text that SQLite cannot hold
-            raise StorageError(f"{self.path}: {exc}") from exc
+def _told(done: str, row: Withdrawal) -> str:
+    return f"{done} ({row.kind} {row.about or row.what}), by {row.who}: {row.reason}".rstrip(": ")
