@@ -21,16 +21,16 @@ import os
 from setuptools import Extension, setup
 
 COMPILED = """
-    base: clock instruments log
+    base: clock instruments log serial_thread
     protocol: smtp_client smtp_reply smtp_commands smtp_content smpp_frames
     protocol: smpp_codec smpp_fields smpp_session smpp_tlv sms_alphabets sms_coding sms_data_coding sms_rules sms_text
-    protocol: receipt_dates receipt_ids receipt_parts receipt_states receipt_text receipt_write
+    protocol: receipt receipt_dates receipt_ids receipt_parts receipt_states receipt_text receipt_write
     message: address channels content headers ids link_compile link_token number
-    net: outbox stream
+    net: outbox smpp_wire stream
     storage: inflight
-    storage/spool: entry guards hands journal names rows segment spool
+    storage/spool: entry frame guards hands journal names records rows segment spool
     storage/tables: sent suppression_entries suppressions
-    storage/events: journal
+    storage/events: journal lines
     storage/ledger: index reader record segment segments
     routing: plan router sms_plans sms_routes
     queue: budget holdings larder manager ready shares sites standing stock tally throttle
@@ -39,7 +39,8 @@ COMPILED = """
     delivery: sms_partial sms_work
     delivery: underway waking
     feedback: matching outstanding parked receipts telling turn
-    intake: acceptor admission smpp_requests sms_admission sms_content sms_links
+    intake: acceptor admission smpp smpp_binds smpp_connection smpp_opening smpp_requests
+    intake: sms_admission sms_content sms_links
     tracking: clients judge
 """
 

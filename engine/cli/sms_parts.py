@@ -19,7 +19,7 @@ from engine.base.units import counted
 from engine.cli.common import Commands, add_json, print_json
 
 if TYPE_CHECKING:
-    from engine.protocol.sms_text import Encoded
+    from engine.protocol.sms_encoded import Encoded
 
 _JOINS = {"8": "udh-8", "16": "udh-16", "sar": "sar", "payload": "payload"}
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from engine.cli.common import Commands, print_json
 
 if TYPE_CHECKING:
-    from engine.protocol.receipt import Receipt
+    from engine.protocol.receipt_values import Receipt
 
 
 def add(subcommands: Commands) -> None:

@@ -8,7 +8,8 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Listener, Settings
 from engine.intake.clients import Clients
 from engine.intake.doors import client_limit
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 from engine.storage.spool.spool import Spool
 
 if TYPE_CHECKING:

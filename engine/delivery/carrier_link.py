@@ -150,7 +150,7 @@ class CarrierLink:
             self._changed,
         )  # fmt: skip
         wire = link._new_wire()
-        transport.set_protocol(wire)
+        transport.set_protocol(wire.protocol)
         wire.connection_made(transport)
         link._task = asyncio.get_running_loop().create_task(link._serve(wire))
         link._task.add_done_callback(lambda _: gone(link))
@@ -197,7 +197,7 @@ class CarrierLink:
         try:
             async with asyncio.timeout(Timers().session_init):
                 await loop.create_connection(
-                    lambda: wire, row.host, row.port, ssl=tls, server_hostname=row.host if tls else None
+                    lambda: wire.protocol, row.host, row.port, ssl=tls, server_hostname=row.host if tls else None
                 )
         except (OSError, TimeoutError) as exc:
             self.reason = f"connect to {row.host}:{row.port}: {exc or 'took too long'}"

@@ -38,7 +38,8 @@ from engine.message.return_path import Named
 from engine.net.resolver import Lookup
 from engine.protocol.bounce_report import Action, Nature, Report
 from engine.protocol.bounces import read_report
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 from engine.storage.spool.spool import Spool
 
 _log = logging.getLogger(__name__)

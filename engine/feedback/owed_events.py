@@ -3,7 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.grouped import Grouped
 from engine.storage.tables.owed import OWED, TABLE, TOLD

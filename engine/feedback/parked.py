@@ -7,8 +7,8 @@ given up after a while.
 from collections.abc import Callable, Sequence
 from itertools import takewhile
 
-from engine.protocol.receipt import Receipt
 from engine.protocol.receipt_ids import looked_up_as
+from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 
 Answer = Callable[[int], None]

@@ -27,10 +27,11 @@ from engine.feedback.parked import Answer, Arrival, Parked
 from engine.feedback.ports import Noted
 from engine.feedback.turn import Turns
 from engine.message.sms import SentPart
-from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, Receipt, claims_receipt, parse_receipt
+from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, claims_receipt, parse_receipt
 from engine.protocol.receipt_ids import Habit, stored_as
 from engine.protocol.receipt_parts import Fate
 from engine.protocol.receipt_states import Heard, State, heard_at
+from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.protocol.smpp_tables import ESME_ROK, ESME_RX_T_APPN
 from engine.storage.spool.spool import Spool

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from engine.feedback.ports import Noted
 from engine.message.channels import carrier_key
 from engine.message.sms import SentPart, price_of
-from engine.protocol.receipt import MESSAGE_PAYLOAD, Receipt
+from engine.protocol.receipt import MESSAGE_PAYLOAD
 from engine.protocol.receipt_parts import Fate
+from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_codec import decode, encode
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.storage.events.event import Event, class_name

@@ -15,7 +15,8 @@ from engine.feedback.outstanding import Outstanding, Taken
 from engine.feedback.own import OwnMessages
 from engine.feedback.parked import Answer
 from engine.protocol.smpp_tables import ESME_ROK
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.sent import SentTable
 

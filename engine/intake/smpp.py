@@ -5,45 +5,37 @@ Serving a submit takes no task: what admission stores answers for itself when it
 
 import asyncio
 import logging
-from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
 
 from engine.base.errors import EngineError
-from engine.base.settings import Account as Row
 from engine.intake.smpp_binds import Account
 from engine.intake.smpp_connection import Order, SmppConnection
-from engine.intake.smpp_requests import Submit, read_data, read_multi, read_submit, unsuccessful
-from engine.intake.sms_admission import Admitted, SmsRequest
+from engine.intake.smpp_requests import Submit, messages_in, read_request, unsuccessful
+from engine.intake.sms_admission import Admitted
 from engine.intake.sms_refusal import SmsRefused
-from engine.protocol.smpp_pdu import DataSm, DataSmResp, Pdu, SubmitMulti, SubmitMultiResp, SubmitSm, SubmitSmResp
+from engine.protocol.smpp_pdu import DataSm, DataSmResp, Pdu, SubmitMultiResp, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import ESME_RINVCMDID, ESME_ROK, ESME_RSYSERR, ESME_RTHROTTLED
 
 _log = logging.getLogger(__name__)
-S = TypeVar("S", SubmitSm, DataSm, SubmitMulti)
 
 
 class SmppServer(SmppConnection):
     """See above."""
 
     def serve(self, pdu: Pdu, account: Account) -> None:
-        if isinstance(pdu, SubmitSm):
-            self._admit(pdu, account, read_submit, 1)
-        elif isinstance(pdu, DataSm):
-            self._admit(pdu, account, read_data, 1)
-        elif isinstance(pdu, SubmitMulti):
-            self._admit(pdu, account, read_multi, max(1, len(pdu.dest_addresses)))
+        if isinstance(pdu, Submit):
+            self._admit(pdu, account)
         elif isinstance(pdu, Order):
             self._gate.spawn(self._carry_out(pdu, account))
         else:
             self.answer(pdu, ESME_RINVCMDID)
 
-    def _admit(self, pdu: S, account: Account, read: Callable[[S, Row, str, float], SmsRequest], messages: int) -> None:
+    def _admit(self, pdu: Submit, account: Account) -> None:
         admission = self._gate.admission
         try:
-            if self._leaving or not account.may_submit(messages, self._gate.clock.monotonic()):
+            if self._leaving or not account.may_submit(messages_in(pdu), self._gate.clock.monotonic()):
                 raise SmsRefused("ESME_RTHROTTLED", "rate", "too fast, or going down")
-            request = read(pdu, account.row, self.client, self._gate.clock.time())
+            request = read_request(pdu, account.row, self.client, self._gate.clock.time())
         except SmsRefused as exc:
             admission.refused[exc.reason]()
             self._refuse(pdu, account, exc)

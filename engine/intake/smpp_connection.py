@@ -160,11 +160,11 @@ class SmppConnection(Opening):
 
     def _serve(self, pdu: Pdu) -> None:
         try:
-            if isinstance(pdu, BindPdu):
-                self._bind(pdu)
-            else:
-                assert self._account is not None
+            if self._account is not None:
                 self.serve(pdu, self._account)
+            else:
+                assert isinstance(pdu, BindPdu)
+                self._bind(pdu)
         except Exception:  # top of what a client can set off: its session goes on
             self._broken(pdu)
 

@@ -8,7 +8,6 @@ import ipaddress
 import logging
 import ssl
 from collections.abc import Callable
-from functools import partial
 
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
@@ -75,7 +74,7 @@ class SmppListener(SmppGate, Door[SmppConnection]):
 
     def _factory(self) -> Callable[[], asyncio.BaseProtocol]:
         hush()
-        return partial(SmppServer, self)
+        return lambda: SmppServer(self).protocol
 
     def _places(self, peer: Address) -> list[Place]:
         return places_for(peer, self.settings.intake)

@@ -150,7 +150,9 @@ class Opening(Bind):
         door = self._door
         secured = None
         try:
-            secured = await start_tls(plain, self, context, self._take_early, door.settings.intake.handshake_timeout)
+            secured = await start_tls(
+                plain, self.protocol, context, self._take_early, door.settings.intake.handshake_timeout
+            )
         except (OSError, TimeoutError) as exc:
             _log.debug("intake: %s: TLS: %s", self.client, exc)
         if secured is None:

@@ -168,7 +168,7 @@ class Outbinds(SmppGate):
         try:
             async with asyncio.timeout(self.settings.sms.bind_timeout):
                 await loop.create_connection(
-                    lambda: connection, host, port, ssl=tls, server_hostname=host if tls else None
+                    lambda: connection.protocol, host, port, ssl=tls, server_hostname=host if tls else None
                 )
             connection.request(Outbind(system_id=SYSTEM_ID, password=row.outbind_password.encode()))
         except (OSError, TimeoutError, InvalidField) as exc:

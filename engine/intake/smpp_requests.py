@@ -29,6 +29,18 @@ _TIME_TO_LIVE = TAGS["qos_time_to_live"]
 _NO_LIST = STATUSES["ESME_RINVDLNAME"]
 
 
+def messages_in(pdu: Submit) -> int:
+    """For how many its account's rate must have room."""
+    return max(1, len(pdu.dest_addresses)) if isinstance(pdu, SubmitMulti) else 1
+
+
+def read_request(pdu: Submit, account: Account, client: str, now: float) -> SmsRequest:
+    """Raises SmsRefused. now: unix seconds."""
+    if isinstance(pdu, SubmitSm):
+        return read_submit(pdu, account, client, now)
+    return read_data(pdu, account, client, now) if isinstance(pdu, DataSm) else read_multi(pdu, account, client, now)
+
+
 def check_lengths(pdu: Pdu) -> None:
     """Raises SmsRefused: a part of the message would be lost."""
     if pdu.rest:
@@ -36,7 +48,7 @@ def check_lengths(pdu: Pdu) -> None:
 
 
 def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> SmsRequest:
-    """Raises SmsRefused. now: unix seconds."""
+    """Raises SmsRefused."""
     check_lengths(pdu)
     if pdu.replace_if_present_flag:
         raise SmsRefused("ESME_RINVREPFLAG", "syntax", "replace_if_present is not served; use replace_sm")

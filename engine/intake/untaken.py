@@ -9,7 +9,8 @@ from typing import Literal, Protocol
 
 from engine.base.clock import Clock
 from engine.intake.admission import Origin, Submission
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 
 _WINDOW_S, MOST = 60.0, 60
 

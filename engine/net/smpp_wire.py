@@ -6,7 +6,7 @@ lazy timer: when it wakes too early, it goes back to sleep until the session is 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from engine.net.outbox import Outbox
 from engine.protocol.smpp_events import Closed, Event
@@ -17,8 +17,10 @@ from engine.protocol.smpp_session import Session
 _MOST_UNSENT = 256 << 10
 
 
-class Wire(asyncio.Protocol):
-    """See above. handle: told what happened, in order; the last event ever is Closed. peer: "address:port" of it.
+class Wire:
+    """See above; an asyncio.Protocol in all but name.
+
+    handle: told what happened, in order; the last event ever is Closed. peer: "address:port" of it.
 
     After anything that was asked of `session` by itself, `send_soon` must be called; `request` and `respond` do.
     """
@@ -51,6 +53,9 @@ class Wire(asyncio.Protocol):
         self.session.lost()
         self._turn()
 
+    def eof_received(self) -> None:
+        """Nothing more will come; the transport closes by itself."""
+
     def pause_writing(self) -> None:
         if self._transport is not None:
             self._transport.pause_reading()
@@ -60,6 +65,11 @@ class Wire(asyncio.Protocol):
             self._transport.resume_reading()
 
     # ---- for its owner
+
+    @property
+    def protocol(self) -> asyncio.Protocol:
+        """Itself, as asyncio's functions want it: what is compiled cannot have a base that is not."""
+        return cast(asyncio.Protocol, cast(Any, self))
 
     def request(self, pdu: Pdu, context: object = None) -> None:
         """Send what `session.may_send` allows. Raises InvalidField."""

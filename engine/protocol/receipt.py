@@ -11,13 +11,11 @@ read: acknowledged, counted, kept, never handed on as if a person had written it
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from types import MappingProxyType
-from typing import Literal
-
-import msgspec
 
 from engine.protocol.receipt_dates import parse_date
 from engine.protocol.receipt_states import State, read_state, state_of_tlv
 from engine.protocol.receipt_text import labelled, readings, usual
+from engine.protocol.receipt_values import Receipt, Source
 
 #: Tags of TLVs (SMPP 3.4 5.3.2).
 RECEIPTED_MESSAGE_ID = 0x001E
@@ -29,37 +27,7 @@ MESSAGE_STATE = 0x0427
 RECEIPT = 0x04
 INTERMEDIATE = 0x20
 
-Source = Literal["tlv", "text"]
 _NO_TLVS: Mapping[int, bytes] = MappingProxyType({})
-
-
-class Receipt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One receipt. Times in unix seconds; None is what it does not say or says impossibly.
-
-    id: of the message, as the carrier writes it here. stat: the state in the carrier's own words, "" without any.
-    error: network-specific, as "000"; of a TLV the decimal code. sub, dlvrd: messages submitted and delivered.
-    text: the start of the message. claimed: esm_class says that this is a receipt. raw: the bytes of the text.
-    """
-
-    id: str
-    id_source: Source
-    state: State
-    state_source: Source
-    stat: str = ""
-    error: str | None = None
-    error_source: Source | None = None
-    submitted_at: float | None = None
-    done_at: float | None = None
-    sub: int | None = None
-    dlvrd: int | None = None
-    text: str = ""
-    claimed: bool = False
-    raw: bytes = b""
-
-    @property
-    def final(self) -> bool:
-        """Nothing else can follow."""
-        return self.state.final
 
 
 def claims_receipt(esm_class: int) -> bool:

@@ -5,6 +5,7 @@ Total: a date that cannot be gives None. Source: SMPP 3.4 appendix B (YYMMDDhhmm
 
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
+from functools import lru_cache
 
 _DIGITS = re.compile(r"([0-9]{10,17})([-+R]?)(?![0-9])")
 _SHORT = re.compile(r"(..)(..)(..)(..)(..)(..)?")  # YYMMDDhhmm[ss]
@@ -43,6 +44,7 @@ def _absolute(digits: str, sign: str) -> float | None:
     return None if at is None else at + int(digits[12]) / 10
 
 
+@lru_cache(maxsize=256)  # most are of this minute or the last
 def _laid_out(layout: re.Pattern[str], digits: str, zone: tzinfo) -> float | None:
     if layout is _SHORT and len(digits) == 10:  # most are; it takes a third of the time
         year, month, day, hour, minute = [int(digits[at : at + 2]) for at in (0, 2, 4, 6, 8)]

@@ -4,25 +4,17 @@
 """
 
 import re
-from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
+from functools import lru_cache
 
 from engine.protocol.receipt import INTERMEDIATE, MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPT, RECEIPTED_MESSAGE_ID
 from engine.protocol.receipt_states import State
+from engine.protocol.receipt_values import WrittenReceipt
 
 _TEXT_CHARACTERS = 20  #: of the message, as in appendix B
 #: Printable ASCII but ":,;|"; receipted_message_id has 65 octets with its NUL (5.3.2.12).
 _WORD = re.compile(r"[!-+\--9<-{}~]{1,64}")
 _GSM_NETWORK = b"\x03"  #: the kind of network in network_error_code (5.3.2.31)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WrittenReceipt:
-    """What goes into a deliver_sm with data_coding 0. tlvs: (tag, value), in the order of their tags."""
-
-    esm_class: int
-    short_message: bytes
-    tlvs: tuple[tuple[int, bytes], ...]
 
 
 def write_receipt(
@@ -46,8 +38,8 @@ def write_receipt(
         raise ValueError(f"not the id and error of a receipt: {id!r}, {error!r}")
     shown = "".join(char if " " <= char <= "~" else "?" for char in text[:_TEXT_CHARACTERS])
     short_message = (
-        f"id:{id} sub:001 dlvrd:{state is State.DELIVERED:03d} submit date:{_date(submitted_at, zone)} "
-        f"done date:{_date(done_at, zone)} stat:{state.word} err:{error} text:{shown}"
+        f"id:{id} sub:001 dlvrd:{state is State.DELIVERED:03d} submit date:{_date(submitted_at // 60, zone)} "
+        f"done date:{_date(done_at // 60, zone)} stat:{state.word} err:{error} text:{shown}"
     )
     tlvs = [(RECEIPTED_MESSAGE_ID, id.encode("ascii") + b"\0"), (MESSAGE_STATE, bytes([state]))]
     if error.isdecimal() and 0 < int(error) <= 0xFFFF:
@@ -63,7 +55,8 @@ def _is_word(text: str) -> bool:
     return _WORD.fullmatch(text) is not None
 
 
-def _date(at: float, zone: tzinfo) -> str:
-    when = datetime.fromtimestamp(at, zone)
+@lru_cache(maxsize=256)  # most are of this minute or the last
+def _date(minute: float, zone: tzinfo) -> str:
+    when = datetime.fromtimestamp(minute * 60, zone)
     year = when.year % 100
     return f"{year:02}{when.month:02}{when.day:02}{when.hour:02}{when.minute:02}"  # half the time of strftime()

@@ -92,19 +92,18 @@ class Plain:
     def __init__(self, fields: Sequence[tuple[int | str, str]], *, last: bool = False) -> None:
         self.width = len(fields)
         self._fields = fields
+        self._limits = [-1 if kind == OCTET else int(kind) for kind, _ in fields]  #: -1: of an octet
         self._runs: list[bool] = []
-        lenient, strict, form = [], [], []
+        lenient, form = [], []
         for octets, run in groupby(fields, lambda field: field[0] == OCTET):
             limits = [limit for limit, _ in run]
-            groups = [b"(.{%d})" % len(limits)] if octets else [rb"([^\0]{0,%d}+)\0" % int(limit) for limit in limits]
-            strict += groups
-            lenient += groups if octets else [rb"([^\0]{0,%d}+)\0" % CAP] * len(limits)
+            groups = [b"(.{%d})" % len(limits)] if octets else [rb"([^\0]{0,%d}+)\0" % CAP] * len(limits)
+            lenient += groups
             form += [b"%c" if octets else b"%b\0"] * len(limits)
             self._runs += [octets] * len(groups)
         if last and not self._runs[-1]:
             lenient[-1] = rb"([^\0]{0,%d}+)(?:\0|\Z)" % CAP
         self.lenient = re.compile(b"".join(lenient), re.DOTALL)
-        self._strict = re.compile(b"".join(strict), re.DOTALL)
         self._form = b"".join(form)
 
     def read(self, data: bytes, at: int, end: int) -> tuple[list[object], int]:
@@ -114,15 +113,10 @@ class Plain:
         return self._flat(match.groups()), match.end()
 
     def write(self, values: Sequence[object]) -> bytes:
-        try:
-            written = self._form % tuple(values)
-        except OverflowError as exc:
-            raise self._misfit(values) from exc
-        # Who reads it must get what was meant: within the limits, and no NUL that would shift all that follows.
-        match = self._strict.fullmatch(written)
-        if match is None or self._flat(match.groups()) != list(values):
-            raise self._misfit(values)
-        return written
+        for limit, value in zip(self._limits, values, strict=True):
+            if not _fits(value, limit):
+                raise self._misfit(values)
+        return self._form % tuple(values)
 
     def _flat(self, groups: Iterable[bytes]) -> list[object]:
         flat: list[object] = []
@@ -135,14 +129,16 @@ class Plain:
 
     def _misfit(self, values: Sequence[object]) -> InvalidField:
         """Names without values: one may be a password."""
-        names = []
-        for (kind, name), value in zip(self._fields, values, strict=True):
-            if isinstance(value, bytes):
-                if len(value) > int(kind) or b"\0" in value:
-                    names.append(name)
-            elif value not in range(256):
-                names.append(name)
+        fields = zip(self._fields, self._limits, values, strict=True)
+        names = [name for (_, name), limit, value in fields if not _fits(value, limit)]
         return InvalidField(f"too long, too large or with a NUL: {', '.join(names)}")
+
+
+def _fits(value: object, limit: int) -> bool:
+    """Whether who reads it will get what is meant: within its limit, and no NUL that would shift all that follows."""
+    if limit < 0:
+        return isinstance(value, int) and 0 <= value <= 255
+    return isinstance(value, bytes) and len(value) <= limit and b"\0" not in value
 
 
 def read_octet(data: bytes, at: int, end: int) -> tuple[int, int]:

@@ -15,6 +15,7 @@ from engine.base.errors import EngineError
 from engine.protocol.sms_alphabets import encode_septets
 from engine.protocol.sms_coding import Coding, codings, default_coding
 from engine.protocol.sms_data_coding import Charset
+from engine.protocol.sms_encoded import Encoded, Part, Submit
 from engine.protocol.sms_rules import Join, TextRules
 from engine.protocol.sms_split import split
 from engine.protocol.sms_udh import (
@@ -25,7 +26,6 @@ from engine.protocol.sms_udh import (
     Element,
     Ports,
     Segment,
-    Tlv,
     build_udh,
     port_elements,
     port_tlvs,
@@ -40,47 +40,6 @@ _MOST_CHARACTERS = _USER_DATA_BITS // 7  # in one part
 @mypyc_attr(native_class=False)
 class TextTooLong(EngineError):
     """More parts than the carrier's rules allow."""
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a phone receives in one piece. text: "" if binary."""
-
-    text: str
-    units: int
-
-
-@dataclass(frozen=True, slots=True)
-class Submit:
-    """What one submit_sm carries. short_message: header and body."""
-
-    short_message: bytes
-    tlvs: tuple[Tlv, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoded:
-    """A message ready to submit: each of `submits` with the same data_coding and esm_class (UDHI or 0).
-
-    room: units that one of these parts can hold. With message_payload there is one submit, and the parts are those
-    that the carrier is expected to make.
-    """
-
-    coding: Coding
-    esm_class: int
-    room: int
-    parts: tuple[Part, ...]
-    submits: tuple[Submit, ...]
-
-    @property
-    def data_coding(self) -> int:
-        """As in submit_sm."""
-        return self.coding.data_coding
-
-    @property
-    def units(self) -> int:
-        """Of all parts together."""
-        return sum(part.units for part in self.parts)
 
 
 def encode_text(

@@ -9,9 +9,10 @@ from collections import Counter
 from dataclasses import dataclass, replace
 
 from engine.protocol.sms_alphabets import encode_septets
+from engine.protocol.sms_encoded import Encoded
 from engine.protocol.sms_rules import MAX_PARTS, TextRules
 from engine.protocol.sms_split import clusters
-from engine.protocol.sms_text import Encoded, encode_text
+from engine.protocol.sms_text import encode_text
 
 _TO = {
     "'": "`´‘’‚‛‹›′ʹʼʻ",

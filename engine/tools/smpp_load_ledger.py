@@ -9,8 +9,8 @@ from array import array
 from collections import Counter
 from typing import TextIO
 
-from engine.protocol.receipt import Receipt
 from engine.protocol.receipt_ids import forms, lookups
+from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_tables import ESME_ROK, status_name
 from engine.tools.latency import latency_of
 from engine.tools.smpp_load_message import SubmitMaker

@@ -9,8 +9,9 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from engine.base.errors import StorageError
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
 from engine.storage.events.journal import EventJournal
+from engine.storage.events.lines import noted_lines
 
 #: Frames that a crash may have torn, and somebody read before.
 _SPARE = 2

@@ -24,8 +24,9 @@ from engine.feed.pull_login import Logins
 from engine.intake.guesses import Guesses
 from engine.intake.http_asgi import reply
 from engine.intake.http_listener import HttpListener
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
 from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.events.lines import noted_lines
 from engine.tools.certificate import self_signed
 from tests.support.clock import ClockLoop, FakeClock, breathe
 from tests.support.engine import PATIENCE_S

@@ -12,7 +12,8 @@ from typing import Any
 from engine.base.settings import Events
 from engine.feed.post import is_signed
 from engine.storage.events.compact import Compactor
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 from tests.support.clock import FakeClock
 from tests.support.engine import Daemon, wait_until
 

@@ -3,9 +3,9 @@
 from hypothesis import strategies as st
 
 from engine.protocol.sms_alphabets import DEFAULT_TABLES, Tables
+from engine.protocol.sms_encoded import Encoded
 from engine.protocol.sms_reassembly import Assembled, Key, Piece, Reassembly
 from engine.protocol.sms_shifts import ESCAPE, HOLE, LOCKING, SINGLE, Language
-from engine.protocol.sms_text import Encoded
 from engine.protocol.sms_udh import read_user_data
 
 EMOJI = ("👍🏽", "👨‍👩‍👧‍👦", "🏳️‍🌈", "🇩🇪", "🇫🇷", "🇩", "1️⃣", "🏴󠁧󠁢󠁥󠁮󠁧󠁿", "❤️", "e\u0301\u0323", "क्षि", "\r\n", "각")

@@ -32,7 +32,8 @@ from engine.message.content import Content, whole
 from engine.message.envelope import Envelope, Recipient
 from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Scope, Status
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 from engine.storage.spool import backlog, emptying, journal, large, mover
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool

@@ -2,7 +2,7 @@
 
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
-from engine.storage.events.event import received_lines
+from engine.storage.events.lines import received_lines
 
 ENVELOPE = Envelope(
     "0Hs7kQpf3Za2Wq",

@@ -7,8 +7,8 @@ import pytest
 from engine.cli.main import main
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
-from engine.storage.events.event import outcome_lines
 from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.events.lines import outcome_lines
 from engine.storage.events.merged import MergedReader
 from engine.storage.events.place import Place, parse_ids, parse_place
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from engine.base.errors import StorageError
 from engine.message.envelope import Envelope, Recipient
 from engine.message.outcome import Outcome, Scope, Status
-from engine.storage.events.event import Event, noted_lines
+from engine.storage.events.event import Event
+from engine.storage.events.lines import noted_lines
 from engine.storage.spool.frame import VERSION, Frame, FrameType, decode, encode
 from engine.storage.spool.index import TEXTS, decode_index, encode_index
 from engine.storage.spool.names import Names

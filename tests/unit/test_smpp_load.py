@@ -8,8 +8,8 @@ import pytest
 import uvloop
 
 from engine.base.errors import UsageError
-from engine.protocol.receipt import Receipt
 from engine.protocol.receipt_states import State
+from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_codec import AnyPdu, encode
 from engine.protocol.smpp_frames import PduParser
 from engine.protocol.smpp_pdu import (

@@ -12,10 +12,11 @@ from engine.base.errors import ConfigError
 from engine.protocol.sms_alphabets import pack
 from engine.protocol.sms_coding import codings
 from engine.protocol.sms_data_coding import Charset
+from engine.protocol.sms_encoded import Encoded
 from engine.protocol.sms_rules import Join, TextRules
 from engine.protocol.sms_shifts import Language
 from engine.protocol.sms_split import clusters, split
-from engine.protocol.sms_text import Encoded, TextTooLong, encode_binary, encode_text
+from engine.protocol.sms_text import TextTooLong, encode_binary, encode_text
 from engine.protocol.sms_udh import Ports, read_user_data, split_udh
 from tests.support.sms import EMOJI, received, texts
 

@@ -11,14 +11,9 @@ SMS are sent to a carrier, destination "sms:NAME"; their `sent` has the price of
 that waits for an application (destination "account:NAME") has outcomes only: its delivered is `handed-over`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import msgspec
-from msgspec.structs import replace
-
-from engine.message.channels import channel_of
-from engine.message.envelope import Envelope
-from engine.message.outcome import Outcome
 
 #: Every type there is, and what it says.
 TYPES: Mapping[str, str] = {
@@ -64,16 +59,8 @@ TYPES: Mapping[str, str] = {
     "verdict": "more is known of an earlier `clicked` or `opened`, whose id is `hit`; the last verdict counts",
     "unsubscribed": "somebody left; `kind` says how (one-click, stream, all, pause, not-me)",
 }
-#: `type` of an outcome, by the number of its status.
-#: Tuples and not dicts: hashing an enum member runs Python code.
-_TYPES = ("", "delivered", "deferred", "failed", "unknown", "expired", "removed", "suppressed")
-_TYPES_TO = {
-    "mail": _TYPES,
-    "carrier": ("", "sent", *_TYPES[2:]),
-    "account": ("", "handed-over", *_TYPES[2:]),
-}
-_SCOPES = ("", "recipient", "message", "session", "site")
-_CLASSES = ("transactional", "bulk")
+#: By the number of a message class.
+CLASSES = ("transactional", "bulk")
 
 
 class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"message_class": "class"}):
@@ -134,99 +121,9 @@ class Event(msgspec.Struct, frozen=True, omit_defaults=True, gc=False, rename={"
     hit: str = ""
 
 
-_ENCODER = msgspec.json.Encoder()
-
-
-def received_lines(seq: int, envelope: Envelope, destinations: Sequence[tuple[str, Sequence[int]]]) -> bytes:
-    """One `received` event per recipient of an accepted message; JSON lines, each with its newline.
-
-    destinations: (destination, positions in `envelope.recipients`), as the message was split.
-    """
-    events = []
-    at = int(envelope.received_at * 1000) / 1000  # a third of the time of round()
-    name = _CLASSES[envelope.message_class]
-    recipients = envelope.recipients
-    tenant, stream, batch = envelope.tenant or envelope.user, envelope.stream, envelope.batch
-    n = 0
-    for destination, indexes in destinations:
-        if envelope.channel and channel_of(destination)[0] == "account":
-            continue  # no client sent it
-        for index in indexes:
-            events.append(
-                Event(
-                    f"{seq}.{n}",
-                    at,
-                    "received",
-                    envelope.id,
-                    name,
-                    envelope.sender,
-                    recipients[index].address,
-                    destination,
-                    envelope.envid,
-                    tenant=tenant,
-                    stream=stream,
-                    batch=batch,
-                )
-            )
-            n += 1
-    return _lines(events)
-
-
-def outcome_lines(
-    seq: int,
-    at: float,
-    envelope: Envelope,
-    destination: str,
-    attempt: int,
-    provider: str,
-    outcomes: Sequence[Outcome],
-) -> bytes:
-    """One event per outcome of attempt number `attempt` (1 is the first); JSON lines, each with its newline."""
-    name = _CLASSES[envelope.message_class]
-    recipients = envelope.recipients
-    tenant, stream, batch = envelope.tenant or envelope.user, envelope.stream, envelope.batch
-    types = _TYPES if not envelope.channel else _TYPES_TO[channel_of(destination)[0]]
-    delay_s = int((at - envelope.received_at) * 1000) / 1000
-    at = int(at * 1000) / 1000
-    return _lines(
-        [
-            Event(
-                f"{seq}.{n}",
-                at,
-                types[outcome.status],
-                envelope.id,
-                name,
-                envelope.sender,
-                recipients[outcome.index].address,
-                destination,
-                envelope.envid,
-                attempt,
-                outcome.status_code,
-                outcome.reply,
-                outcome.remote,
-                outcome.phase,
-                _SCOPES[outcome.scope],
-                provider,
-                delay_s,
-                price=outcome.price,
-                kind=outcome.kind,
-                tenant=tenant,
-                stream=stream,
-                batch=batch,
-            )
-            for n, outcome in enumerate(outcomes)
-        ]
-    )
-
-
 def class_name(message_class: int) -> str:
     """As events have it."""
-    return _CLASSES[message_class]
-
-
-def noted_lines(seq: int, events: Sequence[Event]) -> bytes:
-    """Events that were made without an id; JSON lines, each with its newline."""
-    return _lines([replace(event, id=f"{seq}.{n}") for n, event in enumerate(events)])
+    return CLASSES[message_class]
 
 
 #: (seq, n) of an event's id, for comparison.
@@ -261,19 +158,3 @@ class _Id(msgspec.Struct):
 
 
 _ID_DECODER = msgspec.json.Decoder(_Id)
-
-
-def _lines(events: list[Event]) -> bytes:
-    try:
-        return _ENCODER.encode_lines(events)
-    except UnicodeEncodeError:
-        # A lone surrogate (undecodable bytes of a peer): the event matters more than how they look in it.
-        return _ENCODER.encode_lines([_printable(event) for event in events])
-
-
-def _printable(event: Event) -> Event:
-    def clean(value: str) -> str:
-        return value.encode("utf-8", "backslashreplace").decode()
-
-    texts = {field: value for field in event.__struct_fields__ if isinstance(value := getattr(event, field), str)}
-    return msgspec.structs.replace(event, **{field: clean(value) for field, value in texts.items()})

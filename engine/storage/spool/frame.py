@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]  # ships no types
 from crc32c import crc32c
+from mypy_extensions import mypyc_attr
 
 from engine.base.errors import StorageError
 
@@ -61,7 +62,7 @@ class Frame(NamedTuple):
     type: int
     number: int
     header: list[Any]
-    body: memoryview
+    body: "memoryview"
     offset: int
     end: int
 
@@ -74,6 +75,7 @@ class Damage(NamedTuple):
     torn: bool
 
 
+@mypyc_attr(native_class=False)
 class RecordDamaged(StorageError):
     """What the disk gave is not what was written."""
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.message.envelope import Envelope
-from engine.storage.events.event import outcome_lines, received_lines
+from engine.storage.events.lines import outcome_lines, received_lines
 from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import VERSION, Damage, Frame, FrameType, decode, scan

@@ -24,8 +24,8 @@ from engine.base.settings import SpoolSettings
 from engine.message.content import Content, LargeContent, file_of_large, head_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import NOT_FINAL, Outcome
-from engine.storage.events.event import outcome_lines, received_lines
 from engine.storage.events.journal import EventJournal
+from engine.storage.events.lines import outcome_lines, received_lines
 from engine.storage.spool.backlog import Backlog
 from engine.storage.spool.entry import Delivery, Message, Snapshot, State
 from engine.storage.spool.files import DiskFiles, Files

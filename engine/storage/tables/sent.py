@@ -15,13 +15,14 @@ import logging
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 
 from engine.base.errors import StorageError
+from engine.base.serial_thread import SerialThread
 from engine.message.sms import SentPart
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,8 @@ RETRY_S = 1.0
 _MOST_WAITING = 200_000
 _BUSY_S = 5.0
 _CACHE_KIB = 65_536
+#: Of 4 KiB, in the log before they are written to their places: the same ones come again and again.
+_WAL_PAGES = 8192
 
 _to_json = msgspec.json.Encoder().encode
 _body_of = msgspec.json.Decoder(SentPart).decode
@@ -129,7 +132,6 @@ class SentTable:
         self.failure: str | None = None
         self._busy = False
         self._retry: asyncio.TimerHandle | None = None
-        self._worker = ThreadPoolExecutor(1, "sent")
         self._batch = _Batch(self._loop)
         self._under_way: _Batch | None = None
         if path.is_symlink():  # SQLite would follow it
@@ -143,6 +145,7 @@ class SentTable:
             self._last_key: int = self._db.execute(_LAST_KEY).fetchone()[0] or 0
         except (OSError, sqlite3.Error) as exc:
             raise StorageError(f"cannot use {path}: {exc}") from exc
+        self._worker = SerialThread("sent")
 
     # ---- writing
 
@@ -264,16 +267,15 @@ class SentTable:
         self._retry = None
         batch, self._batch = self._batch, _Batch(self._loop)
         self._under_way = batch
-        working = self._loop.run_in_executor(self._worker, self._commit, batch)
-        working.add_done_callback(lambda future: self._committed(batch, future.exception(), future))
+        self._worker.do(partial(self._commit, batch), partial(self._committed, batch))
 
-    def _committed(self, batch: _Batch, error: BaseException | None, future: "asyncio.Future[Any]") -> None:
+    def _committed(self, batch: _Batch, result: Sequence[tuple[int, Row]], error: BaseException | None) -> None:
         self._under_way = None
         self._busy = False
         found: list[list[Row]] = [[] for _ in batch.finders]
         if error is None:
             self.failure = None
-            for number, row in future.result():
+            for number, row in result:
                 found[number].append(row)
         else:
             self._failed(batch, error)
@@ -309,7 +311,7 @@ class SentTable:
 
     async def _run(self, work: Callable[..., Any], *values: object) -> Any:
         try:
-            return await self._loop.run_in_executor(self._worker, work, *values)
+            return await self._worker.run(partial(work, *values))
         except sqlite3.Error as exc:
             raise StorageError(f"the table of sent SMS: {exc}") from exc
 
@@ -364,6 +366,8 @@ def _open(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=_BUSY_S)
     db.execute("pragma journal_mode=wal")
     db.execute("pragma synchronous=normal")
+    db.execute("pragma temp_store=memory")  # or statements make files for what they could have to undo
+    db.execute(f"pragma wal_autocheckpoint={_WAL_PAGES}")
     db.execute(f"pragma cache_size=-{_CACHE_KIB}")
     return db
 
