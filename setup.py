@@ -38,7 +38,7 @@ COMPILED = """
     delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
     delivery: sms_partial sms_work
     delivery: underway waking
-    feedback: matching outstanding parked receipts telling turn
+    feedback: direct matching outstanding parked receipts telling turn
     intake: acceptor admission smpp smpp_binds smpp_connection smpp_opening smpp_requests
     intake: sms_admission sms_content sms_links
     tracking: clients judge

@@ -16,6 +16,7 @@ from engine.delivery.sms_kit import SmsKit
 from engine.delivery.sms_reports import SmsReports
 from engine.delivery.underway import Underway
 from engine.feedback.answers import Answers
+from engine.feedback.direct import Direct
 from engine.feedback.receipts import Receipts
 from engine.intake.clients import Clients
 from engine.intake.guesses import Guesses
@@ -86,14 +87,17 @@ class SmsEngine:
         self._quota = SmsQuota(data_dir / _QUOTA)
         self._inflight = Inflight(data_dir / _INFLIGHT)
         underway = Underway()
-        self._receipts = Receipts(settings, spool, self._sent, reports, metrics, clock, self._person, underway)
+        self.binds = Binds(settings, metrics, bound=self._account_opened, call=self._account_wanted)
+        self._receipts = Receipts(
+            settings, spool, self._sent, reports, metrics, clock, self._person, underway,
+            Direct(self.binds, self._waits_for_account), lambda one: kit.settlement.tried(*one),
+        )  # fmt: skip
         reports.fates = self._receipts
         self._answers = Answers(
             settings, self._db, suppressions, spool, self._receipts, self._receipts, dns, ids, clock, metrics
         )  # fmt: skip
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)
-        self.binds = Binds(settings, metrics, bound=self._account_opened, call=self._account_wanted)
         assert kit.ledger is not None
         numbers = Numbers(data_dir / _NUMBERS)
         self._links = SmsLinks(settings, link_keys(settings), kit.ledger, numbers, ids.next, clock, level_of)
@@ -204,7 +208,8 @@ class SmsEngine:
         self._outbinds.call(system_id)
 
     def _waits_for_account(self, system_id: str) -> bool:
-        return self._manager.destination(account_key(system_id)).live > 0
+        queue = self._manager.destinations.get((account_key(system_id), ""))
+        return queue is not None and queue.live > 0
 
     def _reopen(self, destination: str) -> None:
         plan = self._router.cached(destination)

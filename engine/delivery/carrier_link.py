@@ -47,6 +47,9 @@ _FIRST_REFUSED_S, _LONGEST_REFUSED_S = 30.0, 900.0
 _LOGIN = frozenset(STATUSES[name] for name in ("ESME_RINVPASWD", "ESME_RINVSYSID", "ESME_RBINDFAIL"))
 #: A bind whose pauses have grown so long stalls: others are to have what waits for it.
 STALLED_S = 4.0
+#: Receipts and messages from phones that are not safe on disk yet. More are not refused, which not every carrier would
+#: understand: they are not read.
+_MOST_OWED, _NO_LIMIT = 1000, 1 << 60
 #: How long a peer may take to agree to our unbind.
 _UNBIND_S = 5.0
 
@@ -209,8 +212,10 @@ class CarrierLink:
         row, loop = self.row, asyncio.get_running_loop()
         self._over, self._bind_status = loop.create_future(), None
         timers = Timers(response=row.response_timeout, enquire_link=row.enquire_link)
-        session = Session(Role.ESME, timers, loop.time(), window=row.window)
-        return Wire(session, self._handle, self._outbox)
+        session = Session(Role.ESME, timers, loop.time(), window=row.window, peer_window=_NO_LIMIT)
+        wire = Wire(session, self._handle, self._outbox)
+        wire.most_owed = _MOST_OWED
+        return wire
 
     async def _serve(self, wire: Wire) -> None:
         """Bind, until the connection is over."""

@@ -23,6 +23,7 @@ from engine.delivery import verdicts
 from engine.delivery.gathering import Delays, Failed, Gathering, as_one
 from engine.delivery.report import Report
 from engine.delivery.retries import Retries
+from engine.message.channels import channel_of
 from engine.message.content import Content
 from engine.message.envelope import Envelope, MessageClass, Notify
 from engine.message.outcome import NOT_FINAL, Outcome, Status
@@ -201,6 +202,15 @@ class Settlement:
         if not more and not gathered:
             self._manager.settled(delivery)
         return stored
+
+    def tried(self, report: Report, outcome: Outcome, at: float) -> None:
+        """A message of ours was tried without a place in the spool; if that was all, it is in the books as any."""
+        envelope = report.envelope
+        if outcome.status.final:
+            self._manager.tally.accepted += 1
+            self._metrics.own_recipients.labels(_CLASSES[envelope.message_class]).inc()
+        delays = 0.0, 0.0, 0.0, at - envelope.received_at
+        self._tell(envelope, (outcome,), channel_of(report.destination)[1], delays, at)
 
     def pass_on(self, delivery: Delivery, envelope: Envelope, destination: str) -> None:
         """It goes to another destination without an attempt here."""

@@ -17,15 +17,18 @@ from itertools import groupby
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.delivery.report import Report
 from engine.delivery.sms_reports import SmsReports
 from engine.delivery.underway import Underway
 from engine.feedback import telling
+from engine.feedback.direct import Direct
 from engine.feedback.matching import Candidate, candidates, choose, ending, numbers_of
 from engine.feedback.outstanding import Ending, Outstanding, Taken
 from engine.feedback.own import OwnMessages
 from engine.feedback.parked import Answer, Arrival, Parked
 from engine.feedback.ports import Noted
-from engine.feedback.turn import Turns
+from engine.feedback.turn import Tried, Turns
+from engine.message.outcome import Outcome
 from engine.message.sms import SentPart
 from engine.protocol.receipt import RECEIPTED_MESSAGE_ID, claims_receipt, parse_receipt
 from engine.protocol.receipt_ids import Habit, stored_as
@@ -34,6 +37,7 @@ from engine.protocol.receipt_states import Heard, State, heard_at
 from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.protocol.smpp_tables import ESME_ROK, ESME_RX_T_APPN
+from engine.storage.events.event import Event
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.sent import ParkedRow, Row, SentTable
 
@@ -50,9 +54,11 @@ class Receipts:
 
     def __init__(
         self, settings: Settings, spool: Spool, table: SentTable, reports: SmsReports, metrics: Metrics, clock: Clock,
-        person: Person, underway: Underway,
+        person: Person, underway: Underway, direct: Direct | None = None,
+        books: Callable[[Tried], None] = lambda tried: None,
     ) -> None:  # fmt: skip
-        """person: takes what is no receipt. underway: what carriers have not answered yet.
+        """person: takes what is no receipt. underway: what carriers have not answered yet. direct: None: every receipt
+        for an application goes through the spool. books: told of attempts without that.
 
         Raises StorageError: the table cannot be read.
         """
@@ -62,10 +68,11 @@ class Receipts:
         self._clock = clock
         self._person = person
         self._underway = underway
+        self._direct = direct
         self._outstanding = Outstanding(settings.sms.recent)
         self._parked = Parked()
         self._habits: dict[str, Habit] = {}
-        self._turns = Turns(spool, table, self._outstanding, OwnMessages(metrics))
+        self._turns = Turns(spool, table, self._outstanding, OwnMessages(metrics), books)
         self.reload(settings)
         for rows in _by_message(table.waiting(settings.sms.recent)):
             taken = Taken.of(rows)
@@ -134,6 +141,8 @@ class Receipts:
 
     async def settled(self) -> None:
         """Everything that came so far is durable and answered."""
+        if self._direct is not None:
+            await self._direct.settled()
         await self._turns.settled()
 
     # ---- what was sent
@@ -275,7 +284,16 @@ class Receipts:
         elif receipt.state.intermediate and not whole.fate.final:
             owed = self._reports.receipt(part, receipt.state, receipt.error or "000", receipt.done_at, interim=True)
         event = telling.heard(now, part, receipt, fate)
-        self._turns.record(event, owed, taken, arrival.key, arrival.answer)
+        told = partial(self._tell, event, owed, taken, arrival)
+        if owed is None or self._direct is None or not self._direct.offer(owed, told):
+            told(None)
+
+    def _tell(self, event: Event, owed: Report | None, taken: Taken, arrival: Arrival, outcome: Outcome | None) -> None:
+        """What a receipt has changed. outcome: of an attempt to have the application take what it is owed."""
+        tried = None
+        if outcome is not None and owed is not None:
+            tried, owed = Tried(owed, outcome, self._clock.time()), None
+        self._turns.record(event, owed, taken, arrival.key, arrival.answer, tried)
 
     def _give_up(self, arrival: Arrival) -> None:
         """Nothing that was sent has its id."""

@@ -2,8 +2,10 @@
 
 from collections.abc import Sequence
 
+from engine.delivery.report import Report
 from engine.feedback.ports import Noted
-from engine.message.channels import carrier_key
+from engine.message.channels import carrier_key, channel_of
+from engine.message.outcome import Outcome
 from engine.message.sms import SentPart, price_of
 from engine.protocol.receipt import MESSAGE_PAYLOAD
 from engine.protocol.receipt_parts import Fate
@@ -11,6 +13,7 @@ from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_codec import decode, encode
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.storage.events.event import Event, class_name
+from engine.storage.events.lines import outcome_event
 
 _TYPES = {Fate.DELIVERED: "delivered", Fate.FAILED: "undelivered"}
 
@@ -30,6 +33,12 @@ def heard(now: float, part: SentPart, receipt: Receipt, fate: Fate | None) -> Ev
         price=price_of(part.price, part.parts) if whole else part.price,
         carrier_id=receipt.id,
     )
+
+
+def tried(report: Report, outcome: Outcome, at: float) -> Event:
+    """An application took a receipt at once, or did not."""
+    destination = report.destination
+    return outcome_event(at, report.envelope, destination, 1, channel_of(destination)[1], outcome)
 
 
 def missing(now: float, part: SentPart, numbers: Sequence[int]) -> Event:

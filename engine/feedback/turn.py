@@ -1,6 +1,6 @@
 """What receipts have changed in one turn of the loop, made durable together, and only then answered.
 
-    events (one frame) and receipts for applications -> journal -> table of what was sent -> answers
+    events (one frame) and receipts that wait for applications -> journal -> table of what was sent -> answers
 
 In this order a crash between two steps repeats the first ones when the carrier sends its receipt again, and loses
 nothing.
@@ -9,11 +9,14 @@ nothing.
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import NamedTuple
 
 from engine.delivery.report import Report
+from engine.feedback import telling
 from engine.feedback.outstanding import Outstanding, Taken
 from engine.feedback.own import OwnMessages
 from engine.feedback.parked import Answer
+from engine.message.outcome import Outcome, Status
 from engine.protocol.smpp_tables import ESME_ROK
 from engine.storage.events.event import Event
 from engine.storage.events.lines import noted_lines
@@ -24,34 +27,49 @@ log = logging.getLogger(__name__)
 
 #: Events of one frame.
 _MOST_EVENTS = 500
+#: What an application has refused for now is tried again after this long, or when it binds.
+_LATER_S = 60.0
+
+
+class Tried(NamedTuple):
+    """What became of a receipt that its application was to take at once. at: unix seconds."""
+
+    report: Report
+    outcome: Outcome
+    at: float
 
 
 class _Turn:
-    __slots__ = ("answers", "changed", "events", "owed", "unparked")
+    __slots__ = ("answers", "changed", "events", "owed", "tried", "unparked")
 
     def __init__(self) -> None:
         self.events: list[Event] = []
         self.owed: list[Report] = []
+        self.tried: list[Tried] = []
         self.changed: dict[Taken, None] = {}
         self.unparked: list[int] = []
         self.answers: list[Callable[[], None]] = []
 
 
 class Turns:
-    """See above."""
+    """See above. books: told of each attempt to have a receipt taken at once, when its event has a record."""
 
-    def __init__(self, spool: Spool, table: SentTable, outstanding: Outstanding, own: OwnMessages) -> None:
+    def __init__(
+        self, spool: Spool, table: SentTable, outstanding: Outstanding, own: OwnMessages,
+        books: Callable[[Tried], None],
+    ) -> None:  # fmt: skip
         self._spool = spool
         self._table = table
         self._outstanding = outstanding
         self._own = own
+        self._books = books
         self._loop = asyncio.get_running_loop()
         self._turn: _Turn | None = None
         self._under_way: set[asyncio.Future[None]] = set()
 
     def record(
         self, event: Event | None = None, owed: Report | None = None, changed: Taken | None = None,
-        unparked: int = 0, answer: Answer | None = None,
+        unparked: int = 0, answer: Answer | None = None, tried: Tried | None = None,
     ) -> None:  # fmt: skip
         """All of this, durable in the order above."""
         turn = self._turn
@@ -62,6 +80,8 @@ class Turns:
             turn.events.append(event)
         if owed is not None:
             turn.owed.append(owed)
+        if tried is not None:
+            turn.tried.append(tried)
         if changed is not None:
             turn.changed[changed] = None
         if unparked:
@@ -89,8 +109,13 @@ class Turns:
         self._under_way.add(done)
         done.add_done_callback(self._under_way.discard)
         last: asyncio.Future[None] | None = None
-        if turn.events:
-            last = self._spool.note(lambda seq: noted_lines(seq, turn.events))
+        events = turn.events + [telling.tried(*one) for one in turn.tried]
+        if events:
+            last = self._spool.note(lambda seq: noted_lines(seq, events))
+        for one in turn.tried:
+            self._books(one)
+            if not one.outcome.status.final:
+                last = self._keep(one)
         for report in turn.owed:
             last = self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
             self._own.count(report.envelope.message_class)
@@ -99,6 +124,15 @@ class Turns:
             self._recorded(turn, done)
         else:
             last.add_done_callback(lambda _: self._recorded(turn, done))
+
+    def _keep(self, tried: Tried) -> "asyncio.Future[None]":
+        """It goes on as a delivery that was tried once."""
+        (envelope, content, destination), outcome, at = tried
+        unknown = (0,) if outcome.status is Status.UNKNOWN else ()
+        due_at = at if unknown else at + _LATER_S
+        self._own.count(envelope.message_class)
+        snapshot = [destination, (0,), due_at, 1, unknown, 1, outcome.reply]
+        return self._spool.take_in(envelope, content, {0: snapshot}, keep=True)
 
     def _recorded(self, turn: _Turn, done: "asyncio.Future[None]") -> None:
         written: asyncio.Future[None] | None = None

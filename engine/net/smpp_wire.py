@@ -15,12 +15,14 @@ from engine.protocol.smpp_session import Session
 
 #: A peer that reads so little of what we write is not read from.
 _MOST_UNSENT = 256 << 10
+_NO_LIMIT = 1 << 60
 
 
 class Wire:
     """See above; an asyncio.Protocol in all but name.
 
-    handle: told what happened, in order; the last event ever is Closed. peer: "address:port" of it.
+    handle: told what happened, in order; the last event ever is Closed. peer: "address:port" of it. most_owed: with so
+    many requests of the peer's to answer nothing more is read, until half of them are answered.
 
     After anything that was asked of `session` by itself, `send_soon` must be called; `request` and `respond` do.
     """
@@ -30,6 +32,8 @@ class Wire:
         self.handle = handle
         self.peer = ""
         self.local = ""
+        self.most_owed = _NO_LIMIT
+        self._unsent = self._owing = False  #: why nothing is read
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
@@ -47,6 +51,9 @@ class Wire:
     def data_received(self, data: bytes) -> None:
         self.session.receive(data, self._loop.time())
         self._turn()
+        if self.session.owed >= self.most_owed and not self._owing:
+            self._owing = True
+            self._read_or_not()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -57,12 +64,12 @@ class Wire:
         """Nothing more will come; the transport closes by itself."""
 
     def pause_writing(self) -> None:
-        if self._transport is not None:
-            self._transport.pause_reading()
+        self._unsent = True
+        self._read_or_not()
 
     def resume_writing(self) -> None:
-        if self._transport is not None:
-            self._transport.resume_reading()
+        self._unsent = False
+        self._read_or_not()
 
     # ---- for its owner
 
@@ -80,6 +87,9 @@ class Wire:
         """Answer a request of the peer's. Raises InvalidField."""
         self.session.respond(request, response)
         self.send_soon()
+        if self._owing and self.session.owed <= self.most_owed // 2:
+            self._owing = False
+            self._read_or_not()
 
     def send_soon(self) -> None:
         """Write what the session has at the end of this turn."""
@@ -120,6 +130,15 @@ class Wire:
         return self._transport
 
     # ---- inside
+
+    def _read_or_not(self) -> None:
+        transport = self._transport
+        if transport is None or transport.is_closing():
+            return
+        if self._unsent or self._owing:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     def _turn(self) -> None:
         events = self.session.events()

@@ -10,7 +10,9 @@ from engine.base.metrics import Metrics
 from engine.base.settings import Account, Carrier, Settings, SpoolSettings
 from engine.delivery.sms_reports import SmsReports
 from engine.delivery.underway import Underway
+from engine.feedback.direct import Direct
 from engine.feedback.receipts import Receipts
+from engine.feedback.turn import Tried
 from engine.message.envelope import Envelope
 from engine.message.ids import IdSource
 from engine.message.sms import SentPart, Sms, decode_sms
@@ -33,9 +35,12 @@ SETTINGS = Settings(
 
 class ReceiptStage:
     """answers: what arrivals were answered with, in order. persons: what was taken for a person's. owed: receipts for
-    applications that lie in the spool, as (destination, envelope, Sms)."""
+    applications that lie in the spool, as (destination, envelope, Sms). tried: those that did not need that.
+    """
 
-    def __init__(self, path: Path, clock: FakeClock, settings: Settings = SETTINGS) -> None:
+    def __init__(
+        self, path: Path, clock: FakeClock, settings: Settings = SETTINGS, direct: Direct | None = None
+    ) -> None:
         self.path = path
         self.clock = clock
         self.metrics = Metrics()
@@ -51,9 +56,10 @@ class ReceiptStage:
         self.table = SentTable(path / "sms.db")
         self.underway = Underway()
         self.persons: list[tuple[DeliverSm | DataSm, Callable[[int], None]]] = []
+        self.tried: list[Tried] = []
         self.receipts = Receipts(
             settings, self.spool, self.table, self.reports, self.metrics, clock,
-            lambda _, *rest: self.persons.append(rest), self.underway,
+            lambda _, *rest: self.persons.append(rest), self.underway, direct, self.tried.append,
         )  # fmt: skip
         self.answers: list[int] = []
         self._count = 0
@@ -132,9 +138,9 @@ class ReceiptStage:
 
 @contextlib.asynccontextmanager
 async def receipt_stage(
-    path: Path, clock: FakeClock | None = None, settings: Settings = SETTINGS
+    path: Path, clock: FakeClock | None = None, settings: Settings = SETTINGS, direct: Direct | None = None
 ) -> AsyncIterator[ReceiptStage]:
-    stage = ReceiptStage(path, clock or FakeClock(1_750_000_000.0), settings)
+    stage = ReceiptStage(path, clock or FakeClock(1_750_000_000.0), settings, direct)
     try:
         yield stage
         await stage.rest()

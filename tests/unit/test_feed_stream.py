@@ -17,8 +17,8 @@ from engine.base.settings_file import read_settings
 from engine.feed.feed import Feed, own_journals, secret_of, warnings_of
 from engine.feed.stream import pause_s
 from engine.storage.events.event import TYPES
-from engine.storage.events.lines import _TYPES_TO
 from engine.storage.events.journal import EventJournal, events_directory
+from engine.storage.events.lines import _TYPES_TO
 from engine.storage.events.reader import LineReader
 from tests.support.clock import ClockLoop, FakeClock
 from tests.support.feed import SECRET, Receiver, event_lines

@@ -72,7 +72,7 @@ class Site:
     def delivery(self, expires_in=1000.0, message_class=MessageClass.BULK):
         now = self.clock.now
         recipient = (Recipient("a@x.test"),)
-        message = Message(Envelope("id", "", recipient, now, now + expires_in, 0, message_class=message_class))
+        message = Message(Envelope("id", "", recipient, now, now + expires_in, 0, message_class=message_class), b"")
         return Delivery(message, 0, "x.test", (0,))
 
     def work_off(self, number=0):

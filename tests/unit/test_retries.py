@@ -25,7 +25,7 @@ def retries() -> Retries:
 
 def a_delivery(destination: str, channel: str = "sms") -> tuple[Delivery, Envelope]:
     envelope = Envelope("m", "ACME", (Recipient("+447700900123"),), NOW, NOW + 7 * DAY, 1, channel=channel)
-    return Delivery(Message(envelope), 0, destination, (0,)), envelope
+    return Delivery(Message(envelope, b""), 0, destination, (0,)), envelope
 
 
 def decide(retries: Retries, delivery: Delivery, envelope: Envelope, outcome: Outcome, now: float) -> tuple[str, float]:

@@ -255,7 +255,7 @@ def test_q3_whatever_an_attempt_gives_each_recipient_is_final_or_has_a_time(fate
     clock = FakeClock()
     envelope = Envelope("m", "a@b.test", tuple(Recipient(f"r{n}@c.test") for n in range(len(fates))), clock.now - age,
                         clock.now - age + 3 * DAY, 1)  # fmt: skip
-    delivery = Delivery(Message(envelope), 0, "c.test", tuple(range(len(fates))))
+    delivery = Delivery(Message(envelope, b""), 0, "c.test", tuple(range(len(fates))))
     delivery.attempts = attempts
     settlement = object.__new__(Settlement)
     settlement._retries = Retries(random.Random(attempts))

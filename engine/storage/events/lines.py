@@ -66,41 +66,43 @@ def outcome_lines(
     provider: str,
     outcomes: Sequence[Outcome],
 ) -> bytes:
-    """One event per outcome of attempt number `attempt` (1 is the first); JSON lines, each with its newline."""
-    name = CLASSES[envelope.message_class]
-    recipients = envelope.recipients
-    tenant, stream, batch = envelope.tenant or envelope.user, envelope.stream, envelope.batch
-    types = _TYPES if not envelope.channel else _TYPES_TO[channel_of(destination)[0]]
-    delay_s = int((at - envelope.received_at) * 1000) / 1000
-    at = int(at * 1000) / 1000
+    """One event per outcome of an attempt; JSON lines, each with its newline."""
     return _lines(
         [
-            Event(
-                f"{seq}.{n}",
-                at,
-                types[outcome.status],
-                envelope.id,
-                name,
-                envelope.sender,
-                recipients[outcome.index].address,
-                destination,
-                envelope.envid,
-                attempt,
-                outcome.status_code,
-                outcome.reply,
-                outcome.remote,
-                outcome.phase,
-                _SCOPES[outcome.scope],
-                provider,
-                delay_s,
-                price=outcome.price,
-                kind=outcome.kind,
-                tenant=tenant,
-                stream=stream,
-                batch=batch,
-            )
+            outcome_event(at, envelope, destination, attempt, provider, outcome, f"{seq}.{n}")
             for n, outcome in enumerate(outcomes)
         ]
+    )
+
+
+def outcome_event(
+    at: float, envelope: Envelope, destination: str, attempt: int, provider: str, outcome: Outcome, id: str = ""
+) -> Event:
+    """The event of an outcome of attempt number `attempt`; 1 is the first."""
+    types = _TYPES if not envelope.channel else _TYPES_TO[channel_of(destination)[0]]
+    return Event(
+        id,
+        int(at * 1000) / 1000,
+        types[outcome.status],
+        envelope.id,
+        CLASSES[envelope.message_class],
+        envelope.sender,
+        envelope.recipients[outcome.index].address,
+        destination,
+        envelope.envid,
+        attempt,
+        outcome.status_code,
+        outcome.reply,
+        outcome.remote,
+        outcome.phase,
+        _SCOPES[outcome.scope],
+        provider,
+        int((at - envelope.received_at) * 1000) / 1000,
+        price=outcome.price,
+        kind=outcome.kind,
+        tenant=envelope.tenant or envelope.user,
+        stream=envelope.stream,
+        batch=envelope.batch,
     )
 
 

@@ -34,14 +34,14 @@ class Message:
         "batch", "expires_at", "hot", "hot_bytes", "id", "in_hand", "message_class", "received_at", "tenant",
     )  # fmt: skip
 
-    def __init__(self, envelope: Envelope) -> None:
+    def __init__(self, envelope: Envelope, content: Content) -> None:
         self.id = envelope.id
         self.message_class = envelope.message_class
         self.received_at = envelope.received_at
         self.expires_at = envelope.expires_at
         self.tenant = envelope.owner
         self.batch = envelope.batch
-        self.hot: tuple[Envelope, Content] | None = None
+        self.hot: tuple[Envelope, Content] | None = (envelope, content)
         self.hot_bytes = 0
         self.in_hand = 0
 

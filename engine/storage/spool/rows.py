@@ -91,8 +91,7 @@ def id_of(row: int, table: Table, texts: Texts) -> str:
 
 def delivery_of(row: int, read: Read, table: Table, texts: Texts, segments: Segments) -> Delivery:
     """A delivery as its row and the disk tell; the row stays."""
-    message = Message(read.envelope)
-    message.hot = read.envelope, read.content
+    message = Message(read.envelope, read.content)
     delivery = Delivery(message, table.get(row, "number"), read.snapshot[0], ())
     delivery.restore(read.snapshot)
     place = table.get(row, "place")

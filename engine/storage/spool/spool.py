@@ -215,8 +215,7 @@ class Spool:
         here on, whatever comes of it. due_at: when it may be sent first. unwanted: the last splits, never sent.
         """
         self._journal.last_id = max(self.last_id, envelope.id)
-        message = Message(envelope)
-        message.hot = (envelope, content)
+        message = Message(envelope, content)
         deliveries = [Delivery(message, n, name, indexes) for n, (name, indexes) in enumerate(splits)]
         for n, delivery in enumerate(deliveries, unwanted - len(deliveries)):
             delivery.unwanted = n >= 0
@@ -233,22 +232,23 @@ class Spool:
         """A content that is all in memory, as it should be stored: a large one in a file. Raises StorageError."""
         return await self._large.store(content, self._settings.large_bytes)
 
-    def take_in(self, envelope: Envelope, content: Content, snapshots: Mapping[int, Snapshot]) -> asyncio.Future[None]:
-        """Store deliveries of a message that come from another spool, as they were there, in one frame.
+    def take_in(
+        self, envelope: Envelope, content: Content, snapshots: Mapping[int, Snapshot], keep: bool = False
+    ) -> asyncio.Future[None]:
+        """Store deliveries of a message that were tried elsewhere, as they were there, in one frame.
 
-        Done when durable; fails as `accept` does. snapshots: by delivery number, which names a delivery together with
-        the message id; none of them may be queued here. Of the envelope their recipients are kept, and no others.
+        Done when durable; fails as `accept` does; keep: as there. snapshots: by delivery number, which with the
+        message id names it; none may be queued here. Of the envelope their recipients are kept, and no others.
         """
         envelope = only(envelope, recipients_of(snapshots))
-        message = Message(envelope)
-        message.hot = (envelope, content)
+        message = Message(envelope, content)
         deliveries = [Delivery(message, number, snapshot[0], ()) for number, snapshot in snapshots.items()]
         for delivery in deliveries:
             delivery.restore(snapshots[delivery.number])
         frame = self._journal.next_number()
         header = taken_in_header(encode_envelope(envelope), snapshots, file_of_large(content))
         events = received_lines(frame, envelope, [(one.destination, one.indexes) for one in deliveries])
-        record = self._journal.append(frame, FrameType.TAKEN_IN, header, head_of(content), events)
+        record = self._journal.append(frame, FrameType.TAKEN_IN, header, head_of(content), events, keep)
         return self._storing(record, deliveries, content)
 
     def settle(

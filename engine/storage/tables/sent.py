@@ -3,8 +3,9 @@
 One thread, group commit: everything that was asked for meanwhile is one transaction, then what is looked for is looked
 up. It survives the process, not a power cut (WAL, synchronous=NORMAL): what a cut takes are receipts that nobody knows.
 
-A batch is one JSON text for each kind of statement, which SQLite takes apart: so it runs once and not once a row, and
-asks for the interpreter's lock once. An id is found by one index however its carrier writes it (receipt_ids.stored_as).
+A batch is one JSON text for each kind of change, which SQLite takes apart: so one statement runs and not one a row, and
+the interpreter's lock is asked for once. An id is found by one index however its carrier writes it
+(receipt_ids.stored_as).
 
 Rows stay for a while after their end: a late receipt is known then, and so is what an answer belongs to. What ended
 without a carrier has a row for as long, so that a query is answered; it was sent to nobody.
@@ -40,15 +41,19 @@ create table if not exists parked (
     key integer primary key, carrier text not null, at real not null, pdu text not null
 );
 """
-_INSERT = (
-    "insert into parts select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, null,"
-    " value ->> 6, value ->> 7 from json_each(?)"
-)
-_UPDATE = (
-    "update parts set state = j.value ->> 1, fate = j.value ->> 2 from json_each(?) j where parts.key = j.value ->> 0"
-)
-_PARK = "insert into parked select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(?)"
-_UNPARK = "delete from parked where key in (select value from json_each(?))"
+#: One statement writes a whole batch, and is a transaction by itself.
+_BATCH = """
+create temp view batch (added, updated, parked, unparked) as select null, null, null, null;
+create temp trigger batch_written instead of insert on batch begin
+    insert into parts select value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, value ->> 5, null,
+        value ->> 6, value ->> 7 from json_each(new.added);
+    update parts set state = j.value ->> 1, fate = j.value ->> 2 from json_each(new.updated) j
+        where parts.key = j.value ->> 0;
+    insert into parked select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(new.parked);
+    delete from parked where key in (select value from json_each(new.unparked));
+end;
+"""
+_WRITE = "insert into batch values (?, ?, ?, ?)"
 #: cross join: the parts are looked up for each wanted id, never the other way round.
 _FIND = (
     "select j.value ->> 0, p.key, p.state, p.fate, p.body from json_each(?) j"
@@ -141,6 +146,7 @@ class SentTable:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
             self._db = _open(path)
             self._db.executescript(_TABLES)
+            self._db.executescript(_BATCH)
             self._reading = _open(path)
             self._last_key: int = self._db.execute(_LAST_KEY).fetchone()[0] or 0
         except (OSError, sqlite3.Error) as exc:
@@ -319,30 +325,14 @@ class SentTable:
 
     def _commit(self, batch: _Batch) -> list[tuple[int, Row]]:
         if batch.rows:
-            self._db.execute("begin immediate")
-            try:
-                self._write(batch)
-                self._db.execute("commit")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("rollback")
-                raise
+            changes = (batch.added, batch.updated, batch.parked, batch.unparked)
+            self._db.execute(_WRITE, [_text(rows) if rows else None for rows in changes])
         if not batch.wanted:
             return []
         found: list[tuple[int, Row]] = []
         for number, *row in self._db.execute(_FIND, (_text(batch.wanted),)).fetchall():
             found += [(number, one) for one in self._whole(_row(row))]
         return found
-
-    def _write(self, batch: _Batch) -> None:
-        if batch.added:
-            self._db.execute(_INSERT, (_text(batch.added),))
-        if batch.updated:
-            self._db.execute(_UPDATE, (_text(batch.updated),))
-        if batch.parked:
-            self._db.execute(_PARK, (_text(batch.parked),))
-        if batch.unparked:
-            self._db.execute(_UNPARK, (_text(batch.unparked),))
 
     def _whole(self, row: Row) -> list[Row]:
         """A part with the others of its message."""

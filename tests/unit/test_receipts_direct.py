@@ -1,0 +1,202 @@
+"""Receipts that an application takes at once, over a real bind: H1 to H3, and when the carrier is answered."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from engine.feedback import direct
+from engine.feedback.direct import Direct
+from engine.message.channels import account_key
+from engine.message.outcome import Status
+from engine.protocol.smpp_pdu import BindTransmitter, DeliverSm, DeliverSmResp
+from engine.protocol.smpp_tables import ESME_ROK, STATUSES
+from tests.support.receipts import ReceiptStage, receipt_stage
+from tests.support.smpp_intake import Client, Intake, taking, until
+from tests.support.sms_stage import play
+
+ASKED = {"account": "app", "registered": 1}
+
+
+class _Stage(NamedTuple):
+    carrier: ReceiptStage
+    intake: Intake
+    application: Client
+    queued: set[str]  #: applications that something waits for
+
+    def receipts(self, *ids: str) -> None:
+        """The carrier brings receipts of messages that it took under these ids."""
+        for id in ids:
+            self.carrier.send(id, **ASKED)
+            self.carrier.receipt(id)
+
+    async def asked(self, count: int) -> list[DeliverSm]:
+        """What the application has been sent."""
+        await until(lambda: len(self.application.unasked) >= count)
+        return [pdu for pdu in self.application.unasked if isinstance(pdu, DeliverSm)]
+
+    async def answer(self, pdu: DeliverSm, status: str = "ESME_ROK") -> None:
+        self.application.wire.respond(pdu, DeliverSmResp(command_status=STATUSES[status], message_id=b""))
+
+    def events(self) -> list[tuple[str, str]]:
+        return [(line["type"], line["destination"]) for line in self.carrier.lines()]
+
+    def spooled(self) -> list[str]:
+        return [envelope.envid for _, envelope, _ in self.carrier.owed]
+
+
+@contextlib.asynccontextmanager
+async def stage(path: Path, kind: type | None = None) -> AsyncIterator[_Stage]:
+    queued: set[str] = set()
+    for folder in ("intake", "carrier"):
+        (path / folder).mkdir(parents=True)
+    how = {} if kind is None else {"kind": kind}
+    async with taking(path / "intake") as intake, intake.bound(**how) as application:
+        straight = Direct(intake.binds, queued.__contains__)
+        async with receipt_stage(path / "carrier", direct=straight) as carrier:
+            yield _Stage(carrier, intake, application, queued)
+            application.wire.abort()  # or nobody answers what is on the wire
+
+
+def story(path: Path, tell: Callable[[_Stage], Awaitable[None]], kind: type | None = None) -> None:
+    async def run() -> None:
+        async with stage(path, kind) as s:
+            await tell(s)
+
+    play(run)
+
+
+def test_the_carrier_is_answered_once_the_application_has_its_receipt(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts("1", "2")
+        first, second = await s.asked(2)
+        assert first.short_message.startswith(b"id:") and b"stat:DELIVRD" in first.short_message
+        assert s.carrier.answers == [] and s.carrier.lines() == []
+        await s.answer(second)
+        await until(lambda: s.carrier.answers == [ESME_ROK])
+        await s.answer(first)
+        await s.carrier.rest()
+        assert s.carrier.answers == [ESME_ROK] * 2 and s.spooled() == []
+        assert s.events() == [("delivered", "sms:one"), ("handed-over", "account:app")] * 2
+        line = s.carrier.lines()[1]
+        assert line["attempt"] == 1 and line["remote"].startswith("app[127.0.0.1:") and line["provider"] == "app"
+        assert [one.outcome.status for one in s.carrier.tried] == [Status.DELIVERED] * 2
+
+    story(tmp_path, tell)
+
+
+def test_who_does_not_answer_has_his_receipts_in_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """H2, H3. The answer that comes later changes nothing."""
+    monkeypatch.setattr(direct, "PATIENCE_S", 0.05)
+
+    async def tell(s: _Stage) -> None:
+        s.receipts("1")
+        (late,) = await s.asked(1)
+        await until(lambda: s.carrier.answers == [ESME_ROK])
+        s.receipts("2")
+        await s.carrier.rest()
+        assert s.carrier.answers == [ESME_ROK] * 2 and len(s.spooled()) == 2
+        await s.answer(late)
+        await asyncio.sleep(0.02)
+        await s.carrier.rest()
+        assert len(s.application.unasked) == 1
+        assert [kind for kind, _ in s.events()] == ["delivered", "unknown", "delivered"]
+
+    story(tmp_path, tell)
+
+
+@pytest.mark.parametrize(
+    ("status", "event", "attempts"),
+    [
+        ("ESME_RX_T_APPN", "deferred", 1),
+        ("ESME_RTHROTTLED", None, 0),  # is no attempt
+        ("ESME_RMSGQFUL", None, 0),
+    ],
+)
+def test_what_is_refused_for_now_waits(tmp_path: Path, status: str, event: str | None, attempts: int) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts("1")
+        (pdu,) = await s.asked(1)
+        await s.answer(pdu, status)
+        await s.carrier.rest()
+        assert s.carrier.answers == [ESME_ROK] and len(s.spooled()) == 1
+        assert [kind for kind, _ in s.events()] == ["delivered", *([event] if event else [])]
+        (delivery,) = s.carrier.spool.in_hand
+        assert delivery.attempts == attempts and delivery.unknowns == ()
+        s.receipts("2")
+        await s.carrier.rest()
+        assert len(s.spooled()) == 2 and len(s.application.unasked) == 1, "behind it"
+
+    story(tmp_path, tell)
+
+
+def test_what_is_refused_for_good_is_told_and_gone(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts("1")
+        (pdu,) = await s.asked(1)
+        await s.answer(pdu, "ESME_RINVDSTADR")
+        await s.carrier.rest()
+        assert s.carrier.answers == [ESME_ROK] and s.spooled() == []
+        assert s.events() == [("delivered", "sms:one"), ("failed", "account:app")]
+        assert [one.outcome.status for one in s.carrier.tried] == [Status.FAILED]
+
+    story(tmp_path, tell)
+
+
+def test_a_lost_connection_sends_it_to_the_spool_and_says_that_it_may_be_there_already(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts("1")
+        await s.asked(1)
+        s.application.wire.abort()
+        await until(lambda: s.carrier.answers == [ESME_ROK])
+        assert [kind for kind, _ in s.events()] == ["delivered", "unknown"]
+        (delivery,) = s.carrier.spool.in_hand
+        assert delivery.unknowns == (0,) and delivery.destination == account_key("app")
+
+    story(tmp_path, tell)
+
+
+def test_behind_what_waits_it_waits_too(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.queued.add("app")
+        s.receipts("1")
+        await s.carrier.rest()
+        assert len(s.spooled()) == 1 and s.application.unasked == []
+        s.queued.clear()
+        s.receipts("2")
+        await s.asked(1)
+
+    story(tmp_path, tell)
+
+
+def test_a_bind_that_cannot_receive_or_has_no_room_is_sent_nothing(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts("1")
+        await s.carrier.rest()
+        assert len(s.spooled()) == 1 and s.application.unasked == []
+
+    async def crowd(s: _Stage) -> None:
+        s.receipts(*map(str, range(100, 200)))
+        sent = await s.asked(50)
+        await until(lambda: len(s.spooled()) == 50)
+        assert len(sent) == 50
+
+    story(tmp_path / "one", tell, BindTransmitter)
+    story(tmp_path / "two", crowd)
+
+
+def test_at_the_end_what_is_on_the_wire_is_waited_for(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts("1")
+        (pdu,) = await s.asked(1)
+        done = asyncio.ensure_future(s.carrier.receipts.settled())
+        await asyncio.sleep(0.02)
+        assert not done.done()
+        await s.answer(pdu)
+        await done
+        assert s.carrier.answers == [ESME_ROK]
+
+    story(tmp_path, tell)
