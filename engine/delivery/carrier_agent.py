@@ -166,6 +166,8 @@ class CarrierAgent(SmsAgent):
                 for one in outcomes
             ]
         said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
+        if not said:
+            return outcomes
         waiting = [o for o in outcomes if not o.status.final and o.index in said]
         for place, outcome in enumerate(outcomes):
             if outcome.index in said and outcome.status is not Status.DELIVERED:

@@ -5,9 +5,9 @@
 What a crash takes away in between, the carrier sends again. So that no carrier waits long, only an application has its
 receipts so that is bound, has nothing waiting, and answers quickly; everything else goes through the spool.
 
-H1  who offers one is told once, what became of it.
-H2  nothing is held for longer than PATIENCE_S.
-H3  behind one that was not taken, the others of its application wait, too: their order is kept.
+O1  who offers one is told once, what became of it.
+O2  nothing is held for longer than PATIENCE_S.
+O3  behind one that was not taken, the others of its application wait, too: their order is kept.
 """
 
 import asyncio

@@ -89,5 +89,7 @@ def _is_heard(candidate: Candidate) -> bool:
 
 def ending(address: str) -> str:
     """What is compared of a number."""
-    digits = "".join(filter(str.isdecimal, address))
+    digits = address.removeprefix("+")
+    if not digits.isdecimal():
+        digits = "".join(filter(str.isdecimal, address))
     return digits[-_DIGITS:]

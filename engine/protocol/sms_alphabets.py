@@ -13,7 +13,8 @@ from engine.protocol.sms_shifts import ESCAPE, HOLE, LOCKING, SINGLE, Language
 
 _ESC = 0x1B
 #: What the default alphabet has as ASCII has it: most texts are nothing else, and a tenth of the work.
-_AS_ASCII = re.compile(r"[A-Za-z0-9 !\"#%&'()*+,\-./:;<=>?\r\n]*").fullmatch
+_SAME = r"[A-Za-z0-9 !\"#%&'()*+,\-./:;<=>?\r\n]*"
+_AS_ASCII, _IS_ASCII = re.compile(_SAME).fullmatch, re.compile(_SAME.encode()).fullmatch
 _RUNS = re.compile(rb"\x1b(.?)|[^\x1b]+", re.DOTALL)
 
 
@@ -83,6 +84,8 @@ def decode_septets(data: bytes, tables: Tables = DEFAULT_TABLES) -> tuple[str, F
     After an escape, a code that is not in the single shift table means what it means without the escape (TS 23.038
     6.2.1.1), and a second escape is a space.
     """
+    if not tables.locking and _IS_ASCII(data) is not None:
+        return data.decode(), Fault.NONE
     plain, single = _READABLE[tables.locking], SINGLE[tables.single]
     pieces: list[str] = []
     faults = Fault.NONE if data.isascii() else Fault.HIGH_BIT

@@ -11,15 +11,13 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 
 from engine.base.errors import StorageError
-from engine.queue.ready import ReadyQueue
+from engine.queue.ready import MAX_IN_HAND, ReadyQueue
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows
 
 log = logging.getLogger(__name__)
 
-#: Deliveries that are objects, about a kilobyte each without the content.
-MAX_IN_HAND = 20_000
 #: Batches being read at once.
 _MAX_READS = 4
 

@@ -20,7 +20,7 @@ import numpy as np
 from engine.base.clock import Clock
 from engine.queue.budget import Budget
 from engine.queue.errands import SLICE_ROWS, Errands
-from engine.queue.larder import MAX_IN_HAND, Larder
+from engine.queue.larder import Larder
 from engine.queue.lookups import Lookups
 from engine.queue.ready import Dispatcher, ReadyQueue, ready_key
 from engine.queue.sites import Sites
@@ -327,7 +327,7 @@ class Manager:
         plan = self._router.cached(*key)
         if isinstance(plan, Plan):
             queue = self.sites.queue_for(plan)
-            if len(self._spool.in_hand) < MAX_IN_HAND and queue.takes_more(self._spool.hands.roomy):
+            if queue.takes_more(len(self._spool.in_hand), self._spool.hands.roomy):
                 queue.push(delivery)
             else:
                 destination = self.destination(*key)

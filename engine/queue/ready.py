@@ -22,11 +22,15 @@ from engine.queue.throttle import Throttle
 from engine.routing.plan import NoRoute, Plan
 from engine.storage.spool.entry import Delivery, State
 
+#: Deliveries that are objects, about a kilobyte each without the content.
+MAX_IN_HAND = 20_000
 #: Deliveries of one queue in memory that were read ahead of need; fewer than half of it make it read on.
 READ_AHEAD = 256
 #: Those that a queue with a connection keeps in memory as they arrive: on disk they are already, and a row that is made
 #: and read again costs a third of what an SMS costs.
 MOST_FRESH = 8192
+#: Of SMS, which are small: as many as all queues of mail may have in memory together, and again so many.
+MOST_FRESH_SMS = 2 * MAX_IN_HAND
 
 _READY, _ATTEMPT = State.READY, State.ATTEMPT  # a name of the module is quicker than a member of a class
 
@@ -148,12 +152,16 @@ class ReadyQueue:
         """More is queued than agents come for, and the site takes it."""
         return not self._closed and len(self) > self._coming and self.throttle.window(self._clock.time()) > 0
 
-    def takes_more(self, contents_stay: bool) -> bool:
+    def takes_more(self, in_hand: int, contents_stay: bool) -> bool:
         """A delivery that is in memory may stay there: nothing stands before it on disk, and there is room.
 
-        contents_stay: in memory, too, as long as it may last.
+        in_hand: of all queues. contents_stay: in memory, too, as long as it may last.
         """
-        most = MOST_FRESH if self.agents and contents_stay else READ_AHEAD
+        most, most_of_all = (MOST_FRESH_SMS, MOST_FRESH_SMS) if self.plan.channel else (MOST_FRESH, MAX_IN_HAND)
+        if in_hand >= most_of_all:
+            return False
+        if not self.agents or not contents_stay:
+            most = READ_AHEAD
         closed_until = self.throttle.closed_until
         return not self.feeders and len(self) < most and (not closed_until or closed_until <= self._clock.time())
 

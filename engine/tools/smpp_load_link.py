@@ -5,6 +5,8 @@ Deliberately not the engine's own session (`smpp_session`): a fault there must n
 
 import math
 
+from mypy_extensions import mypyc_attr
+
 from engine.base.errors import NetworkError
 from engine.protocol.receipt import claims_receipt, parse_receipt
 from engine.protocol.smpp_codec import AnyPdu, encode
@@ -44,6 +46,7 @@ _BIND_NUMBER = 1
 _HOPELESS = frozenset((STATUSES["ESME_RINVPASWD"], STATUSES["ESME_RINVSYSID"]))
 
 
+@mypyc_attr(native_class=False)
 class BindRefused(NetworkError):
     """The server does not let this system_id in."""
 

@@ -207,7 +207,7 @@ def test_a_closed_site_begins_nothing_and_puts_everything_down_until_it_opens():
         assert queue.take() is None
         queue.pump()
         assert site.store.down == waiting
-        assert (len(queue), queue.hungry, queue.takes_more(True), len(site.courier.attempts)) == (0, False, False, 1)
+        assert (len(queue), queue.hungry, queue.takes_more(0, True), len(site.courier.attempts)) == (0, False, False, 1)
         assert queue._timer is not None
         assert queue._timer.when() - asyncio.get_running_loop().time() <= 7200
         destination = Destination("x.test", "")
@@ -260,10 +260,10 @@ def test_what_is_next_is_in_memory_and_no_more():
     site = Site(connections=1)
     queue = site.queue()
     for _ in range(READ_AHEAD):
-        assert queue.takes_more(False)
+        assert queue.takes_more(0, False)
         queue.push(site.delivery())
-    assert not queue.takes_more(False), "its content would be read again, one by one"
-    assert queue.takes_more(True)
+    assert not queue.takes_more(0, False), "its content would be read again, one by one"
+    assert queue.takes_more(0, True)
     destination = Destination("x.test", "")
     destination.stock[MessageClass.BULK].extend(range(10_000))
     queue.feed(destination)
@@ -283,7 +283,7 @@ def test_what_arrives_stays_in_memory_while_a_connection_is_at_work_and_goes_to_
         queue = site.queue()
         waiting = [site.delivery() for _ in range(3 * READ_AHEAD)]
         for delivery in waiting:
-            assert queue.takes_more(True)
+            assert queue.takes_more(0, True)
             queue.push(delivery)
         site.throttle.close(site.clock.now + 60, "451 later")
         queue.pump()
@@ -303,9 +303,9 @@ def test_what_is_on_disk_goes_before_what_comes_later():
     destination = Destination("x.test", "")
     destination.stock[MessageClass.BULK].add(1)
     queue.feed(destination)
-    assert not queue.takes_more(True)
+    assert not queue.takes_more(0, True)
     assert queue.take_stock() == [1]
-    assert queue.takes_more(True) and not queue.feeders
+    assert queue.takes_more(0, True) and not queue.feeders
 
 
 def test_destinations_of_a_site_are_read_in_turn():

@@ -1,4 +1,4 @@
-"""Receipts that an application takes at once, over a real bind: H1 to H3, and when the carrier is answered."""
+"""Receipts that an application takes at once, over a real bind: O1 to O3, and when the carrier is answered."""
 
 import asyncio
 import contextlib
@@ -89,7 +89,7 @@ def test_the_carrier_is_answered_once_the_application_has_its_receipt(tmp_path: 
 
 
 def test_who_does_not_answer_has_his_receipts_in_the_spool(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """H2, H3. The answer that comes later changes nothing."""
+    """O2, O3. The answer that comes later changes nothing."""
     monkeypatch.setattr(direct, "PATIENCE_S", 0.05)
 
     async def tell(s: _Stage) -> None:
