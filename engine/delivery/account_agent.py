@@ -26,23 +26,23 @@ class _AccountLine:
     """A bind of an application, as a Line."""
 
     def __init__(self, system_id: str, wire: Wire) -> None:
-        self._wire = wire
+        self.wire = wire
         self.remote = f"{system_id}[{wire.peer}]"
         self.pace, self.pause = Pace(None), Pause()
 
     @property
     def bound(self) -> bool:
-        return self._wire.session.state in BOUND and self._wire.transport is not None
+        return self.wire.session.state in BOUND and self.wire.transport is not None
 
     @property
     def room(self) -> bool:
-        return self._wire.session.may_send(DeliverSm)
+        return self.wire.session.may_send(DeliverSm)
 
     def request(self, pdu: Pdu, told: Told) -> None:
-        self._wire.request(pdu, told)
+        self.wire.request(pdu, told)
 
     def abort(self) -> None:
-        self._wire.abort()
+        self.wire.abort()
 
 
 class AccountAgent(SmsAgent):
@@ -51,10 +51,14 @@ class AccountAgent(SmsAgent):
     def _engage(self) -> Line | None:
         system_id = channel_of(self._queue.plan.site)[1]
         wire = next(iter(self._sms.receivers.receivers(system_id)), None)
-        return _AccountLine(system_id, wire) if wire is not None else None
+        if wire is None:
+            return None
+        wire.pump = self.wake  # the window is not only ours: receipts go over it that are not queued
+        return _AccountLine(system_id, wire)
 
     def _disengage(self, line: Line) -> None:
-        pass
+        assert isinstance(line, _AccountLine)
+        line.wire.pump = None
 
     async def _unreachable(self) -> None:
         now = self._kit.clock.time()

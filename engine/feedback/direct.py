@@ -3,7 +3,7 @@
     receipt of a carrier -> deliver_sm to the application -> its answer -> events on disk -> answer to the carrier
 
 What a crash takes away in between, the carrier sends again. So that no carrier waits long, only an application has its
-receipts so that is bound, has nothing waiting, and answers quickly; everything else goes through the spool.
+receipts so that is bound, has nothing queued, and answers quickly; everything else goes through the spool.
 
 O1  who offers one is told once, what became of it.
 O2  nothing is held for longer than PATIENCE_S.
@@ -11,6 +11,7 @@ O3  behind one that was not taken, the others of its application wait, too: thei
 """
 
 import asyncio
+from collections import deque
 from collections.abc import Callable
 
 from engine.delivery import sms_trouble
@@ -26,22 +27,25 @@ from engine.protocol.smpp_pdu import DeliverSm
 
 #: How long an application may take; after one that it did not take, its receipts go through the spool for so long.
 PATIENCE_S, AWAY_S = 1.0, 10.0
+#: Held at once, on the wire or for want of room there.
+MOST_HELD = 2000
 
-#: The outcome of the attempt; None: it was none, and is to wait.
+#: The outcome of the attempt; None: there was none, and it is to wait.
 Told = Callable[[Outcome | None], None]
 
 
 class _Offer:
-    """A receipt on the wire. over: somebody was told what became of it."""
+    """A receipt that is held. remote: the bind that it is on the wire to; "": none yet."""
 
-    __slots__ = ("_direct", "account", "due_at", "over", "remote", "told")
+    __slots__ = ("_direct", "account", "due_at", "over", "remote", "report", "told")
 
-    def __init__(self, direct: "Direct", account: str, remote: str, told: Told, due_at: float) -> None:
+    def __init__(self, direct: "Direct", report: Report, told: Told, due_at: float) -> None:
         self._direct = direct
-        self.account = account
-        self.remote = remote
+        self.account = report.envelope.user
+        self.report = report
         self.told = told
         self.due_at = due_at
+        self.remote = ""
         self.over = False
 
     def __call__(self, event: Answered | Unanswered) -> None:
@@ -55,7 +59,8 @@ class Direct:
         self._receivers = receivers
         self._waits = waits
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[_Offer, None] = {}  #: oldest first
+        self._held: dict[_Offer, None] = {}  #: oldest first
+        self._lines: dict[str, deque[_Offer]] = {}  #: those of an account that wait for room; none is empty
         self._closed_until: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._idle: asyncio.Future[None] | None = None  #: somebody waits for the last one
@@ -63,24 +68,27 @@ class Direct:
     def offer(self, report: Report, told: Told) -> bool:
         """Send a receipt now, and tell what became of it; False: it must wait, and `told` is not called."""
         account, now = report.envelope.user, self._loop.time()
-        if self._is_closed(account, now) or self._waits(account):
+        if self._is_closed(account, now) or self._waits(account) or len(self._held) >= MOST_HELD:
             return False
-        wire = self._wire(account)
-        if wire is None:
+        wires = self._receivers.receivers(account)
+        if not wires:
             return False
-        offer = _Offer(self, account, f"{account}[{wire.peer}]", told, now + PATIENCE_S)
-        try:
-            wire.request(deliver_sm(decode_sms(report.content), report.envelope.recipients[0]), offer)
-        except InvalidField:
+        offer = _Offer(self, report, told, now + PATIENCE_S)
+        line = self._lines.get(account)
+        if line is not None:
+            line.append(offer)
+        elif not wires[0].session.may_send(DeliverSm):
+            self._lines[account] = deque((offer,))
+        elif not self._send(offer, wires[0]):
             return False
-        self._pending[offer] = None
+        self._held[offer] = None
         if self._timer is None:
             self._timer = self._loop.call_at(offer.due_at, self._look)
         return True
 
     async def settled(self) -> None:
-        """Nothing is on the wire."""
-        while self._pending:
+        """Nothing is held."""
+        while self._held:
             if self._idle is None:
                 self._idle = self._loop.create_future()
             await asyncio.wait([self._idle])
@@ -94,6 +102,7 @@ class Direct:
         else:
             id = sms_trouble.message_id(event.response)
             self._conclude(offer, sms_trouble.judged(0, event.response, id, offer.remote))
+        self._go_on(offer.account)
 
     # ---- inside
 
@@ -105,29 +114,54 @@ class Direct:
             del self._closed_until[account]
         return until > now
 
-    def _wire(self, account: str) -> Wire | None:
-        """That of its binds with the most room."""
-        for wire in self._receivers.receivers(account):
-            return wire if wire.session.may_send(DeliverSm) else None
-        return None
+    def _send(self, offer: _Offer, wire: Wire) -> bool:
+        """False: it cannot be said in SMPP, which is for the delivery to tell."""
+        report = offer.report
+        try:
+            wire.request(deliver_sm(decode_sms(report.content), report.envelope.recipients[0]), offer)
+        except InvalidField:
+            return False
+        offer.remote = f"{offer.account}[{wire.peer}]"
+        return True
+
+    def _go_on(self, account: str) -> None:
+        """There may be room for those that wait for it."""
+        while (line := self._lines.get(account)) is not None:
+            wires = self._receivers.receivers(account)
+            if not wires:
+                self._close(account)
+            elif not wires[0].session.may_send(DeliverSm):
+                return
+            else:
+                offer = line.popleft()
+                if not line:
+                    del self._lines[account]
+                if not self._send(offer, wires[0]):
+                    self._conclude(offer, None)
 
     def _conclude(self, offer: _Offer, outcome: Outcome | None) -> None:
         if offer.over:
             return
         offer.over = True
-        del self._pending[offer]
-        if outcome is None or outcome.status is not Status.DELIVERED:
-            self._closed_until[offer.account] = self._loop.time() + AWAY_S
-        if not self._pending and self._idle is not None:
+        del self._held[offer]
+        if not self._held and self._idle is not None:
             self._idle.set_result(None)
             self._idle = None
         offer.told(outcome)
+        if outcome is None or outcome.status is not Status.DELIVERED:
+            self._close(offer.account)
+
+    def _close(self, account: str) -> None:
+        """O3: what waits for room goes through the spool, and so does what comes now."""
+        self._closed_until[account] = self._loop.time() + AWAY_S
+        for offer in self._lines.pop(account, ()):
+            self._conclude(offer, None)
 
     def _look(self) -> None:
-        """Those that have been there too long are to wait."""
+        """Those that were held too long are to wait."""
         self._timer = None
         now = self._loop.time()
-        for offer in [offer for offer in self._pending if offer.due_at <= now]:
-            self._conclude(offer, sms_trouble.unanswered(0, offer.remote))
-        if self._pending:
-            self._timer = self._loop.call_at(next(iter(self._pending)).due_at, self._look)
+        for offer in [offer for offer in self._held if offer.due_at <= now]:
+            self._conclude(offer, sms_trouble.unanswered(0, offer.remote) if offer.remote else None)
+        if self._held:
+            self._timer = self._loop.call_at(next(iter(self._held)).due_at, self._look)

@@ -21,8 +21,9 @@ _NO_LIMIT = 1 << 60
 class Wire:
     """See above; an asyncio.Protocol in all but name.
 
-    handle: told what happened, in order; the last event ever is Closed. peer: "address:port" of it. most_owed: with so
-    many requests of the peer's to answer nothing more is read, until half of them are answered.
+    handle: told what happened, in order; the last event ever is Closed. pump: called after that: there may be room, or
+    the end has come. peer: "address:port" of it. most_owed: with so many requests of the peer's to answer nothing more
+    is read, until half of them are answered.
 
     After anything that was asked of `session` by itself, `send_soon` must be called; `request` and `respond` do.
     """
@@ -30,6 +31,7 @@ class Wire:
     def __init__(self, session: Session, handle: Callable[[Sequence[Event]], None], outbox: Outbox) -> None:
         self.session = session
         self.handle = handle
+        self.pump: Callable[[], None] | None = None
         self.peer = ""
         self.local = ""
         self.most_owed = _NO_LIMIT
@@ -152,6 +154,8 @@ class Wire:
             self._timer.cancel()
             self._timer = None
         self.handle(events)
+        if self.pump is not None:
+            self.pump()
 
     def _sleep(self) -> None:
         if self._timer is None and not self.session.closed:

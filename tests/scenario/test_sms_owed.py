@@ -96,3 +96,32 @@ def test_a_receipt_that_is_put_off_goes_when_the_application_is_bound_again_and_
         wait_until(lambda: told(engine) == ["deferred"] * 2 + ["handed-over"], "the receipt")
         engine.empty()
         assert sum(smsc.status()["messages"] for smsc in (first, second, third)) == 1
+
+
+def test_an_application_that_answers_nothing_for_a_while_loses_nothing(tmp_path: Path) -> None:
+    """Its window is full of receipts that were to be taken at once; those in the spool go on when it answers."""
+    port, count = free_port(), 70
+
+    async def slow(engine: Daemon) -> None:
+        client = await bound(port)
+        ids = {(await client.ask(sm(b"%d" % n, registered_delivery=1))).message_id for n in range(count)}
+        await until(lambda: len(client.unasked) == 50)
+        await asyncio.to_thread(wait_until, lambda: engine.status()["queued"] == count, "all in the spool")
+        told: set[bytes] = set()
+        async with asyncio.timeout(PATIENCE_S):
+            while len(told) < count or client.unasked:
+                while client.unasked:
+                    pdu = client.unasked.pop(0)
+                    assert isinstance(pdu, DeliverSm)
+                    told.add(pdu.short_message.partition(b" ")[0].removeprefix(b"id:"))
+                    client.wire.respond(pdu, DeliverSmResp())
+                await asyncio.sleep(0.01)
+        await client.ask(Unbind())
+        assert told == ids
+
+    with sink(tmp_path / "smsc", "--smpp", save=False) as smsc, daemon(tmp_path, settings(port, smsc)) as engine:
+        asyncio.run(slow(engine))
+        engine.empty()
+        again = [event for event in engine.events("handed-over") if "may have been sent before" in event["reply"]]
+        assert engine.tally()["handed-over"] == count and len(again) == engine.tally()["unknown"] == 50
+        assert engine.metrics()["internal_errors"] == 0

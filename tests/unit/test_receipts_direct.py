@@ -172,20 +172,56 @@ def test_behind_what_waits_it_waits_too(tmp_path: Path) -> None:
     story(tmp_path, tell)
 
 
-def test_a_bind_that_cannot_receive_or_has_no_room_is_sent_nothing(tmp_path: Path) -> None:
+def test_a_bind_that_cannot_receive_is_sent_nothing(tmp_path: Path) -> None:
     async def tell(s: _Stage) -> None:
         s.receipts("1")
         await s.carrier.rest()
         assert len(s.spooled()) == 1 and s.application.unasked == []
 
-    async def crowd(s: _Stage) -> None:
-        s.receipts(*map(str, range(100, 200)))
-        sent = await s.asked(50)
-        await until(lambda: len(s.spooled()) == 50)
-        assert len(sent) == 50
+    story(tmp_path, tell, BindTransmitter)
 
-    story(tmp_path / "one", tell, BindTransmitter)
-    story(tmp_path / "two", crowd)
+
+def test_more_than_the_window_wait_for_room_and_keep_their_order(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts(*map(str, range(1000, 1120)))
+        taken: list[DeliverSm] = []
+        while len(taken) < 120:
+            sent = await s.asked(min(len(taken) + 50, 120))
+            assert len(sent) <= len(taken) + 50
+            for pdu in sent[len(taken) :]:
+                await s.answer(pdu)
+            taken = sent
+        await s.carrier.rest()
+        assert s.spooled() == [] and s.carrier.answers == [ESME_ROK] * 120
+        ids = [line["carrier_id"] for line in s.carrier.lines() if line["type"] == "delivered"]
+        assert ids == [*map(str, range(1000, 1120))]
+
+    story(tmp_path, tell)
+
+
+def test_what_waits_for_room_goes_through_the_spool_if_one_before_it_is_not_taken(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.receipts(*map(str, range(1000, 1060)))
+        first, *_ = await s.asked(50)
+        await s.answer(first, "ESME_RX_T_APPN")
+        await until(lambda: len(s.spooled()) == 11)
+        for pdu in s.application.unasked[1:]:
+            await s.answer(pdu)
+        await s.carrier.rest()
+        assert len(s.application.unasked) == 50 and s.carrier.answers == [ESME_ROK] * 60
+
+    story(tmp_path, tell)
+
+
+def test_no_more_than_so_many_are_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "MOST_HELD", 60)
+
+    async def tell(s: _Stage) -> None:
+        s.receipts(*map(str, range(1000, 1070)))
+        await s.asked(50)
+        await until(lambda: len(s.spooled()) == 10)
+
+    story(tmp_path, tell)
 
 
 def test_at_the_end_what_is_on_the_wire_is_waited_for(tmp_path: Path) -> None:
