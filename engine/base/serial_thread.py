@@ -32,7 +32,7 @@ class SerialThread:
     async def run(self, work: Work) -> Any:
         """The result of it. Raises what it raises."""
         future: asyncio.Future[Any] = self._loop.create_future()
-        self.do(work, partial(_answer, future))
+        self.do(work, partial(answer, future))
         return await future
 
     def shutdown(self) -> None:
@@ -53,7 +53,8 @@ class SerialThread:
                 self._loop.call_soon_threadsafe(then, result, error)
 
 
-def _answer(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+def answer(future: "asyncio.Future[Any]", result: Any, error: BaseException | None) -> None:
+    """Somebody may wait for it still."""
     if future.done():
         return
     if error is None:

@@ -32,6 +32,7 @@ from typing import Any
 
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
+from engine.base.serial_thread import answer
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import VERSION, FrameType, encode
 from engine.storage.spool.projector import EventSink, Projector
@@ -144,14 +145,9 @@ class Journal:
         return number
 
     def append(
-        self,
-        number: int,
-        kind: FrameType,
-        header: list[Any],
-        body: bytes = b"",
-        events: bytes = b"",
+        self, number: int, kind: FrameType, header: list[Any], body: bytes = b"", events: bytes = b"",
         keep: bool = False,
-    ) -> Record:
+    ) -> Record:  # fmt: skip
         """Put a frame in the next batch. Its future fails with StorageError only if `keep` is False."""
         record = Record(number, encode(self._salt, kind, number, header, body), body, events, keep)
         record.future = self._loop.create_future()
@@ -174,7 +170,7 @@ class Journal:
             except Exception as exc:  # top of the thread's task: the thread must live
                 log.exception("in the journal's thread")
                 error = StorageError(f"internal error: {exc!r}")
-            self._loop.call_soon_threadsafe(_finish, future, error)
+            self._loop.call_soon_threadsafe(answer, future, None, error)
 
         self._work.put(task)
         return future
@@ -261,7 +257,7 @@ class Journal:
             self._hand_over()
 
     def _events_failed(self) -> None:
-        """Between two batches; the next one tells if they are written again."""
+        """The next batch tells if they are written again."""
         self.failure = self._projector.failure
         if self.failure is not None and not self._busy:
             self._busy = True
@@ -275,8 +271,7 @@ class Journal:
                 task = self._work.get(timeout=self._projector.wait_s)
             except queue.Empty:
                 self._projector.write()
-                if self._projector.failure is not None:
-                    self._loop.call_soon_threadsafe(self._events_failed)
+                self._look_at_events()
                 continue
             if task is None:
                 return
@@ -291,7 +286,17 @@ class Journal:
         except Exception as exc:  # top of the thread's task: the thread must live, and nobody was told yes
             log.exception("writing a batch")
             error = StorageError(f"internal error: {exc!r}")
+        first = error is None and self._projector.may_wait(len(batch))  # or who waits for it waits for its events, too
+        if error is None and not first:
+            self._tell(batch)
         self._loop.call_soon_threadsafe(self._committed, batch, error)
+        if first:
+            self._tell(batch)
+            self._look_at_events()
+
+    def _look_at_events(self) -> None:
+        if self._projector.failure is not None:
+            self._loop.call_soon_threadsafe(self._events_failed)
 
     def _write(self, batch: list[Record]) -> None:
         if self._segment is None or self._segment.bytes >= self.segment_bytes:
@@ -317,8 +322,9 @@ class Journal:
         self._metrics.batch.observe(len(batch))
         self._wrote(offset - segment.bytes)
         segment.bytes = offset
-        # Without a record, after a failure, it is only a try.
-        last = batch[-1].number if batch else self._projector.told
+
+    def _tell(self, batch: list[Record]) -> None:
+        last = batch[-1].number if batch else self._projector.told  # without one, after a failure, it is only a try
         self._projector.tell([record.events for record in batch if record.events], last, len(batch))
 
     def _retire(self, segment: Segment) -> None:
@@ -389,12 +395,3 @@ class Journal:
     def _end(self) -> None:
         self.leave_file()
         self._projector.sync()
-
-
-def _finish(future: asyncio.Future[None], error: BaseException | None) -> None:
-    if future.done():
-        return
-    if error is None:
-        future.set_result(None)
-    else:
-        future.set_exception(error)

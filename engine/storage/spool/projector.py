@@ -52,6 +52,10 @@ class Projector:
         """When `write` is to be called, if nothing is told before; None: it need not be."""
         return WAIT_S if self._unwritten and self.failure is None else None
 
+    def may_wait(self, records: int) -> bool:
+        """The events of a batch of so many may be written a little later."""
+        return records >= _BUSY_RECORDS and self.failure is None
+
     def tell(self, events: list[bytes], frame: int, records: int) -> None:
         """The events of a batch that is durable, up to this frame: written now, or soon."""
         now = time.monotonic()
@@ -61,10 +65,9 @@ class Projector:
         self._unwritten += events
         self._unwritten_bytes += sum(map(len, events))
         if (
-            records < _BUSY_RECORDS
+            not self.may_wait(records)
             or self._unwritten_bytes >= _ENOUGH_BYTES
             or now >= self._unwritten_since + WAIT_S
-            or self.failure is not None
         ):
             self.write()
 
