@@ -210,7 +210,7 @@ class Settlement:
             self._manager.tally.accepted += 1
             self._metrics.own_recipients.labels(_CLASSES[envelope.message_class]).inc()
         delays = 0.0, 0.0, 0.0, at - envelope.received_at
-        self._tell(envelope, (outcome,), channel_of(report.destination)[1], delays, at)
+        self._tell(envelope, (outcome,), channel_of(report.destination)[0], delays, at)
 
     def pass_on(self, delivery: Delivery, envelope: Envelope, destination: str) -> None:
         """It goes to another destination without an attempt here."""

@@ -3,11 +3,13 @@
     receipt of a carrier -> deliver_sm to the application -> its answer -> events on disk -> answer to the carrier
 
 What a crash takes away in between, the carrier sends again. So that no carrier waits long, only an application has its
-receipts so that is bound, has nothing queued, and answers quickly; everything else goes through the spool.
+receipts so that is bound, has nothing queued, and answers quickly; everything else goes through the spool. One that is
+slow is known by its first answers, or that there are none: its other receipts are spooled then. Those that it has
+already been sent have some time more, because after that they are sent again.
 
 O1  who offers one is told once, what became of it.
-O2  nothing is held for longer than PATIENCE_S.
-O3  behind one that was not taken, the others of its application wait, too: their order is kept.
+O2  nothing is held for longer than SLOW_S for want of room, and PATIENCE_S on the wire.
+O3  what is spooled goes before what comes later: nothing of its application is sent then but by its queue.
 """
 
 import asyncio
@@ -25,8 +27,11 @@ from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
 from engine.protocol.smpp_pdu import DeliverSm
 
-#: How long an application may take; after one that it did not take, its receipts go through the spool for so long.
-PATIENCE_S, AWAY_S = 1.0, 10.0
+#: An application that takes longer than the first is slow; after the second nobody waits for it.
+SLOW_S, PATIENCE_S = 0.25, 2.0
+#: So long all goes through the spool after one that was not taken, or not soon; and after one that was spooled: till
+#: then it is queued.
+AWAY_S, SPOOLED_S = 60.0, 1.0
 #: Held at once, on the wire or for want of room there.
 MOST_HELD = 2000
 
@@ -35,7 +40,7 @@ Told = Callable[[Outcome | None], None]
 
 
 class _Offer:
-    """A receipt that is held. remote: the bind that it is on the wire to; "": none yet."""
+    """A receipt that is held, until due_at at most. remote: the bind that it is on the wire to; "": none yet."""
 
     __slots__ = ("_direct", "account", "due_at", "over", "remote", "report", "told")
 
@@ -59,7 +64,7 @@ class Direct:
         self._receivers = receivers
         self._waits = waits
         self._loop = asyncio.get_running_loop()
-        self._held: dict[_Offer, None] = {}  #: oldest first
+        self._held: dict[_Offer, None] = {}
         self._lines: dict[str, deque[_Offer]] = {}  #: those of an account that wait for room; none is empty
         self._closed_until: dict[str, float] = {}
         self._timer: asyncio.TimerHandle | None = None
@@ -73,7 +78,7 @@ class Direct:
         wires = self._receivers.receivers(account)
         if not wires:
             return False
-        offer = _Offer(self, report, told, now + PATIENCE_S)
+        offer = _Offer(self, report, told, now + SLOW_S)
         line = self._lines.get(account)
         if line is not None:
             line.append(offer)
@@ -83,8 +88,12 @@ class Direct:
             return False
         self._held[offer] = None
         if self._timer is None:
-            self._timer = self._loop.call_at(offer.due_at, self._look)
+            self._timer = self._loop.call_later(SLOW_S, self._look)
         return True
+
+    def spooled(self, account: str) -> None:
+        """Something for it goes through the spool."""
+        self._close(account, SPOOLED_S)
 
     async def settled(self) -> None:
         """Nothing is held."""
@@ -95,14 +104,18 @@ class Direct:
 
     def answered(self, offer: _Offer, event: Answered | Unanswered) -> None:
         """What the application said, or that it said nothing; too late, that is nobody's concern any more."""
+        outcome: Outcome | None = None
         if isinstance(event, Unanswered):
-            self._conclude(offer, sms_trouble.unanswered(0, offer.remote))
-        elif event.response.command_status in sms_trouble.THROTTLED:
-            self._conclude(offer, None)
-        else:
+            outcome = sms_trouble.unanswered(0, offer.remote)
+        elif event.response.command_status not in sms_trouble.THROTTLED:
             id = sms_trouble.message_id(event.response)
-            self._conclude(offer, sms_trouble.judged(0, event.response, id, offer.remote))
-        self._go_on(offer.account)
+            outcome = sms_trouble.judged(0, event.response, id, offer.remote)
+        self._conclude(offer, outcome)
+        taken = outcome is not None and outcome.status is Status.DELIVERED
+        if not taken or self._loop.time() > event.request.sent_at + SLOW_S:
+            self._close(offer.account, AWAY_S)
+        else:
+            self._go_on(offer.account)
 
     # ---- inside
 
@@ -121,7 +134,7 @@ class Direct:
             wire.request(deliver_sm(decode_sms(report.content), report.envelope.recipients[0]), offer)
         except InvalidField:
             return False
-        offer.remote = f"{offer.account}[{wire.peer}]"
+        offer.remote, offer.due_at = f"{offer.account}[{wire.peer}]", self._loop.time() + PATIENCE_S
         return True
 
     def _go_on(self, account: str) -> None:
@@ -129,7 +142,7 @@ class Direct:
         while (line := self._lines.get(account)) is not None:
             wires = self._receivers.receivers(account)
             if not wires:
-                self._close(account)
+                self._close(account, AWAY_S)
             elif not wires[0].session.may_send(DeliverSm):
                 return
             else:
@@ -148,12 +161,11 @@ class Direct:
             self._idle.set_result(None)
             self._idle = None
         offer.told(outcome)
-        if outcome is None or outcome.status is not Status.DELIVERED:
-            self._close(offer.account)
 
-    def _close(self, account: str) -> None:
-        """O3: what waits for room goes through the spool, and so does what comes now."""
-        self._closed_until[account] = self._loop.time() + AWAY_S
+    def _close(self, account: str, seconds: float) -> None:
+        """What waits for room goes through the spool, and so does what comes now."""
+        until = self._loop.time() + seconds
+        self._closed_until[account] = max(self._closed_until.get(account, until), until)
         for offer in self._lines.pop(account, ()):
             self._conclude(offer, None)
 
@@ -163,5 +175,6 @@ class Direct:
         now = self._loop.time()
         for offer in [offer for offer in self._held if offer.due_at <= now]:
             self._conclude(offer, sms_trouble.unanswered(0, offer.remote) if offer.remote else None)
+            self._close(offer.account, AWAY_S)
         if self._held:
-            self._timer = self._loop.call_at(next(iter(self._held)).due_at, self._look)
+            self._timer = self._loop.call_later(SLOW_S, self._look)

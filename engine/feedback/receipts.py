@@ -37,9 +37,8 @@ from engine.protocol.receipt_states import Heard, State, heard_at
 from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.protocol.smpp_tables import ESME_ROK, ESME_RX_T_APPN
-from engine.storage.events.event import Event
 from engine.storage.spool.spool import Spool
-from engine.storage.tables.sent import ParkedRow, Row, SentTable
+from engine.storage.tables.sent import ParkedRow, Row, SentTable, by_message
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +71,11 @@ class Receipts:
         self._outstanding = Outstanding(settings.sms.recent)
         self._parked = Parked()
         self._habits: dict[str, Habit] = {}
+        #: Messages of which an application is about to take the receipt, and what came about them since.
+        self._held: dict[Taken, list[tuple[Candidate, Arrival]]] = {}
         self._turns = Turns(spool, table, self._outstanding, OwnMessages(metrics), books)
         self.reload(settings)
-        for rows in _by_message(table.waiting(settings.sms.recent)):
+        for rows in by_message(table.waiting(settings.sms.recent)):
             taken = Taken.of(rows)
             if taken is not None:
                 self._outstanding.add(taken)
@@ -105,7 +106,7 @@ class Receipts:
         Of one to several numbers: what is not final comes first, then what failed. queued: indexes of recipients that
         are not settled, of which there may be a receipt already.
         """
-        groups = _by_message([row for row in self._table.of_message(message) if row.part.account == account])
+        groups = by_message([row for row in self._table.of_message(message) if row.part.account == account])
         if not groups and not queued:
             return None
         last = {rows[0].part.index: rows for rows in groups}  # it may have been sent to a number twice
@@ -224,7 +225,7 @@ class Receipts:
             return
         takens = [
             taken
-            for group in _by_message(sorted(rows, key=lambda row: row.key))
+            for group in by_message(sorted(rows, key=lambda row: row.key))
             if self._outstanding.get(group[0].first) is None and (taken := Taken.of(group)) is not None
         ]
         arrival.alone = True  # but for these
@@ -264,8 +265,11 @@ class Receipts:
         taken, number, receipt = chosen.taken, chosen.number, arrival.receipt
         arrival.settled = True
         self._parked.remove(arrival)
-        whole, part = taken.whole, taken.parts[number - 1]
-        known = whole.state(number)
+        behind = self._held.get(taken)
+        if behind is not None:  # what it changes depends on what becomes of the one before
+            behind.append((chosen, arrival))
+            return
+        known = taken.whole.state(number)
         if known is not None and (known.final or known is receipt.state):
             self._count(arrival.carrier, "duplicate")
             self._turns.record(unparked=arrival.key, answer=arrival.answer)
@@ -273,27 +277,46 @@ class Receipts:
         now = self._clock.time()
         if not taken.ending:
             self._outstanding.add(taken)
+        owed = self._owed(taken.parts[number - 1], receipt) if taken.decides(number, receipt.state) else None
+        told = partial(self._told, chosen, arrival, now, owed)
+        if owed is not None and self._direct is not None and self._direct.offer(owed, told):
+            self._held[taken] = []
+        else:
+            self._record(chosen, arrival, now, owed)
+
+    def _told(
+        self, chosen: Candidate, arrival: Arrival, now: float, owed: Report | None, outcome: Outcome | None
+    ) -> None:
+        """The application has what it is owed, or not; nothing is changed before that, or a crash would lose it."""
+        behind = self._held.pop(chosen.taken)
+        self._record(chosen, arrival, now, owed, outcome)
+        for one in behind:
+            self._heard(*one)
+
+    def _record(
+        self, chosen: Candidate, arrival: Arrival, now: float, owed: Report | None, outcome: Outcome | None = None
+    ) -> None:
+        """What a receipt changes. owed: if it is written already. outcome: of an attempt to have it taken at once."""
+        taken, number, receipt = chosen.taken, chosen.number, arrival.receipt
+        whole, part = taken.whole, taken.parts[number - 1]
         fate = taken.heard(number, heard_at(receipt.state, receipt.done_at or now, receipt.error))
         self._metrics.sms_receipts.labels(arrival.carrier, receipt.state.word).inc()
-        owed = None
         if fate is Fate.DELIVERED or fate is Fate.FAILED:
             self._metrics.sms_receipt.labels(arrival.carrier).observe(max(now - part.sent_at, 0.0))
-            owed = self._reports.receipt(part, receipt.state, receipt.error or "000", receipt.done_at)
+            owed = owed or self._owed(part, receipt)
         elif fate is Fate.SENT:
             owed = self._reports.receipt(part, State.ACCEPTED)
         elif receipt.state.intermediate and not whole.fate.final:
-            owed = self._reports.receipt(part, receipt.state, receipt.error or "000", receipt.done_at, interim=True)
-        event = telling.heard(now, part, receipt, fate)
-        told = partial(self._tell, event, owed, taken, arrival)
-        if owed is None or self._direct is None or not self._direct.offer(owed, told):
-            told(None)
-
-    def _tell(self, event: Event, owed: Report | None, taken: Taken, arrival: Arrival, outcome: Outcome | None) -> None:
-        """What a receipt has changed. outcome: of an attempt to have the application take what it is owed."""
+            owed = self._owed(part, receipt, interim=True)
         tried = None
         if outcome is not None and owed is not None:
             tried, owed = Tried(owed, outcome, self._clock.time()), None
-        self._turns.record(event, owed, taken, arrival.key, arrival.answer, tried)
+        self._turns.record(telling.heard(now, part, receipt, fate), owed, taken, arrival.key, arrival.answer, tried)
+        if owed is not None and self._direct is not None:
+            self._direct.spooled(part.account)
+
+    def _owed(self, part: SentPart, receipt: Receipt, *, interim: bool = False) -> Report | None:
+        return self._reports.receipt(part, receipt.state, receipt.error or "000", receipt.done_at, interim=interim)
 
     def _give_up(self, arrival: Arrival) -> None:
         """Nothing that was sent has its id."""
@@ -328,7 +351,7 @@ class Receipts:
             self._look_up(arrival, last=True)
         full = True
         while full and self._table.failure is None:
-            await self.settled()  # or what was just heard, or told, would be there again
+            await self._turns.settled()  # or what was just heard, or told, would be there again
             full = await self._tell_missing(now)
         while self._table.failure is None and await self._table.prune(now - self._settings.history, _STEP) == _STEP:
             pass
@@ -336,12 +359,12 @@ class Receipts:
     async def _tell_missing(self, now: float) -> bool:
         """What is not there at its deadline; whether there may be more of it."""
         late = await self._table.overdue(now, _STEP)
-        for rows in _by_message(late):
+        for rows in by_message(late):
             taken = self._outstanding.get(rows[0].first) or Taken.of(rows)
             if taken is None:
                 log.error("message %s: the table of sent SMS has not all its parts", rows[0].part.message)
                 await self._table.update([(row.key, row.state, Ending.MISSING) for row in rows])
-            elif taken.whole.expire(now) is Fate.MISSING:
+            elif taken not in self._held and taken.whole.expire(now) is Fate.MISSING:
                 self._missing(taken, now)
         return len(late) >= _STEP
 
@@ -372,8 +395,3 @@ def _read(pdu: DeliverSm | DataSm) -> tuple[Receipt | None, bool]:
     message = pdu.short_message if isinstance(pdu, DeliverSm) else b""
     receipt = parse_receipt(message, data_coding=pdu.data_coding, esm_class=pdu.esm_class, tlvs=tlvs)
     return receipt, claims_receipt(pdu.esm_class) or RECEIPTED_MESSAGE_ID in tlvs
-
-
-def _by_message(rows: Sequence[Row]) -> list[list[Row]]:
-    """Rows in the order of their keys, the parts of each message together."""
-    return [list(group) for _, group in groupby(rows, lambda row: row.first)]

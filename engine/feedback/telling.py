@@ -38,7 +38,7 @@ def heard(now: float, part: SentPart, receipt: Receipt, fate: Fate | None) -> Ev
 def tried(report: Report, outcome: Outcome, at: float) -> Event:
     """An application took a receipt at once, or did not."""
     destination = report.destination
-    return outcome_event(at, report.envelope, destination, 1, channel_of(destination)[1], outcome)
+    return outcome_event(at, report.envelope, destination, 1, channel_of(destination)[0], outcome)
 
 
 def missing(now: float, part: SentPart, numbers: Sequence[int]) -> Event:

@@ -274,6 +274,8 @@ class SmppConnection(Opening):
         assert kind is not None
         self.session.peer_window = account.row.window
         self.answer(pdu, ESME_ROK, kind(tlvs=tlvs, system_id=SYSTEM_ID))  # type: ignore[call-arg]  # a bind_resp's
+        if self.session.state not in BOUND:  # it has sent unbind, too
+            return
         self._account = account
         gate.binds.enter(account, self)
         _log.info(

@@ -6,7 +6,10 @@ the cost of a turn. Nobody waits longer for it: the loop does not sleep before t
 """
 
 import asyncio
+import logging
 from typing import Protocol
+
+log = logging.getLogger(__name__)
 
 
 class Sender(Protocol):
@@ -32,4 +35,7 @@ class Outbox:
     def _empty(self) -> None:
         senders, self._senders = self._senders, {}
         for sender in senders:
-            sender.send()
+            try:
+                sender.send()
+            except Exception:  # one connection's fault is not that of those behind it
+                log.exception("sending")

@@ -82,7 +82,7 @@ def test_the_carrier_is_answered_once_the_application_has_its_receipt(tmp_path: 
         assert s.carrier.answers == [ESME_ROK] * 2 and s.spooled() == []
         assert s.events() == [("delivered", "sms:one"), ("handed-over", "account:app")] * 2
         line = s.carrier.lines()[1]
-        assert line["attempt"] == 1 and line["remote"].startswith("app[127.0.0.1:") and line["provider"] == "app"
+        assert line["attempt"] == 1 and line["remote"].startswith("app[127.0.0.1:") and line["provider"] == "account"
         assert [one.outcome.status for one in s.carrier.tried] == [Status.DELIVERED] * 2
 
     story(tmp_path, tell)
@@ -146,6 +146,75 @@ def test_what_is_refused_for_good_is_told_and_gone(tmp_path: Path) -> None:
     story(tmp_path, tell)
 
 
+def test_a_receipt_that_is_repeated_waits_for_the_first(tmp_path: Path) -> None:
+    """A carrier that lost its bind sends it again over another; a kill must not find it answered and nothing kept."""
+
+    async def tell(s: _Stage) -> None:
+        s.receipts("1")
+        (pdu,) = await s.asked(1)
+        s.carrier.receipt("1")
+        s.carrier.receipt("1", "ENROUTE")
+        await asyncio.sleep(0.02)
+        await s.carrier.receipts.upkeep()  # is not held up
+        assert s.carrier.answers == [] and s.carrier.lines() == []
+        await s.answer(pdu)
+        await s.carrier.rest()
+        assert s.carrier.answers == [ESME_ROK] * 3 and s.carrier.odd() == {"duplicate": 2}
+        assert [kind for kind, _ in s.events()] == ["delivered", "handed-over"]
+
+    story(tmp_path, tell)
+
+
+def test_receipts_of_the_other_parts_wait_for_the_one_that_decided(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.carrier.send("1", "2", "3", **ASKED)
+        s.carrier.receipt("3")
+        await s.carrier.rest()
+        assert s.carrier.answers == [ESME_ROK], "decides nothing"
+        s.carrier.receipt("1", "UNDELIV")
+        (pdu,) = await s.asked(1)
+        s.carrier.receipt("2", "UNDELIV")
+        await asyncio.sleep(0.02)
+        assert s.carrier.answers == [ESME_ROK]
+        await s.answer(pdu)
+        await s.carrier.rest()
+        assert s.carrier.answers == [ESME_ROK] * 3 and len(s.application.unasked) == 1 and s.spooled() == []
+        assert [kind for kind, _ in s.events()] == ["receipt", "undelivered", "receipt", "handed-over"]
+
+    story(tmp_path, tell)
+
+
+def test_an_intermediate_state_is_not_overtaken(tmp_path: Path) -> None:
+    async def tell(s: _Stage) -> None:
+        s.carrier.send("1", **ASKED | {"registered": 0x11})
+        s.carrier.receipt("1", "ENROUTE")
+        s.carrier.receipt("1")
+        await s.carrier.rest()
+        assert s.application.unasked == [] and s.carrier.answers == [ESME_ROK] * 2
+        states = [sms.body.partition(b"stat:")[2].split()[0] for _, _, sms in s.carrier.owed]
+        assert states == [b"ENROUTE", b"DELIVRD"]
+
+    story(tmp_path, tell)
+
+
+def test_who_is_slow_is_sent_no_more_than_his_window(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "SLOW_S", 0.05)
+
+    async def tell(s: _Stage) -> None:
+        s.receipts(*map(str, range(1000, 1060)))
+        await s.asked(50)
+        await until(lambda: len(s.spooled()) == 10)  # those that waited for room
+        await s.answer(s.application.unasked[0])
+        s.receipts("1")
+        await until(lambda: len(s.spooled()) == 11)
+        for pdu in s.application.unasked[1:]:
+            await s.answer(pdu)
+        await s.carrier.rest()
+        assert len(s.application.unasked) == 50 and s.carrier.answers == [ESME_ROK] * 61
+
+    story(tmp_path, tell)
+
+
 def test_a_lost_connection_sends_it_to_the_spool_and_says_that_it_may_be_there_already(tmp_path: Path) -> None:
     async def tell(s: _Stage) -> None:
         s.receipts("1")
@@ -159,7 +228,9 @@ def test_a_lost_connection_sends_it_to_the_spool_and_says_that_it_may_be_there_a
     story(tmp_path, tell)
 
 
-def test_behind_what_waits_it_waits_too(tmp_path: Path) -> None:
+def test_behind_what_is_queued_it_waits_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(direct, "SPOOLED_S", 0.0)
+
     async def tell(s: _Stage) -> None:
         s.queued.add("app")
         s.receipts("1")
@@ -219,7 +290,7 @@ def test_no_more_than_so_many_are_held(tmp_path: Path, monkeypatch: pytest.Monke
     async def tell(s: _Stage) -> None:
         s.receipts(*map(str, range(1000, 1070)))
         await s.asked(50)
-        await until(lambda: len(s.spooled()) == 10)
+        await until(lambda: len(s.spooled()) == 20)  # behind the one that was too many, all that wait for room
 
     story(tmp_path, tell)
 

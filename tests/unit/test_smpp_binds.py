@@ -15,10 +15,12 @@ from engine.protocol.smpp_events import End
 from engine.protocol.smpp_pdu import (
     BindReceiver,
     BindTransceiver,
+    BindTransceiverResp,
     BindTransmitter,
     EnquireLink,
     EnquireLinkResp,
     Unbind,
+    UnbindResp,
 )
 from engine.protocol.smpp_tables import TAGS, status_name
 from tests.support.intake import Passwords, both_loops, tls_files
@@ -211,6 +213,28 @@ def test_an_account_that_goes_is_unbound_and_new_limits_hold_at_once(tmp_path: P
             assert (await client.ended()).end is End.UNBOUND
             async with intake.client() as other:
                 assert (await other.bind("b")).command_status == 0
+
+    play(story)
+
+
+def test_who_unbinds_in_the_same_breath_is_answered_and_harms_nobody(tmp_path: Path) -> None:
+    """The session is over before the bind is served."""
+
+    async def story() -> None:
+        async with taking(tmp_path) as intake, intake.bound() as client:
+            for _ in range(20):
+                reader, writer = await asyncio.open_connection(*intake.listener.address)
+                bind = BindTransceiver(1, system_id=b"app", password=b"secret")
+                writer.write(encode(bind) + encode(Unbind(2)))
+                told = await reader.read()
+                assert told == encode(
+                    BindTransceiverResp(1, tlvs=((TAGS["sc_interface_version"], b"\x34"),), system_id=b"postrider")
+                ) + encode(UnbindResp(2))
+                writer.close()
+                assert (await client.submit()).command_status == 0
+            account = intake.binds.account("app")
+            assert account is not None and len(account.binds) == 1
+            assert intake.metrics.internal_errors.labels("smpp").value == 0
 
     play(story)
 

@@ -17,6 +17,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -382,3 +383,8 @@ def _row(row: Sequence[Any]) -> Row:
 
 def _rows(rows: Sequence[Sequence[Any]]) -> list[Row]:
     return [_row(row) for row in rows]
+
+
+def by_message(rows: Sequence[Row]) -> list[list[Row]]:
+    """Rows in the order of their keys, the parts of each message together."""
+    return [list(group) for _, group in groupby(rows, lambda row: row.first)]
