@@ -39,7 +39,8 @@ class Wire:
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
 
     # ---- asyncio's
 
@@ -109,7 +110,7 @@ class Wire:
         events = self.session.events()  # what a request that closed it has told
         if events:
             self._handle(events)
-        if self._timer is not None and self.session.due_at < self._timer.when():
+        if self._timer is not None and self.session.due_at < self._timer_at:
             self._timer.cancel()
             self._timer = None
             self._sleep()
@@ -159,7 +160,8 @@ class Wire:
 
     def _sleep(self) -> None:
         if self._timer is None and not self.session.closed:
-            self._timer = self._loop.call_at(self.session.due_at, self._wake)
+            self._timer_at = self.session.due_at
+            self._timer = self._loop.call_at(self._timer_at, self._wake)  # of uvloop no TimerHandle, if it is due
 
     def _wake(self) -> None:
         self._timer = None

@@ -226,10 +226,9 @@ def test_who_unbinds_in_the_same_breath_is_answered_and_harms_nobody(tmp_path: P
                 reader, writer = await asyncio.open_connection(*intake.listener.address)
                 bind = BindTransceiver(1, system_id=b"app", password=b"secret")
                 writer.write(encode(bind) + encode(Unbind(2)))
-                told = await reader.read()
-                assert told == encode(
-                    BindTransceiverResp(1, tlvs=((TAGS["sc_interface_version"], b"\x34"),), system_id=b"postrider")
-                ) + encode(UnbindResp(2))
+                version = ((TAGS["sc_interface_version"], b"\x34"),)
+                bound = BindTransceiverResp(1, tlvs=version, system_id=b"postrider")
+                assert await reader.read() == encode(bound) + encode(UnbindResp(2))
                 writer.close()
                 assert (await client.submit()).command_status == 0
             account = intake.binds.account("app")
