@@ -330,15 +330,15 @@ def test_a_port_is_taken_over_under_load(stage: tuple[Daemon, Sink], tmp_path: P
     workers = 2 if "workers = 2" in engine.config.read_text() else 1
     port = free_port()
     add(engine, listener(port))
-    with Load(port, tmp_path / "accepted", "-n", "8000", "--sessions", "10", "--size", "1KiB") as under_way:
+    with Load(port, tmp_path / "accepted", "-n", "16000", "--sessions", "10", "--size", "1KiB") as under_way:
         under_way.more(50)
         change(engine, f"127.0.0.1:{port}", f"0.0.0.0:{port}")
         assert under_way.running()
         report = under_way.report()
-    assert (report["accepted"], report["refused"]) == (8000, 0)
+    assert (report["accepted"], report["refused"]) == (16000, 0)
     assert 10 <= report["lost_connections"] <= 10 * workers
     engine.empty()
-    assert engine.books() == {"received": 8000, "delivered": 8000}
+    assert engine.books() == {"received": 16000, "delivered": 16000}
 
 
 def test_the_metrics_answer_during_and_after(stage: tuple[Daemon, Sink]) -> None:

@@ -117,16 +117,21 @@ def test_nobody_is_called_that_need_not_be(tmp_path: Path) -> None:
     play(story)
 
 
-def test_it_is_called_again_with_growing_pauses_until_it_binds(tmp_path: Path) -> None:
+def test_it_is_called_again_with_growing_pauses_until_it_binds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    begin = smpp_outbind._Call.begin
+
+    def begun(call: Any, now: float) -> None:
+        begin(call, now)
+        pauses.append(call._pause_s)
+
+    monkeypatch.setattr(smpp_outbind._Call, "begin", begun)
+
     async def story() -> None:
         async with stage(tmp_path) as s:
             s.application.close()
-            pauses = []
             s.intake.binds.call("app")
-            for _ in range(4):
-                call, before = s.outbinds._calls["app"], s.outbinds._calls["app"]._begun_at
-                await until(lambda call=call, before=before: call._begun_at > before)
-                pauses.append(call._pause_s)
+            await until(lambda: len(pauses) >= 4)
             assert 0.016 <= pauses[0] <= 0.02 and pauses[0] < pauses[1] < pauses[2] and max(pauses) <= 0.08
             await s.application.open()
             await until(lambda: s.bound)
