@@ -7,10 +7,10 @@ POSTRIDER_OPTIMIZE=1 has the compiler take less time, for a test.
 Without the first, and so in `.venv`, everything is plain Python: the same files, which tests and debuggers want. A
 compiled module takes no other object than its annotations say, and cannot be patched.
 
-Modules with msgspec structs stay as they are: msgspec reads annotations, and mypyc leaves some of them out; so do those
-with a class that has a memoryview among its annotated fields. A class whose base is not compiled, an exception of ours,
-say, is marked `mypyc_attr(native_class=False)`, an ordinary class: mypyc 2.4 would lay its instances out as Python 3.11
-does not, and the garbage collector would read what is not there.
+Modules with msgspec structs stay as they are: msgspec reads annotations, and mypyc leaves some of them out. A field
+that is a memoryview names it as a string: mypyc would look for the class among the names of the module. A class
+whose base is not compiled, an exception of ours, say, is marked `mypyc_attr(native_class=False)`, an ordinary class:
+mypyc 2.4 would lay its instances out as Python 3.11 does not, and the garbage collector would read what is not there.
 
 In a compiled coroutine nothing is awaited in `except` and `finally`: mypyc 2.4 raises there once more what was handled
 before.

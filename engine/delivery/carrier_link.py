@@ -14,7 +14,7 @@ from engine.base.settings import Carrier
 from engine.delivery.sms_pace import Pace, Pause
 from engine.delivery.sms_ports import Incoming
 from engine.net.outbox import Outbox
-from engine.net.smpp_wire import Wire
+from engine.net.smpp_wire import NO_LIMIT, Wire
 from engine.net.stream import TlsContexts
 from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Unanswered
 from engine.protocol.smpp_fields import InvalidField
@@ -49,7 +49,7 @@ _LOGIN = frozenset(STATUSES[name] for name in ("ESME_RINVPASWD", "ESME_RINVSYSID
 STALLED_S = 4.0
 #: Receipts and messages from phones that are not safe on disk yet. More are not refused, which not every carrier would
 #: understand: they are not read.
-_MOST_OWED, _NO_LIMIT = 1000, 1 << 60
+_MOST_OWED = 1000
 #: How long a peer may take to agree to our unbind.
 _UNBIND_S = 5.0
 
@@ -212,7 +212,7 @@ class CarrierLink:
         row, loop = self.row, asyncio.get_running_loop()
         self._over, self._bind_status = loop.create_future(), None
         timers = Timers(response=row.response_timeout, enquire_link=row.enquire_link)
-        session = Session(Role.ESME, timers, loop.time(), window=row.window, peer_window=_NO_LIMIT)
+        session = Session(Role.ESME, timers, loop.time(), window=row.window, peer_window=NO_LIMIT)
         wire = Wire(session, self._handle, self._outbox)
         wire.most_owed = _MOST_OWED
         return wire

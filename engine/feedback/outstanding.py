@@ -69,15 +69,6 @@ class Taken:
         self._heard[number] = heard
         return self.whole.heard(number, heard.state)
 
-    def decides(self, number: int, state: State) -> bool:
-        """Whether a receipt with this state of a part would decide what became of the whole: it failed, or this was the
-        last part."""
-        whole = self.whole
-        if whole.fate.final or not state.final:
-            return False
-        last = whole.missing == (number,) and all(part.carrier_id for part in self.parts)  # else R5
-        return state is not State.DELIVERED or last
-
     @property
     def ending(self) -> Ending:
         if self._whole is None:

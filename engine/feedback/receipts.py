@@ -277,7 +277,8 @@ class Receipts:
         now = self._clock.time()
         if not taken.ending:
             self._outstanding.add(taken)
-        owed = self._owed(taken.parts[number - 1], receipt) if taken.decides(number, receipt.state) else None
+        decided = taken.whole.foreseen(number, receipt.state) in (Fate.DELIVERED, Fate.FAILED)
+        owed = self._owed(taken.parts[number - 1], receipt) if decided else None
         told = partial(self._told, chosen, arrival, now, owed)
         if owed is not None and self._direct is not None and self._direct.offer(owed, told):
             self._held[taken] = []

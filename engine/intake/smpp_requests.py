@@ -37,8 +37,8 @@ def messages_in(pdu: Submit) -> int:
 def read_request(pdu: Submit, account: Account, client: str, now: float) -> SmsRequest:
     """Raises SmsRefused. now: unix seconds."""
     if isinstance(pdu, SubmitSm):
-        return read_submit(pdu, account, client, now)
-    return read_data(pdu, account, client, now) if isinstance(pdu, DataSm) else read_multi(pdu, account, client, now)
+        return _read_submit(pdu, account, client, now)
+    return _read_data(pdu, account, client, now) if isinstance(pdu, DataSm) else _read_multi(pdu, account, client, now)
 
 
 def check_lengths(pdu: Pdu) -> None:
@@ -47,7 +47,7 @@ def check_lengths(pdu: Pdu) -> None:
         raise SmsRefused(status_name(wrong_length(pdu)), "syntax", f"{len(pdu.rest)} octets that are no TLV")
 
 
-def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> SmsRequest:
+def _read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> SmsRequest:
     """Raises SmsRefused."""
     check_lengths(pdu)
     if pdu.replace_if_present_flag:
@@ -65,7 +65,7 @@ def read_submit(pdu: SubmitSm, account: Account, client: str, now: float) -> Sms
     return _request(pdu, pdu.short_message, sms, numbers, account, client, now)
 
 
-def read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequest:
+def _read_data(pdu: DataSm, account: Account, client: str, now: float) -> SmsRequest:
     """Raises SmsRefused."""
     check_lengths(pdu)
     sms = Sms(
@@ -93,7 +93,7 @@ def _time_to_live(value: bytes) -> int:
     return seconds
 
 
-def read_multi(pdu: SubmitMulti, account: Account, client: str, now: float) -> SmsRequest:
+def _read_multi(pdu: SubmitMulti, account: Account, client: str, now: float) -> SmsRequest:
     """To the handsets in their order; nobody here keeps lists. Raises SmsRefused."""
     check_lengths(pdu)
     if pdu.replace_if_present_flag:

@@ -15,7 +15,7 @@ from engine.protocol.smpp_session import Session
 
 #: A peer that reads so little of what we write is not read from.
 _MOST_UNSENT = 256 << 10
-_NO_LIMIT = 1 << 60
+NO_LIMIT = 1 << 60
 
 
 class Wire:
@@ -34,7 +34,7 @@ class Wire:
         self.pump: Callable[[], None] | None = None
         self.peer = ""
         self.local = ""
-        self.most_owed = _NO_LIMIT
+        self.most_owed = NO_LIMIT
         self._unsent = self._owing = False  #: why nothing is read
         self._outbox = outbox
         self._loop = asyncio.get_running_loop()

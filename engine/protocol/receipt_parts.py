@@ -8,6 +8,7 @@ R5  a part accepted without a message id can have no receipt: when the others ar
 """
 
 import enum
+from collections.abc import Sequence
 
 from engine.protocol.receipt_states import State
 
@@ -48,11 +49,7 @@ class Parts:
     @property
     def missing(self) -> tuple[int, ...]:
         """The numbers of the parts whose final state may still come."""
-        return tuple(
-            number
-            for number, state in enumerate(self._states, 1)
-            if number not in self._mute and (state is None or not state.final)
-        )
+        return self._missing_in(self._states)
 
     def state(self, number: int) -> State | None:
         """The last thing heard of a part; None: nothing."""
@@ -75,6 +72,12 @@ class Parts:
         self._states[index] = state
         return self._judge()
 
+    def foreseen(self, number: int, state: State) -> Fate | None:
+        """What `heard` would give, of a part without a final state; nothing changes."""
+        states = list(self._states)
+        states[self._index(number)] = state
+        return self._judged(states)
+
     def expire(self, now: float) -> Fate | None:
         """Time has passed."""
         if self.fate is Fate.WAITING and now >= self._deadline_at:
@@ -86,17 +89,26 @@ class Parts:
         assert 1 <= number <= len(self._states), number
         return number - 1
 
+    def _missing_in(self, states: Sequence[State | None]) -> tuple[int, ...]:
+        return tuple(
+            number
+            for number, state in enumerate(states, 1)
+            if number not in self._mute and (state is None or not state.final)
+        )
+
     def _judge(self) -> Fate | None:
+        fate = self._judged(self._states)
+        if fate is not None:
+            self.fate = fate
+        return fate
+
+    def _judged(self, states: Sequence[State | None]) -> Fate | None:
         """R1, R2, R5, in this order."""
         if self.fate.final:
             return None
-        finals = [state for state in self._states if state is not None and state.final]
+        finals = [state for state in states if state is not None and state.final]
         if any(state is not State.DELIVERED for state in finals):
-            self.fate = Fate.FAILED
-        elif len(finals) == len(self._states):
-            self.fate = Fate.DELIVERED
-        elif not self.missing:
-            self.fate = Fate.SENT
-        else:
-            return None
-        return self.fate
+            return Fate.FAILED
+        if len(finals) == len(states):
+            return Fate.DELIVERED
+        return None if self._missing_in(states) else Fate.SENT

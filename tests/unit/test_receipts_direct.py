@@ -41,6 +41,12 @@ class _Stage(NamedTuple):
     async def answer(self, pdu: DeliverSm, status: str = "ESME_ROK") -> None:
         self.application.wire.respond(pdu, DeliverSmResp(command_status=STATUSES[status], message_id=b""))
 
+    async def answer_rest(self) -> None:
+        """All that it was sent but the first."""
+        for pdu in (await self.asked(1))[1:]:
+            await self.answer(pdu)
+        await self.carrier.rest()
+
     def events(self) -> list[tuple[str, str]]:
         return [(line["type"], line["destination"]) for line in self.carrier.lines()]
 
@@ -207,9 +213,7 @@ def test_who_is_slow_is_sent_no_more_than_his_window(tmp_path: Path, monkeypatch
         await s.answer(s.application.unasked[0])
         s.receipts("1")
         await until(lambda: len(s.spooled()) == 11)
-        for pdu in s.application.unasked[1:]:
-            await s.answer(pdu)
-        await s.carrier.rest()
+        await s.answer_rest()
         assert len(s.application.unasked) == 50 and s.carrier.answers == [ESME_ROK] * 61
 
     story(tmp_path, tell)
@@ -276,9 +280,7 @@ def test_what_waits_for_room_goes_through_the_spool_if_one_before_it_is_not_take
         first, *_ = await s.asked(50)
         await s.answer(first, "ESME_RX_T_APPN")
         await until(lambda: len(s.spooled()) == 11)
-        for pdu in s.application.unasked[1:]:
-            await s.answer(pdu)
-        await s.carrier.rest()
+        await s.answer_rest()
         assert len(s.application.unasked) == 50 and s.carrier.answers == [ESME_ROK] * 60
 
     story(tmp_path, tell)

@@ -62,7 +62,7 @@ class Frame(NamedTuple):
     type: int
     number: int
     header: list[Any]
-    body: "memoryview"
+    body: "memoryview"  # a string: mypyc does not find the class
     offset: int
     end: int
 

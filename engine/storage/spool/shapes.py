@@ -31,7 +31,7 @@ _LargeName = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{1,12}\.[0-9a-f]{8}\.da
 _Ref = tuple[_U32 | _LargeName, _Offset, _U32]  # a ContentRef or a LargeFile
 _Status = Annotated[int, msgspec.Meta(ge=int(min(Status)), le=int(max(Status)))]
 _Scope = Annotated[int, msgspec.Meta(ge=int(min(Scope)), le=int(max(Scope)))]
-SnapshotShape = tuple[
+_Snapshot = tuple[
     str, tuple[_U16, ...], float, _Frame, tuple[_U16, ...], Annotated[int, msgspec.Meta(ge=0, lt=256)], str
 ]
 
@@ -53,15 +53,15 @@ class _OutcomeRow(msgspec.Struct, array_like=True):
 #: By type of frame. Each field fits its column of the table.
 _SHAPES: dict[int, Any] = {
     FrameType.SEGMENT: tuple[int, str, _U32, tuple[tuple[_U32, _Offset], ...], _Frame, str],
-    FrameType.MESSAGE: tuple[int, bytes, tuple[SnapshotShape, ...], _Ref | None],
+    FrameType.MESSAGE: tuple[int, bytes, tuple[_Snapshot, ...], _Ref | None],
     FrameType.OUTCOME: tuple[
-        int, str, _U16, float, str, SnapshotShape, tuple[_OutcomeRow, ...], bytes | None,
+        int, str, _U16, float, str, _Snapshot, tuple[_OutcomeRow, ...], bytes | None,
     ],
-    FrameType.STORED: tuple[int, _Frame, _U16, SnapshotShape, _Ref | None, bytes],
-    FrameType.STATE: tuple[int, _Offset, SnapshotShape],
+    FrameType.STORED: tuple[int, _Frame, _U16, _Snapshot, _Ref | None, bytes],
+    FrameType.STATE: tuple[int, _Offset, _Snapshot],
     FrameType.DEAD: tuple[int, tuple[_Offset, ...]],
     FrameType.INDEX: tuple[int, _U32, _Offset, _U32, list[str], list[str], list[str], list[str], list[str]],
-    FrameType.TAKEN_IN: tuple[int, bytes, tuple[tuple[_U16, SnapshotShape], ...], _Ref | None],
+    FrameType.TAKEN_IN: tuple[int, bytes, tuple[tuple[_U16, _Snapshot], ...], _Ref | None],
     FrameType.JOURNAL: tuple[int, _Frame, tuple[tuple[_U32, _Offset], ...]],
     FrameType.RETIRED: tuple[int, _U32],
     FrameType.NOTED: tuple[int, bytes],
