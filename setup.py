@@ -27,7 +27,7 @@ COMPILED = """
     protocol: receipt receipt_dates receipt_ids receipt_parts receipt_states receipt_text receipt_write
     message: address channels content headers ids link_compile link_token number
     net: outbox smpp_wire stream
-    storage: inflight
+    storage: inflight ring
     storage/spool: entry frame guards hands journal names records rows segment spool
     storage/tables: sent suppression_entries suppressions
     storage/events: journal lines

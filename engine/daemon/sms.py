@@ -94,7 +94,7 @@ class SmsEngine:
         )  # fmt: skip
         reports.fates = self._receipts
         self._answers = Answers(
-            settings, self._db, suppressions, spool, self._receipts, self._receipts, dns, ids, clock, metrics
+            settings, self._db, suppressions, spool, self._receipts.inquiries, self._receipts, dns, ids, clock, metrics
         )  # fmt: skip
         self.carriers = Carriers(settings, self._receipts, outbox, kit.contexts, self._carrier_opened)
         self._routes = SmsRoutes(settings, self.carriers.healthy)
@@ -106,16 +106,16 @@ class SmsEngine:
             suppressions.sms, self._links,
         )  # fmt: skip
         self.kit = SmsKit(
-            carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
-            underway=underway, alternatives=Failover(self._routes, self.carriers), suppressed=suppressions.sms,
-            placed=self._links.placed,
+            carriers=self.carriers, receivers=self.binds, book=self._receipts, taken=self._receipts.inquiries.taken,
+            inflight=self._inflight, underway=underway, alternatives=Failover(self._routes, self.carriers),
+            suppressed=suppressions.sms, placed=self._links.placed,
         )  # fmt: skip
 
     def attach(self, orders: Orders, courier: Courier) -> None:
         """What clients order of queued messages is done by these."""
         kit = self._kit
         self._orders = SmppOrders(
-            kit.spool, self._manager, orders, courier, self._receipts, self._admission, self._normalise,
+            kit.spool, self._manager, orders, courier, self._receipts.inquiries, self._admission, self._normalise,
             kit.clock,
         )  # fmt: skip
         self._outbinds = Outbinds(

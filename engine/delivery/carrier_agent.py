@@ -25,6 +25,8 @@ from engine.storage.spool.entry import Delivery
 _LOOK_AGAIN_S = 15.0
 #: So long what is due may take to be read.
 _READ_S = 1.0
+#: Parts that the carrier has answered and that are not settled on disk: with more of them nothing is sent.
+_MOST_UNSETTLED = 1000
 
 
 class CarrierAgent(SmsAgent):
@@ -37,7 +39,8 @@ class CarrierAgent(SmsAgent):
         carriers, name = self._sms.carriers, self._name
         link, rules = carriers.engage(name), carriers.rules(name)
         if link is not None and rules is not None:
-            link.pump, self._rules, self._most_unsettled = self.wake, rules, link.row.window
+            link.pump, self._rules, self._most_at_risk = self.wake, rules, link.row.window
+            self._most_unsettled = link.row.window + _MOST_UNSETTLED
         return link
 
     def _disengage(self, line: Line) -> None:
@@ -138,10 +141,17 @@ class CarrierAgent(SmsAgent):
         reference = crc32(envelope.id.encode()) + index
         return self._rules.render(self._sms.placed(sms, index), recipient, reference)
 
-    def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
-        answers, ids = super()._begun(delivery, index, parts)
+    def _begun(self, job: Job, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
+        delivery, carrier = job.delivery, self._rules.row.name
+        if job.twice or self._sms.inflight.perhaps(delivery.message.id, delivery.number):
+            taken = self._sms.taken(delivery.message.id, index, carrier)
+            if taken:
+                job.known.add(index)
+                given = [part.carrier_id for part in taken]
+                return [sms_trouble.taken(index, carrier_id, self._remote) for carrier_id in given], given
+        answers, ids = super()._begun(job, index, parts)
         if parts > 1 and delivery.attempts:
-            for number, carrier_id in sms_partial.known(delivery.last, self._rules.row.name, index).items():
+            for number, carrier_id in sms_partial.known(delivery.last, carrier, index).items():
                 if number <= parts:
                     ids[number - 1] = carrier_id
                     answers[number - 1] = sms_trouble.taken(index, carrier_id, self._remote)
@@ -207,7 +217,8 @@ class CarrierAgent(SmsAgent):
                 message_class=envelope.message_class, received_at=envelope.received_at, price=row.price,
             )
             for index in delivered
+            if index not in job.known
             for ids in (job.ids[index],)
             for number, carrier_id in enumerate(ids, 1)
         ]  # fmt: skip
-        return self._sms.book.sent(parts)
+        return self._sms.book.sent(parts) if parts else None

@@ -5,8 +5,9 @@
 Two kinds: to a carrier (submit_sm) and to an application that is bound to us (deliver_sm, a receipt or an answer).
 
 Q3  every delivery that was taken is settled or left as it was.     D3  no answer: unknown, recorded; see retries.py.
-A crash doubles no more than the window, or one message of more parts: none is begun while as many parts are on the wire
-or not settled on disk. What they are is in inflight.py, and is marked when it is sent again.
+A kill doubles no more than the window, or one message of more parts: what was on the wire without an answer. What that
+was is in inflight.py, and is marked when it is sent again; what a carrier has taken is known, and not sent again. After
+a power cut it may not be: no delivery is begun while too many parts are not settled on disk.
 """
 
 import contextlib
@@ -42,7 +43,8 @@ class SmsAgent(SmsWork):
     """See above. The two kinds differ in what they say, over what, and what follows."""
 
     connecting = False  #: a link connects by itself
-    _most_unsettled = 1 << 30  #: with so many parts on the wire or not settled on disk no delivery is begun
+    #: With so many parts that a kill would have sent twice, or that are not settled on disk, no delivery is begun.
+    _most_at_risk = _most_unsettled = 1 << 30
 
     def __init__(self, kit: Kit, sms: SmsKit, queue: ReadyQueue) -> None:
         super().__init__(kit, sms, queue)
@@ -65,8 +67,8 @@ class SmsAgent(SmsWork):
         """What this recipient is sent; nothing: he must not be sent to. Raises EngineError: it cannot be said."""
         raise NotImplementedError
 
-    def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
-        """What the peer has said of each part, and its ids, before this attempt: mostly nothing."""
+    def _begun(self, job: Job, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
+        """What the peer said of each part, and its ids, before this attempt: mostly nothing. Raises StorageError."""
         return [None] * parts, [""] * parts
 
     async def _rest(self, seconds: float | None) -> None:
@@ -171,13 +173,16 @@ class SmsAgent(SmsWork):
         if not pdus:
             job.answers[index] = list(verdicts.suppressed((index,)))
             return
-        answers, ids = self._begun(job.delivery, index, len(pdus))
+        answers, ids = self._begun(job, index, len(pdus))
+        if None not in answers:
+            job.answers[index], job.ids[index] = answers, ids
+            return
         at = self._permits(answers.count(None))  # those of one message are taken together
         while (wait := at - self._loop.time()) > 0:
             await self._woken(wait)
             self._check()
         await self._room()
-        while not job.sent and self._unsettled >= self._most_unsettled:
+        while not job.sent and (self._at_risk >= self._most_at_risk or self._unsettled >= self._most_unsettled):
             await self._woken()
             await self._room()
         if job.is_late(self._kit.clock.time()):
@@ -189,6 +194,7 @@ class SmsAgent(SmsWork):
                 await self._room()
                 self._send(Part(self.answered, next(self._order), job, index, number, pdu))
                 job.sent += 1
+                self._at_risk += 1
                 self._unsettled += 1
 
     def _send(self, part: Part) -> None:

@@ -31,6 +31,7 @@ class Job:
         "envelope",
         "gone",
         "ids",
+        "known",
         "rendered",
         "sent",
         "slot",
@@ -62,12 +63,19 @@ class Job:
         self.withdrawn = ""  #: by whom
         self.gone = False  #: somebody else has the delivery
         self.underway: set[int] = set()  #: recipients that something was sent to
+        self.known: set[int] = set()  #: recipients that a process that is dead sent it to, and remembered
 
     def enter(self, inflight: Inflight) -> None:
         """It is about to be on the wire."""
         message, number = self.delivery.message.id, self.delivery.number
         self.slot = inflight.enter(message, number)
         self.twice = inflight.was(message, number)
+
+    def stored(self, inflight: Inflight) -> None:
+        """What became of it is on disk."""
+        inflight.leave(self.slot)
+        if self.known and not self.twice:
+            inflight.was(self.delivery.message.id, self.delivery.number)
 
     def marked(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Each says so if it may be the second time."""
@@ -76,7 +84,8 @@ class Job:
             return outcomes
         return [
             replace(one, reply=one.reply + (_TWICE if self.twice else _AGAIN))
-            if self.twice or (one.index in unknowns and one.status is not Status.UNKNOWN)
+            if (self.twice and one.index not in self.known)
+            or (one.index in unknowns and one.status is not Status.UNKNOWN)
             else one
             for one in outcomes
         ]

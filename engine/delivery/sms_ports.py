@@ -58,7 +58,7 @@ class SentBook(Protocol):
     """Remembers what carriers took, for their receipts."""
 
     def sent(self, parts: Sequence[SentPart]) -> "asyncio.Future[None] | None":
-        """All parts of a message to one recipient. Done when that survives the process; None: nothing to remember."""
+        """All parts of a message to one recipient. Done when that survives the process; None: it does."""
 
 
 class Incoming(Protocol):

@@ -32,7 +32,8 @@ class SmsWork:
         self._woken = self._waking.woken
         self._idle: asyncio.Future[bool] | None = None
         self._stopping = False
-        self._unsettled = 0  #: parts of deliveries whose outcome is not on disk
+        #: Parts of deliveries whose outcome is not on disk; of those that nobody would remember after a kill.
+        self._unsettled = self._at_risk = 0
 
     # ---- what a kind has of its own
 
@@ -41,7 +42,7 @@ class SmsWork:
         return [together(index, answers) for index, answers in job.answers.items()]
 
     def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
-        """Of these recipients everything was taken. The delivery is settled when this is done."""
+        """Of these recipients everything was taken. The delivery is settled when this is done; None: at once."""
         raise NotImplementedError
 
     def _elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> str | None:
@@ -66,6 +67,7 @@ class SmsWork:
             return False
         if job in self._jobs:
             del self._jobs[job]
+            self._at_risk -= job.sent
             self._stored(job)
         self.wake()
         return True
@@ -101,6 +103,7 @@ class SmsWork:
             remembered.add_done_callback(lambda _: self._settle(job, outcomes))
 
     def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
+        self._at_risk -= job.sent
         kit, delivery = self._kit, job.delivery
         try:
             stored = kit.settlement.settle(
@@ -114,6 +117,6 @@ class SmsWork:
             self._queue.throttle.delivered()
 
     def _stored(self, job: Job) -> None:
-        self._sms.inflight.leave(job.slot)
+        job.stored(self._sms.inflight)
         self._unsettled -= job.sent
         self.wake()

@@ -10,7 +10,7 @@ from engine.message.sms import SentPart
 from engine.protocol.receipt_ids import stored_as
 from engine.protocol.receipt_parts import Fate, Parts
 from engine.protocol.receipt_states import Heard, State
-from engine.storage.tables.sent import Row
+from engine.storage.tables.sent_db import Row
 
 
 class Ending(enum.IntEnum):

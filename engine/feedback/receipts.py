@@ -10,7 +10,7 @@ R7  what says that it is a receipt is never handed on as a message from a person
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import groupby
 
@@ -22,6 +22,7 @@ from engine.delivery.sms_reports import SmsReports
 from engine.delivery.underway import Underway
 from engine.feedback import telling
 from engine.feedback.direct import Direct
+from engine.feedback.inquiries import Inquiries
 from engine.feedback.matching import Candidate, candidates, choose, ending, numbers_of
 from engine.feedback.outstanding import Ending, Outstanding, Taken
 from engine.feedback.own import OwnMessages
@@ -38,7 +39,8 @@ from engine.protocol.receipt_values import Receipt
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.protocol.smpp_tables import ESME_ROK, ESME_RX_T_APPN
 from engine.storage.spool.spool import Spool
-from engine.storage.tables.sent import ParkedRow, Row, SentTable, by_message
+from engine.storage.tables.sent import SentTable
+from engine.storage.tables.sent_db import ParkedRow, Row, by_message
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,7 @@ class Receipts:
         self._underway = underway
         self._direct = direct
         self._outstanding = Outstanding(settings.sms.recent)
+        self.inquiries = Inquiries(table, self._outstanding)
         self._parked = Parked()
         self._habits: dict[str, Habit] = {}
         #: Messages of which an application is about to take the receipt, and what came about them since.
@@ -96,45 +99,9 @@ class Receipts:
         """Receipts whose message is not known."""
         return len(self._parked)
 
-    def last_to(self, number: str) -> SentPart | None:
-        """The last part that was sent to a number. Raises StorageError."""
-        return self._table.last_to(number)
-
-    def state_of(self, message: str, account: str, queued: Collection[int] = ()) -> Heard | None:
-        """What is known of a message; None: not even that it is this account's. Raises StorageError.
-
-        Of one to several numbers: what is not final comes first, then what failed. queued: indexes of recipients that
-        are not settled, of which there may be a receipt already.
-        """
-        groups = by_message([row for row in self._table.of_message(message) if row.part.account == account])
-        if not groups and not queued:
-            return None
-        last = {rows[0].part.index: rows for rows in groups}  # it may have been sent to a number twice
-        known = [self._known(rows) for rows in last.values()]
-        if not last.keys() >= set(queued):
-            known.append(Heard(State.ENROUTE))
-        return min(known, key=lambda heard: (heard.state.final, heard.state is State.DELIVERED))
-
-    def addresses_of(self, message: str, account: str) -> tuple[str, Sequence[str]] | None:
-        """Its sender and the numbers it was for; None: it is not known as this account's. Raises StorageError."""
-        parts = [row.part for row in self._table.of_message(message) if row.part.account == account]
-        numbers = {part.index: part.recipient for part in parts}
-        return (parts[0].sender, [*numbers.values()]) if parts else None
-
     def ended(self, part: SentPart, heard: Heard) -> None:
         """A message ended that no carrier has taken."""
         self._table.add_ended(self._table.new_keys(self._clock.time()), part, heard.packed(), Ending.FINAL)
-
-    def _known(self, rows: Sequence[Row]) -> Heard:
-        """What is known of a message to one number."""
-        if not rows[0].part.carrier and rows[0].state is not None:
-            return Heard.unpacked(rows[0].state)
-        taken = self._outstanding.get(rows[0].first) or Taken.of(rows)
-        if taken is None:
-            return Heard(State.UNKNOWN)
-        if rows[0].fate == Ending.FINAL and not taken.ending:
-            return Heard(State.ACCEPTED)  # R5, or a carrier without receipts
-        return taken.known
 
     def note(self, event: Noted) -> "asyncio.Future[None]":
         """An event of an answer, durable by itself."""
@@ -149,13 +116,13 @@ class Receipts:
     # ---- what was sent
 
     def sent(self, parts: Sequence[SentPart]) -> "asyncio.Future[None] | None":
-        """All parts of a message, of each of its recipients. Done when that survives the process."""
+        """All parts of a message, of each of its recipients. Done when that survives the process; None: it does."""
         done: asyncio.Future[None] | None = None
         for _, group in groupby(parts, lambda part: part.index):
-            done = self._sent(tuple(group))
+            done = self._sent(tuple(group)) or done
         return done
 
-    def _sent(self, parts: tuple[SentPart, ...]) -> "asyncio.Future[None]":
+    def _sent(self, parts: tuple[SentPart, ...]) -> "asyncio.Future[None] | None":
         carrier = parts[0].carrier
         first = self._table.new_keys(self._clock.time(), len(parts))
         forms = [stored_as(part.carrier_id) for part in parts]
@@ -364,7 +331,7 @@ class Receipts:
             taken = self._outstanding.get(rows[0].first) or Taken.of(rows)
             if taken is None:
                 log.error("message %s: the table of sent SMS has not all its parts", rows[0].part.message)
-                await self._table.update([(row.key, row.state, Ending.MISSING) for row in rows])
+                self._table.update([(row.key, row.state, Ending.MISSING) for row in rows])
             elif taken not in self._held and taken.whole.expire(now) is Fate.MISSING:
                 self._missing(taken, now)
         return len(late) >= _STEP

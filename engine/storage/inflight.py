@@ -25,7 +25,8 @@ class Inflight:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
-                os.ftruncate(descriptor, _SLOT_BYTES * _SLOTS)
+                # Not a file with holes: a full disk would kill the process that writes into one.
+                os.posix_fallocate(descriptor, 0, _SLOT_BYTES * _SLOTS)
                 self._map = mmap.mmap(descriptor, _SLOT_BYTES * _SLOTS)
             finally:
                 os.close(descriptor)
@@ -63,6 +64,10 @@ class Inflight:
         if slot >= 0:
             self._map[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = _EMPTY
             self._free.append(slot)
+
+    def perhaps(self, message_id: str, number: int) -> bool:
+        """Whether a process that is dead may have sent it."""
+        return (message_id, number) in self.before
 
     def was(self, message_id: str, number: int) -> bool:
         """Whether a process that is dead may have sent it; asked once, when it has a new slot."""

@@ -116,7 +116,7 @@ class ReceiptStage:
         quiet = 0
         while quiet < 3:
             await self.receipts.settled()
-            quiet = 0 if self.table._busy else quiet + 1
+            quiet = 0 if self.table.busy else quiet + 1
             await asyncio.sleep(0 if quiet else 0.001)
 
     async def pass_time(self, seconds: float) -> None:

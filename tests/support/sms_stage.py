@@ -82,6 +82,9 @@ class Book:
         slow = self.slow
         return None if slow is None else asyncio.ensure_future(slow.wait())  # type: ignore[return-value]
 
+    def taken(self, message: str, index: int, carrier: str) -> Sequence[SentPart]:
+        return [part for part in self.parts if (part.message, part.index, part.carrier) == (message, index, carrier)]
+
 
 class SmsStage:
     """See above. bound: of the applications, by system_id; called: those that something waits for and that have none.
@@ -125,8 +128,9 @@ class SmsStage:
         )  # fmt: skip
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(
-            carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
-            underway=Underway(), alternatives=Failover(self.routes, self.carriers), suppressed=self.unwanted,
+            carriers=self.carriers, receivers=self, book=self.book, taken=self.book.taken,
+            inflight=Inflight(path / "inflight"), underway=Underway(),
+            alternatives=Failover(self.routes, self.carriers), suppressed=self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
 

@@ -556,12 +556,12 @@ def test_what_a_client_may_ask_of_a_message(tmp_path: Path) -> None:
                 for id, stat in zip(ids, stats, strict=False):
                     s.receipt(id, stat)
                 await s.rest()
-                assert s.receipts.state_of(message, "plain") is None
-                told = s.receipts.state_of(message, "app")
+                assert s.receipts.inquiries.state_of(message, "plain") is None
+                told = s.receipts.inquiries.state_of(message, "app")
                 assert told is not None
                 states.append(State(told[0]))
             assert states == [State.ENROUTE, State.ENROUTE, State.ENROUTE, State.DELIVERED, State.EXPIRED]
-            last = s.receipts.last_to(NUMBER)
+            last = s.receipts.inquiries.last_to(NUMBER)
             assert last is not None and last.message == message
 
     play(story)

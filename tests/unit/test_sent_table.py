@@ -6,6 +6,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import strategies as st
 from engine.base.errors import StorageError
 from engine.message.sms import SentPart
 from engine.protocol.receipt_ids import Form, form_of, forms, looked_up_as, lookups, stored_as
-from engine.storage.tables import sent
-from engine.storage.tables.sent import ParkedRow, Row, SentTable
+from engine.storage.tables import sent, sent_db
+from engine.storage.tables.sent import SentTable
+from engine.storage.tables.sent_db import ParkedRow, Row
 from tests.support.sms_stage import play, until
 
 
@@ -59,7 +61,7 @@ def test_what_is_written_is_there_after_a_restart(tmp_path: Path) -> None:
         other = table.new_keys(2.0)
         table.add(other, [part("é\ud800", recipient="+49", deadline=5.0)], ["é\ud800"])
         await table.park(ParkedRow(table.new_keys(2.0), "one", 2.0, "00ff"))
-        await table.update([(one, 2, 0)])
+        table.update([(one, 2, 0)])
         assert (one, other) == (2_000_000, 2_000_002)
         await table.close()
         assert (tmp_path / "sms.db").stat().st_mode & 0o777 == 0o600
@@ -73,12 +75,11 @@ def test_what_is_written_is_there_after_a_restart(tmp_path: Path) -> None:
         assert table.last_to("+447700900123") == long[1] and table.last_to("+44") is None
         assert [row.part for row in table.of_message("m")][:2] == long
         assert table.parked() == [ParkedRow(2_000_003, "one", 2.0, "00ff")]
-        assert table.next_deadline() == 5.0
         assert [row.key for row in await table.overdue(7.0, 10)] == [other]
         assert await table.overdue(11.0, 1) != []
         await table.unpark([2_000_003])
         assert table.parked() == []
-        await table.update([(other, None, 1)])
+        table.update([(other, None, 1)])
         assert await table.prune(3.0, 10) == 1, "what is waited for stays"
         assert len(table.of_message("m")) == 2
         await table.close()
@@ -103,14 +104,14 @@ def test_a_disk_that_takes_nothing_keeps_nobody_waiting_and_gets_it_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sent, "RETRY_S", 0.01)
-    monkeypatch.setattr(sent, "_BUSY_S", 0.0)
+    monkeypatch.setattr(sent_db, "_BUSY_S", 0.0)
 
     async def story() -> None:
         table = SentTable(tmp_path / "sms.db")
         other = sqlite3.connect(tmp_path / "sms.db", isolation_level=None)
         other.execute("begin immediate")
-        await table.add(1, [part("1")], ["1"])
-        assert table.failure is not None
+        assert table.add(1, [part("1")], ["1"]) is None, "it survives the process already"
+        assert await find(table, "1") == [] and table.failure is not None
         table.add(2, [part("2")], ["2"])
         assert await find(table, "9") == [], "nobody waits for good"
         other.execute("rollback")
@@ -142,16 +143,19 @@ async def main():
     table = SentTable(Path(sys.argv[1]))
     n = 0
     while True:
-        done = [table.add(table.new_keys(1.0), [part(str(n + i))], [str(n + i)]) for i in range(20)]
-        await asyncio.wait(done)
-        n += 20
+        for _ in range(20):
+            key = table.new_keys(1.0)
+            assert table.add(key, [part(str(n))], [str(n)]) is None
+            assert table.update([(key, n, n % 2)]) is None
+            n += 1
         print(n, flush=True)
+        await asyncio.sleep(0.01)
 
 asyncio.run(main())
 """
 
 
-def test_what_was_said_to_be_committed_survives_kill_9(tmp_path: Path) -> None:
+def test_what_was_added_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "sms.db"
     root = Path(__file__).parents[2]
     with subprocess.Popen(
@@ -159,15 +163,99 @@ def test_what_was_said_to_be_committed_survives_kill_9(tmp_path: Path) -> None:
     ) as process:  # fmt: skip
         assert process.stdout is not None
         for line in process.stdout:
-            if int(line) >= 400:
+            if int(line) >= 2000:  # some of it is in the database, some is not
                 break
         os.kill(process.pid, signal.SIGKILL)
-        said = max([400, *(int(line) for line in process.stdout if line.endswith("\n"))])
+        said = max([2000, *(int(line) for line in process.stdout if line.endswith("\n"))])
 
     async def story() -> None:
         table = SentTable(path)
-        there = [row.part.carrier_id for row in table.of_message("m")]
-        assert there[:said] == [str(n) for n in range(said)]
+        there = [(row.part.carrier_id, row.state, row.fate) for row in table.of_message("m")]
+        assert there[:said] == [(str(n), n, n % 2) for n in range(said)]
+        assert len(await find(table, "1")) == 1
+        await table.close()
+
+    play(story)
+
+
+def killed(path: Path, *stories: str) -> None:
+    """Run each in a process of its own, which ends without any clean-up; `table` is there."""
+    for story in stories:
+        code = _STORY.format(story=textwrap.indent(story, "    "))
+        subprocess.run([sys.executable, "-c", code, str(path)], check=True, cwd=Path(__file__).parents[2])
+
+
+_STORY = """
+import asyncio, os, sys
+from pathlib import Path
+from engine.storage.tables.sent import SentTable
+from tests.unit.test_sent_table import find, part
+
+async def main():
+    table = SentTable(Path(sys.argv[1]))
+{story}
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_what_ended_is_not_waited_for_again_after_many_kills(tmp_path: Path) -> None:
+    add = 'table.add({0}, [part("{0}")], ["{0}"])'
+    killed(
+        tmp_path / "sms.db",
+        add.format(1) + "\ntable.update([(1, 5, 1)])",
+        'assert [row.fate for row in await find(table, "1")] == [1]\ntable.update([(1, 4, 0)])\n' + add.format(2),
+        "table.update([(2, 6, 2), (1, 7, 2)])",
+    )
+
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        assert [(row.key, row.state, row.fate) for row in table.of_message("m")] == [(1, 7, 2), (2, 6, 2)]
+        assert table.waiting(9) == []
+        await table.close()
+
+    play(story)
+
+
+def test_what_the_ring_has_no_room_for_is_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sent, "_RING_BYTES", 1000)
+    monkeypatch.setattr(sent, "_LATER_S", 3600.0)
+
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        keys = [table.new_keys(1.0) for _ in range(50)]
+        waits = [table.add(key, [part(str(key))], [str(key)]) for key in keys]
+        first = next(number for number, wait in enumerate(waits) if wait is not None)
+        assert 1 <= first < 10 and all(wait is not None for wait in waits[first:])
+        assert table.busy and waits[first] is waits[-1]
+        await asyncio.wait_for(waits[-1], 60)  # type: ignore[arg-type]
+        killed(tmp_path / "sms.db", "assert len(table.of_message('m')) == 50")
+        assert table.add(table.new_keys(1.0), [part("x")], ["x"]) is None, "there is room again"
+        await table.close()
+
+    play(story)
+
+
+def test_what_is_pending_is_found_pruned_and_overdue_as_if_it_were_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sent, "_LATER_S", 3600.0)
+
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        table.add(1, [part("1")], ["1"])
+        assert [row.key for row in await find(table, "1")] == [1]
+        table.add(2, [part("2", message="n", recipient="+1")], ["2"])
+        table.update([(1, 3, 1), (2, 4, 0)])
+        table.add_ended(3, part("3", message="n", recipient="+1"), 9, 1)
+        assert not table.busy
+        assert [(row.key, row.state, row.fate) for row in table.of_message("n")] == [(2, 4, 0), (3, 9, 1)]
+        assert [(row.key, row.state) for row in table.of_message("m")] == [(1, 3)]
+        assert table.last_to("+1") == part("2", message="n", recipient="+1"), "the other was sent to nobody"
+        assert [row.key for row in await table.overdue(11.0, 10)] == [2]
+        table.update([(2, 5, 2)])
+        assert await table.prune(1.0, 10) == 3
         await table.close()
 
     play(story)

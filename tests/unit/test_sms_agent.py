@@ -10,14 +10,14 @@ import pytest
 
 from engine.admin.sms import binds
 from engine.base.errors import StorageError
-from engine.base.settings import Carrier
+from engine.base.settings import Carrier, Settings
 from engine.base.units import Rate
 from engine.delivery import carrier_agent, carrier_link, sms_pace
-from engine.message.sms import Kind
+from engine.message.sms import Kind, SentPart
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES, TAGS
 from engine.storage.inflight import Inflight
-from tests.support.sms_stage import play, sms_stage, until
+from tests.support.sms_stage import SmsStage, play, sms_stage, until
 from tests.support.smsc import Smsc
 
 
@@ -128,8 +128,8 @@ def test_the_window_is_never_exceeded_and_the_rate_counts_parts(tmp_path: Path) 
     play(story)
 
 
-def test_no_more_is_begun_than_a_crash_may_double(tmp_path: Path) -> None:
-    """What was answered, but is not settled on disk, would be sent again after a crash: it counts as on the wire."""
+def test_no_more_is_begun_than_a_kill_may_double(tmp_path: Path) -> None:
+    """What was answered, and is not remembered on disk, would be sent again after a kill: it counts as on the wire."""
 
     async def story() -> None:
         smsc = await Smsc().open()
@@ -677,6 +677,48 @@ def test_a_rate_is_in_parts(tmp_path: Path) -> None:
             await s.put("a" * 400, "+447700900001")
             await until(lambda: s.live() == 0)
             assert permits == ["sms:one"] * 3
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_a_carrier_took_before_we_were_killed_is_settled_and_not_sent_again(tmp_path: Path) -> None:
+    """Answered and remembered, and its outcome not on disk; of two recipients the second had no answer."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        s = SmsStage(tmp_path, Settings(carrier=(carrier(smsc, window=2),)))
+        try:
+            s.manager.start(s.courier)
+            inflight = s.sms.inflight
+            messages = [await s.put("a" * 200, "+447700900001"), await s.put("b", "+447700900002", "+447700900003")]
+            for message in messages:
+                inflight.before[message, 0] = inflight.enter(message, 0)
+            common: dict[str, Any] = {"carrier": "one", "sent_at": 1.0, "deadline": 2.0, "sender": "ACME"}
+            s.book.parts = before = [
+                SentPart(
+                    carrier_id="x", message=messages[0], index=0, part=1, parts=2, recipient="+447700900001", **common
+                ),
+                SentPart(
+                    carrier_id="y", message=messages[0], index=0, part=2, parts=2, recipient="+447700900001", **common
+                ),
+                SentPart(
+                    carrier_id="z", message=messages[1], index=0, part=1, parts=1, recipient="+447700900002", **common
+                ),
+            ]
+            before = [*before]
+            s.carriers.start()
+            await until(lambda: len(s.told()) == 3)
+            assert [pdu.destination_addr for pdu in smsc.submits] == [b"447700900003"]
+            assert s.book.parts[:3] == before and [part.index for part in s.book.parts[3:]] == [1]
+            told = {to: (kind, reply) for kind, to, reply in s.told()}
+            assert told["+447700900001"] == ("sent", "ESME_ROK id=x")
+            assert told["+447700900002"] == ("sent", "ESME_ROK id=z")
+            assert "may have been sent before" in told["+447700900003"][1]
+            await until(lambda: not any((tmp_path / "inflight").read_bytes()))
+            assert not inflight.before
+        finally:
+            await s.stop()
         await smsc.close()
 
     play(story)
