@@ -44,7 +44,8 @@ class SmsAgent(SmsWork):
 
     connecting = False  #: a link connects by itself
     #: With so many parts that a kill would have sent twice, or that are not settled on disk, no delivery is begun.
-    _most_at_risk = _most_unsettled = 1 << 30
+    _most_at_risk = 1 << 30
+    _most_unsettled = 1 << 30
 
     def __init__(self, kit: Kit, sms: SmsKit, queue: ReadyQueue) -> None:
         super().__init__(kit, sms, queue)

@@ -93,7 +93,8 @@ def normalise(text: str, ton: int = 0, npi: int = 0, country: str = "") -> str:
 def _by_look(digits: str, country: str) -> str:
     """A number of this country, or one that has the code of another without a "+"."""
     home = str(phonenumbers.country_code_for_region(country))
-    own = _codes()[home]
+    own = _code_of(home)
+    assert own is not None
     dialled = own.prefix.match(digits) if own.prefix is not None else None
     if not (dialled and dialled.end()) and _is_plain(digits):
         if own.general.fullmatch(digits) is None:
@@ -110,9 +111,9 @@ def _by_look(digits: str, country: str) -> str:
 
 def _more_likely(digits: str, home: str) -> str:
     """Of what may be both: the one that is a mobile's; if both are, or none is, the national one."""
-    code = _code_of(digits)
-    assert code is not None
-    abroad = _codes()[home].mobile.fullmatch(digits) is None and code.mobile.fullmatch(digits[_code_length(digits) :])
+    code, own = _code_of(digits), _code_of(home)
+    assert code is not None and own is not None
+    abroad = own.mobile.fullmatch(digits) is None and code.mobile.fullmatch(digits[_code_length(digits) :])
     return f"+{digits}" if abroad else f"+{home}{digits}"
 
 
@@ -264,22 +265,24 @@ _WHY = {
 
 
 def _code_length(digits: str) -> int:
-    codes = _codes()
-    return 1 if digits[:1] in codes else 2 if digits[:2] in codes else 3
+    return 1 if digits[:1] in _codes else 2 if digits[:2] in _codes else 3
 
 
 def _code_of(digits: str) -> _Code | None:
     """The country code that these begin with: none is the beginning of another."""
-    codes = _codes()
-    return codes.get(digits[:1]) or codes.get(digits[:2]) or codes.get(digits[:3])
+    name = digits[: _code_length(digits)]
+    code = _codes.get(name)
+    if code is None and name in _codes:
+        code = _codes[name] = _made(int(name))
+    return code
 
 
-@cache
-def _codes() -> dict[str, _Code]:
-    return {str(code): _made(code, regions) for code, regions in COUNTRY_CODE_TO_REGION_CODE.items()}
+#: None: no number had it yet. To make all of them would take a tenth of a second.
+_codes: dict[str, _Code | None] = {str(code): None for code in COUNTRY_CODE_TO_REGION_CODE}
 
 
-def _made(code: int, regions: tuple[str, ...]) -> _Code:
+def _made(code: int) -> _Code:
+    regions = COUNTRY_CODE_TO_REGION_CODE[code]
     if regions[0] == _NON_GEOGRAPHIC:
         tables = [PhoneMetadata.metadata_for_nongeo_region(code)]
     else:
