@@ -5,6 +5,7 @@ Q3  every delivery that was taken is settled, given away, or left as it was.
 
 import asyncio
 from collections.abc import Sequence
+from functools import partial
 
 from engine.delivery.agent import Kit
 from engine.delivery.sms_job import Job, Part, together
@@ -110,13 +111,13 @@ class SmsWork:
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
                 next_destination=self._elsewhere(job, outcomes),
             )  # fmt: skip
-            stored.add_done_callback(lambda _: self._stored(job))
+            stored.add_done_callback(partial(self._stored, job))
         finally:
             kit.working.discard(delivery)
         if any(outcome.status is Status.DELIVERED for outcome in outcomes):
             self._queue.throttle.delivered()
 
-    def _stored(self, job: Job) -> None:
+    def _stored(self, job: Job, _: object = None) -> None:
         job.stored(self._sms.inflight)
         self._unsettled -= job.sent
         self.wake()

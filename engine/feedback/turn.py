@@ -48,7 +48,7 @@ class _Turn:
         self.tried: list[Tried] = []
         self.changed: dict[Taken, None] = {}
         self.unparked: list[int] = []
-        self.answers: list[Callable[[], None]] = []
+        self.answers: list[Answer] = []
 
 
 class Turns:
@@ -87,7 +87,7 @@ class Turns:
         if unparked:
             turn.unparked.append(unparked)
         if answer is not None:
-            turn.answers.append(lambda: answer(ESME_ROK))
+            turn.answers.append(answer)
         if len(turn.events) >= _MOST_EVENTS:
             self._turn = None
 
@@ -152,7 +152,7 @@ class Turns:
     def _answer(self, turn: _Turn, done: "asyncio.Future[None]") -> None:
         for answer in turn.answers:
             try:
-                answer()
+                answer(ESME_ROK)
             except Exception:  # one bind's fault is not that of the others
                 log.exception("answering a receipt")
         if not done.done():

@@ -31,7 +31,7 @@ from engine.message.sms import Sms, encode_sms
 from engine.protocol.sms_text import TextTooLong
 
 _log = logging.getLogger(__name__)
-_LABELS = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
+_LABELS: dict[int, str] = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
 
 #: A queue has 32 bits for a time, and nobody plans further; a later validity is no promise that could be kept.
 LONGEST_S = 366 * 86400.0
@@ -315,14 +315,14 @@ class SmsAdmission:
         count = self._counters.get((destination, message_class))
         if count is None:
             name = destination.partition(":")[2]
-            count = self._accepted_recipients.labels(name, _LABELS[MessageClass(message_class)]).inc
+            count = self._accepted_recipients.labels(name, _LABELS[message_class]).inc
             self._counters[destination, message_class] = count
         count(recipients)
 
     def _log(self, envelope: Envelope, parts: int) -> None:
         text = (
             f"{envelope.id}: client={envelope.client}, from=<{envelope.sender}>, size={envelope.content_bytes}, "
-            f"nrcpt={len(envelope.recipients)}, parts={parts}, class={_LABELS[MessageClass(envelope.message_class)]}"
+            f"nrcpt={len(envelope.recipients)}, parts={parts}, class={_LABELS[envelope.message_class]}"
         )
         if envelope.batch:
             text += f", batch={envelope.batch}"

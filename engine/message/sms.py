@@ -64,12 +64,8 @@ class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
 
 
 encode_sms = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Sms).decode
-
-
-def decode_sms(content: bytes) -> Sms:
-    """Raises ValueError: it is none."""
-    return _decode(content)
+#: Raises ValueError: it is none.
+decode_sms = msgspec.msgpack.Decoder(Sms).decode
 
 
 class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True):

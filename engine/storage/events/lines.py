@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import force_setattr
 
 from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
@@ -107,11 +107,13 @@ def outcome_event(
 
 
 def noted_lines(seq: int, events: Sequence[Event]) -> bytes:
-    """Events that were made without an id; JSON lines, each with its newline."""
-    return _lines([replace(event, id=f"{seq}.{n}") for n, event in enumerate(events)])
+    """Events that were made without an id, and have one from now on; JSON lines, each with its newline."""
+    for n, event in enumerate(events):
+        force_setattr(event, "id", f"{seq}.{n}")
+    return _lines(events)
 
 
-def _lines(events: list[Event]) -> bytes:
+def _lines(events: Sequence[Event]) -> bytes:
     try:
         return _ENCODER.encode_lines(events)
     except UnicodeEncodeError:
