@@ -22,6 +22,7 @@ _HEAD = struct.Struct("<QII")
 #: The file begins with the position of the first record.
 _FIRST = struct.Struct("<Q")
 _BEGIN = 4096
+_LAST = 1 << 62
 
 
 class Ring:
@@ -40,8 +41,9 @@ class Ring:
                 os.close(descriptor)
         except OSError as exc:
             raise StorageError(f"cannot use {path}: {exc.strerror}") from exc
-        [self._first] = _FIRST.unpack_from(self._map)
-        self._end: int = self._first
+        [first] = _FIRST.unpack_from(self._map)
+        self._first: int = first if first <= _LAST else 0  # or somebody else has written it
+        self._end = self._first
         self._found = list(self._read())
 
     @property

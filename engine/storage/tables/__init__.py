@@ -1,1 +1,4 @@
-"""SQLite tables: credentials, holds, throttle state, suppressions. Rare writes, never on a message's hot path."""
+"""SQLite tables: credentials, holds, throttle state, suppressions, sent SMS.
+
+What is written for every message (sent.py) survives in memory first, and no message waits for SQLite.
+"""
