@@ -40,7 +40,7 @@ COMPILED = """
     delivery: sms_partial sms_work
     delivery: underway waking
     feedback: direct matching outstanding parked receipts telling turn
-    intake: acceptor admission smpp smpp_binds smpp_connection smpp_opening smpp_requests smpp_submits
+    intake: acceptor admission smpp smpp_binds smpp_connection smpp_opening smpp_requests
     intake: sms_admission sms_content sms_links
     tools: smpp_load_ledger smpp_load_link smpp_load_message
     tracking: clients judge

@@ -1,17 +1,15 @@
 """What an application that is bound may ask for: submits here; what is about queued messages, in smpp_orders.py.
 
-Serving a submit takes no task: what admission stores answers for itself when it is durable (S1). It may wait for its
-turn (smpp_submits.py).
+Serving a submit takes no task: what admission stores answers for itself when it is durable (S1).
 """
 
 import asyncio
 import logging
-from collections import deque
 from functools import partial
 
 from engine.base.errors import EngineError
 from engine.intake.smpp_binds import Account
-from engine.intake.smpp_connection import Gate, Order, SmppConnection
+from engine.intake.smpp_connection import Order, SmppConnection
 from engine.intake.smpp_requests import Submit, messages_in, read_request, unsuccessful
 from engine.intake.sms_admission import Admitted
 from engine.intake.sms_refusal import SmsRefused
@@ -24,34 +22,13 @@ _log = logging.getLogger(__name__)
 class SmppServer(SmppConnection):
     """See above."""
 
-    def __init__(self, gate: Gate, called: str = "") -> None:
-        super().__init__(gate, called)
-        self._submits: deque[tuple[Submit, Account]] = deque()
-
-    def shut_down(self) -> None:
-        self.admit(len(self._submits))  # what came before
-        super().shut_down()
-
     def serve(self, pdu: Pdu, account: Account) -> None:
         if isinstance(pdu, Submit):
-            self._submits.append((pdu, account))
-            if len(self._submits) == 1:
-                self._gate.submits.join(self)
+            self._admit(pdu, account)
         elif isinstance(pdu, Order):
             self._gate.spawn(self._carry_out(pdu, account))
         else:
             self.answer(pdu, ESME_RINVCMDID)
-
-    def admit(self, most: int) -> bool:
-        """Submits that wait for their turn; whether there are more."""
-        submits = self._submits
-        for _ in range(min(most, len(submits))):
-            pdu, account = submits.popleft()
-            try:
-                self._admit(pdu, account)
-            except Exception:  # top of what a client can set off: its session goes on
-                self._broken(pdu)
-        return bool(submits)
 
     def _admit(self, pdu: Submit, account: Account) -> None:
         admission = self._gate.admission

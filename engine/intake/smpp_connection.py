@@ -19,7 +19,6 @@ from engine.intake.hooks import Verifier
 from engine.intake.policy import Address
 from engine.intake.smpp_binds import Account, Binds, describe
 from engine.intake.smpp_opening import Doorkeeper, Opening
-from engine.intake.smpp_submits import Submits
 from engine.intake.sms_admission import SmsAdmission
 from engine.net.outbox import Outbox
 from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Refused, Unanswered
@@ -76,7 +75,6 @@ class Gate(Doorkeeper, Protocol):
     admission: SmsAdmission
     orders: Orders
     binds: Binds
-    submits: Submits
     clock: Clock
     outbox: Outbox
     guesses: Guesses

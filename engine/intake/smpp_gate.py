@@ -10,7 +10,6 @@ from engine.intake.guesses import Guesses
 from engine.intake.hooks import Verifier
 from engine.intake.smpp_binds import Binds
 from engine.intake.smpp_connection import Called, Orders
-from engine.intake.smpp_submits import Submits
 from engine.intake.sms_admission import SmsAdmission
 from engine.net.outbox import Outbox
 from engine.protocol.smpp_pdu import Pdu
@@ -39,7 +38,6 @@ class SmppGate:
         self.admission = admission
         self.orders = orders
         self.binds = binds
-        self.submits = Submits()
         self.credentials = credentials
         self.metrics = metrics
         self.clock = clock
