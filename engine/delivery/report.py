@@ -3,11 +3,13 @@
 from typing import NamedTuple
 
 from engine.message.envelope import Envelope
+from engine.message.sms import Sms
 
 
 class Report(NamedTuple):
-    """Ready for the spool. destination: of its one recipient."""
+    """Ready for the spool. destination: of its one recipient. sms: what `content` is, of an SMS."""
 
     envelope: Envelope
     content: bytes
     destination: str
+    sms: Sms | None = None

@@ -142,20 +142,19 @@ class SmsReports:
             written = write_receipt(message, state, submitted_at=received_at, done_at=done_at, text=text)
         source_ton, source_npi = _kind_of(recipient)
         dest_ton, dest_npi = source or _kind_of(sender)
-        content = encode_sms(
-            Sms(
-                kind=Kind.RECEIPT, source=recipient, source_ton=source_ton, source_npi=source_npi, dest_ton=dest_ton,
-                dest_npi=dest_npi, body=written.short_message, esm_class=INTERMEDIATE if interim else RECEIPT,
-                tlvs=() if account in self._plain else written.tlvs,
-            )
+        sms = Sms(
+            kind=Kind.RECEIPT, source=recipient, source_ton=source_ton, source_npi=source_npi, dest_ton=dest_ton,
+            dest_npi=dest_npi, body=written.short_message, esm_class=INTERMEDIATE if interim else RECEIPT,
+            tlvs=() if account in self._plain else written.tlvs,
         )  # fmt: skip
+        content = encode_sms(sms)
         envelope = Envelope(
             id=self._ids.next(), sender=recipient, recipients=(Recipient(sender),), received_at=now,
             expires_at=now + self._keep_s, content_bytes=len(content), message_class=message_class, envid=message,
             user=account, channel=CHANNEL,
         )  # fmt: skip
         self._metrics.sms_owed.labels(state.word).inc()
-        return Report(envelope, content, account_key(account))
+        return Report(envelope, content, account_key(account), sms)
 
 
 def _kind_of(address: str) -> tuple[int, int]:

@@ -21,7 +21,6 @@ from engine.delivery.report import Report
 from engine.delivery.sms_ports import Receivers
 from engine.delivery.sms_render import deliver_sm
 from engine.message.outcome import Outcome, Status
-from engine.message.sms import decode_sms
 from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
@@ -130,8 +129,9 @@ class Direct:
     def _send(self, offer: _Offer, wire: Wire) -> bool:
         """False: it cannot be said in SMPP, which is for the delivery to tell."""
         report = offer.report
+        assert report.sms is not None
         try:
-            wire.request(deliver_sm(decode_sms(report.content), report.envelope.recipients[0]), offer)
+            wire.request(deliver_sm(report.sms, report.envelope.recipients[0]), offer)
         except InvalidField:
             return False
         offer.remote, offer.due_at = f"{offer.account}[{wire.peer}]", self._loop.time() + PATIENCE_S

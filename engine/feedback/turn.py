@@ -127,7 +127,7 @@ class Turns:
 
     def _keep(self, tried: Tried) -> "asyncio.Future[None]":
         """It goes on as a delivery that was tried once."""
-        (envelope, content, destination), outcome, at = tried
+        (envelope, content, destination, _), outcome, at = tried
         unknown = (0,) if outcome.status is Status.UNKNOWN else ()
         due_at = at if unknown else at + _LATER_S
         self._own.count(envelope.message_class)

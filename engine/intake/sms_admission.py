@@ -209,7 +209,8 @@ class SmsAdmission:
         sms = self.shortened(sms, account, len(found), request.batch)
         recipients, splits, parts = self._split(found, sms)
         self.charge(account, parts, now)
-        sms = replace(sms, validity=expires_at if request.validity else 0.0, schedule=due_at or 0.0)
+        if request.validity or due_at is not None:
+            sms = replace(sms, validity=expires_at if request.validity else 0.0, schedule=due_at or 0.0)
         content = encode_sms(sms)
         envelope = Envelope(
             self._ids.next(), sender, recipients, now, expires_at, len(content), message_class,

@@ -34,7 +34,7 @@ class Track(enum.IntEnum):
         return self.name.lower()
 
 
-class Recipient(msgspec.Struct, frozen=True, array_like=True):
+class Recipient(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One RCPT. address: as it will be sent, no angle brackets, no source route. orcpt: decoded, `rfc822;...`."""
 
     address: str
@@ -42,7 +42,7 @@ class Recipient(msgspec.Struct, frozen=True, array_like=True):
     orcpt: str = ""
 
 
-class Envelope(msgspec.Struct, frozen=True, array_like=True):
+class Envelope(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Everything about a message but its content. Stored in the spool as an array: only append fields, with defaults.
 
     sender: "" is the null sender. received_at, expires_at: unix seconds. content_bytes: length of the content.

@@ -20,7 +20,7 @@ class Kind(enum.IntEnum):
     REPLY = 3  #: to a phone, from ourselves, about its opt-out or its cry for help: goes through the block
 
 
-class Shortened(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Shortened(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """Links of a text that are sent as short ones. As `Sms` on disk.
 
     spans: where they stand in the text, in order. base_url: what the short ones begin with, without a slash. number: of
@@ -33,7 +33,7 @@ class Shortened(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     each: bool = True
 
 
-class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class Sms(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """The content of a message. On disk as an array: only append fields, with defaults.
 
     text: None if it is binary, or was cut into parts by the client; then body and udh are passed on as they are.
@@ -68,7 +68,7 @@ encode_sms = msgspec.msgpack.Encoder().encode
 decode_sms = msgspec.msgpack.Decoder(Sms).decode
 
 
-class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+class SentPart(msgspec.Struct, frozen=True, array_like=True, kw_only=True, gc=False):
     """A part that a carrier took, and whose receipt is waited for. As `Sms` on disk.
 
     carrier_id: the message_id of its response, exactly; "": the carrier gives none, and there will be no receipt.

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
-from engine.protocol.smpp_fields import BodyError, InvalidField, Part, Plain, compile_fields
+from engine.protocol.smpp_fields import MAX_SHORT_MESSAGE, BodyError, InvalidField, Part, Plain, compile_fields
 from engine.protocol.smpp_pdu import COMMON, PDU_TYPES, DeliverSm, MalformedPdu, Pdu, SubmitSm, UnknownPdu
 from engine.protocol.smpp_tables import ESME_RINVCMDLEN, ESME_RINVMSGLEN, RESPONSE
 from engine.protocol.smpp_tlv import read_tlvs, write_tlvs
@@ -67,6 +67,8 @@ def encode(pdu: Pdu, sequence_number: int | None = None) -> bytes:
 
 
 def _body(pdu: Pdu) -> bytes:
+    if isinstance(pdu, SubmitSm | DeliverSm) and (body := _write_sm(pdu)) is not None:
+        return body
     fields = msgspec.structs.astuple(pdu)[COMMON:]
     if pdu.command_status and pdu.command_id & RESPONSE and not (pdu.tlvs or any(fields)):
         return b""
@@ -94,6 +96,7 @@ def _match_of(command_id: int) -> Callable[..., re.Match[bytes] | None]:
 
 
 _match_sm = _match_of(SubmitSm.command_id)
+_SM_FORM = b"%b\0%c%c%b\0%c%c%b\0%c%c%c%b\0%b\0%c%c%c%c%c%b"
 
 
 def _read_sm(data: bytes, at: int, end: int, _: int) -> tuple[Sequence[object], int]:
@@ -112,6 +115,23 @@ def _read_sm(data: bytes, at: int, end: int, _: int) -> tuple[Sequence[object], 
         service, *source_kind, source, *dest_kind, destination, *modes, schedule, validity, *flags, data[start:stop],
     )  # fmt: skip
     return fields, stop
+
+
+def _write_sm(pdu: SubmitSm | DeliverSm) -> bytes | None:
+    """The same the other way; None: something of it cannot be sent, and who looks at each field says what."""
+    _, _, tlvs, _, *fields, message = msgspec.structs.astuple(pdu)
+    service, _, _, source, _, _, destination, _, _, _, schedule, validity, _, _, _, _ = fields
+    if b"\0" in b"".join((service, source, destination, schedule, validity)):
+        return None
+    if len(service) > 5 or len(source) > 20 or len(destination) > 20 or len(schedule) > 16 or len(validity) > 16:
+        return None
+    if len(message) > MAX_SHORT_MESSAGE:
+        return None
+    try:
+        body = _SM_FORM % (*fields, len(message), message)
+    except OverflowError:  # of an octet
+        return None
+    return body + write_tlvs(tlvs) if tlvs else body
 
 
 _READ: Mapping[int, Callable[[bytes, int, int, int], tuple[Sequence[object], int]]] = {

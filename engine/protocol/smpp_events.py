@@ -19,13 +19,13 @@ class Request(msgspec.Struct, frozen=True, eq=False):
     context: object
 
 
-class Received(msgspec.Struct, frozen=True):
+class Received(msgspec.Struct, frozen=True, gc=False):
     """The peer asks: to be answered with `respond`, unless it is an outbind or an alert_notification."""
 
     pdu: Pdu
 
 
-class Answered(msgspec.Struct, frozen=True):
+class Answered(msgspec.Struct, frozen=True, gc=False):
     """The answer to a request: its response, also one whose body cannot be read, or a generic_nack."""
 
     request: Request
@@ -37,26 +37,26 @@ class Answered(msgspec.Struct, frozen=True):
         return self.response.command_status == ESME_ROK and not isinstance(self.response, GenericNack)
 
 
-class Unanswered(msgspec.Struct, frozen=True):
+class Unanswered(msgspec.Struct, frozen=True, gc=False):
     """No answer in time, or none before the end: what became of the request is unknown (D3)."""
 
     request: Request
 
 
-class LateAnswer(msgspec.Struct, frozen=True):
+class LateAnswer(msgspec.Struct, frozen=True, gc=False):
     """The answer to a request that was told as `Unanswered` before."""
 
     request: Request
     response: AnyPdu
 
 
-class Unsolicited(msgspec.Struct, frozen=True):
+class Unsolicited(msgspec.Struct, frozen=True, gc=False):
     """A response to nothing that is remembered. It was dropped."""
 
     response: AnyPdu
 
 
-class Refused(msgspec.Struct, frozen=True):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """A request that the session itself answered with this status."""
 
     pdu: AnyPdu

@@ -20,7 +20,7 @@ class Submit(msgspec.Struct, frozen=True, gc=False):
     tlvs: tuple[Tlv, ...] = ()
 
 
-class Encoded(msgspec.Struct, frozen=True, kw_only=True):
+class Encoded(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A message ready to submit: each of `submits` with the same data_coding and esm_class (UDHI or 0).
 
     room: units that one of these parts can hold. With message_payload there is one submit, and the parts are those

@@ -1,15 +1,19 @@
 """PDUs of SMPP: every kind there and back, what is forgiven on input, what is never sent."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.protocol import smpp_codec
 from engine.protocol.smpp_codec import MAX_PDU_BYTES, AnyPdu, encode
 from engine.protocol.smpp_fields import CAP, InvalidField
 from engine.protocol.smpp_frames import PduParser
 from engine.protocol.smpp_multi import DistributionList, SmeAddress, UnsuccessSme
 from engine.protocol.smpp_pdu import (
+    COMMON,
     PDU_TYPES,
     BindReceiver,
     BindTransceiver,
@@ -40,6 +44,7 @@ from engine.protocol.smpp_tables import (
     status_name,
     status_text,
 )
+from engine.protocol.smpp_tlv import write_tlvs
 from tests.support.smpp import field_kinds, pdus
 
 PAYLOAD = TAGS["message_payload"]
@@ -71,6 +76,26 @@ def test_every_pdu_comes_back_as_it_was(pdu: Pdu) -> None:
 @given(pdus, st.integers(0, 0xFFFFFFFF))
 def test_the_number_may_be_given_when_it_is_sent(pdu: Pdu, number: int) -> None:
     assert decoded(encode(pdu, number)) == msgspec.structs.replace(pdu, sequence_number=number)
+
+
+_octets, _strings = st.integers(-1, 256), st.binary(max_size=24)
+_fields = {"source_addr_ton": _octets, "service_type": _strings, "source_addr": _strings, "destination_addr": _strings,
+           "validity_period": _strings, "sm_default_msg_id": _octets, "short_message": st.binary(max_size=300)}  # fmt: skip
+
+
+@given(st.sampled_from([SubmitSm, DeliverSm]), st.fixed_dictionaries({}, optional=_fields))
+def test_the_two_most_common_are_written_as_any_other(kind: type[SubmitSm | DeliverSm], fields: dict[str, Any]) -> None:
+    pdu = kind(tlvs=((PAYLOAD, b"x"),), **fields)
+    written = smpp_codec._write_sm(pdu)
+    values, place, body = msgspec.structs.astuple(pdu)[COMMON:], 0, b""
+    try:
+        for part in smpp_codec._PARTS[pdu.command_id]:
+            body += part.write(values[place : place + part.width])
+            place += part.width
+    except InvalidField:
+        assert written is None
+    else:
+        assert written == body + write_tlvs(pdu.tlvs)
 
 
 def test_the_commands_are_smpplibs_and_each_has_a_class() -> None:

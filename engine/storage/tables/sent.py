@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 #: What is in the ring waits so long at most, and so many rows.
 _LATER_S = 0.5
 _MOST_LATER = 10_000
-_RING_BYTES = 8 << 20
+_RING_BYTES = 4 << 20
 #: How soon a disk that takes nothing is tried again, and how many rows wait for it.
 RETRY_S = 1.0
 _MOST_WAITING = 200_000
