@@ -8,7 +8,7 @@ that and the number agrees, such a match is believed. If it does so now and then
 response about that number is on its way (`underway`), or when the receipt has waited for a better one (`sure`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import NamedTuple
 
 from engine.delivery.underway import Underway
@@ -29,13 +29,15 @@ class Candidate(NamedTuple):
     agrees: bool | None
 
 
-def numbers_of(pdu: DeliverSm | DataSm) -> frozenset[str]:
+def numbers_of(pdu: DeliverSm | DataSm) -> Set[str]:
     """The ends of the numbers that a receipt names; some carriers do not swap source and destination."""
-    ends = (ending(bytes(address).decode("latin-1")) for address in (pdu.source_addr, pdu.destination_addr))
-    return frozenset(end for end in ends if end)
+    source, destination = bytes(pdu.source_addr).decode("latin-1"), bytes(pdu.destination_addr).decode("latin-1")
+    ends = {ending(source), ending(destination)}
+    ends.discard("")
+    return ends
 
 
-def candidates(takens: Sequence[Taken], id: str, numbers: frozenset[str]) -> list[Candidate]:
+def candidates(takens: Sequence[Taken], id: str, numbers: Set[str]) -> list[Candidate]:
     """The parts of these messages that the id may mean."""
     found = []
     for taken in takens:

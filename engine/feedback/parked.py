@@ -4,7 +4,7 @@ Most of them are early, and their response comes within milliseconds. What stays
 given up after a while.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from itertools import takewhile
 
 from engine.protocol.receipt_ids import looked_up_as
@@ -22,7 +22,7 @@ class Arrival:
     __slots__ = ("alone", "answer", "at", "carrier", "claimed", "key", "numbers", "pdu", "receipt", "settled", "texts")
 
     def __init__(
-        self, carrier: str, pdu: DeliverSm | DataSm, receipt: Receipt, claimed: bool, numbers: frozenset[str],
+        self, carrier: str, pdu: DeliverSm | DataSm, receipt: Receipt, claimed: bool, numbers: Set[str],
         at: float, answer: Answer | None, key: int = 0,
     ) -> None:  # fmt: skip
         self.carrier = carrier

@@ -117,6 +117,8 @@ class Receipts:
 
     def sent(self, parts: Sequence[SentPart]) -> "asyncio.Future[None] | None":
         """All parts of a message, of each of its recipients. Done when that survives the process; None: it does."""
+        if parts[0].index == parts[-1].index:
+            return self._sent(tuple(parts))
         done: asyncio.Future[None] | None = None
         for _, group in groupby(parts, lambda part: part.index):
             done = self._sent(tuple(group)) or done

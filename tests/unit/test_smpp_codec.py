@@ -79,8 +79,10 @@ def test_the_number_may_be_given_when_it_is_sent(pdu: Pdu, number: int) -> None:
 
 
 _octets, _strings = st.integers(-1, 256), st.binary(max_size=24)
-_fields = {"source_addr_ton": _octets, "service_type": _strings, "source_addr": _strings, "destination_addr": _strings,
-           "validity_period": _strings, "sm_default_msg_id": _octets, "short_message": st.binary(max_size=300)}  # fmt: skip
+_fields: dict[str, st.SearchStrategy[Any]] = {
+    "source_addr_ton": _octets, "service_type": _strings, "source_addr": _strings, "destination_addr": _strings,
+    "validity_period": _strings, "sm_default_msg_id": _octets, "short_message": st.binary(max_size=300),
+}  # fmt: skip
 
 
 @given(st.sampled_from([SubmitSm, DeliverSm]), st.fixed_dictionaries({}, optional=_fields))
