@@ -141,17 +141,22 @@ class CarrierAgent(SmsAgent):
         reference = crc32(envelope.id.encode()) + index
         return self._rules.render(self._sms.placed(sms, index), recipient, reference)
 
-    def _begun(self, job: Job, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
-        delivery, carrier = job.delivery, self._rules.row.name
-        if job.twice or self._sms.inflight.perhaps(delivery.message.id, delivery.number):
-            taken = self._sms.taken(delivery.message.id, index, carrier)
-            if taken:
-                job.known.add(index)
-                given = [part.carrier_id for part in taken]
-                return [sms_trouble.taken(index, carrier_id, self._remote) for carrier_id in given], given
-        answers, ids = super()._begun(job, index, parts)
+    def _is_taken(self, job: Job, index: int) -> bool:
+        message, number = job.delivery.message.id, job.delivery.number
+        if not (job.twice or self._sms.inflight.perhaps(message, number)):
+            return False
+        parts = self._sms.taken(message, index)
+        if not parts:
+            return False
+        job.known[index] = parts[0].price
+        job.ids[index] = [part.carrier_id for part in parts]
+        job.answers[index] = [sms_trouble.taken(index, id, parts[0].carrier) for id in job.ids[index]]
+        return True
+
+    def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
+        answers, ids = super()._begun(delivery, index, parts)
         if parts > 1 and delivery.attempts:
-            for number, carrier_id in sms_partial.known(delivery.last, carrier, index).items():
+            for number, carrier_id in sms_partial.known(delivery.last, self._rules.row.name, index).items():
                 if number <= parts:
                     ids[number - 1] = carrier_id
                     answers[number - 1] = sms_trouble.taken(index, carrier_id, self._remote)
@@ -165,16 +170,11 @@ class CarrierAgent(SmsAgent):
         super()._send(part)
 
     def _ended(self, job: Job) -> list[Outcome]:
-        carrier, outcomes = self._rules.row.name, super()._ended(job)
+        carrier, outcomes = self._rules.row.name, [self._priced(job, one) for one in super()._ended(job)]
         for index in job.underway:
             unknown = any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
             answered = not unknown and not job.twice
             self._sms.underway.ended(carrier, job.envelope.recipients[index].address, answered)
-        if (price := self._rules.row.price) != "0":
-            outcomes = [
-                replace(one, price=price_of(price, len(job.ids[one.index]))) if one.status is Status.DELIVERED else one
-                for one in outcomes
-            ]
         said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
         if not said:
             return outcomes
@@ -190,6 +190,12 @@ class CarrierAgent(SmsAgent):
             outcomes = [o for o in outcomes if o.index != last.index]
             outcomes.append(replace(last, reply=last.reply + tail))
         return outcomes
+
+    def _priced(self, job: Job, outcome: Outcome) -> Outcome:
+        price = job.known.get(outcome.index, self._rules.row.price)
+        if price == "0" or outcome.status is not Status.DELIVERED:
+            return outcome
+        return replace(outcome, price=price_of(price, len(job.ids[outcome.index])))
 
     def answered(self, part: Part, event: Answered | Unanswered) -> None:
         if isinstance(event, Answered):

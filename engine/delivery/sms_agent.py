@@ -68,8 +68,13 @@ class SmsAgent(SmsWork):
         """What this recipient is sent; nothing: he must not be sent to. Raises EngineError: it cannot be said."""
         raise NotImplementedError
 
-    def _begun(self, job: Job, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
-        """What the peer said of each part, and its ids, before this attempt: mostly nothing. Raises StorageError."""
+    def _is_taken(self, job: Job, index: int) -> bool:
+        """Whether a peer took it for this recipient before we were killed; the job has its answers then. Raises
+        StorageError."""
+        return False
+
+    def _begun(self, delivery: Delivery, index: int, parts: int) -> tuple[list[Outcome | None], list[str]]:
+        """What the peer has said of each part, and its ids, before this attempt: mostly nothing."""
         return [None] * parts, [""] * parts
 
     async def _rest(self, seconds: float | None) -> None:
@@ -164,6 +169,8 @@ class SmsAgent(SmsWork):
 
     async def _send_to(self, job: Job, index: int) -> None:
         try:
+            if self._is_taken(job, index):
+                return
             pdus = self._render(job.sms, job.envelope, index)
         except StorageError as exc:
             job.answers[index] = list(verdicts.unready((index,), str(exc)))
@@ -174,10 +181,7 @@ class SmsAgent(SmsWork):
         if not pdus:
             job.answers[index] = list(verdicts.suppressed((index,)))
             return
-        answers, ids = self._begun(job, index, len(pdus))
-        if None not in answers:
-            job.answers[index], job.ids[index] = answers, ids
-            return
+        answers, ids = self._begun(job.delivery, index, len(pdus))
         at = self._permits(answers.count(None))  # those of one message are taken together
         while (wait := at - self._loop.time()) > 0:
             await self._woken(wait)

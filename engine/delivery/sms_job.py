@@ -63,7 +63,7 @@ class Job:
         self.withdrawn = ""  #: by whom
         self.gone = False  #: somebody else has the delivery
         self.underway: set[int] = set()  #: recipients that something was sent to
-        self.known: set[int] = set()  #: recipients that a process that is dead sent it to, and remembered
+        self.known: dict[int, str] = {}  #: recipients that a carrier took it for before a kill, and the price of a part
 
     def enter(self, inflight: Inflight) -> None:
         """It is about to be on the wire."""

@@ -22,7 +22,7 @@ class Alternatives(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class SmsKit:
-    """What agents of SMS work with, besides a Kit. taken: the parts of (message, recipient's index, carrier) that it
+    """What agents of SMS work with, besides a Kit. taken: the parts of (message, recipient's index) that a carrier
     took; raises StorageError. suppressed: whether (sender, number, tenant) must not be sent to; raises StorageError.
     placed: a message as the recipient with this index is sent it.
     """
@@ -30,7 +30,7 @@ class SmsKit:
     carriers: Carriers
     receivers: Receivers
     book: SentBook
-    taken: Callable[[str, int, str], Sequence[SentPart]]
+    taken: Callable[[str, int], Sequence[SentPart]]
     inflight: Inflight
     underway: Underway
     alternatives: Alternatives

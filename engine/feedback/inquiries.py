@@ -20,10 +20,10 @@ class Inquiries:
         """The last part that was sent to a number."""
         return self._table.last_to(number)
 
-    def taken(self, message: str, index: int, carrier: str) -> Sequence[SentPart]:
-        """The parts of a message to one recipient, in order, if this carrier took them."""
+    def taken(self, message: str, index: int) -> Sequence[SentPart]:
+        """The parts of a message to one recipient, in order, if a carrier took them."""
         rows = self._table.of_message(message)
-        groups = by_message([row for row in rows if row.part.index == index and row.part.carrier == carrier])
+        groups = by_message([row for row in rows if row.part.index == index and row.part.carrier])
         return [row.part for row in groups[-1]] if groups else ()
 
     def state_of(self, message: str, account: str, queued: Collection[int] = ()) -> Heard | None:

@@ -82,8 +82,8 @@ class Book:
         slow = self.slow
         return None if slow is None else asyncio.ensure_future(slow.wait())  # type: ignore[return-value]
 
-    def taken(self, message: str, index: int, carrier: str) -> Sequence[SentPart]:
-        return [part for part in self.parts if (part.message, part.index, part.carrier) == (message, index, carrier)]
+    def taken(self, message: str, index: int) -> Sequence[SentPart]:
+        return [part for part in self.parts if (part.message, part.index) == (message, index)]
 
 
 class SmsStage:

@@ -16,6 +16,7 @@ from engine.delivery import carrier_agent, carrier_link, sms_pace
 from engine.message.sms import Kind, SentPart
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES, TAGS
+from engine.storage.events.reader import read_events
 from engine.storage.inflight import Inflight
 from tests.support.sms_stage import SmsStage, play, sms_stage, until
 from tests.support.smsc import Smsc
@@ -694,19 +695,18 @@ def test_what_a_carrier_took_before_we_were_killed_is_settled_and_not_sent_again
             messages = [await s.put("a" * 200, "+447700900001"), await s.put("b", "+447700900002", "+447700900003")]
             for message in messages:
                 inflight.before[message, 0] = inflight.enter(message, 0)
-            common: dict[str, Any] = {"carrier": "one", "sent_at": 1.0, "deadline": 2.0, "sender": "ACME"}
-            s.book.parts = before = [
+            common: dict[str, Any] = {"sent_at": 1.0, "deadline": 2.0, "sender": "ACME"}
+            long: dict[str, Any] = {"carrier": "gone", "message": messages[0], "parts": 2, "price": "0.03"}
+            long["recipient"] = "+447700900001"
+            s.book.parts = [
+                SentPart(carrier_id="x", index=0, part=1, **long | common),
+                SentPart(carrier_id="y", index=0, part=2, **long | common),
                 SentPart(
-                    carrier_id="x", message=messages[0], index=0, part=1, parts=2, recipient="+447700900001", **common
+                    carrier="one", carrier_id="z", message=messages[1], index=0, part=1, parts=1,
+                    recipient="+447700900002", **common
                 ),
-                SentPart(
-                    carrier_id="y", message=messages[0], index=0, part=2, parts=2, recipient="+447700900001", **common
-                ),
-                SentPart(
-                    carrier_id="z", message=messages[1], index=0, part=1, parts=1, recipient="+447700900002", **common
-                ),
-            ]
-            before = [*before]
+            ]  # fmt: skip
+            before = [*s.book.parts]
             s.carriers.start()
             await until(lambda: len(s.told()) == 3)
             assert [pdu.destination_addr for pdu in smsc.submits] == [b"447700900003"]
@@ -715,6 +715,10 @@ def test_what_a_carrier_took_before_we_were_killed_is_settled_and_not_sent_again
             assert told["+447700900001"] == ("sent", "ESME_ROK id=x")
             assert told["+447700900002"] == ("sent", "ESME_ROK id=z")
             assert "may have been sent before" in told["+447700900003"][1]
+            rows = [row for row in read_events(tmp_path / "events") if row["type"] == "sent"]
+            priced = {row["recipient"][-1]: (row.get("price", ""), row["remote"]) for row in rows}
+            assert priced["1"] == ("0.06", "gone"), "by whoever took it, at his price"
+            assert priced["2"] == ("", "one")
             await until(lambda: not any((tmp_path / "inflight").read_bytes()))
             assert not inflight.before
         finally:
