@@ -106,9 +106,9 @@ class SmsEngine:
             suppressions.sms, self._links,
         )  # fmt: skip
         self.kit = SmsKit(
-            carriers=self.carriers, receivers=self.binds, book=self._receipts, taken=self._receipts.inquiries.taken,
-            inflight=self._inflight, underway=underway, alternatives=Failover(self._routes, self.carriers),
-            suppressed=suppressions.sms, placed=self._links.placed,
+            carriers=self.carriers, receivers=self.binds, book=self._receipts, inflight=self._inflight,
+            underway=underway, alternatives=Failover(self._routes, self.carriers), suppressed=suppressions.sms,
+            placed=self._links.placed,
         )  # fmt: skip
 
     def attach(self, orders: Orders, courier: Courier) -> None:

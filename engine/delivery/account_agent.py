@@ -1,6 +1,5 @@
 """The agent that takes receipts and answers to an application, over one of its binds to us."""
 
-import asyncio
 from collections.abc import Sequence
 
 from msgspec.structs import replace
@@ -75,6 +74,3 @@ class AccountAgent(SmsAgent):
             return outcomes
         now = self._kit.clock.time()
         return [one if one.status.final else replace(one, retry_at=now) for one in outcomes]
-
-    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
-        return None

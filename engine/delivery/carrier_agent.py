@@ -145,7 +145,7 @@ class CarrierAgent(SmsAgent):
         message, number = job.delivery.message.id, job.delivery.number
         if not (job.twice or self._sms.inflight.perhaps(message, number)):
             return False
-        parts = self._sms.taken(message, index)
+        parts = self._sms.book.taken(message, index)
         if not parts:
             return False
         job.known[index] = parts[0].price
@@ -171,10 +171,8 @@ class CarrierAgent(SmsAgent):
 
     def _ended(self, job: Job) -> list[Outcome]:
         carrier, outcomes = self._rules.row.name, [self._priced(job, one) for one in super()._ended(job)]
-        for index in job.underway:
-            unknown = any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
-            answered = not unknown and not job.twice
-            self._sms.underway.ended(carrier, job.envelope.recipients[index].address, answered)
+        for index in list(job.underway):
+            self._ids_are_known(job, index)
         said = {index: (job.answers[index], ids) for index, ids in job.ids.items() if len(ids) > 1}
         if not said:
             return outcomes
@@ -190,6 +188,18 @@ class CarrierAgent(SmsAgent):
             outcomes = [o for o in outcomes if o.index != last.index]
             outcomes.append(replace(last, reply=last.reply + tail))
         return outcomes
+
+    def _conclude(self, job: Job, index: int) -> None:
+        if index in job.underway:
+            self._ids_are_known(job, index)
+        super()._conclude(job, index)
+
+    def _ids_are_known(self, job: Job, index: int) -> None:
+        """All that there will be."""
+        job.underway.discard(index)
+        unknown = any(answer is not None and answer.status is Status.UNKNOWN for answer in job.answers[index])
+        number = job.envelope.recipients[index].address
+        self._sms.underway.ended(self._rules.row.name, number, not unknown and not job.twice)
 
     def _priced(self, job: Job, outcome: Outcome) -> Outcome:
         price = job.known.get(outcome.index, self._rules.row.price)
@@ -211,8 +221,8 @@ class CarrierAgent(SmsAgent):
             self._stalled = False
             self._sms.carriers.revived(self._rules.row.name)
 
-    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
-        envelope, now = job.envelope, self._kit.clock.time()
+    def _taken(self, job: Job, index: int) -> "asyncio.Future[None] | None":
+        envelope, ids, now = job.envelope, job.ids[index], self._kit.clock.time()
         row = self._rules.row
         deadline = max(job.sms.validity or envelope.expires_at, now) + row.receipt_timeout
         parts = [
@@ -222,9 +232,6 @@ class CarrierAgent(SmsAgent):
                 recipient=envelope.recipients[index].address, account=envelope.user, registered=job.sms.registered,
                 message_class=envelope.message_class, received_at=envelope.received_at, price=row.price,
             )
-            for index in delivered
-            if index not in job.known
-            for ids in (job.ids[index],)
             for number, carrier_id in enumerate(ids, 1)
         ]  # fmt: skip
-        return self._sms.book.sent(parts) if parts else None
+        return self._sms.book.sent(parts)

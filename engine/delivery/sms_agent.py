@@ -43,7 +43,7 @@ class SmsAgent(SmsWork):
     """See above. The two kinds differ in what they say, over what, and what follows."""
 
     connecting = False  #: a link connects by itself
-    #: With so many parts that a kill would have sent twice, or that are not settled on disk, no delivery is begun.
+    #: So many parts at most that a kill would have sent again; and with so many not settled on disk nothing is begun.
     _most_at_risk = 1 << 30
     _most_unsettled = 1 << 30
 
@@ -182,12 +182,13 @@ class SmsAgent(SmsWork):
             job.answers[index] = list(verdicts.suppressed((index,)))
             return
         answers, ids = self._begun(job.delivery, index, len(pdus))
-        at = self._permits(answers.count(None))  # those of one message are taken together
+        parts = answers.count(None)
+        at = self._permits(parts)  # those of one message are taken together
         while (wait := at - self._loop.time()) > 0:
             await self._woken(wait)
             self._check()
         await self._room()
-        while not job.sent and (self._at_risk >= self._most_at_risk or self._unsettled >= self._most_unsettled):
+        while self._is_too_much(job, parts):
             await self._woken()
             await self._room()
         if job.is_late(self._kit.clock.time()):
@@ -197,10 +198,17 @@ class SmsAgent(SmsWork):
         for number, pdu in enumerate(pdus):
             if answers[number] is None:
                 await self._room()
-                self._send(Part(self.answered, next(self._order), job, index, number, pdu))
                 job.sent += 1
+                job.risk[index] = job.risk.get(index, 0) + 1
                 self._at_risk += 1
                 self._unsettled += 1
+                self._send(Part(self.answered, next(self._order), job, index, number, pdu))
+
+    def _is_too_much(self, job: Job, parts: int) -> bool:
+        """Whether so many more must wait: a kill could double them, or too much is not settled."""
+        if self._at_risk and self._at_risk + parts > self._most_at_risk:
+            return True
+        return not job.sent and self._unsettled >= self._most_unsettled
 
     def _send(self, part: Part) -> None:
         job = part.job
@@ -214,7 +222,7 @@ class SmsAgent(SmsWork):
             self._line.request(part.pdu, part)
         except InvalidField as exc:
             self._on_wire -= 1
-            part.settle(sms_trouble.malformed(part.index, exc))
+            self._end(part, sms_trouble.malformed(part.index, exc))
 
     def _permits(self, parts: int) -> float:
         """When so many parts may go: by the rate, and by what the peer takes of it."""
@@ -248,7 +256,7 @@ class SmsAgent(SmsWork):
 
     def _send_again(self, part: Part) -> None:
         if part.job.is_late(self._kit.clock.time()):
-            part.settle(verdicts.expired((part.index,), "told to slow down")[0])
+            self._end(part, verdicts.expired((part.index,), "told to slow down")[0])
             self._finish(part.job)
         else:
             part.job.waiting -= 1
@@ -291,9 +299,15 @@ class SmsAgent(SmsWork):
         else:
             self._unanswered(event.request.sent_at)
             outcome = sms_trouble.unanswered(part.index, self._remote)
-        part.settle(outcome)
+        self._end(part, outcome)
         self._finish(job)
         self.wake()
+
+    def _end(self, part: Part, outcome: Outcome) -> None:
+        """Nothing more is expected of a part."""
+        part.settle(outcome)
+        if None not in part.job.answers[part.index]:
+            self._conclude(part.job, part.index)
 
     @property
     def _remote(self) -> str:
@@ -319,7 +333,7 @@ class SmsAgent(SmsWork):
         """The bind is gone, or we stop: what was to be sent again waits in the queue."""
         while self._again:
             part = self._again.pop(0)
-            part.settle(sms_trouble.slowed_down(part.index, self._remote))
+            self._end(part, sms_trouble.slowed_down(part.index, self._remote))
             self._finish(part.job)
 
     def _leave_rest(self, job: Job) -> bool:

@@ -1,5 +1,6 @@
 """A delivery of SMS while it is on the wire: its parts, and what became of each."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
@@ -32,7 +33,9 @@ class Job:
         "gone",
         "ids",
         "known",
+        "remembered",
         "rendered",
+        "risk",
         "sent",
         "slot",
         "sms",
@@ -63,6 +66,8 @@ class Job:
         self.withdrawn = ""  #: by whom
         self.gone = False  #: somebody else has the delivery
         self.underway: set[int] = set()  #: recipients that something was sent to
+        self.risk: dict[int, int] = {}  #: by recipient, parts sent that a kill would have sent again
+        self.remembered: asyncio.Future[None] | None = None  #: of the last recipient that was taken
         self.known: dict[int, str] = {}  #: recipients that a carrier took it for before a kill, and the price of a part
 
     def enter(self, inflight: Inflight) -> None:
@@ -70,6 +75,14 @@ class Job:
         message, number = self.delivery.message.id, self.delivery.number
         self.slot = inflight.enter(message, number)
         self.twice = inflight.was(message, number)
+
+    def no_risk(self, index: int | None = None) -> int:
+        """Parts, of one recipient or all, that a kill would not have sent again from now on."""
+        if index is not None:
+            return self.risk.pop(index, 0)
+        parts = sum(self.risk.values())
+        self.risk.clear()
+        return parts
 
     def stored(self, inflight: Inflight) -> None:
         """What became of it is on disk."""

@@ -1,6 +1,6 @@
 """What agents of SMS work with, besides a Kit."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -8,7 +8,7 @@ from engine.delivery.carriers import Carriers
 from engine.delivery.sms_ports import Receivers, SentBook
 from engine.delivery.underway import Underway
 from engine.message.envelope import Envelope
-from engine.message.sms import SentPart, Sms
+from engine.message.sms import Sms
 from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
 
@@ -22,15 +22,12 @@ class Alternatives(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class SmsKit:
-    """What agents of SMS work with, besides a Kit. taken: the parts of (message, recipient's index) that a carrier
-    took; raises StorageError. suppressed: whether (sender, number, tenant) must not be sent to; raises StorageError.
-    placed: a message as the recipient with this index is sent it.
-    """
+    """What agents of SMS work with, besides a Kit. suppressed: whether (sender, number, tenant) must not be
+    sent to; raises StorageError. placed: a message as the recipient with this index is sent it."""
 
     carriers: Carriers
     receivers: Receivers
     book: SentBook
-    taken: Callable[[str, int], Sequence[SentPart]]
     inflight: Inflight
     underway: Underway
     alternatives: Alternatives

@@ -60,6 +60,10 @@ class SentBook(Protocol):
     def sent(self, parts: Sequence[SentPart]) -> "asyncio.Future[None] | None":
         """All parts of a message to one recipient. Done when that survives the process; None: it does."""
 
+    def taken(self, message: str, index: int) -> Sequence[SentPart]:
+        """What was remembered of a recipient before a kill; what followed from it is done again. Raises
+        StorageError."""
+
 
 class Incoming(Protocol):
     """Takes receipts and messages from phones."""

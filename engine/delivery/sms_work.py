@@ -42,9 +42,9 @@ class SmsWork:
         """The outcome of each recipient. The delivery keeps the last reply."""
         return [together(index, answers) for index, answers in job.answers.items()]
 
-    def _taken(self, job: Job, delivered: Sequence[int]) -> "asyncio.Future[None] | None":
-        """Of these recipients everything was taken. The delivery is settled when this is done; None: at once."""
-        raise NotImplementedError
+    def _taken(self, job: Job, index: int) -> "asyncio.Future[None] | None":
+        """All parts for this recipient were taken. The delivery is not settled before this is done; None: it is."""
+        return None
 
     def _elsewhere(self, job: Job, outcomes: Sequence[Outcome]) -> str | None:
         """Another destination, for what is not final."""
@@ -68,7 +68,7 @@ class SmsWork:
             return False
         if job in self._jobs:
             del self._jobs[job]
-            self._at_risk -= job.sent
+            self._at_risk -= job.no_risk()
             self._stored(job)
         self.wake()
         return True
@@ -91,20 +91,32 @@ class SmsWork:
     def _bound(self) -> bool:
         return self._line is not None and self._line.bound
 
+    def _conclude(self, job: Job, index: int) -> None:
+        """Every part for a recipient has its answer."""
+        taken = all([answer is not None and answer.status is Status.DELIVERED for answer in job.answers[index]])
+        if taken and (remembered := self._taken(job, index)) is not None:
+            job.remembered = remembered
+            remembered.add_done_callback(lambda _: self._remembered(job, index))
+        else:
+            self._at_risk -= job.no_risk(index)
+
+    def _remembered(self, job: Job, index: int) -> None:
+        self._at_risk -= job.no_risk(index)
+        self.wake()
+
     def _finish(self, job: Job) -> None:
         """Settle a job of which every answer is there."""
         if job.waiting or not job.rendered:
             return
         self._jobs.pop(job, None)
         outcomes = job.marked(self._ended(job))
-        delivered = [outcome.index for outcome in outcomes if outcome.status is Status.DELIVERED]
-        if (remembered := self._taken(job, delivered) if delivered else None) is None:
+        if job.remembered is None or job.remembered.done():
             self._settle(job, outcomes)
         else:
-            remembered.add_done_callback(lambda _: self._settle(job, outcomes))
+            job.remembered.add_done_callback(lambda _: self._settle(job, outcomes))
 
     def _settle(self, job: Job, outcomes: Sequence[Outcome]) -> None:
-        self._at_risk -= job.sent
+        self._at_risk -= job.no_risk()
         kit, delivery = self._kit, job.delivery
         try:
             stored = kit.settlement.settle(

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
-from itertools import groupby
 
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
@@ -116,26 +115,15 @@ class Receipts:
     # ---- what was sent
 
     def sent(self, parts: Sequence[SentPart]) -> "asyncio.Future[None] | None":
-        """All parts of a message, of each of its recipients. Done when that survives the process; None: it does."""
-        if parts[0].index == parts[-1].index:
-            return self._sent(tuple(parts))
-        done: asyncio.Future[None] | None = None
-        for _, group in groupby(parts, lambda part: part.index):
-            done = self._sent(tuple(group)) or done
-        return done
-
-    def _sent(self, parts: tuple[SentPart, ...]) -> "asyncio.Future[None] | None":
+        """All parts of a message to one recipient. Done when that survives the process; None: it does."""
         carrier = parts[0].carrier
         first = self._table.new_keys(self._clock.time(), len(parts))
         forms = [stored_as(part.carrier_id) for part in parts]
-        if carrier in self._mute or not any(forms):
-            # R5: there will be no receipt. The application hears as much as is known.
-            owed = self._reports.receipt(parts[0], State.ACCEPTED)
-            if owed is not None:
-                self._turns.record(owed=owed)
+        if self._is_mute(parts):
+            self._owe_accepted(parts[0])
             return self._table.add(first, parts, forms, Ending.FINAL)
         done = self._table.add(first, parts, forms)
-        taken = Taken(first, parts)
+        taken = Taken(first, tuple(parts))
         self._outstanding.add(taken)
         if self._parked:
             waiting = [arrival for form in forms for arrival in self._parked.under(carrier, form)]
@@ -146,6 +134,25 @@ class Receipts:
                 if not arrival.settled and self._match(arrival):
                     self._count(carrier, "early")
         return done
+
+    def taken(self, message: str, index: int) -> Sequence[SentPart]:
+        """The parts of a message to one recipient that a carrier took before a kill; none: it is not known to have.
+        Raises StorageError.
+        """
+        parts = self.inquiries.taken(message, index)
+        if parts and self._is_mute(parts):
+            self._owe_accepted(parts[0])  # that was perhaps not on disk yet
+        return parts
+
+    def _is_mute(self, parts: Sequence[SentPart]) -> bool:
+        """R5: there will be no receipt."""
+        return parts[0].carrier in self._mute or not any([part.carrier_id for part in parts])
+
+    def _owe_accepted(self, part: SentPart) -> None:
+        """The application hears as much as is known."""
+        owed = self._reports.receipt(part, State.ACCEPTED)
+        if owed is not None:
+            self._turns.record(owed=owed)
 
     # ---- what comes
 

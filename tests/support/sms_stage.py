@@ -128,9 +128,8 @@ class SmsStage:
         )  # fmt: skip
         self.carriers = Carriers(settings, self, self.outbox, contexts, self._opened)
         self.sms = SmsKit(
-            carriers=self.carriers, receivers=self, book=self.book, taken=self.book.taken,
-            inflight=Inflight(path / "inflight"), underway=Underway(),
-            alternatives=Failover(self.routes, self.carriers), suppressed=self.unwanted,
+            carriers=self.carriers, receivers=self, book=self.book, inflight=Inflight(path / "inflight"),
+            underway=Underway(), alternatives=Failover(self.routes, self.carriers), suppressed=self.unwanted,
         )  # fmt: skip
         self.courier = Courier(self.kit, self.sms)
 

@@ -565,3 +565,24 @@ def test_what_a_client_may_ask_of_a_message(tmp_path: Path) -> None:
             assert last is not None and last.message == message
 
     play(story)
+
+
+@pytest.mark.parametrize(("carrier", "ids"), [("mute", ("1", "2")), ("one", ("", ""))])
+def test_what_is_owed_without_a_receipt_is_owed_again_after_a_kill(
+    tmp_path: Path, carrier: str, ids: tuple[str, ...]
+) -> None:
+    """It may not have been on disk when the carrier's answer was."""
+
+    async def story() -> None:
+        async with receipt_stage(tmp_path) as s:
+            message = s.send(*ids, carrier=carrier, account="app", registered=1)
+            heard = s.send("7", account="app", registered=1)
+            await s.rest()
+            assert len(s.owed) == 1
+            assert [part.part for part in s.receipts.taken(message, 0)] == [1, 2]
+            assert [part.carrier_id for part in s.receipts.taken(heard, 0)] == ["7"]
+            assert not s.receipts.taken(message, 1) and not s.receipts.taken("no such", 0)
+            await s.rest()
+            assert [sms.body.split()[0] for _, _, sms in s.owed] == [f"id:{message}".encode()] * 2
+
+    play(story)

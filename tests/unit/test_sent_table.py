@@ -259,3 +259,66 @@ def test_what_is_pending_is_found_pruned_and_overdue_as_if_it_were_written(
         await table.close()
 
     play(story)
+
+
+def test_a_change_survives_a_kill_between_the_database_and_the_ring(tmp_path: Path) -> None:
+    killed(
+        tmp_path / "sms.db",
+        """
+table._ring.drop = lambda end: None
+table.add(1, [part("1")], ["1"])
+await find(table, "1")
+table.update([(1, 5, 1)])
+""",
+    )
+
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        assert [(row.state, row.fate) for row in table.of_message("m")] == [(5, 1)]
+        await table.close()
+
+    play(story)
+
+
+def test_the_last_change_counts_also_after_writes_that_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sent, "RETRY_S", 0.01)
+    monkeypatch.setattr(sent_db, "_BUSY_S", 0.0)
+
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        other = sqlite3.connect(tmp_path / "sms.db", isolation_level=None)
+        other.execute("begin immediate")
+        table.add(1, [part("1")], ["1"])
+        looked_up = asyncio.ensure_future(find(table, "1"))
+        await until(lambda: table._under_way is not None)
+        table.update([(1, 3, 0)])
+        await looked_up
+        assert table.failure is not None
+        table.update([(1, 5, 1)])
+        other.execute("rollback")
+        other.close()
+        assert [(row.state, row.fate) for row in table.of_message("m")] == [(5, 1)]
+        await until(lambda: table.failure is None and not table.busy)
+        assert [(row.state, row.fate) for row in table.of_message("m")] == [(5, 1)]
+        await table.close()
+
+    play(story)
+
+
+def test_what_cannot_be_looked_up_keeps_nothing_from_being_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        real = sent_db.SentDb.find
+        monkeypatch.setattr(sent_db.SentDb, "find", lambda *_: (_ for _ in ()).throw(sqlite3.DatabaseError("torn")))
+        parked = table.park(ParkedRow(5, "one", 1.0, "00"))
+        assert await find(table, "1") == []
+        await parked
+        assert table.failure is None and table.parked() == [ParkedRow(5, "one", 1.0, "00")]
+        monkeypatch.setattr(sent_db.SentDb, "find", real)
+        table.add(6, [part("1")], ["1"])
+        assert len(await find(table, "1")) == 1
+        await table.close()
+
+    play(story)

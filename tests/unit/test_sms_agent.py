@@ -150,6 +150,43 @@ def test_no_more_is_begun_than_a_kill_may_double(tmp_path: Path) -> None:
     play(story)
 
 
+def test_a_recipient_is_remembered_when_he_has_his_answer_and_not_with_the_others(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: smsc.take(pdu) if pdu.destination_addr[-1:] != b"3" else None
+        async with sms_stage(tmp_path, carrier(smsc, window=3, response_timeout=3600.0)) as s:
+            await s.put("a", *[f"+44770090000{n}" for n in range(6)])
+            await until(lambda: len(s.book.parts) == 5)
+            assert s.told() == [], "one has no answer, and so the delivery is not settled"
+            assert [part.index for part in s.book.parts] == [0, 1, 2, 4, 5]
+            smsc.wires[0].abort()
+            await until(lambda: len(s.told()) == 6)
+            assert len(s.book.parts) == 5
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_message_of_many_parts_is_not_begun_where_a_kill_would_double_more_than_the_window(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: None
+        async with sms_stage(tmp_path, carrier(smsc, window=4, response_timeout=3600.0)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            for n in range(3):
+                await s.put("a", f"+44770090000{n}")
+            await s.put("b" * 400, "+447700900009")
+            await until(lambda: len(smsc.submits) == 3)
+            await asyncio.sleep(0.1)
+            assert len(smsc.submits) == 3
+            smsc.wires[0].abort()
+            smsc.answer = smsc.take
+            await until(lambda: [pdu.destination_addr[-1:] for pdu in smsc.submits].count(b"9") == 3)
+        await smsc.close()
+
+    play(story)
+
+
 def test_what_died_twice_before_it_was_sent_again_is_still_known(tmp_path: Path) -> None:
     """A slot of a process that was killed stays until its delivery is on the wire again."""
     first = Inflight(tmp_path / "inflight")

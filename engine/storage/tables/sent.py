@@ -44,7 +44,7 @@ Change = tuple[int, int | None, int]
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(tuple[list[list[Any]], list[Change]]).decode
 #: Places in a row (sent_db.py).
-_KEY, _MESSAGE, _STATE, _FATE, _PART = 0, 3, 6, 7, 8
+_KEY, _MESSAGE, _STATE, _FATE, _PART, _ROW = 0, 3, 6, 7, 8, 9
 
 
 class _Batch:
@@ -78,8 +78,9 @@ class _Batch:
 
     def follow(self, other: "_Batch") -> None:
         """Write what the other was to write, too, and before."""
-        self.added = other.added | self.added
-        self.updated = other.updated | self.updated
+        newer = self.updated
+        self.added, self.updated = other.added | self.added, other.updated
+        self.change(tuple(newer.values()))
         self.last = other.last | self.last
         self.parked[:0], self.unparked[:0] = other.parked, other.unparked
 
@@ -228,11 +229,13 @@ class SentTable:
         for record in self._ring.records():
             try:
                 rows, changes = _decode(record)
+                rows = [row for row in rows if len(row) == _ROW]
             except ValueError as exc:
                 log.error("what was sent just before the last end: a record cannot be read, and is dropped: %s", exc)
                 continue
+            # What is added may be there already, without what came after that: nothing is put together here.
             batch.added |= {row[_KEY]: row for row in rows}
-            batch.change(changes)
+            batch.updated |= {change[0]: change for change in changes}
         if batch.rows:
             self._db.write(batch.added.values(), batch.updated.values())
         self._ring.drop(self._ring.end)
@@ -289,7 +292,11 @@ class SentTable:
         """In the thread."""
         if batch.rows:
             self._db.write(batch.added.values(), batch.updated.values(), batch.parked, batch.unparked)
-        return self._db.find(batch.wanted) if batch.wanted else []
+        try:
+            return self._db.find(batch.wanted) if batch.wanted else []
+        except (sqlite3.Error, ValueError) as exc:  # what was written is written
+            log.error("the table of what was sent cannot be read: %s", exc)
+            return []
 
     def _committed(
         self, batch: _Batch, end: int, result: Sequence[tuple[int, Row]], error: BaseException | None

@@ -39,7 +39,7 @@ create temp trigger batch_written instead of insert on batch begin
         value ->> 6, value ->> 7, value ->> 8 from json_each(new.added);
     update parts set state = j.value ->> 1, fate = j.value ->> 2 from json_each(new.updated) j
         where parts.key = j.value ->> 0 and (parts.fate = 0 or j.value ->> 2 <> 0);
-    insert into parked select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(new.parked);
+    insert or ignore into parked select value ->> 0, value ->> 1, value ->> 2, value ->> 3 from json_each(new.parked);
     delete from parked where key in (select value from json_each(new.unparked));
 end;
 """
