@@ -279,6 +279,7 @@ class ReadyQueue:
         self.siblings.append(self)
         for queue in self.siblings:
             queue.pump()
+        self.restock()  # what it put back is in nobody's memory
 
     def close(self) -> None:
         """The daemon stops: start no more agents. What is queued is safe on disk."""

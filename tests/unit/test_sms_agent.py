@@ -186,6 +186,25 @@ def test_a_message_of_many_parts_is_not_begun_where_a_kill_would_double_more_tha
     play(story)
 
 
+def test_the_only_one_that_waited_when_the_bind_was_lost_goes_over_the_next(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: None
+        async with sms_stage(tmp_path, carrier(smsc, window=3)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            for n in range(4):
+                await s.put(f"{n}", f"+44770090000{n}")
+            await until(lambda: len(smsc.submits) == 3)
+            await asyncio.sleep(0.05)
+            smsc.answer = smsc.take
+            smsc.wires[0].abort()
+            await until(lambda: s.tally().get("delivered", 0) == 1)
+            assert [pdu.short_message for pdu in smsc.submits] == [b"0", b"1", b"2", b"3"]
+        await smsc.close()
+
+    play(story)
+
+
 def test_what_died_twice_before_it_was_sent_again_is_still_known(tmp_path: Path) -> None:
     """A slot of a process that was killed stays until its delivery is on the wire again."""
     first = Inflight(tmp_path / "inflight")
