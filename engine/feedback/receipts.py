@@ -149,10 +149,10 @@ class Receipts:
         return parts[0].carrier in self._mute or not any([part.carrier_id for part in parts])
 
     def _owe_accepted(self, part: SentPart) -> None:
-        """The application hears as much as is known."""
+        """The application hears as much as is known; before the message is settled, or a kill would lose it."""
         owed = self._reports.receipt(part, State.ACCEPTED)
         if owed is not None:
-            self._turns.record(owed=owed)
+            self._turns.owe(owed)
 
     # ---- what comes
 

@@ -95,6 +95,11 @@ class Turns:
         """An event from which nothing follows."""
         return self._spool.note(lambda seq: noted_lines(seq, [event]))
 
+    def owe(self, report: Report) -> "asyncio.Future[None]":
+        """A receipt for an application; on disk before whatever is recorded after this."""
+        self._own.count(report.envelope.message_class)
+        return self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
+
     async def settled(self) -> None:
         """Everything that was recorded is durable and answered."""
         while self._under_way or self._turn is not None:
@@ -117,8 +122,7 @@ class Turns:
             if not one.outcome.status.final:
                 last = self._keep(one)
         for report in turn.owed:
-            last = self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
-            self._own.count(report.envelope.message_class)
+            last = self.owe(report)
         # Frames become durable in their order: the last one stands for all.
         if last is None:
             self._recorded(turn, done)
