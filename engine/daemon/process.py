@@ -21,7 +21,7 @@ _SWITCH_INTERVAL_S = 0.0005
 #: Of what is delivered most is gone by then; to look takes some 15 ms.
 _YOUNG = 50_000
 #: What a daemon with two listeners has open when it is idle; and with fewer places for clients it is of no use.
-_OWN_FILES, _LEAST_CLIENTS = 48, 10
+_OWN_FILES, _LEAST_CLIENTS = 49, 10
 
 
 def tune(young: int = _YOUNG) -> None:

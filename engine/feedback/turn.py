@@ -98,7 +98,10 @@ class Turns:
     def owe(self, report: Report) -> "asyncio.Future[None]":
         """A receipt for an application; on disk before whatever is recorded after this."""
         self._own.count(report.envelope.message_class)
-        return self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
+        stored = self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
+        self._under_way.add(stored)
+        stored.add_done_callback(self._under_way.discard)
+        return stored
 
     async def settled(self) -> None:
         """Everything that was recorded is durable and answered."""

@@ -84,7 +84,7 @@ def test_a_data_directory_that_everybody_can_write_to_is_refused(tmp_path: Path)
 def test_clients_leave_files_for_the_spool_and_for_delivery(tmp_path: Path) -> None:
     """A client too many is told so, while a message on its way is delivered; and the next client is served."""
     with sink(tmp_path / "mx") as mx, daemon(tmp_path, route(mx.address)) as engine, contextlib.ExitStack() as stack:
-        resource.prlimit(engine.process.pid, resource.RLIMIT_NOFILE, (110, 110))
+        resource.prlimit(engine.process.pid, resource.RLIMIT_NOFILE, (116, 116))
         clients = [stack.enter_context(socket.create_connection(("127.0.0.1", engine.port))) for _ in range(49)]
         greetings = Counter(client.recv(100)[:4] for client in clients)
         assert set(greetings) == {b"220 ", b"421 "} and greetings[b"220 "] > 10
