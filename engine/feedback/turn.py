@@ -95,13 +95,11 @@ class Turns:
         """An event from which nothing follows."""
         return self._spool.note(lambda seq: noted_lines(seq, [event]))
 
-    def owe(self, report: Report) -> "asyncio.Future[None]":
+    def owe(self, report: Report) -> None:
         """A receipt for an application; on disk before whatever is recorded after this."""
-        self._own.count(report.envelope.message_class)
-        stored = self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
+        stored = self._owe(report)
         self._under_way.add(stored)
         stored.add_done_callback(self._under_way.discard)
-        return stored
 
     async def settled(self) -> None:
         """Everything that was recorded is durable and answered."""
@@ -125,12 +123,16 @@ class Turns:
             if not one.outcome.status.final:
                 last = self._keep(one)
         for report in turn.owed:
-            last = self.owe(report)
+            last = self._owe(report)
         # Frames become durable in their order: the last one stands for all.
         if last is None:
             self._recorded(turn, done)
         else:
             last.add_done_callback(lambda _: self._recorded(turn, done))
+
+    def _owe(self, report: Report) -> "asyncio.Future[None]":
+        self._own.count(report.envelope.message_class)
+        return self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
 
     def _keep(self, tried: Tried) -> "asyncio.Future[None]":
         """It goes on as a delivery that was tried once."""

@@ -1,12 +1,14 @@
 """The table of sent SMS: what is committed survives the process; nothing is lost when the disk takes nothing."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -34,6 +36,16 @@ async def find(table: SentTable, id: str, carrier: str = "one") -> list[Row]:
     found: asyncio.Future[list[Row]] = asyncio.get_running_loop().create_future()
     table.find((carrier, looked_up_as(id)), found.set_result)
     return await found
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Somebody else writes into the database, and does not end."""
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("begin immediate")
+    yield
+    other.execute("rollback")
+    other.close()
 
 
 ids = st.one_of(
@@ -108,14 +120,11 @@ def test_a_disk_that_takes_nothing_keeps_nobody_waiting_and_gets_it_later(
 
     async def story() -> None:
         table = SentTable(tmp_path / "sms.db")
-        other = sqlite3.connect(tmp_path / "sms.db", isolation_level=None)
-        other.execute("begin immediate")
-        assert table.add(1, [part("1")], ["1"]) is None, "it survives the process already"
-        assert await find(table, "1") == [] and table.failure is not None
-        table.add(2, [part("2")], ["2"])
-        assert await find(table, "9") == [], "nobody waits for good"
-        other.execute("rollback")
-        other.close()
+        with locked(tmp_path / "sms.db"):
+            assert table.add(1, [part("1")], ["1"]) is None, "it survives the process already"
+            assert await find(table, "1") == [] and table.failure is not None
+            table.add(2, [part("2")], ["2"])
+            assert await find(table, "9") == [], "nobody waits for good"
         await until(lambda: table.failure is None)
         assert [row.part.carrier_id for row in table.of_message("m")] == ["1", "2"]
         await table.close()
@@ -286,17 +295,14 @@ def test_the_last_change_counts_also_after_writes_that_failed(tmp_path: Path, mo
 
     async def story() -> None:
         table = SentTable(tmp_path / "sms.db")
-        other = sqlite3.connect(tmp_path / "sms.db", isolation_level=None)
-        other.execute("begin immediate")
-        table.add(1, [part("1")], ["1"])
-        looked_up = asyncio.ensure_future(find(table, "1"))
-        await until(lambda: table._under_way is not None)
-        table.update([(1, 3, 0)])
-        await looked_up
-        assert table.failure is not None
-        table.update([(1, 5, 1)])
-        other.execute("rollback")
-        other.close()
+        with locked(tmp_path / "sms.db"):
+            table.add(1, [part("1")], ["1"])
+            looked_up = asyncio.ensure_future(find(table, "1"))
+            await until(lambda: table._under_way is not None)
+            table.update([(1, 3, 0)])
+            await looked_up
+            assert table.failure is not None
+            table.update([(1, 5, 1)])
         assert [(row.state, row.fate) for row in table.of_message("m")] == [(5, 1)]
         await until(lambda: table.failure is None and not table.busy)
         assert [(row.state, row.fate) for row in table.of_message("m")] == [(5, 1)]
