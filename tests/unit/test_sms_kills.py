@@ -1,0 +1,170 @@
+"""A kill while SMS are on the wire: how many may go twice, what is known of them afterwards, what is marked."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from engine.base.settings import Carrier, Settings
+from engine.delivery import carrier_link
+from engine.message.sms import SentPart
+from engine.storage.events.reader import read_events
+from engine.storage.inflight import Inflight
+from tests.support.sms_stage import SmsStage, play, sms_stage, until
+from tests.support.smsc import Smsc
+
+
+def carrier(smsc: Smsc, **more: object) -> Carrier:
+    return Carrier(name="one", host="127.0.0.1", port=smsc.port, system_id="us", password="secret", **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds takes hundredths."""
+    monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
+
+
+def test_no_more_is_begun_than_a_kill_may_double(tmp_path: Path) -> None:
+    """What was answered, and is not remembered on disk, would be sent again after a kill: it counts as on the wire."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc, window=4)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            s.book.slow = asyncio.Event()
+            for n in range(10):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: len(s.book.parts) == 4)
+            await asyncio.sleep(0.05)
+            assert len(smsc.submits) == 4
+            s.book.slow.set()
+            await until(lambda: s.live() == 0)
+            assert len(smsc.submits) == 10
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_recipient_is_remembered_when_he_has_his_answer_and_not_with_the_others(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: smsc.take(pdu) if pdu.destination_addr[-1:] != b"3" else None
+        async with sms_stage(tmp_path, carrier(smsc, window=3, response_timeout=3600.0)) as s:
+            await s.put("a", *[f"+44770090000{n}" for n in range(6)])
+            await until(lambda: len(s.book.parts) == 5)
+            assert s.told() == [], "one has no answer, and so the delivery is not settled"
+            assert [part.index for part in s.book.parts] == [0, 1, 2, 4, 5]
+            smsc.wires[0].abort()
+            await until(lambda: len(s.told()) == 6)
+            assert len(s.book.parts) == 5
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_message_of_many_parts_is_not_begun_where_a_kill_would_double_more_than_the_window(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: None
+        async with sms_stage(tmp_path, carrier(smsc, window=4, response_timeout=3600.0)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            for n in range(3):
+                await s.put("a", f"+44770090000{n}")
+            await s.put("b" * 400, "+447700900009")
+            await until(lambda: len(smsc.submits) == 3)
+            await asyncio.sleep(0.1)
+            assert len(smsc.submits) == 3
+            smsc.answer = smsc.take
+            for pdu in list(smsc.submits):
+                smsc.wires[0].respond(pdu, smsc.take(pdu))
+            await until(lambda: [pdu.destination_addr[-1:] for pdu in smsc.submits].count(b"9") == 3)
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_died_twice_before_it_was_sent_again_is_still_known(tmp_path: Path) -> None:
+    """A slot of a process that was killed stays until its delivery is on the wire again."""
+    first = Inflight(tmp_path / "inflight")
+    first.enter("0Vc83one", 1)
+    first.leave(first.enter("0Vc83two", 1))
+    first.close()
+    Inflight(tmp_path / "inflight").close()
+    third = Inflight(tmp_path / "inflight")
+    slots = [third.enter("0Vc83one", 1), third.enter("0Vc83two", 1)]
+    assert [third.was("0Vc83two", 1), third.was("0Vc83one", 1), third.was("0Vc83one", 1)] == [False, True, False]
+    for slot in slots:
+        third.leave(slot)
+    third.close()
+    assert not any((tmp_path / "inflight").read_bytes())
+
+
+def test_what_a_carrier_took_before_we_were_killed_is_settled_and_not_sent_again(tmp_path: Path) -> None:
+    """Answered and remembered, and its outcome not on disk; of two recipients the second had no answer."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        s = SmsStage(tmp_path, Settings(carrier=(carrier(smsc, window=2),)))
+        try:
+            s.manager.start(s.courier)
+            inflight = s.sms.inflight
+            messages = [await s.put("a" * 200, "+447700900001"), await s.put("b", "+447700900002", "+447700900003")]
+            for message in messages:
+                inflight.before[message, 0] = inflight.enter(message, 0)
+            common: dict[str, Any] = {"sent_at": 1.0, "deadline": 2.0, "sender": "ACME"}
+            long: dict[str, Any] = {"carrier": "gone", "message": messages[0], "parts": 2, "price": "0.03"}
+            long["recipient"] = "+447700900001"
+            s.book.parts = [
+                SentPart(carrier_id="x", index=0, part=1, **long | common),
+                SentPart(carrier_id="y", index=0, part=2, **long | common),
+                SentPart(
+                    carrier="one", carrier_id="z", message=messages[1], index=0, part=1, parts=1,
+                    recipient="+447700900002", **common
+                ),
+            ]  # fmt: skip
+            before = [*s.book.parts]
+            s.carriers.start()
+            await until(lambda: len(s.told()) == 3)
+            assert [pdu.destination_addr for pdu in smsc.submits] == [b"447700900003"]
+            assert s.book.parts[:3] == before and [part.index for part in s.book.parts[3:]] == [1]
+            told = {to: (kind, reply) for kind, to, reply in s.told()}
+            assert told["+447700900001"] == ("sent", "ESME_ROK id=x")
+            assert told["+447700900002"] == ("sent", "ESME_ROK id=z")
+            assert "may have been sent before" in told["+447700900003"][1]
+            rows = [row for row in read_events(tmp_path / "events") if row["type"] == "sent"]
+            priced = {row["recipient"][-1]: (row.get("price", ""), row["remote"]) for row in rows}
+            assert priced["1"] == ("0.06", "gone"), "by whoever took it, at his price"
+            assert priced["2"] == ("", "one")
+            await until(lambda: not any((tmp_path / "inflight").read_bytes()))
+            assert not inflight.before
+        finally:
+            await s.stop()
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_was_on_the_wire_when_we_were_killed_is_marked_when_it_goes_again(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: None
+        async with sms_stage(tmp_path, carrier(smsc, window=2)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            for n in range(4):
+                await s.put(f"{n}", f"+44770090{n:04}")
+            await until(lambda: len(smsc.submits) == 2)
+            left = (tmp_path / "inflight").read_bytes()
+            smsc.wires[0].abort()
+        (tmp_path / "inflight").write_bytes(left)
+        smsc.answer = smsc.take
+        async with sms_stage(tmp_path, carrier(smsc)) as s:
+            s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
+            await until(lambda: s.live() == 0 and [kind for kind, _, _ in s.told()].count("unknown") == 2)
+            await until(lambda: len(s.told()) == 2 + 4)
+            marked = sorted(to for kind, to, reply in s.told() if "may have been sent before" in reply)
+            assert marked == ["+447700900000", "+447700900001"]
+        await smsc.close()
+
+    play(story)
