@@ -22,7 +22,7 @@ from pathlib import Path
 from setuptools import Extension, setup
 
 COMPILED = """
-    base: clock instruments log serial_thread
+    base: clock instruments log serial_thread stored
     protocol: smtp_client smtp_reply smtp_commands smtp_content smpp_frames
     protocol: smpp_codec smpp_fields smpp_session smpp_tlv sms_alphabets sms_coding sms_data_coding sms_rules sms_text
     protocol: receipt receipt_dates receipt_ids receipt_parts receipt_states receipt_text receipt_write
@@ -39,7 +39,7 @@ COMPILED = """
     delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
     delivery: sms_partial sms_work
     delivery: underway waking
-    feedback: direct matching outstanding parked receipts telling turn
+    feedback: direct matching outstanding own parked receipts telling turn
     intake: acceptor admission smpp smpp_binds smpp_connection smpp_opening smpp_requests
     intake: sms_admission sms_content sms_links
     tools: smpp_load_ledger smpp_load_link smpp_load_message
@@ -71,7 +71,7 @@ def extensions() -> list[Extension]:
     # No debug information: it would name the folder of the build.
     made = mypycify(modules(), debug_level="0", opt_level=os.environ.get("POSTRIDER_OPTIMIZE", "2"))
     for extension in made:
-        extension.extra_compile_args += [*FLAGS, "-include", str(header)]
+        extension.extra_compile_args = [*extension.extra_compile_args, *FLAGS, "-include", str(header)]
     return made
 
 

@@ -1,7 +1,10 @@
 """The clock seam: wall time and monotonic time come from one object, which tests replace."""
 
 import time
-from typing import Protocol
+from typing import Final, Protocol
+
+_time: Final = time.time
+_monotonic: Final = time.monotonic
 
 
 class Clock(Protocol):
@@ -16,7 +19,7 @@ class SystemClock:
     """The clock of the machine."""
 
     def time(self) -> float:
-        return time.time()
+        return _time()
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return _monotonic()

@@ -13,13 +13,13 @@ import os
 import sys
 import threading
 import time
-from typing import TextIO
+from typing import Final, TextIO
 
 from mypy_extensions import mypyc_attr
 
 #: sd-daemon(3): "<3>" is an error, "<4>" a warning, "<6>" information, "<7>" debugging.
-_PRIORITIES = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
-_MAX_REPLY = 1000
+_PRIORITIES: Final = {"debug": 7, "info": 6, "warning": 4, "error": 3, "critical": 2}
+_MAX_REPLY: Final = 1000
 
 
 def escape(text: str) -> str:
@@ -166,7 +166,7 @@ def _seconds_table() -> tuple[str, ...]:
     return tuple(text.rstrip("0").rstrip(".") for text in texts)
 
 
-_SECONDS = _seconds_table()
+_SECONDS: Final = _seconds_table()
 
 
 def format_seconds(value: float) -> str:

@@ -90,7 +90,8 @@ class SmsEngine:
         self.binds = Binds(settings, metrics, bound=self._account_opened, call=self._account_wanted)
         self._receipts = Receipts(
             settings, spool, self._sent, reports, metrics, clock, self._person, underway,
-            Direct(self.binds, self._waits_for_account), lambda one: kit.settlement.tried(*one),
+            Direct(self.binds, self._waits_for_account),
+            lambda one: kit.settlement.tried(one.report, one.outcome, one.at),
         )  # fmt: skip
         reports.fates = self._receipts
         self._answers = Answers(

@@ -1,6 +1,7 @@
 """The agent that takes receipts and answers to an application, over one of its binds to us."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -18,7 +19,7 @@ from engine.protocol.smpp_pdu import DeliverSm, Pdu
 from engine.protocol.smpp_states import BOUND
 
 #: What waits for an application is looked at after this long, if it does not bind before.
-_LOOK_AGAIN_S = 3600.0
+_LOOK_AGAIN_S: Final = 3600.0
 
 
 class _AccountLine:

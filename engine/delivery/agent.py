@@ -11,11 +11,13 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Final
 
 from engine.base.clock import Clock
 from engine.base.errors import EngineError, StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.base.stored import Stored
 from engine.delivery import screen, trouble, verdicts
 from engine.delivery.rendering import Made, Rendering
 from engine.delivery.return_paths import SenderPaths
@@ -39,7 +41,7 @@ from engine.storage.spool.spool import Spool
 
 log = logging.getLogger(__name__)
 
-_DELIVERED = Status.DELIVERED  # a name of the module is quicker than a member of a class
+_DELIVERED: Final = Status.DELIVERED  # a name of the module is quicker than a member of a class
 
 
 @dataclass(slots=True, kw_only=True)
@@ -76,7 +78,7 @@ class Agent:
         self._session: SmtpSession | None = None
         self._observe = kit.metrics.attempt.labels(queue.plan.provider).observe
         self._carried = 0  #: messages over this connection
-        self._stored: asyncio.Future[None] | None = None  #: the last outcome, on its way to the journal
+        self._stored: Stored | None = None  #: the last outcome, on its way to the journal
         self._idle: asyncio.Future[bool] | None = None
         self._stopping = False
         self.connecting = False  #: on the way to a session; of its delivery nothing is in flight

@@ -8,6 +8,7 @@ NOTIFY: failures, and delays where the settings say so.
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from engine.base.clock import Clock
 from engine.base.settings import Settings
@@ -20,14 +21,14 @@ from engine.message.ids import IdSource
 from engine.message.outcome import Outcome, Status
 from engine.protocol.dsn import Action, Dsn, DsnRecipient, build_dsn
 
-_REPORTED: dict[Action, frozenset[Status]] = {
+_REPORTED: Final[dict[Action, frozenset[Status]]] = {
     "failed": frozenset({Status.FAILED, Status.EXPIRED, Status.SUPPRESSED}),
     "delayed": frozenset({Status.DEFERRED, Status.UNKNOWN}),
     "delivered": frozenset({Status.DELIVERED}),
     "relayed": frozenset({Status.DELIVERED}),
     "expanded": frozenset({Status.DELIVERED}),
 }
-_ASKED: dict[Action, Notify] = {"failed": Notify.FAILURE, "delayed": Notify.DELAY}
+_ASKED: Final[dict[Action, Notify]] = {"failed": Notify.FAILURE, "delayed": Notify.DELAY}
 
 
 class Bouncer:

@@ -7,7 +7,7 @@ import asyncio
 import logging
 import random
 from collections.abc import Callable, Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from engine.base.errors import ConfigError
 from engine.base.settings import Carrier
@@ -16,7 +16,7 @@ from engine.delivery.sms_ports import Incoming
 from engine.net.outbox import Outbox
 from engine.net.smpp_wire import NO_LIMIT, Wire
 from engine.net.stream import TlsContexts
-from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Unanswered
+from engine.protocol.smpp_events import ENDINGS, Answered, Closed, Event, LateAnswer, Received, Unanswered
 from engine.protocol.smpp_fields import InvalidField
 from engine.protocol.smpp_lengths import mended
 from engine.protocol.smpp_pdu import (
@@ -38,20 +38,23 @@ from engine.protocol.smpp_tables import STATUSES, status_name, status_text
 log = logging.getLogger(__name__)
 
 BindKind = Literal["transceiver", "transmitter", "receiver"]
-_BINDS = {"transceiver": BindTransceiver, "transmitter": BindTransmitter, "receiver": BindReceiver}
-_VERSIONS = {"3.3": 0x33, "3.4": 0x34, "5.0": 0x50}
+_BINDS: Final = {"transceiver": BindTransceiver, "transmitter": BindTransmitter, "receiver": BindReceiver}
+_VERSIONS: Final = {"3.3": 0x33, "3.4": 0x34, "5.0": 0x50}
 #: Seconds before another try, doubled each time up to the second; and the same after a login that was refused.
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 1.0, 60.0
-_FIRST_REFUSED_S, _LONGEST_REFUSED_S = 30.0, 900.0
+_FIRST_PAUSE_S: Final = 1.0
+_LONGEST_PAUSE_S: Final = 60.0
+_FIRST_REFUSED_S: Final = 30.0
+_LONGEST_REFUSED_S: Final = 900.0
 #: Statuses of a bind_resp that say that system_id or password is wrong.
-_LOGIN = frozenset(STATUSES[name] for name in ("ESME_RINVPASWD", "ESME_RINVSYSID", "ESME_RBINDFAIL"))
+_LOGIN: Final = frozenset(STATUSES[name] for name in ("ESME_RINVPASWD", "ESME_RINVSYSID", "ESME_RBINDFAIL"))
 #: A bind whose pauses have grown so long stalls: others are to have what waits for it.
-STALLED_S = 4.0
+STALLED_S: Final = 4.0
 #: Receipts and messages from phones that are not safe on disk yet. More are not refused, which not every carrier would
 #: understand: they are not read.
-_MOST_OWED = 1000
+_MOST_OWED: Final = 1000
+_MESSAGES: Final = (DeliverSm, DataSm)
 #: How long a peer may take to agree to our unbind.
-_UNBIND_S = 5.0
+_UNBIND_S: Final = 5.0
 
 
 class CarrierLink:
@@ -240,14 +243,14 @@ class CarrierLink:
 
     def _handle(self, events: Sequence[Event]) -> None:
         for event in events:
-            if isinstance(event, Answered | Unanswered):
+            if isinstance(event, Received):
+                self._received(event.pdu)
+            elif isinstance(event, ENDINGS):
                 told = event.request.context
                 if callable(told):
                     told(event)
                 elif isinstance(event, Answered) and isinstance(event.request.pdu, tuple(_BINDS.values())):
                     self._bind_answered(event)
-            elif isinstance(event, Received):
-                self._received(event.pdu)
             elif isinstance(event, LateAnswer):
                 log.warning("carrier %s: a late answer %s", self.row.name, status_name(event.response.command_status))
             elif isinstance(event, Closed):
@@ -270,7 +273,7 @@ class CarrierLink:
 
     def _received(self, pdu: Pdu) -> None:
         wire = self._wire
-        if wire is None or not isinstance(pdu, DeliverSm | DataSm):
+        if wire is None or not isinstance(pdu, _MESSAGES):
             return  # an alert_notification, or an outbind where we bind anyway
         response = DeliverSmResp if isinstance(pdu, DeliverSm) else DataSmResp
 

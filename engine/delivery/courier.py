@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Final
 
 from engine.base.errors import StorageError
 from engine.delivery import screen, verdicts
@@ -38,7 +39,7 @@ from engine.storage.spool.reader import ContentLost, Reader
 log = logging.getLogger(__name__)
 
 #: Errands at work at once: each may read a content from disk.
-_RUNNERS = 8
+_RUNNERS: Final = 8
 
 #: What an errand does to the recipients with these indexes.
 Verdict = Callable[[Sequence[int]], Sequence[Outcome]]

@@ -10,7 +10,7 @@ What waits here is bounded: by time, by recipients of one notification, by the b
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -20,9 +20,9 @@ from engine.message.outcome import Outcome
 from engine.storage.spool.entry import Delivery
 
 #: Recipients of one notification: settled in one turn of the loop, 10 ms.
-_MOST_RECIPIENTS = 200
+_MOST_RECIPIENTS: Final = 200
 #: Of all contents that are kept to be returned.
-_MOST_BYTES = 16 << 20
+_MOST_BYTES: Final = 16 << 20
 
 #: Of an attempt: before it, until the message was ready, until there was a connection, until its end.
 Delays = tuple[float, float, float, float]

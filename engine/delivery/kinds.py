@@ -4,6 +4,7 @@ A refusal that names us is not about the address, whatever its words (ours.py).
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -13,7 +14,10 @@ from engine.message.bounce_rules import Classifier
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Status
 
-_DELIVERED, _DEFERRED, _FAILED, _EXPIRED = Status.DELIVERED, Status.DEFERRED, Status.FAILED, Status.EXPIRED
+_DELIVERED: Final = Status.DELIVERED
+_DEFERRED: Final = Status.DEFERRED
+_FAILED: Final = Status.FAILED
+_EXPIRED: Final = Status.EXPIRED
 
 
 class Kinds:

@@ -6,18 +6,18 @@ Q3  nothing here drops a recipient: each outcome either is final in the journal 
 D3  no reply after the end of data: see retries.py.
 """
 
-import asyncio
 import logging
 import math
 import random
 import re
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.base.clock import Clock
 from engine.base.log import delivery_line
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.base.stored import Stored, stored
 from engine.base.units import format_duration
 from engine.delivery import verdicts
 from engine.delivery.gathering import Delays, Failed, Gathering, as_one
@@ -35,10 +35,10 @@ from engine.storage.spool.spool import Spool
 log = logging.getLogger(__name__)
 
 #: A message that could not be read from disk, or whose sender could not be told, is tried again after this long.
-PUT_OFF_S = 300.0
+PUT_OFF_S: Final = 300.0
 
 #: Postfix's words, which the world's log readers know.
-_WORDS = {
+_WORDS: Final = {
     Status.DELIVERED: "sent",
     Status.DEFERRED: "deferred",
     Status.FAILED: "bounced",
@@ -49,17 +49,19 @@ _WORDS = {
 }
 
 # Asked for every recipient: names of the module are quicker than members of a class, and int is than IntFlag.
-_DELIVERED, _FAILED, _EXPIRED = Status.DELIVERED, Status.FAILED, Status.EXPIRED
+_DELIVERED: Final = Status.DELIVERED
+_FAILED: Final = Status.FAILED
+_EXPIRED: Final = Status.EXPIRED
 #: Final, and the sender is told; the first without those who are suppressed, of whom events tell.
-_GONE_WRONG = (_FAILED, _EXPIRED)
-_TOLD = (*_GONE_WRONG, Status.SUPPRESSED)
-_SUCCESS = int(Notify.SUCCESS)
+_GONE_WRONG: Final = (_FAILED, _EXPIRED)
+_TOLD: Final = (*_GONE_WRONG, Status.SUPPRESSED)
+_SUCCESS: Final = int(Notify.SUCCESS)
 
 #: The status that a delivery remembers of an outcome that was not final, see `_remembered`.
-_STATUS = re.compile(r"(?:[0-9]{3} )?(4\.[0-9]{1,3}\.[0-9]{1,3}) ")
+_STATUS: Final = re.compile(r"(?:[0-9]{3} )?(4\.[0-9]{1,3}\.[0-9]{1,3}) ")
 
 #: By MessageClass, as labels have it.
-_CLASSES = tuple(message_class.name.lower() for message_class in MessageClass)
+_CLASSES: Final = tuple(message_class.name.lower() for message_class in MessageClass)
 
 
 class Notifier(Protocol):
@@ -167,13 +169,13 @@ class Settlement:
         relays_dsn: bool = False,
         next_destination: str | None = None,
         gather: bool = True,
-    ) -> "asyncio.Future[None]":
+    ) -> Stored:
         """Record what an attempt did. `outcomes` speaks of recipients in `delivery.indexes`, all or some of them.
 
         attempted: counts for the retry schedule. more: the attempt goes on with other recipients. relays_dsn: the
         receiver took over the duty to report success. next_destination: where what is not final goes, at once. gather:
         a failure may wait for others of its message.
-        The future is done when the outcomes are on disk, but for failures that are gathered (gathering.py).
+        Done when the outcomes are on disk, but for failures that are gathered (gathering.py).
         """
         now = self._clock.time()
         if attempted:
@@ -195,13 +197,13 @@ class Settlement:
             delivery.unsettled += 1  # Q4: its outcome is on its way
             self._gathering.add(Failed(delivery, envelope, gathered, provider, delays, now), content, self._gather)
             if not outcomes:
-                return _done()
+                return stored()
         self._notify(delivery, envelope, content, outcomes, now, relays_dsn)
-        stored = self._spool.settle(delivery, envelope, now, provider, outcomes)
+        settled = self._spool.settle(delivery, envelope, now, provider, outcomes)
         self._tell(envelope, outcomes, provider, delays, now)
         if not more and not gathered:
             self._manager.settled(delivery)
-        return stored
+        return settled
 
     def tried(self, report: Report, outcome: Outcome, at: float) -> None:
         """A message of ours was tried without a place in the spool; if that was all, it is in the books as any."""
@@ -228,10 +230,10 @@ class Settlement:
 
     def tell_delay(
         self, delivery: Delivery, envelope: Envelope, content: Content, provider: str, reason: str
-    ) -> "asyncio.Future[None] | None":
+    ) -> Stored | None:
         """Tell the sender of a delivery that waits without an attempt; nothing else about the delivery changes.
 
-        reason: what it waits for. The future is done when it is on disk that the sender was told; None: there was
+        reason: what it waits for. Done when it is on disk that the sender was told; None: there was
         nobody to tell, or it is not for this to tell: an attempt is under way, or somebody made it a row meanwhile.
         """
         now = self._clock.time()
@@ -373,12 +375,6 @@ class Settlement:
                     outcome.reply,
                 )
             )
-
-
-def _done() -> "asyncio.Future[None]":
-    future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-    future.set_result(None)
-    return future
 
 
 def _remembered(outcome: Outcome) -> str:

@@ -16,6 +16,7 @@ import logging
 from bisect import insort
 from collections.abc import Sequence
 from operator import attrgetter
+from typing import Final
 
 from engine.base.errors import EngineError, StorageError
 from engine.delivery import sms_trouble, verdicts
@@ -36,7 +37,7 @@ from engine.storage.spool.entry import Delivery
 
 log = logging.getLogger(__name__)
 
-_order = attrgetter("order")
+_order: Final = attrgetter("order")
 
 
 class SmsAgent(SmsWork):

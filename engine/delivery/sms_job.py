@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -16,8 +17,8 @@ from engine.protocol.smpp_pdu import Pdu
 from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
 
-_TWICE = "; may have been sent before: the engine was killed"
-_AGAIN = "; may have been sent before: there was no answer"
+_TWICE: Final = "; may have been sent before: the engine was killed"
+_AGAIN: Final = "; may have been sent before: there was no answer"
 
 
 class Job:
@@ -205,8 +206,8 @@ def _may_go(job: Job, outcome: Outcome) -> bool:
     return outcome.status is Status.DEFERRED and said
 
 
-_PERHAPS_SENT = (Status.DELIVERED, Status.UNKNOWN)
-_WORSE = (
+_PERHAPS_SENT: Final = (Status.DELIVERED, Status.UNKNOWN)
+_WORSE: Final = (
     Status.DELIVERED, Status.SUPPRESSED, Status.DEFERRED, Status.UNKNOWN, Status.EXPIRED, Status.FAILED, Status.REMOVED,
 )  # fmt: skip
 

@@ -16,23 +16,29 @@ A1  floor <= rate <= cap.
 """
 
 import math
+from typing import Final
 
 #: Parts a second: the floor of a rate that is not configured slower. What is slower than that is done by pauses.
-SLOWEST = 1.0
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.25, 60.0
+SLOWEST: Final = 1.0
+FIRST_PAUSE_S: Final = 0.25
+LONGEST_PAUSE_S: Final = 60.0
 #: After so many submits in a row without an answer a link is silent, and pauses so long: each look costs a message the
 #: time of an answer, and may double it.
-SILENT, FIRST_SILENCE_S, LONGEST_SILENCE_S = 3, 30.0, 600.0
+SILENT: Final = 3
+FIRST_SILENCE_S: Final = 30.0
+LONGEST_SILENCE_S: Final = 600.0
 #: What a good answer adds to the rate below the level, as a share of the level.
-_STEP = 1 / 20
+_STEP: Final = 1 / 20
 #: What a good answer adds to the level, and what a refusal takes from it: at 1 in 50 they are even.
-_CREEP, _LOSS = 0.002, 0.1
+_CREEP: Final = 0.002
+_LOSS: Final = 0.1
 #: A rate is not measured over less. What it is taken for if nothing was ever taken.
-_SHORT_S, _UNKNOWN = 0.05, 20.0
+_SHORT_S: Final = 0.05
+_UNKNOWN: Final = 20.0
 #: The level stays so many times above what was taken in a second: it would take itself down by its own falls.
-_ABOVE = 1.1
+_ABOVE: Final = 1.1
 #: Without a configured rate the way back ends at so many times the rate at which the peer refused first.
-_AWAY = 4.0
+_AWAY: Final = 4.0
 
 
 class Pace:

@@ -11,14 +11,15 @@ and of several, by their place among the recipients of the message,
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Final
 from urllib.parse import quote, unquote
 
 from engine.message.outcome import Outcome, Status
 
-_HAS = re.compile(r"; (\S+) has ((?:(?:, )?(?:of recipient \d+ )?part \d+ as [^\s,;]+)+)")
-_PART = re.compile(r"(?:of recipient (\d+) )?part (\d+) as ([^\s,;]+)")
+_HAS: Final = re.compile(r"; (\S+) has ((?:(?:, )?(?:of recipient \d+ )?part \d+ as [^\s,;]+)+)")
+_PART: Final = re.compile(r"(?:of recipient (\d+) )?part (\d+) as ([^\s,;]+)")
 #: In place of an id, where the carrier gave none; `quote` makes nothing like it.
-_NO_ID = "(none)"
+_NO_ID: Final = "(none)"
 
 #: Of each part, what the carrier said of it, and its id.
 Said = tuple[Sequence[Outcome | None], Sequence[str]]

@@ -1,6 +1,7 @@
 """What a carrier is sent for one recipient of an SMS: one submit_sm for each part, in the carrier's own terms."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -17,9 +18,10 @@ from engine.protocol.sms_udh import SAR_MSG_REF_NUM, UDHI
 from engine.routing.sms_routes import text_rules
 
 #: Of a submit_sm without a receipt, and of one with a receipt for whatever becomes of it.
-_NO_RECEIPT, _RECEIPT = 0, 1
+_NO_RECEIPT: Final = 0
+_RECEIPT: Final = 1
 #: TON and NPI of an international number (SMPP 3.4 5.2.5, 5.2.6).
-_INTERNATIONAL = 1, 1
+_INTERNATIONAL: Final = 1, 1
 
 
 class CarrierRules:

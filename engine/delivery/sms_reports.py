@@ -6,7 +6,7 @@ if registered_delivery asked for it: 1 always, 2 of failures, 3 of successes, an
 """
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
@@ -25,15 +25,20 @@ from engine.protocol.receipt_states import Heard, State, heard_at
 from engine.protocol.receipt_write import write_receipt
 from engine.protocol.smpp_tables import STATUSES
 
-_STATES = {
+_STATES: Final = {
     Status.FAILED: State.REJECTED,
     Status.EXPIRED: State.EXPIRED,
     Status.REMOVED: State.DELETED,
     Status.SUPPRESSED: State.REJECTED,
 }
-_ALWAYS, _FAILURE, _SUCCESS, _INTERMEDIATE = 1, 2, 3, 0x10
+_ALWAYS: Final = 1
+_FAILURE: Final = 2
+_SUCCESS: Final = 3
+_INTERMEDIATE: Final = 0x10
 #: TON and NPI (SMPP 3.4 5.2.5, 5.2.6).
-_INTERNATIONAL, _ALPHANUMERIC, _UNKNOWN = (1, 1), (5, 0), (0, 1)
+_INTERNATIONAL: Final = (1, 1)
+_ALPHANUMERIC: Final = (5, 0)
+_UNKNOWN: Final = (0, 1)
 
 
 def is_asked(registered: int, state: State, interim: bool = False) -> bool:

@@ -12,6 +12,7 @@ Sources: SMPP 3.4 5.1.3, 5.0 4.7.6; Kannel, which takes few statuses for permane
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from engine.message.outcome import Outcome, Scope, Status
 from engine.protocol.smpp_codec import AnyPdu
@@ -27,18 +28,19 @@ from engine.protocol.smpp_tables import (
 )
 
 #: Try again, later: nothing else.
-THROTTLED = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
+THROTTLED: Final = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
 
-_CONGESTION_STATE, _NEARLY_CONGESTED = TAGS["congestion_state"], 90
+_CONGESTION_STATE: Final = TAGS["congestion_state"]
+_NEARLY_CONGESTED: Final = 90
 
 _Meaning = tuple[Status, Scope, str]
-_NUMBER: _Meaning = (Status.FAILED, Scope.RECIPIENT, "5.1.1")
-_SENDER: _Meaning = (Status.FAILED, Scope.MESSAGE, "5.1.8")
-_CONTENT: _Meaning = (Status.FAILED, Scope.MESSAGE, "5.6.0")
-_POLICY: _Meaning = (Status.FAILED, Scope.MESSAGE, "5.7.1")
-_CARRIER: _Meaning = (Status.DEFERRED, Scope.SITE, "4.3.0")
-_OTHER: _Meaning = (Status.DEFERRED, Scope.MESSAGE, "4.0.0")
-_MEANINGS: Mapping[int, _Meaning] = {
+_NUMBER: Final[_Meaning] = (Status.FAILED, Scope.RECIPIENT, "5.1.1")
+_SENDER: Final[_Meaning] = (Status.FAILED, Scope.MESSAGE, "5.1.8")
+_CONTENT: Final[_Meaning] = (Status.FAILED, Scope.MESSAGE, "5.6.0")
+_POLICY: Final[_Meaning] = (Status.FAILED, Scope.MESSAGE, "5.7.1")
+_CARRIER: Final[_Meaning] = (Status.DEFERRED, Scope.SITE, "4.3.0")
+_OTHER: Final[_Meaning] = (Status.DEFERRED, Scope.MESSAGE, "4.0.0")
+_MEANINGS: Final[Mapping[int, _Meaning]] = {
     STATUSES[name]: meaning
     for meaning, names in (
         (_NUMBER, ("ESME_RINVDSTADR", "ESME_RINVDSTTON", "ESME_RINVDSTNPI", "ESME_RINVDSTADDRSUBUNIT")),
@@ -61,12 +63,15 @@ _MEANINGS: Mapping[int, _Meaning] = {
 
 def message_id(response: AnyPdu) -> str:
     """What the peer calls the message; "": it gives no id."""
-    return bytes(getattr(response, "message_id", b"")).decode("utf-8", "backslashreplace")
+    written: bytes = getattr(response, "message_id", b"")
+    return written.decode("utf-8", "backslashreplace")
 
 
 def congested(response: AnyPdu) -> bool:
     """Whether its congestion_state says that no more should come for now (SMPP 5.0 4.8.4.18)."""
-    state = response.tlv(_CONGESTION_STATE) if isinstance(response, Pdu) else None
+    if not isinstance(response, Pdu) or not response.tlvs:
+        return False
+    state = response.tlv(_CONGESTION_STATE)
     return bool(state and state[0] >= _NEARLY_CONGESTED)
 
 

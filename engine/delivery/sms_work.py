@@ -6,6 +6,7 @@ Q3  every delivery that was taken is settled, given away, or left as it was.
 import asyncio
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from engine.delivery.agent import Kit
 from engine.delivery.sms_job import Job, Part, together
@@ -15,6 +16,8 @@ from engine.delivery.waking import Waking
 from engine.message.outcome import Outcome, Status
 from engine.queue.ready import ReadyQueue
 from engine.storage.spool.entry import Delivery
+
+_DELIVERED: Final = Status.DELIVERED
 
 
 class SmsWork:
@@ -93,7 +96,7 @@ class SmsWork:
 
     def _conclude(self, job: Job, index: int) -> None:
         """Every part for a recipient has its answer."""
-        taken = all([answer is not None and answer.status is Status.DELIVERED for answer in job.answers[index]])
+        taken = all([answer is not None and answer.status is _DELIVERED for answer in job.answers[index]])
         if taken and (remembered := self._taken(job, index)) is not None:
             job.remembered = remembered
             remembered.add_done_callback(lambda _: self._remembered(job, index))
@@ -126,7 +129,7 @@ class SmsWork:
             stored.add_done_callback(partial(self._stored, job))
         finally:
             kit.working.discard(delivery)
-        if any(outcome.status is Status.DELIVERED for outcome in outcomes):
+        if any(outcome.status is _DELIVERED for outcome in outcomes):
             self._queue.throttle.delivered()
 
     def _stored(self, job: Job, _: object = None) -> None:

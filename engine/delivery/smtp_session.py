@@ -10,7 +10,7 @@ import math
 import ssl
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, Self
+from typing import Final, Literal, Self
 
 from engine.base.errors import EngineError, NetworkError, ProtocolError, StorageError
 from engine.base.settings import Delivery, TlsLevel
@@ -31,10 +31,10 @@ from engine.routing.plan import Endpoint
 #: On a new connection, and after this many idle seconds, the content waits for the replies to the envelope: servers
 #: that hang up do it there, and with the end of data already sent the outcome would be unknown (D3). In between the
 #: round trip is saved.
-CAREFUL_AFTER_S = 1.0
+CAREFUL_AFTER_S: Final = 1.0
 #: TLS from the first byte, unless TLS is switched off (RFC 8314).
-_SUBMISSIONS = 465
-_QUIT_S = 5.0
+_SUBMISSIONS: Final = 465
+_QUIT_S: Final = 5.0
 
 ProvenLevel = Literal["none", "encrypt", "verify"]
 

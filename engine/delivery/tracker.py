@@ -18,7 +18,7 @@ import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
@@ -39,17 +39,18 @@ from engine.storage.ledger.writer import Ledger
 log = logging.getLogger(__name__)
 
 #: Bodies above this are sent as they are: compiling costs about 60 ms a MiB.
-MOST_TRACKED_BYTES = 4 << 20
+MOST_TRACKED_BYTES: Final = 4 << 20
 #: Of bodies, compiled or not, that are at hand: a thousand newsletters of 30 KiB.
-MOST_KEPT_BYTES = 64 << 20
-_MOST_KEPT = 10_000
+MOST_KEPT_BYTES: Final = 64 << 20
+_MOST_KEPT: Final = 10_000
 #: Above, compiling is a thread's work.
-_LONG_BYTES = 128 << 10
+_LONG_BYTES: Final = 128 << 10
 #: Contents that are counted without their recipients and have a number.
-_MOST_NUMBERS = 10_000
-_NONE, _FULL = Track.NONE.word, Track.FULL.word
+_MOST_NUMBERS: Final = 10_000
+_NONE: Final = Track.NONE.word
+_FULL: Final = Track.FULL.word
 #: Indexes that take as many bytes in a token as all between two of them.
-_WIDTHS = (0, 1 << 7, 1 << 14)
+_WIDTHS: Final = (0, 1 << 7, 1 << 14)
 
 
 class _Domain(NamedTuple):

@@ -16,6 +16,7 @@ Followed: Postfix for what is deferred and tried at the next host, KumoMTA for n
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -27,16 +28,17 @@ from engine.protocol.smtp_client import Transaction
 from engine.protocol.smtp_reply import Reply
 
 # For every recipient: names of the module are quicker than members of a class.
-_DELIVERED, _RECIPIENT = Status.DELIVERED, Scope.RECIPIENT
+_DELIVERED: Final = Status.DELIVERED
+_RECIPIENT: Final = Scope.RECIPIENT
 
 # Enhanced codes for replies that carry none (RFC 3463). Only where the code leaves no doubt: a 550 or 554 may be
 # about the address or about us, and a guess of 5.1.1 would let a block look like a dead address.
-_DEFAULT_CODES = {
+_DEFAULT_CODES: Final = {
     421: "4.3.2", 450: "4.2.0", 451: "4.3.0", 452: "4.3.1", 454: "4.7.0", 455: "4.5.4", 500: "5.5.2", 501: "5.5.4",
     502: "5.5.1", 503: "5.5.1", 504: "5.5.4", 521: "5.3.2", 530: "5.7.0", 534: "5.7.9", 535: "5.7.8", 551: "5.1.6",
     553: "5.1.3", 555: "5.5.4", 556: "5.1.10",
 }  # fmt: skip
-_WAITING_FOR = {
+_WAITING_FOR: Final = {
     "banner": "waiting for the greeting",
     "ehlo": "performing the EHLO handshake",
     "starttls": "performing the STARTTLS handshake",

@@ -3,10 +3,12 @@
 While there are none of a number, every id that a receipt about it may mean is known. Pure.
 """
 
+from typing import Final
+
 #: Numbers at a carrier with a submit that was never answered: it may have been taken under an id that nobody knows.
-_MOST_LOST = 10_000
+_MOST_LOST: Final = 10_000
 #: So many last digits, as numbers of receipts are compared (feedback/matching.py).
-_DIGITS = 8
+_DIGITS: Final = 8
 
 
 class Underway:

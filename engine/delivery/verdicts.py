@@ -4,7 +4,7 @@ Those of a mail server's replies and faults are in trouble.py.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -13,9 +13,9 @@ from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
 
 #: What of a reply goes into logs, events and notifications; RFC 5321 allows 512 bytes a line.
-MAX_WORDS = 1000
+MAX_WORDS: Final = 1000
 #: status_code of what was removed because another took its place.
-REPLACED = "2.0.0"
+REPLACED: Final = "2.0.0"
 
 
 class Unroutable(Protocol):
@@ -131,8 +131,8 @@ def overdue(outcome: Outcome) -> Outcome:
 
 
 #: D3, of mail and of SMS.
-UNANSWERED = "no reply to the end of data, twice; the message may have been delivered"
-UNANSWERED_SMS = "no answer to the submit, twice; the message may have been sent"
+UNANSWERED: Final = "no reply to the end of data, twice; the message may have been delivered"
+UNANSWERED_SMS: Final = "no answer to the submit, twice; the message may have been sent"
 
 
 def unknown_again(outcome: Outcome, said: str = UNANSWERED) -> Outcome:
@@ -144,7 +144,7 @@ def unknown_again(outcome: Outcome, said: str = UNANSWERED) -> Outcome:
 
 
 #: Final, and the message is nowhere.
-_LOST = (Status.FAILED, Status.EXPIRED, Status.SUPPRESSED)
+_LOST: Final = (Status.FAILED, Status.EXPIRED, Status.SUPPRESSED)
 
 
 def kept(

@@ -15,7 +15,7 @@ import contextlib
 import itertools
 import json
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from engine.base.clock import Clock
@@ -229,7 +229,7 @@ class Answers:
         last = self._sent.last_to(answer.number) if answer.number else None
         way = self._routes.way(answer.to, answer.text, last)
         heard = self._routes.heard(way.concerned, answer.text) if answer.text else None
-        stored: list[asyncio.Future[None]] = []
+        stored: list[Awaitable[None]] = []
         if heard is not None and answer.number:
             stored += self._obey(answer, way, heard)
         destination, passed = self._hand_over(answer, way)
@@ -248,7 +248,7 @@ class Answers:
         if way.url:
             self._poster.wake(way.url)
 
-    def _obey(self, answer: Answer, way: Way, heard: Heard) -> list[asyncio.Future[None]]:
+    def _obey(self, answer: Answer, way: Way, heard: Heard) -> list[Awaitable[None]]:
         """Do what a word asks for; nothing of what is so already is done or confirmed again."""
         senders = {sms_key(sender) for sender in self._senders(answer, way)}
         if heard.wish is Wish.HELP:
@@ -257,7 +257,7 @@ class Answers:
         known = self._suppressions
         change = known.add if stopping else known.lift
         rows = [self._row(answer, sender) for sender in sorted(senders)]
-        stored = [change(row) for row in rows if known.holds(row) is not stopping]
+        stored: list[Awaitable[None]] = [change(row) for row in rows if known.holds(row) is not stopping]
         if stored:
             event = "opted-out" if stopping else "opted-in"
             self._metrics.answers.labels(event).inc()
@@ -275,7 +275,7 @@ class Answers:
             evidence=answer.text or "", message=answer.id, who="phone",
         )  # fmt: skip
 
-    def _hand_over(self, answer: Answer, way: Way) -> tuple[str, list[asyncio.Future[None]]]:
+    def _hand_over(self, answer: Answer, way: Way) -> tuple[str, list[Awaitable[None]]]:
         """Where it goes, "" if nobody has it; and when it is safe there."""
         if way.url:
             post = Post(answer.id, way.url, _json(answer, way), answer.to, answer.number)
@@ -289,7 +289,7 @@ class Answers:
             self._accept(answer, message_id, sms, destination) for message_id, sms in zip(ids, messages, strict=True)
         ]
 
-    def _accept(self, answer: Answer, message_id: str, sms: Sms, destination: str) -> asyncio.Future[None]:
+    def _accept(self, answer: Answer, message_id: str, sms: Sms, destination: str) -> Awaitable[None]:
         content = encode_sms(sms)
         now = self._clock.time()
         envelope = Envelope(
@@ -306,7 +306,7 @@ class Answers:
         stored = self._spool.accept(envelope, content, [(destination, (0,))])
         return self._own.when_stored(stored, envelope.message_class)
 
-    def _note(self, answer: Answer, way: Way, event: str, destination: str) -> asyncio.Future[None]:
+    def _note(self, answer: Answer, way: Way, event: str, destination: str) -> Awaitable[None]:
         return self._notes.note(
             Noted(
                 type=event,

@@ -15,6 +15,7 @@ O3  what is spooled goes before what comes later: nothing of its application is 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 from engine.delivery import sms_trouble
 from engine.delivery.report import Report
@@ -26,13 +27,17 @@ from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_fields import InvalidField
 from engine.protocol.smpp_pdu import DeliverSm
 
+_DELIVERED: Final = Status.DELIVERED
+
 #: An application that takes longer than the first is slow; after the second nobody waits for it.
-SLOW_S, PATIENCE_S = 0.25, 2.0
+SLOW_S: Final = 0.25
+PATIENCE_S: Final = 2.0
 #: So long all goes through the spool after one that was not taken, or not soon; and after one that was spooled: till
 #: then it is queued.
-AWAY_S, SPOOLED_S = 60.0, 1.0
+AWAY_S: Final = 60.0
+SPOOLED_S: Final = 1.0
 #: Held at once, on the wire or for want of room there.
-MOST_HELD = 2000
+MOST_HELD: Final = 2000
 
 #: The outcome of the attempt; None: there was none, and it is to wait.
 Told = Callable[[Outcome | None], None]
@@ -110,7 +115,7 @@ class Direct:
             id = sms_trouble.message_id(event.response)
             outcome = sms_trouble.judged(0, event.response, id, offer.remote)
         self._conclude(offer, outcome)
-        taken = outcome is not None and outcome.status is Status.DELIVERED
+        taken = outcome is not None and outcome.status is _DELIVERED
         if not taken or self._loop.time() > event.request.sent_at + SLOW_S:
             self._close(offer.account, AWAY_S)
         else:

@@ -9,7 +9,7 @@ response about that number is on its way (`underway`), or when the receipt has w
 """
 
 from collections.abc import Sequence, Set
-from typing import NamedTuple
+from typing import Final
 
 from engine.delivery.underway import Underway
 from engine.feedback.outstanding import Taken
@@ -17,16 +17,20 @@ from engine.protocol.receipt_ids import Form, Habit, form_of
 from engine.protocol.smpp_pdu import DataSm, DeliverSm
 
 #: So many last digits are compared: carriers write numbers with "+", "00", a trunk zero, or without the country.
-_DIGITS = 8
+_DIGITS: Final = 8
+_EXACT: Final = Form.EXACT
 
 
-class Candidate(NamedTuple):
+class Candidate:
     """A part that may be meant. agrees: its number is one that the receipt names; None: it names none."""
 
-    taken: Taken
-    number: int
-    form: Form
-    agrees: bool | None
+    __slots__ = ("agrees", "form", "number", "taken")
+
+    def __init__(self, taken: Taken, number: int, form: Form, agrees: bool | None) -> None:
+        self.taken = taken
+        self.number = number
+        self.form = form
+        self.agrees = agrees
 
 
 def numbers_of(pdu: DeliverSm | DataSm) -> Set[str]:
@@ -56,6 +60,9 @@ def choose(
 
     sure: nothing better will come. alone: nothing of what was sent before can be meant but these.
     """
+    if len(found) == 1 and found[0].agrees and found[0].form is _EXACT:  # mostly
+        habit.choose((_EXACT,))
+        return found[0]
     if not sure:
         only = alone and len(found) == 1
         found = [one for one in found if _is_credible(one, habit) or (only and _is_certain(one, underway))]

@@ -5,6 +5,7 @@ The oldest leave when there are too many; they are in the table, which is asked 
 
 import enum
 from collections.abc import Iterator, Sequence
+from typing import Final
 
 from engine.message.sms import SentPart
 from engine.protocol.receipt_ids import stored_as
@@ -22,7 +23,7 @@ class Ending(enum.IntEnum):
 
 
 #: Shared by all of which nothing was heard: there are many.
-_NOTHING: dict[int, Heard] = {}
+_NOTHING: Final[dict[int, Heard]] = {}
 
 
 class Taken:
@@ -73,7 +74,9 @@ class Taken:
     def ending(self) -> Ending:
         if self._whole is None:
             return Ending.WAITING
-        return Ending.FINAL if self._whole.fate.final else Ending(2 * (self._whole.fate is Fate.MISSING))
+        if self._whole.fate.final:
+            return Ending.FINAL
+        return Ending.MISSING if self._whole.fate is Fate.MISSING else Ending.WAITING
 
     @property
     def known(self) -> Heard:

@@ -1,8 +1,7 @@
 """Messages of the engine's own making in the books (Q2): a client's are counted where they are admitted."""
 
-import asyncio
-
 from engine.base.metrics import Metrics
+from engine.base.stored import Stored
 from engine.message.envelope import MessageClass
 
 
@@ -18,11 +17,11 @@ class OwnMessages:
         """One that the spool will keep, or has."""
         self._counts[message_class]()
 
-    def when_stored(self, stored: asyncio.Future[None], message_class: int) -> asyncio.Future[None]:
-        """One that the spool may refuse; the same future."""
+    def when_stored(self, stored: Stored, message_class: int) -> Stored:
+        """One that the spool may refuse; the same."""
         stored.add_done_callback(lambda done: self._count_stored(done, message_class))
         return stored
 
-    def _count_stored(self, stored: asyncio.Future[None], message_class: int) -> None:
-        if not stored.cancelled() and stored.exception() is None:
+    def _count_stored(self, stored: Stored, message_class: int) -> None:
+        if stored.exception() is None:
             self._counts[message_class]()

@@ -1,6 +1,6 @@
 """What answers ask of others: who remembers what was sent, and who keeps events that belong to no delivery."""
 
-import asyncio
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -34,5 +34,5 @@ class Noted:
 
 
 class Notes(Protocol):
-    def note(self, event: Noted) -> asyncio.Future[None]:
+    def note(self, event: Noted) -> Awaitable[None]:
         """Done when it is durable; its exception is StorageError."""

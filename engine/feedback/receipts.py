@@ -12,10 +12,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Final
 
 from engine.base.clock import Clock
 from engine.base.metrics import Metrics
 from engine.base.settings import Settings
+from engine.base.stored import Stored
 from engine.delivery.report import Report
 from engine.delivery.sms_reports import SmsReports
 from engine.delivery.underway import Underway
@@ -44,7 +46,7 @@ from engine.storage.tables.sent_db import ParkedRow, Row, by_message
 log = logging.getLogger(__name__)
 
 #: Rows that one step of the upkeep looks at.
-_STEP = 5000
+_STEP: Final = 5000
 
 Person = Callable[[str, DeliverSm | DataSm, Answer], None]
 
@@ -102,7 +104,7 @@ class Receipts:
         """A message ended that no carrier has taken."""
         self._table.add_ended(self._table.new_keys(self._clock.time()), part, heard.packed(), Ending.FINAL)
 
-    def note(self, event: Noted) -> "asyncio.Future[None]":
+    def note(self, event: Noted) -> Stored:
         """An event of an answer, durable by itself."""
         return self._turns.note(telling.of_answer(event))
 

@@ -4,7 +4,7 @@ To the carrier the word came from, from the number it was sent to, and through t
 written to: without a number of both there is no reply.
 """
 
-import asyncio
+from collections.abc import Awaitable
 
 from engine.base.clock import Clock
 from engine.base.settings import Account, Settings
@@ -23,7 +23,7 @@ _HELP_ENTRIES = 10_000
 
 
 class Replies:
-    """See above. Futures are done when a reply is in the spool."""
+    """See above. What is awaited is done when a reply is in the spool."""
 
     def __init__(self, settings: Settings, spool: Spool, ids: IdSource, clock: Clock, own: OwnMessages) -> None:
         self._spool = spool
@@ -37,14 +37,14 @@ class Replies:
         self._sms = settings.sms
         self._expire_s = float(settings.retry.transactional.expire_after)
 
-    def confirm(self, answer: Answer, heard: Heard, account: Account | None) -> list[asyncio.Future[None]]:
+    def confirm(self, answer: Answer, heard: Heard, account: Account | None) -> list[Awaitable[None]]:
         """A stop, or that it was lifted, in the language of the word. account: whose messages it is about."""
         sms = self._sms
         if heard.wish is Wish.STOP:
             return self._send(answer, sms.stop_text_ru if heard.russian else sms.stop_text, account)
         return self._send(answer, sms.start_text_ru if heard.russian else sms.start_text, account)
 
-    def help(self, answer: Answer, account: Account | None) -> list[asyncio.Future[None]]:
+    def help(self, answer: Answer, account: Account | None) -> list[Awaitable[None]]:
         """The account's text, if it has one."""
         if account is None or not account.help:
             return []
@@ -57,7 +57,7 @@ class Replies:
             del self._helped[next(iter(self._helped))]
         return self._send(answer, account.help, account)
 
-    def _send(self, answer: Answer, text: str, account: Account | None) -> list[asyncio.Future[None]]:
+    def _send(self, answer: Answer, text: str, account: Account | None) -> list[Awaitable[None]]:
         if not text or answer.number == answer.to or not (_is_number(answer.number) and _is_number(answer.to)):
             return []
         to, now = answer.sms, self._clock.time()

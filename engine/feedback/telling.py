@@ -1,6 +1,7 @@
 """Receipts as events, and as bytes on disk while they wait."""
 
 from collections.abc import Sequence
+from typing import Final
 
 from engine.delivery.report import Report
 from engine.feedback.ports import Noted
@@ -15,7 +16,7 @@ from engine.protocol.smpp_pdu import DataSm, DeliverSm
 from engine.storage.events.event import Event, class_name
 from engine.storage.events.lines import outcome_event
 
-_TYPES = {Fate.DELIVERED: "delivered", Fate.FAILED: "undelivered"}
+_TYPES: Final = {Fate.DELIVERED: "delivered", Fate.FAILED: "undelivered"}
 
 
 def heard(now: float, part: SentPart, receipt: Receipt, fate: Fate | None) -> Event:

@@ -9,8 +9,9 @@ nothing.
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final
 
+from engine.base.stored import Stored
 from engine.delivery.report import Report
 from engine.feedback import telling
 from engine.feedback.outstanding import Outstanding, Taken
@@ -26,17 +27,20 @@ from engine.storage.tables.sent import SentTable
 log = logging.getLogger(__name__)
 
 #: Events of one frame.
-_MOST_EVENTS = 500
+_MOST_EVENTS: Final = 500
 #: What an application has refused for now is tried again after this long, or when it binds.
-_LATER_S = 60.0
+_LATER_S: Final = 60.0
 
 
-class Tried(NamedTuple):
+class Tried:
     """What became of a receipt that its application was to take at once. at: unix seconds."""
 
-    report: Report
-    outcome: Outcome
-    at: float
+    __slots__ = ("at", "outcome", "report")
+
+    def __init__(self, report: Report, outcome: Outcome, at: float) -> None:
+        self.report = report
+        self.outcome = outcome
+        self.at = at
 
 
 class _Turn:
@@ -65,7 +69,7 @@ class Turns:
         self._books = books
         self._loop = asyncio.get_running_loop()
         self._turn: _Turn | None = None
-        self._under_way: set[asyncio.Future[None]] = set()
+        self._under_way: set[Stored] = set()
 
     def record(
         self, event: Event | None = None, owed: Report | None = None, changed: Taken | None = None,
@@ -91,7 +95,7 @@ class Turns:
         if len(turn.events) >= _MOST_EVENTS:
             self._turn = None
 
-    def note(self, event: Event) -> "asyncio.Future[None]":
+    def note(self, event: Event) -> Stored:
         """An event from which nothing follows."""
         return self._spool.note(lambda seq: noted_lines(seq, [event]))
 
@@ -105,17 +109,17 @@ class Turns:
         """Everything that was recorded is durable and answered."""
         while self._under_way or self._turn is not None:
             await asyncio.sleep(0)
-            if self._under_way:
-                await asyncio.wait(self._under_way)
+            for one in list(self._under_way):
+                await one
 
     def _flush(self, turn: _Turn) -> None:
         if self._turn is turn:
             self._turn = None
-        done = self._loop.create_future()
+        done = Stored()
         self._under_way.add(done)
         done.add_done_callback(self._under_way.discard)
-        last: asyncio.Future[None] | None = None
-        events = turn.events + [telling.tried(*one) for one in turn.tried]
+        last: Stored | None = None
+        events = turn.events + [telling.tried(one.report, one.outcome, one.at) for one in turn.tried]
         if events:
             last = self._spool.note(lambda seq: noted_lines(seq, events))
         for one in turn.tried:
@@ -130,20 +134,21 @@ class Turns:
         else:
             last.add_done_callback(lambda _: self._recorded(turn, done))
 
-    def _owe(self, report: Report) -> "asyncio.Future[None]":
+    def _owe(self, report: Report) -> Stored:
         self._own.count(report.envelope.message_class)
         return self._spool.accept(report.envelope, report.content, [(report.destination, (0,))], keep=True)
 
-    def _keep(self, tried: Tried) -> "asyncio.Future[None]":
+    def _keep(self, tried: Tried) -> Stored:
         """It goes on as a delivery that was tried once."""
-        (envelope, content, destination, _), outcome, at = tried
+        outcome, at = tried.outcome, tried.at
+        envelope, content, destination, _ = tried.report
         unknown = (0,) if outcome.status is Status.UNKNOWN else ()
         due_at = at if unknown else at + _LATER_S
         self._own.count(envelope.message_class)
         snapshot = [destination, (0,), due_at, 1, unknown, 1, outcome.reply]
         return self._spool.take_in(envelope, content, {0: snapshot}, keep=True)
 
-    def _recorded(self, turn: _Turn, done: "asyncio.Future[None]") -> None:
+    def _recorded(self, turn: _Turn, done: Stored) -> None:
         written: asyncio.Future[None] | None = None
         if turn.changed:
             written = self._table.update([row for taken in turn.changed for row in taken.rows()])
@@ -158,11 +163,10 @@ class Turns:
         else:
             written.add_done_callback(lambda _: self._answer(turn, done))
 
-    def _answer(self, turn: _Turn, done: "asyncio.Future[None]") -> None:
+    def _answer(self, turn: _Turn, done: Stored) -> None:
         for answer in turn.answers:
             try:
                 answer(ESME_ROK)
             except Exception:  # one bind's fault is not that of the others
                 log.exception("answering a receipt")
-        if not done.done():
-            done.set_result(None)
+        done.finish()

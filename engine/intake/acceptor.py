@@ -10,14 +10,15 @@ import logging
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
+from typing import Final
 
 log = logging.getLogger(__name__)
 
 #: Clients that may wait to be accepted.
-BACKLOG = 1024
+BACKLOG: Final = 1024
 #: What a machine runs out of for a while: descriptors and memory.
-_SHORT_OF = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
-_PAUSE_S = 1.0
+_SHORT_OF: Final = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
+_PAUSE_S: Final = 1.0
 
 
 class Acceptor:

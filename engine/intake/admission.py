@@ -11,7 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from email.utils import formatdate
-from typing import Protocol
+from typing import Final, Protocol
 
 from mypy_extensions import mypyc_attr
 
@@ -27,9 +27,9 @@ from engine.message.headers import HeaderError, admit_header, reframe
 from engine.message.ids import IdSource
 
 _log = logging.getLogger(__name__)
-_LABELS = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
+_LABELS: Final = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
 
-NOT_STORED = "451 4.3.0 The message could not be stored, try again later"
+NOT_STORED: Final = "451 4.3.0 The message could not be stored, try again later"
 
 Splits = Sequence[tuple[str, tuple[int, ...]]]  #: destination -> indexes into Envelope.recipients
 

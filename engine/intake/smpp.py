@@ -3,11 +3,11 @@
 Serving a submit takes no task: what admission stores answers for itself when it is durable (S1).
 """
 
-import asyncio
 import logging
 from functools import partial
 
 from engine.base.errors import EngineError
+from engine.base.stored import Stored
 from engine.intake.smpp_binds import Account
 from engine.intake.smpp_connection import Order, SmppConnection
 from engine.intake.smpp_requests import Submit, messages_in, read_request, unsuccessful
@@ -52,8 +52,8 @@ class SmppServer(SmppConnection):
             _log.info("intake: client=%s, account=%s: refused: %s", self.client, account.row.system_id, exc)
         self.answer(pdu, exc.status)
 
-    def _stored(self, pdu: Submit, admitted: Admitted, stored: "asyncio.Future[None]") -> None:
-        if stored.cancelled() or stored.exception() is not None:
+    def _stored(self, pdu: Submit, admitted: Admitted, stored: Stored) -> None:
+        if stored.exception() is not None:
             self.answer(pdu, ESME_RSYSERR)
             return
         message_id = admitted.message_id.encode()

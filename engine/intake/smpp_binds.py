@@ -6,6 +6,7 @@ Delivery finds here over which binds an application can be sent its receipts and
 import hmac
 import ipaddress
 from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 from engine.base.metrics import Metrics
 from engine.base.settings import Account as Row
@@ -15,8 +16,8 @@ from engine.net.smpp_wire import Wire
 from engine.protocol.smpp_states import State
 
 Networks = Sequence[ipaddress.IPv4Network | ipaddress.IPv6Network]
-_RECEIVING = (State.BOUND_RX, State.BOUND_TRX)
-_TYPES = {State.BOUND_TX: "transmitter", State.BOUND_RX: "receiver", State.BOUND_TRX: "transceiver"}
+_RECEIVING: Final = (State.BOUND_RX, State.BOUND_TRX)
+_TYPES: Final = {State.BOUND_TX: "transmitter", State.BOUND_RX: "receiver", State.BOUND_TRX: "transceiver"}
 
 
 class Bind(Wire):

@@ -9,7 +9,7 @@ is told to come again.
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.base.clock import Clock
 from engine.base.errors import StorageError
@@ -21,7 +21,7 @@ from engine.intake.smpp_binds import Account, Binds, describe
 from engine.intake.smpp_opening import Doorkeeper, Opening
 from engine.intake.sms_admission import SmsAdmission
 from engine.net.outbox import Outbox
-from engine.protocol.smpp_events import Answered, Closed, Event, LateAnswer, Received, Refused, Unanswered
+from engine.protocol.smpp_events import ENDINGS, Closed, Event, LateAnswer, Received, Refused
 from engine.protocol.smpp_pdu import (
     BindReceiver,
     BindTransceiver,
@@ -47,11 +47,11 @@ from engine.protocol.smpp_tables import (
 
 _log = logging.getLogger(__name__)
 #: What we send on a bind without an answer: receipts and answers.
-_WINDOW = 50
+_WINDOW: Final = 50
 #: How long a client may take to agree to our unbind, and to answer what it was sent before.
-_UNBIND_S = 5.0
+_UNBIND_S: Final = 5.0
 #: What we call ourselves.
-SYSTEM_ID = b"postrider"
+SYSTEM_ID: Final = b"postrider"
 
 BindPdu = BindTransceiver | BindTransmitter | BindReceiver
 Order = QuerySm | CancelSm | ReplaceSm
@@ -145,7 +145,7 @@ class SmppConnection(Opening):
         for event in events:
             if isinstance(event, Received):
                 self._serve(event.pdu)
-            elif isinstance(event, Answered | Unanswered):
+            elif isinstance(event, ENDINGS):
                 told = event.request.context
                 if callable(told):
                     told(event)

@@ -5,6 +5,7 @@ found by its numbers, and two at once would be a race), canned messages, distrib
 """
 
 from collections.abc import Sequence
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -22,11 +23,11 @@ from engine.protocol.smpp_time import parse_time
 Submit = SubmitSm | DataSm | SubmitMulti
 
 #: SMPP 3.4 5.2.17: what of the message's fate is reported, by whom, and if it is not final yet; the rest is reserved.
-_REGISTERED = 0x1F
+_REGISTERED: Final = 0x1F
 #: 3.4 5.2.14; 5.0 has a fifth.
-_HIGHEST_PRIORITY = 4
-_TIME_TO_LIVE = TAGS["qos_time_to_live"]
-_NO_LIST = STATUSES["ESME_RINVDLNAME"]
+_HIGHEST_PRIORITY: Final = 4
+_TIME_TO_LIVE: Final = TAGS["qos_time_to_live"]
+_NO_LIST: Final = STATUSES["ESME_RINVDLNAME"]
 
 
 def messages_in(pdu: Submit) -> int:

@@ -8,10 +8,10 @@ It is all done in one turn of the loop, so that a listener needs no task for a m
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec.structs import replace
 
@@ -20,6 +20,7 @@ from engine.base.errors import StorageError
 from engine.base.log import escape
 from engine.base.metrics import Metrics
 from engine.base.settings import Account, Settings
+from engine.base.stored import Stored
 from engine.delivery.sms_render import CarrierRules
 from engine.intake.sms_links import SmsLinks
 from engine.intake.sms_refusal import REASONS, SmsRefused
@@ -31,14 +32,14 @@ from engine.message.sms import Sms, encode_sms
 from engine.protocol.sms_text import TextTooLong
 
 _log = logging.getLogger(__name__)
-_LABELS: dict[int, str] = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
+_LABELS: Final[dict[int, str]] = {MessageClass.TRANSACTIONAL: "transactional", MessageClass.BULK: "bulk"}
 
 #: A queue has 32 bits for a time, and nobody plans further; a later validity is no promise that could be kept.
-LONGEST_S = 366 * 86400.0
+LONGEST_S: Final = 366 * 86400.0
 
 #: SMPP 3.4 5.2.5: abbreviated. 5.2.6.
-_HIGHEST_TON = 6
-_NPIS = frozenset((0, 1, 3, 4, 6, 8, 9, 10, 13, 14, 18))  # 13: what some have for the internet, 14
+_HIGHEST_TON: Final = 6
+_NPIS: Final = frozenset((0, 1, 3, 4, 6, 8, 9, 10, 13, 14, 18))  # 13: what some have for the internet, 14
 
 Splits = Sequence[tuple[str, tuple[int, ...]]]  #: destination -> indexes into Envelope.recipients
 Number = tuple[str, int, int]  #: as the client wrote it, TON, NPI
@@ -49,7 +50,7 @@ class SmsStore(Protocol):
 
     def accept(
         self, envelope: Envelope, content: bytes, splits: Splits, keep: bool = False, due_at: float | None = None
-    ) -> "asyncio.Future[None]":
+    ) -> Stored:
         """Keep the message; done when it is durable (S1). Fails with StorageError."""
 
     def refusal(self) -> str | None:
@@ -96,15 +97,17 @@ class SmsRequest:
     client: str = ""
 
 
-@dataclass(slots=True)
 class Admitted:
     """stored: done when it is durable; fails with StorageError. refused: numbers, by their place in the request, that
-    are not among the recipients."""
+    are not among the recipients. parts: of all recipients together."""
 
-    message_id: str
-    stored: "asyncio.Future[None]"
-    refused: Sequence[tuple[int, SmsRefused]] = ()
-    parts: int = 1  #: of all recipients together
+    __slots__ = ("message_id", "parts", "refused", "stored")
+
+    def __init__(self, message_id: str, stored: Stored, refused: Sequence[tuple[int, SmsRefused]], parts: int) -> None:
+        self.message_id = message_id
+        self.stored = stored
+        self.refused = refused
+        self.parts = parts
 
 
 class SmsAdmission:
@@ -219,7 +222,7 @@ class SmsAdmission:
         )  # fmt: skip
         stored = self._store.accept(envelope, content, splits, due_at=due_at)
         if sms.short is not None and self._links is not None:
-            stored = asyncio.ensure_future(_noted_and(stored, self._links.note(envelope, sms)))
+            stored = _with_links(stored, self._links.note(envelope, sms))
         stored.add_done_callback(partial(self._stored, envelope, splits, parts, account))
         for _, exc in refused:
             self.refused[exc.reason]()
@@ -299,11 +302,11 @@ class SmsAdmission:
         splits: Splits,
         parts: int,
         account: Account | None,
-        stored: "asyncio.Future[None]",
+        stored: Stored,
     ) -> None:
-        error = None if stored.cancelled() else stored.exception()
-        if error is not None or stored.cancelled():
-            _log.error("%s: not accepted: %s", envelope.id, error or "cancelled")
+        error = stored.exception()
+        if error is not None:
+            _log.error("%s: not accepted: %s", envelope.id, error)
             self.refused["storage"]()
             self.charge(account, -parts, envelope.received_at)
             return
@@ -340,10 +343,12 @@ def _check_kind(ton: int, npi: int, whose: str, reason: str) -> None:
         raise SmsRefused(f"ESME_RINV{whose}NPI", reason, f"there is no numbering plan {npi}")
 
 
-async def _noted_and(stored: "asyncio.Future[None]", noted: Awaitable[None]) -> None:
-    """A message with its links. Raises what `stored` does."""
-    await noted
-    await stored
+def _with_links(stored: Stored, noted: Coroutine[object, object, None]) -> Stored:
+    """A message with its links: done when both are."""
+    both = Stored()
+    noting = asyncio.ensure_future(noted)
+    noting.add_done_callback(lambda _: stored.add_done_callback(lambda done: both.finish(done.exception())))
+    return both
 
 
 def _with_sender(request: SmsRequest, normalise: Normalise) -> tuple[Sms, str]:

@@ -5,6 +5,7 @@ header (UDH, SAR TLVs): a part says nothing without its others, and its length w
 """
 
 from collections.abc import Mapping
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -26,14 +27,17 @@ from engine.protocol.sms_udh import (
     split_udh,
 )
 
-_SAR = (SAR_MSG_REF_NUM, SAR_TOTAL_SEGMENTS, SAR_SEGMENT_SEQNUM)
+_SAR: Final = (SAR_MSG_REF_NUM, SAR_TOTAL_SEGMENTS, SAR_SEGMENT_SEQNUM)
 #: Message waiting indications (TS 23.038 4): that mail, a fax, waits. They mean what they are, whatever the text.
-_WAITING = (0xC, 0xD, 0xE)
-_PART_OCTETS, _PART_SEPTETS = 140, 160
+_WAITING: Final = (0xC, 0xD, 0xE)
+_PART_OCTETS: Final = 140
+_PART_SEPTETS: Final = 160
 #: esm_class: its mode (SMPP 3.4 5.2.12), whose third says that the answer waits for the phone, and its type.
-_MODE, _FORWARD, _TYPE = 0x03, 0x02, 0x3C
+_MODE: Final = 0x03
+_FORWARD: Final = 0x02
+_TYPE: Final = 0x3C
 #: Types that a client may send: a message, and what a phone's user would have sent as acknowledgement.
-_TYPES = (0x00, 0x08, 0x10)
+_TYPES: Final = (0x00, 0x08, 0x10)
 
 
 def with_content(sms: Sms, data: bytes, esm_class: int, data_coding: int, tlvs: tuple[Tlv, ...], alphabet: str) -> Sms:

@@ -8,6 +8,7 @@ moment, the same in every attempt, and at every carrier.
 import logging
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from typing import Final
 
 from msgspec.structs import replace
 
@@ -26,8 +27,8 @@ from engine.storage.numbers import Numbers
 log = logging.getLogger(__name__)
 
 #: Texts whose links tell how many and not who, so that all their recipients have one number.
-_MOST_SHARED = 10_000
-_LEVELS = {track.word: track for track in Track}
+_MOST_SHARED: Final = 10_000
+_LEVELS: Final = {track.word: track for track in Track}
 
 
 class SmsLinks:

@@ -12,26 +12,27 @@ import ipaddress
 import re
 import unicodedata
 from functools import lru_cache
+from typing import Final
 
 import idna
 from mypy_extensions import mypyc_attr
 
 from engine.base.errors import EngineError
 
-_ATEXT = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
+_ATEXT: Final = r"A-Za-z0-9!#$%&'*+/=?^_`{|}~\-"
 #: Ordinary mailboxes in a path: one match instead of a walk. Possessive, so linear whatever comes.
-_ORDINARY_PATH = re.compile(rf"<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@([A-Za-z0-9.-]++)>")
+_ORDINARY_PATH: Final = re.compile(rf"<([{_ATEXT}]++(?:\.[{_ATEXT}]++)*+)@([A-Za-z0-9.-]++)>")
 
 #: C0 and C1 controls, line and paragraph separators, and lone surrogates, which are bytes that were not UTF-8.
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_DOT_ATOM = re.compile(rf"[{_ATEXT}\u00a0-\U0010ffff]++(?:\.[{_ATEXT}\u00a0-\U0010ffff]++)*+")
-_QUOTED = re.compile(r'"(?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*+"')
-_ROUTE = re.compile(r"@[A-Za-z0-9.-]++(?:,@[A-Za-z0-9.-]++)*+:")
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
+_FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_DOT_ATOM: Final = re.compile(rf"[{_ATEXT}\u00a0-\U0010ffff]++(?:\.[{_ATEXT}\u00a0-\U0010ffff]++)*+")
+_QUOTED: Final = re.compile(r'"(?:[ !#-\[\]-~\u00a0-\U0010ffff]|\\[ -~])*+"')
+_ROUTE: Final = re.compile(r"@[A-Za-z0-9.-]++(?:,@[A-Za-z0-9.-]++)*+:")
+_LABEL: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 
-MAX_LOCAL_BYTES = 64  # RFC 5321 4.5.3.1.1
-MAX_DOMAIN_BYTES = 255  # RFC 5321 4.5.3.1.2; the DNS's own limit is 253 characters in A-label form
-_MAX_DNS_NAME = 253
+MAX_LOCAL_BYTES: Final = 64  # RFC 5321 4.5.3.1.1
+MAX_DOMAIN_BYTES: Final = 255  # RFC 5321 4.5.3.1.2; the DNS's own limit is 253 characters in A-label form
+_MAX_DNS_NAME: Final = 253
 
 
 @mypyc_attr(native_class=False)
@@ -125,8 +126,8 @@ def _unquoted(address: str) -> str:
     return f'"{kept}"{rest}'
 
 
-_ESCAPED = re.compile(r"\\(.)")
-_SPECIAL = re.compile(r'["\\]')
+_ESCAPED: Final = re.compile(r"\\(.)")
+_SPECIAL: Final = re.compile(r'["\\]')
 
 
 def domain_to_ascii(domain: str) -> str:

@@ -3,11 +3,13 @@
 No mail domain has a colon in it.
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 #: `Envelope.channel` of an SMS.
-CHANNEL = "sms"
-_CARRIER, _ACCOUNT, _BOX = "sms:", "account:", "box:"
+CHANNEL: Final = "sms"
+_CARRIER: Final = "sms:"
+_ACCOUNT: Final = "account:"
+_BOX: Final = "box:"
 
 
 def carrier_key(name: str) -> str:

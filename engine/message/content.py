@@ -7,13 +7,13 @@ header alone looks at `head_of`.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
 from engine.base.errors import StorageError
 
-SLICE_BYTES = 256 << 10  #: the most of a large content that is handled at a time
+SLICE_BYTES: Final = 256 << 10  #: the most of a large content that is handled at a time
 
 
 class LargeFile(NamedTuple):

@@ -15,7 +15,7 @@ Pure; linear in the size of the header, which the caller limits.
 import re
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from mypy_extensions import mypyc_attr
 
@@ -24,22 +24,32 @@ from engine.message.envelope import MessageClass, Track
 from engine.message.header_from import domain_of_from
 from engine.protocol import smtp_content
 
-CLASS_FIELD = "X-Postrider-Class"
-BATCH_FIELD = "X-Postrider-Batch"
-TENANT_FIELD = "X-Postrider-Tenant"
-STREAM_FIELD = "X-Postrider-Stream"
-TRACK_FIELD = "X-Postrider-Track"
-_CLASSES = {b"transactional": MessageClass.TRANSACTIONAL, b"bulk": MessageClass.BULK}
+CLASS_FIELD: Final = "X-Postrider-Class"
+BATCH_FIELD: Final = "X-Postrider-Batch"
+TENANT_FIELD: Final = "X-Postrider-Tenant"
+STREAM_FIELD: Final = "X-Postrider-Stream"
+TRACK_FIELD: Final = "X-Postrider-Track"
+_CLASSES: Final = {b"transactional": MessageClass.TRANSACTIONAL, b"bulk": MessageClass.BULK}
 
-_TRACKS = {track.word.encode(): track for track in Track}
+_TRACKS: Final = {track.word.encode(): track for track in Track}
 
-_IS_NAME = re.compile(rb"[!-~]{1,64}").fullmatch
+_IS_NAME: Final = re.compile(rb"[!-~]{1,64}").fullmatch
 
 # What a field name means here; the two that are filled in when missing are bits of what was seen.
-_OTHER, _DATE, _MESSAGE_ID, _FROM, _RECEIVED, _REMOVE, _MALFORMED = 0, 1, 2, 4, 8, 16, 32
+_OTHER: Final = 0
+_DATE: Final = 1
+_MESSAGE_ID: Final = 2
+_FROM: Final = 4
+_RECEIVED: Final = 8
+_REMOVE: Final = 16
+_MALFORMED: Final = 32
 #: These are for us.
-_CLASS, _BATCH, _TENANT, _STREAM, _TRACK = 64, 65, 66, 67, 68
-_MEANING = {
+_CLASS: Final = 64
+_BATCH: Final = 65
+_TENANT: Final = 66
+_STREAM: Final = 67
+_TRACK: Final = 68
+_MEANING: Final = {
     b"from": _FROM,
     b"date": _DATE,
     b"message-id": _MESSAGE_ID,
@@ -53,8 +63,8 @@ _MEANING = {
     STREAM_FIELD.lower().encode(): _STREAM,
     TRACK_FIELD.lower().encode(): _TRACK,
 }
-_LONGEST_NAME = 997  # bytes; with its colon a line of 998, the most that RFC 5322 2.1.1 allows
-_NAME_BYTES = bytes(range(33, 127)).replace(b":", b"")  # RFC 5322 2.2
+_LONGEST_NAME: Final = 997  # bytes; with its colon a line of 998, the most that RFC 5322 2.1.1 allows
+_NAME_BYTES: Final = bytes(range(33, 127)).replace(b":", b"")  # RFC 5322 2.2
 
 
 @mypyc_attr(native_class=False)
@@ -77,7 +87,7 @@ class Asked(NamedTuple):
     track: Track | None = None
 
 
-_NOTHING = Asked()
+_NOTHING: Final = Asked()
 
 
 class Admitted(NamedTuple):

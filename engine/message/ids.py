@@ -7,14 +7,15 @@ id twice: the time of an id never goes below that of the last.
 """
 
 import hashlib
+from typing import Final
 
 from engine.base.clock import Clock
 
 #: ASCII order, so that ids sort by time.
-_ALPHABET = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
-_COUNT = len(_ALPHABET) ** 2
-_TAILS = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
-_PAIRS = {tail: number for number, tail in enumerate(_TAILS)}
+_ALPHABET: Final = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+_COUNT: Final = len(_ALPHABET) ** 2
+_TAILS: Final = tuple(a + b for a in _ALPHABET for b in _ALPHABET)
+_PAIRS: Final = {tail: number for number, tail in enumerate(_TAILS)}
 
 
 def base62(number: int, width: int) -> str:

@@ -11,7 +11,7 @@ cannot be changed safely is left as it is, and `found` says why.
 import re
 from binascii import b2a_base64
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine.message.leaving_links import MOST_LINE, line_says_so, same_place, says_so, text_says_so
 from engine.message.link_target import Target, target_of
@@ -23,19 +23,21 @@ from engine.protocol.mime_text import decode_charset
 from engine.protocol.transfer_edits import Base64Text, Block, Edit, Piece, PlainText, QuotedText, Slot
 
 #: The table of a body; more links than that are left as they are.
-MOST_LINKS = 1000
-_WIDEST = FIRST_LINK + MOST_LINKS
+MOST_LINKS: Final = 1000
+_WIDEST: Final = FIRST_LINK + MOST_LINKS
 assert _WIDEST <= MAX_LINKS
 
 #: Anywhere: in HTML it stands behind a tag.
-_INLINE_PGP = re.compile(rb"-----BEGIN PGP (?:SIGNED )?MESSAGE-----")
+_INLINE_PGP: Final = re.compile(rb"-----BEGIN PGP (?:SIGNED )?MESSAGE-----")
 #: Of a number of a recipient, in whatever token: what fits is to be the same for all.
-_WIDEST_RECIPIENT = 1 << 14
+_WIDEST_RECIPIENT: Final = 1 << 14
 #: Charsets in which bytes below 128 are not always what they are in ASCII.
-_NOT_ASCII = re.compile(r"utf-?(?:7|16|32)|ucs-?[24]|iso-2022-(?!jp)|hz|ibm0?(?:037|500|1047)|cp0?(?:037|500)|ebcdic")
-_ESCAPING = "iso-2022-jp"
-_PIXEL = b'" width="1" height="1" alt="" style="border:0;width:1px;height:1px">'
-_HIDDEN = b'" style="display:none" tabindex="-1" aria-hidden="true" rel="nofollow"></a>'
+_NOT_ASCII: Final = re.compile(
+    r"utf-?(?:7|16|32)|ucs-?[24]|iso-2022-(?!jp)|hz|ibm0?(?:037|500|1047)|cp0?(?:037|500)|ebcdic"
+)
+_ESCAPING: Final = "iso-2022-jp"
+_PIXEL: Final = b'" width="1" height="1" alt="" style="border:0;width:1px;height:1px">'
+_HIDDEN: Final = b'" style="display:none" tabindex="-1" aria-hidden="true" rel="nofollow"></a>'
 
 
 class Marks(NamedTuple):
@@ -62,7 +64,7 @@ class Found(NamedTuple):
 
 
 #: Reasons that are of the place of a link, and not of where it leads.
-PLACES = frozenset(("charset", "encoding", "line", "table"))
+PLACES: Final = frozenset(("charset", "encoding", "line", "table"))
 
 
 class Compiled:
@@ -266,7 +268,7 @@ def _line_around(text: bytes, start: int, end: int) -> bytes:
     return text[max(text.rfind(b"\n", begin, start) + 1, begin) : line_end if line_end >= 0 else stop]
 
 
-_TEXTS: dict[str, type[PlainText] | type[QuotedText] | type[Base64Text]] = {
+_TEXTS: Final[dict[str, type[PlainText] | type[QuotedText] | type[Base64Text]]] = {
     "quoted-printable": QuotedText,
     "base64": Base64Text,
 }

@@ -20,22 +20,26 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from hashlib import blake2b
 from hmac import compare_digest
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine.message.ids import id_time, join_id, node_name, node_number, split_id
 
 #: Numbers of links. Those of the table of a content begin at FIRST_LINK.
-UNSUBSCRIBE, OPEN, HONEYPOT, FIRST_LINK = 0, 1, 2, 3
+UNSUBSCRIBE: Final = 0
+OPEN: Final = 1
+HONEYPOT: Final = 2
+FIRST_LINK: Final = 3
 #: Of one message, with those three: what two bytes of varint hold.
-MAX_LINKS = 1 << 14
+MAX_LINKS: Final = 1 << 14
 
 #: Key and message id; then link, and perhaps recipient; then the MAC.
-_HEAD_BYTES, _MAC_BYTES = 12, 8
+_HEAD_BYTES: Final = 12
+_MAC_BYTES: Final = 8
 #: The longest there is: link and recipient in three bytes each. Longer texts are not looked at.
-_MOST_CHARS = 36
-_TOKEN = re.compile(r"[A-Za-z0-9_-]{27,36}").fullmatch
-_LOCAL_PART = re.compile(r"[a-z2-7]{33,44}", re.IGNORECASE).fullmatch
-_URL_SAFE = bytes.maketrans(b"+/", b"-_")
+_MOST_CHARS: Final = 36
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{27,36}").fullmatch
+_LOCAL_PART: Final = re.compile(r"[a-z2-7]{33,44}", re.IGNORECASE).fullmatch
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
 
 
 class Kind(Enum):
@@ -193,5 +197,5 @@ def _varints(data: bytes) -> list[int]:
     return [] if shift else numbers
 
 
-_BYTE = tuple(bytes((number,)) for number in range(256))
-_PAIR = tuple(number.to_bytes(2) for number in range(MAX_LINKS >> 3))
+_BYTE: Final = tuple(bytes((number,)) for number in range(256))
+_PAIR: Final = tuple(number.to_bytes(2) for number in range(MAX_LINKS >> 3))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Final
 
 import phonenumbers
 from mypy_extensions import mypyc_attr
@@ -23,25 +24,29 @@ from engine.base.errors import EngineError
 from engine.protocol.sms_alphabets import encode_septets
 
 #: Types of number (SMPP 3.4 5.2.5); with plans (5.2.6), as sender ids have them.
-TON_INTERNATIONAL, TON_NATIONAL = 1, 2
-INTERNATIONAL, NATIONAL, SHORT_CODE, ALPHANUMERIC = (1, 1), (2, 1), (3, 0), (5, 0)
+TON_INTERNATIONAL: Final = 1
+TON_NATIONAL: Final = 2
+INTERNATIONAL: Final = (1, 1)
+NATIONAL: Final = (2, 1)
+SHORT_CODE: Final = (3, 0)
+ALPHANUMERIC: Final = (5, 0)
 #: Unknown, and alphanumeric, which is no type of digits: by how they look.
-_PLAIN = frozenset((0, 5))
+_PLAIN: Final = frozenset((0, 5))
 #: Network specific, subscriber, abbreviated: nothing that we could understand.
-_SHORT_TONS = frozenset((3, 4, 6))
+_SHORT_TONS: Final = frozenset((3, 4, 6))
 #: Digits of a short code that does not say it is one: subscribers have seven or more, their country's code included.
-_SHORT = range(3, 7)
+_SHORT: Final = range(3, 7)
 #: Of one that is a sender: Australia and India have eight.
-_MAX_SHORT_SENDER = 8
-_MAX_DIGITS = 15  #: E.164
-_MAX_NAME = 11  #: septets in ten octets (3GPP TS 23.040 9.1.2.5)
-_MAX_TEXT = 40  #: the longest number anybody writes, with spaces
-_BETWEEN = str.maketrans("", "", " -.()/\u00a0\t")
-_NON_GEOGRAPHIC = "001"
+_MAX_SHORT_SENDER: Final = 8
+_MAX_DIGITS: Final = 15  #: E.164
+_MAX_NAME: Final = 11  #: septets in ten octets (3GPP TS 23.040 9.1.2.5)
+_MAX_TEXT: Final = 40  #: the longest number anybody writes, with spaces
+_BETWEEN: Final = str.maketrans("", "", " -.()/\u00a0\t")
+_NON_GEOGRAPHIC: Final = "001"
 #: Main countries of codes of which even the last five digits decide nothing.
-_LARGE = ("GB", "RU")
+_LARGE: Final = ("GB", "RU")
 #: North America: one country code for many countries, told apart by the next three digits.
-_NANP = "1"
+_NANP: Final = "1"
 
 
 @mypyc_attr(native_class=False)
@@ -255,7 +260,7 @@ def _parsed(text: str, country: str | None) -> str:
     return whole
 
 
-_WHY = {
+_WHY: Final = {
     phonenumbers.NumberParseException.INVALID_COUNTRY_CODE: "no country has that code",
     phonenumbers.NumberParseException.NOT_A_NUMBER: "too short",  # digits is what it was given
     phonenumbers.NumberParseException.TOO_SHORT_NSN: "too short",
@@ -278,7 +283,7 @@ def _code_of(digits: str) -> _Code | None:
 
 
 #: None: no number had it yet. To make all of them would take a tenth of a second.
-_codes: dict[str, _Code | None] = {str(code): None for code in COUNTRY_CODE_TO_REGION_CODE}
+_codes: Final[dict[str, _Code | None]] = {str(code): None for code in COUNTRY_CODE_TO_REGION_CODE}
 
 
 def _made(code: int) -> _Code:

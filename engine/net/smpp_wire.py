@@ -6,7 +6,7 @@ lazy timer: when it wakes too early, it goes back to sleep until the session is 
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from engine.net.outbox import Outbox
 from engine.protocol.smpp_events import Closed, Event
@@ -14,8 +14,8 @@ from engine.protocol.smpp_pdu import Pdu
 from engine.protocol.smpp_session import Session
 
 #: A peer that reads so little of what we write is not read from.
-_MOST_UNSENT = 256 << 10
-NO_LIMIT = 1 << 60
+_MOST_UNSENT: Final = 256 << 10
+NO_LIMIT: Final = 1 << 60
 
 
 class Wire:

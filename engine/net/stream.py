@@ -11,14 +11,14 @@ OSError and ssl errors become NetworkError here and nowhere else. `Connect` is o
 import asyncio
 import ssl
 from collections.abc import Callable
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Final, Literal, Protocol, cast
 
 from mypy_extensions import mypyc_attr
 
 from engine.base.errors import EngineError, NetworkError, ProtocolError
 from engine.net.outbox import Outbox
 
-_FAR = float("inf")
+_FAR: Final = float("inf")
 
 
 class Machine(Protocol):

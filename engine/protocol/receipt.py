@@ -11,6 +11,7 @@ read: acknowledged, counted, kept, never handed on as if a person had written it
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from types import MappingProxyType
+from typing import Final
 
 from engine.protocol.receipt_dates import parse_date
 from engine.protocol.receipt_states import State, read_state, state_of_tlv
@@ -18,16 +19,16 @@ from engine.protocol.receipt_text import labelled, readings, usual
 from engine.protocol.receipt_values import Receipt, Source
 
 #: Tags of TLVs (SMPP 3.4 5.3.2).
-RECEIPTED_MESSAGE_ID = 0x001E
-NETWORK_ERROR_CODE = 0x0423
-MESSAGE_PAYLOAD = 0x0424
-MESSAGE_STATE = 0x0427
+RECEIPTED_MESSAGE_ID: Final = 0x001E
+NETWORK_ERROR_CODE: Final = 0x0423
+MESSAGE_PAYLOAD: Final = 0x0424
+MESSAGE_STATE: Final = 0x0427
 
 #: Of esm_class (SMPP 3.4 5.2.12): an SMSC delivery receipt, an intermediate notification.
-RECEIPT = 0x04
-INTERMEDIATE = 0x20
+RECEIPT: Final = 0x04
+INTERMEDIATE: Final = 0x20
 
-_NO_TLVS: Mapping[int, bytes] = MappingProxyType({})
+_NO_TLVS: Final[Mapping[int, bytes]] = MappingProxyType({})
 
 
 def claims_receipt(esm_class: int) -> bool:

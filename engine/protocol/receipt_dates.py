@@ -6,15 +6,16 @@ Total: a date that cannot be gives None. Source: SMPP 3.4 appendix B (YYMMDDhhmm
 import re
 from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
+from typing import Final
 
-_DIGITS = re.compile(r"([0-9]{10,17})([-+R]?)(?![0-9])")
-_SHORT = re.compile(r"(..)(..)(..)(..)(..)(..)?")  # YYMMDDhhmm[ss]
-_LONG = re.compile(r"((?:19|20)..)(..)(..)(..)(..)(..)?")  # YYYYMMDDhhmm[ss]
-_CENTURIES = ("19", "20")  #: no other can be meant, and the first years of all are beyond what clocks can show
-_ABSOLUTE_DIGITS = 15
-_QUARTER = timedelta(minutes=15)
+_DIGITS: Final = re.compile(r"([0-9]{10,17})([-+R]?)(?![0-9])")
+_SHORT: Final = re.compile(r"(..)(..)(..)(..)(..)(..)?")  # YYMMDDhhmm[ss]
+_LONG: Final = re.compile(r"((?:19|20)..)(..)(..)(..)(..)(..)?")  # YYYYMMDDhhmm[ss]
+_CENTURIES: Final = ("19", "20")  #: no other can be meant, and the first years of all are beyond what clocks can show
+_ABSOLUTE_DIGITS: Final = 15
+_QUARTER: Final = timedelta(minutes=15)
 #: A zone of a day or more has no meaning, and datetime refuses it.
-_QUARTERS_OF_A_DAY = 96
+_QUARTERS_OF_A_DAY: Final = 96
 
 
 def parse_date(text: str, zone: tzinfo = UTC) -> float | None:

@@ -11,6 +11,7 @@ Should several messages answer to one receipt, `Habit` says which to believe. Pu
 import enum
 from collections import Counter, deque
 from collections.abc import Collection
+from typing import Final
 
 
 class Form(enum.IntEnum):
@@ -29,11 +30,11 @@ class Form(enum.IntEnum):
 
 #: message_id has at most 64 octets and a NUL. A longer one, out of a text, is taken for no number: converting it takes
 #: quadratic time, and Python refuses beyond 4,300 digits.
-_LONGEST_NUMBER = 64
+_LONGEST_NUMBER: Final = 64
 #: As many digits as the longest hexadecimal one has in decimal.
-_LONGEST_DECIMAL = 78
-_DECIMAL_DIGITS = frozenset("0123456789")
-_HEX_DIGITS = frozenset("0123456789abcdef")
+_LONGEST_DECIMAL: Final = 78
+_DECIMAL_DIGITS: Final = frozenset("0123456789")
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
 
 
 def forms(id: str) -> tuple[tuple[Form, str], ...]:

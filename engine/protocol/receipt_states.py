@@ -6,7 +6,7 @@ a longer word (DND_REJECTED) is enough for a failure. Source: SMPP 3.4 5.2.28 an
 
 import enum
 import re
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 
 class State(enum.IntEnum):
@@ -36,7 +36,7 @@ class State(enum.IntEnum):
     @property
     def word(self) -> str:
         """As text receipts have it: `DELIVRD`."""
-        return _WORDS.get(self, self.name)
+        return _WORDS.get(self) or self.name
 
 
 class Heard(NamedTuple):
@@ -63,10 +63,10 @@ def heard_at(state: State, at: float, error: str | None) -> Heard:
     return Heard(state, min(max(int(at), 0), 0xFFFFFFFF), min(code, 0xFF))
 
 
-_NOT_FINAL = (State.SCHEDULED, State.ENROUTE, State.ACCEPTED, State.UNKNOWN)
+_NOT_FINAL: Final = (State.SCHEDULED, State.ENROUTE, State.ACCEPTED, State.UNKNOWN)
 
 #: Of seven letters where the name has more: appendix B, table B-2. It has none for SCHEDULED; the field writes SCHEDLD.
-_WORDS = {
+_WORDS: Final = {
     State.SCHEDULED: "SCHEDLD",
     State.DELIVERED: "DELIVRD",
     State.UNDELIVERABLE: "UNDELIV",
@@ -75,7 +75,7 @@ _WORDS = {
 }
 
 #: What aggregators and SMSCs write besides, in capitals and without punctuation.
-_FIELD_WORDS = {
+_FIELD_WORDS: Final = {
     State.SCHEDULED: "SCHEDUL WAITING",
     State.ENROUTE: "BUFFRED BUFFERED BUFFERD ENROUT QUEUED PENDING INPROGRESS INPROG PROCESSING RETRY DELAYED DEFERRED",
     State.DELIVERED: "DELIVERD DELIVRED DELIVERED DLVRD DELVRD DELIVED READ SEEN",
@@ -86,14 +86,14 @@ _FIELD_WORDS = {
     State.REJECTED: "NOCRED NOCREDIT ZEROBAL BLOCKED BARRED BARREDA BLACKLS BLACKLIST BLACKLISTED FILTERED SPAM DND",
 }
 
-_BY_WORD = (
+_BY_WORD: Final = (
     {state.name: state for state in State}
     | {word: state for state, word in _WORDS.items()}
     | {word: state for state, words in _FIELD_WORDS.items() for word in words.split()}
 )
 
 #: Tried in this order in words that are not in the table. None of them means delivered.
-_STEMS = (
+_STEMS: Final = (
     ("UNDEL", State.UNDELIVERABLE),
     ("NOTDEL", State.UNDELIVERABLE),
     ("NONDEL", State.UNDELIVERABLE),
@@ -102,9 +102,9 @@ _STEMS = (
     ("FAIL", State.UNDELIVERABLE),
 )
 
-_PUNCTUATION = re.compile(r"[\W_]+")
+_PUNCTUATION: Final = re.compile(r"[\W_]+")
 #: CMPP's codes, MK:0001 or CB:0053: what a node on the way answered instead of delivering (CMPP 2.0, Stat).
-_CMPP = re.compile(r"[A-Z]{2}:[0-9A-Z]{1,5}")
+_CMPP: Final = re.compile(r"[A-Z]{2}:[0-9A-Z]{1,5}")
 
 
 def read_state(text: str) -> tuple[State, str]:

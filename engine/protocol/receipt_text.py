@@ -6,14 +6,15 @@ starts the tail, which is the start of the message itself and is not searched: i
 
 import re
 from collections.abc import Iterator
+from typing import Final
 
-UDH_INDICATOR = 0x40  #: in esm_class: a user data header comes first
-UCS2 = 8  #: the data_coding
+UDH_INDICATOR: Final = 0x40  #: in esm_class: a user data header comes first
+UCS2: Final = 8  #: the data_coding
 
 # A label does not start inside a word, nor after a hyphen, as in sub-err. `ID:0076` right after a colon is a code of
 # CMPP (stat:ID:0076). Spaces are limited so that a screen full of them costs nothing. The first letters, looked at on
 # their own, halve the time.
-_LABEL = re.compile(
+_LABEL: Final = re.compile(
     r"""(?=[idsetm])(?<![^\W\d])(?<!-)(?:
         (?P<id>           (?<!:)(?:(?:message|msg)[ _-]?)?id )
       | (?P<submitted_at> submit[ _-]{0,2}(?:date|time) )
@@ -27,16 +28,16 @@ _LABEL = re.compile(
     re.IGNORECASE | re.VERBOSE,
 )
 #: All that str.split splits at, and the NUL that ends many a receipt.
-_BLANK = "\0" + "".join(filter(str.isspace, map(chr, range(0x3001))))
-_BETWEEN = _BLANK + ",;|"
+_BLANK: Final = "\0" + "".join(filter(str.isspace, map(chr, range(0x3001))))
+_BETWEEN: Final = _BLANK + ",;|"
 
 
 # Exactly the form of appendix B, as most SMSCs write it; `labelled` reads it alike, seven times slower.
-_USUAL = re.compile(
+_USUAL: Final = re.compile(
     rb"id:([!-9;-~]+) sub:([0-9]{3}) dlvrd:([0-9]{3}) submit date:([0-9]{10,12}) done date:([0-9]{10,12})"
     rb" stat:([A-Z]+) err:([0-9A-Za-z]{1,3}) [Tt]ext:([\x20-\x7e]*)"
 )
-_NAMES = ("id", "sub", "dlvrd", "submitted_at", "done_at", "stat", "err", "text")
+_NAMES: Final = ("id", "sub", "dlvrd", "submitted_at", "done_at", "stat", "err", "text")
 
 
 def usual(message: bytes, data_coding: int, esm_class: int) -> dict[str, str] | None:

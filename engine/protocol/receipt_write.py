@@ -6,15 +6,16 @@
 import re
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
+from typing import Final
 
 from engine.protocol.receipt import INTERMEDIATE, MESSAGE_STATE, NETWORK_ERROR_CODE, RECEIPT, RECEIPTED_MESSAGE_ID
 from engine.protocol.receipt_states import State
 from engine.protocol.receipt_values import WrittenReceipt
 
-_TEXT_CHARACTERS = 20  #: of the message, as in appendix B
+_TEXT_CHARACTERS: Final = 20  #: of the message, as in appendix B
 #: Printable ASCII but ":,;|"; receipted_message_id has 65 octets with its NUL (5.3.2.12).
-_WORD = re.compile(r"[!-+\--9<-{}~]{1,64}")
-_GSM_NETWORK = b"\x03"  #: the kind of network in network_error_code (5.3.2.31)
+_WORD: Final = re.compile(r"[!-+\--9<-{}~]{1,64}")
+_GSM_NETWORK: Final = b"\x03"  #: the kind of network in network_error_code (5.3.2.31)
 
 
 def write_receipt(

@@ -7,27 +7,38 @@ body, octets at the end that are no TLV, and what smpp_fields is lenient with.
 import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 
-from engine.protocol.smpp_fields import MAX_SHORT_MESSAGE, BodyError, InvalidField, Part, Plain, compile_fields
-from engine.protocol.smpp_pdu import COMMON, PDU_TYPES, DeliverSm, MalformedPdu, Pdu, SubmitSm, UnknownPdu
+from engine.protocol.smpp_fields import CAP, MAX_SHORT_MESSAGE, BodyError, InvalidField, Part, Plain, compile_fields
+from engine.protocol.smpp_pdu import (
+    COMMON,
+    PDU_TYPES,
+    DeliverSm,
+    DeliverSmResp,
+    MalformedPdu,
+    Pdu,
+    SubmitSm,
+    SubmitSmResp,
+    UnknownPdu,
+)
 from engine.protocol.smpp_tables import ESME_RINVCMDLEN, ESME_RINVMSGLEN, RESPONSE
 from engine.protocol.smpp_tlv import read_tlvs, write_tlvs
 
 #: command_length, command_id, command_status, sequence_number.
-HEADER = struct.Struct(">LLLL")
-HEADER_BYTES = HEADER.size
+HEADER: Final = struct.Struct(">LLLL")
+HEADER_BYTES: Final = HEADER.size
 #: No specification has a limit. The longest honest PDU is a message_payload of some hundred parts.
-MAX_PDU_BYTES = 64 << 10
+MAX_PDU_BYTES: Final = 64 << 10
 
 AnyPdu = Pdu | MalformedPdu | UnknownPdu
 
-_PARTS: Mapping[int, tuple[Part, ...]] = {
+_PARTS: Final[Mapping[int, tuple[Part, ...]]] = {
     command_id: compile_fields(pdu_type, pdu_type.__struct_fields__[COMMON:])
     for command_id, pdu_type in PDU_TYPES.items()
 }
-_MAKE: Mapping[int, Callable[..., Pdu]] = dict(PDU_TYPES)
+_MAKE: Final[Mapping[int, Callable[..., Pdu]]] = dict(PDU_TYPES)
 
 
 def decode(data: bytes, at: int, end: int, command_id: int, status: int, number: int) -> AnyPdu:
@@ -67,7 +78,8 @@ def encode(pdu: Pdu, sequence_number: int | None = None) -> bytes:
 
 
 def _body(pdu: Pdu) -> bytes:
-    if isinstance(pdu, SubmitSm | DeliverSm) and (body := _write_sm(pdu)) is not None:
+    write = _WRITE.get(pdu.command_id)
+    if write is not None and (body := write(pdu)) is not None:
         return body
     fields = msgspec.structs.astuple(pdu)[COMMON:]
     if pdu.command_status and pdu.command_id & RESPONSE and not (pdu.tlvs or any(fields)):
@@ -95,8 +107,10 @@ def _match_of(command_id: int) -> Callable[..., re.Match[bytes] | None]:
     return part.lenient.match
 
 
-_match_sm = _match_of(SubmitSm.command_id)
-_SM_FORM = b"%b\0%c%c%b\0%c%c%b\0%c%c%c%b\0%b\0%c%c%c%c%c%b"
+_match_sm: Final = _match_of(SubmitSm.command_id)
+#: Of an id without its NUL, as in the classes of its PDUs.
+_ID_BYTES: Final = 64
+_SM_FORM: Final = b"%b\0%c%c%b\0%c%c%b\0%c%c%c%b\0%b\0%c%c%c%c%c%b"
 
 
 def _read_sm(data: bytes, at: int, end: int, _: int) -> tuple[Sequence[object], int]:
@@ -134,7 +148,33 @@ def _write_sm(pdu: SubmitSm | DeliverSm) -> bytes | None:
     return body + write_tlvs(tlvs) if tlvs else body
 
 
-_READ: Mapping[int, Callable[[bytes, int, int, int], tuple[Sequence[object], int]]] = {
+def _read_id(data: bytes, at: int, end: int, _: int) -> tuple[Sequence[object], int]:
+    """Of a response that has an id and no more."""
+    stop = data.find(b"\0", at, end)
+    last = end if stop < 0 else stop
+    if last - at > CAP:
+        raise BodyError(ESME_RINVCMDLEN)
+    return (data[at:last],), min(last + 1, end)
+
+
+def _write_id(pdu: SubmitSmResp | DeliverSmResp) -> bytes | None:
+    """As `_write_sm`."""
+    message_id = pdu.message_id
+    if pdu.command_status or len(message_id) > _ID_BYTES or b"\0" in message_id:
+        return None
+    body = message_id + b"\0"
+    return body + write_tlvs(pdu.tlvs) if pdu.tlvs else body
+
+
+_READ: Final[Mapping[int, Callable[[bytes, int, int, int], tuple[Sequence[object], int]]]] = {
     SubmitSm.command_id: _read_sm,
     DeliverSm.command_id: _read_sm,
+    SubmitSmResp.command_id: _read_id,
+    DeliverSmResp.command_id: _read_id,
+}
+_WRITE: Final[Mapping[int, Callable[[Any], bytes | None]]] = {
+    SubmitSm.command_id: _write_sm,
+    DeliverSm.command_id: _write_sm,
+    SubmitSmResp.command_id: _write_id,
+    DeliverSmResp.command_id: _write_id,
 }

@@ -80,4 +80,7 @@ class Closed(msgspec.Struct, frozen=True):
     text: str = ""
 
 
+#: How a request ends, for who made it.
+ENDINGS = (Answered, Unanswered)
+
 Event = Received | Answered | Unanswered | LateAnswer | Unsolicited | Refused | Closed

@@ -14,7 +14,7 @@ Limits: SMPP 3.4 5.2, 5.0 4.7; but passwords may have 16 octets in the field.
 import re
 from collections.abc import Iterable, Sequence
 from itertools import groupby
-from typing import Annotated, Protocol, get_type_hints
+from typing import Annotated, Final, Protocol, get_type_hints
 
 from mypy_extensions import mypyc_attr
 
@@ -22,13 +22,13 @@ from engine.base.errors import EngineError, ProtocolError
 from engine.protocol.smpp_tables import ESME_RINVCMDLEN, ESME_RINVMSGLEN
 
 #: The longest C-octet string believed, without its NUL. Ids of 100 characters are seen where 64 are allowed.
-CAP = 255
+CAP: Final = 255
 #: SMPP 3.4 5.2.21. 255 is for 5.0 only, and few understand it.
-MAX_SHORT_MESSAGE = 254
+MAX_SHORT_MESSAGE: Final = 254
 
 #: The kind of an integer of one octet. That of a C-octet string is its limit without the NUL, which the names below
 #: count, as the specifications do.
-OCTET = "octet"
+OCTET: Final = "octet"
 Octet = Annotated[int, OCTET]
 CString6 = Annotated[bytes, 5]
 CString13 = Annotated[bytes, 12]

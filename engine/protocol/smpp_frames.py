@@ -7,6 +7,8 @@ Only a command_length that cannot be ends the stream, because nobody knows where
 inside a PDU is a value, and the session goes on.
 """
 
+from typing import Final
+
 from mypy_extensions import mypyc_attr
 
 from engine.base.errors import ProtocolError
@@ -14,7 +16,7 @@ from engine.protocol.smpp_codec import HEADER, HEADER_BYTES, MAX_PDU_BYTES, AnyP
 from engine.protocol.smpp_pdu import GenericNack
 from engine.protocol.smpp_tables import ESME_RINVCMDLEN
 
-_LENGTH_BYTES = 4
+_LENGTH_BYTES: Final = 4
 
 
 @mypyc_attr(native_class=False)

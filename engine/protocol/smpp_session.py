@@ -12,6 +12,7 @@ P1  any bytes give events; after a command_length that cannot be, generic_nack a
 
 import math
 from collections.abc import Mapping
+from typing import Final
 
 from engine.protocol.smpp_codec import AnyPdu, encode
 from engine.protocol.smpp_events import (
@@ -44,19 +45,25 @@ from engine.protocol.smpp_states import BOUND, BOUND_BY, NEVER, REQUESTS, SENDIN
 from engine.protocol.smpp_tables import ESME_RINVCMDID, ESME_ROK, ESME_RTHROTTLED, ESME_RX_T_APPN, RESPONSE
 
 #: SMPP 3.4 3.2: 1 to 0x7FFFFFFF, then 1 again.
-_LAST_NUMBER = 0x7FFFFFFF
+_LAST_NUMBER: Final = 0x7FFFFFFF
 #: Unanswered requests remembered for a late answer; one that is later still is Unsolicited.
-_REMEMBERED = 1000
-_NACK = GenericNack.command_id
+_REMEMBERED: Final = 1000
+_NACK: Final = GenericNack.command_id
 #: Requests that have no response.
-_WITHOUT_ANSWER = frozenset((Outbind, AlertNotification))
+_WITHOUT_ANSWER: Final = frozenset((Outbind, AlertNotification))
 #: Requests that the window does not count.
-_OUTSIDE = _WITHOUT_ANSWER | {*BOUND_BY, Unbind}
+_OUTSIDE: Final = _WITHOUT_ANSWER | {*BOUND_BY, Unbind}
 #: Where a request moves the session, whichever side sends it; an unbind, ours.
-_MOVES: Mapping[type[Pdu], State] = dict.fromkeys(BOUND_BY, State.BINDING) | {
+_MOVES: Final[Mapping[type[Pdu], State]] = dict.fromkeys(BOUND_BY, State.BINDING) | {
     Outbind: State.OUTBOUND,
     Unbind: State.UNBINDING,
 }
+
+#: A name of the module is quicker than a member of a class.
+_CLOSED: Final = State.CLOSED
+_BINDING: Final = State.BINDING
+_LEAVING: Final = State.LEAVING
+_BOUND_TX: Final = State.BOUND_TX
 
 
 class Session:
@@ -116,7 +123,7 @@ class Session:
     @property
     def closed(self) -> bool:
         """It is over: nothing comes in or goes out any more, but for what `data_to_send` still holds."""
-        return self.state is State.CLOSED
+        return self.state is _CLOSED
 
     # ---- for whoever moves the bytes
 
@@ -176,7 +183,7 @@ class Session:
         assert self.may_send(kind), f"{kind.__name__} in state {self.state.name}"
         number = self._next_number()
         wire = encode(pdu, number)
-        patience_s = self._timers.session_init if self.state < State.BOUND_TX else self._timers.response
+        patience_s = self._timers.session_init if self.state < _BOUND_TX else self._timers.response
         request = Request(pdu, number, now, now + patience_s, context)
         if kind not in _OUTSIDE:
             self._outstanding[number] = request
@@ -198,9 +205,9 @@ class Session:
         assert self._owed, "one response to each"
         self._out.append(encode(response, request.sequence_number))
         self._owed -= 1
-        if type(request) in BOUND_BY and self.state is State.BINDING:
+        if type(request) in BOUND_BY and self.state is _BINDING:
             self.state = State.OPEN if response.command_status else BOUND_BY[type(request)]
-        elif self.state is State.LEAVING:
+        elif self.state is _LEAVING:
             self._leave_when_done()
 
     # ---- time
@@ -225,7 +232,7 @@ class Session:
         if now < self.due_at:
             return
         if self.state not in BOUND:
-            self._close(End.NOT_BOUND if self.state < State.BOUND_TX else End.UNBOUND)
+            self._close(End.NOT_BOUND if self.state < _BOUND_TX else End.UNBOUND)
         elif self._enquiry is None:
             self._enquire(now)
         else:
@@ -274,7 +281,7 @@ class Session:
         kind = type(request.pdu)
         if kind is Unbind:
             self._close(End.UNBOUND)
-        elif kind in BOUND_BY and self.state is State.BINDING:
+        elif kind in BOUND_BY and self.state is _BINDING:
             self.state = BOUND_BY[kind] if answer.accepted else State.OPEN
 
     # ---- requests of the peer
@@ -322,7 +329,7 @@ class Session:
         if self.state is State.UNBINDING:  # both at once: theirs is agreed to, ours still waits
             self._out.append(encode(UnbindResp(pdu.sequence_number)))
             return
-        self.state, self._deadline = State.LEAVING, now + self._timers.response
+        self.state, self._deadline = _LEAVING, now + self._timers.response
         self._unbind_number = pdu.sequence_number
         self._leave_when_done()
 
@@ -343,7 +350,7 @@ class Session:
         return number
 
     def _close(self, end: End, text: str = "") -> None:
-        self.state = State.CLOSED
+        self.state = _CLOSED
         unanswered = [request for request in self._control.values() if request is not self._enquiry]
         unanswered += self._outstanding.values()
         self._events += map(Unanswered, unanswered)

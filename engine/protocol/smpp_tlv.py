@@ -5,12 +5,13 @@ Nothing is known here of any tag: unknown ones, duplicates and those that do not
 
 import struct
 from collections.abc import Iterable
+from typing import Final
 
 #: tag 0..0xFFFF, value of at most 0xFFFF octets.
 Tlv = tuple[int, bytes]
 
-_HEAD = struct.Struct(">HH")
-_HEAD_BYTES = _HEAD.size
+_HEAD: Final = struct.Struct(">HH")
+_HEAD_BYTES: Final = _HEAD.size
 
 
 def read_tlvs(data: bytes, at: int, end: int) -> tuple[tuple[Tlv, ...], bytes]:

@@ -8,14 +8,16 @@ import codecs
 import enum
 import re
 from dataclasses import dataclass
+from typing import Final
 
 from engine.protocol.sms_shifts import ESCAPE, HOLE, LOCKING, SINGLE, Language
 
-_ESC = 0x1B
+_ESC: Final = 0x1B
 #: What the default alphabet has as ASCII has it: most texts are nothing else, and a tenth of the work.
-_SAME = r"[A-Za-z0-9 !\"#%&'()*+,\-./:;<=>?\r\n]*"
-_AS_ASCII, _IS_ASCII = re.compile(_SAME).fullmatch, re.compile(_SAME.encode()).fullmatch
-_RUNS = re.compile(rb"\x1b(.?)|[^\x1b]+", re.DOTALL)
+_SAME: Final = r"[A-Za-z0-9 !\"#%&'()*+,\-./:;<=>?\r\n]*"
+_AS_ASCII: Final = re.compile(_SAME).fullmatch
+_IS_ASCII: Final = re.compile(_SAME.encode()).fullmatch
+_RUNS: Final = re.compile(rb"\x1b(.?)|[^\x1b]+", re.DOTALL)
 
 
 class Fault(enum.Flag):
@@ -42,20 +44,20 @@ class Tables:
         return bool(self.locking) + bool(self.single)
 
 
-DEFAULT_TABLES = Tables()
+DEFAULT_TABLES: Final = Tables()
 
 # The first of two codes for one character is the one to send.
-_CODES = tuple(
+_CODES: Final = tuple(
     {ord(char): bytes([code]) for code, char in reversed(list(enumerate(table))) if char not in (HOLE, ESCAPE)}
     for table in LOCKING
 )
-_ESCAPED = tuple(
+_ESCAPED: Final = tuple(
     {ord(char): bytes([_ESC, code]) for code, char in reversed(list(enumerate(table))) if char != HOLE}
     for table in SINGLE
 )
-_DEFAULT = _ESCAPED[0] | _CODES[0]
+_DEFAULT: Final = _ESCAPED[0] | _CODES[0]
 #: With the upper half of Latin-1, for octets that have a bit too many.
-_READABLE = tuple(table + HOLE * 32 + bytes(range(0xA0, 0x100)).decode("latin-1") for table in LOCKING)
+_READABLE: Final = tuple(table + HOLE * 32 + bytes(range(0xA0, 0x100)).decode("latin-1") for table in LOCKING)
 
 
 def encode_septets(text: str, tables: Tables = DEFAULT_TABLES) -> bytes | None:

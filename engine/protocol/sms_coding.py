@@ -6,6 +6,7 @@ Sources: 3GPP TS 23.038 4, 6.2.1; SMPP 3.4 5.2.19.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from engine.protocol.sms_alphabets import DEFAULT_TABLES, Tables, encode_septets, septet_costs
 from engine.protocol.sms_data_coding import Charset
@@ -59,8 +60,8 @@ class Coding:
             return None
 
 
-_FLASH = Coding(Charset.GSM, 0xF0, 7)
-_DEFAULTS = {charset: Coding(charset, 0, 7) for charset in Charset}
+_FLASH: Final = Coding(Charset.GSM, 0xF0, 7)
+_DEFAULTS: Final = {charset: Coding(charset, 0, 7) for charset in Charset}
 
 
 def default_coding(rules: TextRules, *, flash: bool = False) -> Coding:

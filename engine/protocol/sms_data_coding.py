@@ -7,6 +7,7 @@ Sources: SMPP 3.4 5.2.19; 3GPP TS 23.038 4, whose numbers carriers use beside th
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from engine.protocol.sms_alphabets import DEFAULT_TABLES, Fault, Tables, decode_septets
 
@@ -28,17 +29,17 @@ class Charset(enum.StrEnum):
     EUC_KR = "euc_kr"
 
 
-_SMPP = {
+_SMPP: Final = {
     0: Charset.DEFAULT, 1: Charset.ASCII, 2: Charset.BINARY, 3: Charset.LATIN1, 4: Charset.BINARY,
     5: Charset.SHIFT_JIS, 6: Charset.CYRILLIC, 7: Charset.HEBREW, 8: Charset.UCS2, 10: Charset.ISO2022_JP,
     13: Charset.EUC_JP, 14: Charset.EUC_KR,
 }  # fmt: skip
 
 #: By the two bits of a general data coding (TS 23.038 4); the fourth is reserved and read as the default alphabet.
-_GENERAL = (Charset.GSM, Charset.BINARY, Charset.UCS2, Charset.GSM)
-_COMPRESSED = 0x20
+_GENERAL: Final = (Charset.GSM, Charset.BINARY, Charset.UCS2, Charset.GSM)
+_COMPRESSED: Final = 0x20
 
-_UTF16_MARKS = (b"\xfe\xff", b"\xff\xfe")
+_UTF16_MARKS: Final = (b"\xfe\xff", b"\xff\xfe")
 
 
 @dataclass(frozen=True, slots=True)

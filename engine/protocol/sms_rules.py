@@ -2,15 +2,16 @@
 
 import enum
 from dataclasses import dataclass
+from typing import Final
 
 from engine.base.errors import ConfigError
 from engine.protocol.sms_data_coding import Charset
 from engine.protocol.sms_shifts import Language
 
 #: What is left of 140 after that many must hold the longest header (19 octets) and some characters.
-MAX_SPARE_OCTETS = 100
+MAX_SPARE_OCTETS: Final = 100
 #: The number of a part is an octet.
-MAX_PARTS = 255
+MAX_PARTS: Final = 255
 
 
 class Join(enum.StrEnum):

@@ -8,6 +8,7 @@ the border of a septet); SMPP 3.4 5.2.12, 5.3.2.22 to 5.3.2.32.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -33,8 +34,8 @@ from engine.protocol.sms_udh import (
     table_elements,
 )
 
-_USER_DATA_BITS = 140 * 8
-_MOST_CHARACTERS = _USER_DATA_BITS // 7  # in one part
+_USER_DATA_BITS: Final = 140 * 8
+_MOST_CHARACTERS: Final = _USER_DATA_BITS // 7  # in one part
 
 
 @mypyc_attr(native_class=False)

@@ -16,6 +16,7 @@ A transaction takes one of three ways, by what the server offers:
 
 from collections import deque
 from collections.abc import Sequence
+from typing import Final
 
 from engine.base.errors import ProtocolError
 from engine.protocol import smtp_commands as commands
@@ -25,7 +26,10 @@ from engine.protocol.smtp_reply import Reply, ReplyParser
 from engine.protocol.smtp_steps import VERDICTS, Patience, Step
 
 # Looked up for every reply; a member of an enum class costs four times as much as a name of the module.
-_RSET, _MAIL, _RCPT, _END = Step.RSET, Step.MAIL, Step.RCPT, Step.END
+_RSET: Final = Step.RSET
+_MAIL: Final = Step.MAIL
+_RCPT: Final = Step.RCPT
+_END: Final = Step.END
 
 
 class Transaction:

@@ -6,24 +6,25 @@ whoever asks for one gets InvalidArgument, and nothing has been sent. Everything
 
 import base64
 import re
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
 from engine.base.errors import EngineError
 
 #: RFC 3461 4.2 and 4.4: longer ones are not passed on.
-MAX_ENVID = 100
-MAX_ORCPT = 500
+MAX_ENVID: Final = 100
+MAX_ORCPT: Final = 500
 
 # What most addresses are made of; the rest is looked at character by character.
-_PLAIN = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
+_PLAIN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+")
 # A quoted local part without control characters.
-_QUOTED = re.compile(r'"(?:[^"\\\x00-\x1f\x7f-\x9f]|\\[^\x00-\x1f\x7f-\x9f])*+"')
-_BARE_BRACKET = re.compile(r"(\\.)|([<>])")
-_LOOSE = re.compile(r'[^"\\<>()\s,;\x00-\x1f\x7f-\x9f]+')
-_HOST = re.compile(r"[A-Za-z0-9_.:\[\]-]+")
-_KEYWORD = re.compile(r"[A-Za-z0-9-]+")
-_NOTIFY = ((1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY"))
+_QUOTED: Final = re.compile(r'"(?:[^"\\\x00-\x1f\x7f-\x9f]|\\[^\x00-\x1f\x7f-\x9f])*+"')
+_BARE_BRACKET: Final = re.compile(r"(\\.)|([<>])")
+_LOOSE: Final = re.compile(r'[^"\\<>()\s,;\x00-\x1f\x7f-\x9f]+')
+_HOST: Final = re.compile(r"[A-Za-z0-9_.:\[\]-]+")
+_KEYWORD: Final = re.compile(r"[A-Za-z0-9-]+")
+_NOTIFY: Final = ((1, "NEVER"), (2, "SUCCESS"), (4, "FAILURE"), (8, "DELAY"))
 
 
 @mypyc_attr(native_class=False)

@@ -8,16 +8,17 @@ holds pure CRLF already; that is found out in a few scans, and it goes out as it
 import re
 from collections import deque
 from collections.abc import Callable
+from typing import Final
 
 #: Contents up to this size go out in one write, with the envelope where the server offers CHUNKING.
-WHOLE_BYTES = 64 << 10
+WHOLE_BYTES: Final = 64 << 10
 #: Larger ones go out in slices of this size; each is a BDAT chunk.
-SLICE_BYTES = 256 << 10
+SLICE_BYTES: Final = 256 << 10
 
-_BARE_CR = re.compile(rb"\r[^\n]").search
-_DOT_LINE = b"\r\n."
+_BARE_CR: Final = re.compile(rb"\r[^\n]").search
+_DOT_LINE: Final = b"\r\n."
 #: The same, in half the time.
-_LEADING_DOT = re.compile(rb"\r\n\.").search
+_LEADING_DOT: Final = re.compile(rb"\r\n\.").search
 
 
 def is_framed(data: bytes) -> bool:

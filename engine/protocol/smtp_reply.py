@@ -10,18 +10,19 @@ with pipelining, skipping garbage would give one command the reply of another).
 """
 
 import re
+from typing import Final
 
 from engine.base.errors import ProtocolError
 
 #: RFC 5321 4.5.3.1.5 says 512; Postfix takes 2,048. Doubled once more: text of some filters is longer.
-MAX_LINE_BYTES = 4096
+MAX_LINE_BYTES: Final = 4096
 #: All lines of one reply together. The longest honest ones, of EHLO, have 30 lines.
-MAX_REPLY_BYTES = 64 << 10
+MAX_REPLY_BYTES: Final = 64 << 10
 
-_CODES = {b"%d" % code: code for code in range(200, 600)}
-_LAST_LINE = {b"%d " % code: code for code in range(200, 600)}
-_CR = 13
-_ENHANCED = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?=[ \t]|$)")
+_CODES: Final = {b"%d" % code: code for code in range(200, 600)}
+_LAST_LINE: Final = {b"%d " % code: code for code in range(200, 600)}
+_CR: Final = 13
+_ENHANCED: Final = re.compile(rb"[245]\.\d{1,3}\.\d{1,3}(?=[ \t]|$)")
 
 
 class Reply:

@@ -13,12 +13,12 @@ B1  leases given out never exceed the limit. A lease is released in the `finally
 
 from collections import deque
 from itertools import chain
-from typing import Protocol
+from typing import Final, Protocol
 
 #: A burst is what one second allows, never what the whole period does: "3600/h" is not 3,600 at once.
-BURST_S = 1.0
+BURST_S: Final = 1.0
 #: The key of all connections of the node together.
-NODE = ""
+NODE: Final = ""
 
 
 class Lease(Protocol):

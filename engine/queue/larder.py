@@ -7,6 +7,7 @@ all together by MAX_IN_HAND deliveries, but a queue that has a connection is nev
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import Final
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from engine.storage.spool.table import Rows
 log = logging.getLogger(__name__)
 
 #: Batches being read at once.
-_MAX_READS = 4
+_MAX_READS: Final = 4
 
 
 class Larder:

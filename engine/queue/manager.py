@@ -12,8 +12,8 @@ Q4  every live delivery has an owner and a next time (sweeper.py).
 """
 
 import asyncio
-import logging
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -34,9 +34,7 @@ from engine.storage.spool.spool import Spool
 from engine.storage.spool.table import Rows
 from engine.storage.tables.queue_state import QueueState
 
-log = logging.getLogger(__name__)
-
-_FINAL = State.FINAL  # a name of the module is quicker than a member of a class
+_FINAL: Final = State.FINAL  # a name of the module is quicker than a member of a class
 
 
 class Manager:

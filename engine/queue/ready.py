@@ -13,7 +13,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from functools import cached_property
-from typing import Protocol
+from typing import Final, Protocol
 
 from engine.base.clock import Clock
 from engine.queue.budget import Budget, Lease
@@ -23,16 +23,17 @@ from engine.routing.plan import NoRoute, Plan
 from engine.storage.spool.entry import Delivery, State
 
 #: Deliveries that are objects, about a kilobyte each without the content.
-MAX_IN_HAND = 20_000
+MAX_IN_HAND: Final = 20_000
 #: Deliveries of one queue in memory that were read ahead of need; fewer than half of it make it read on.
-READ_AHEAD = 256
+READ_AHEAD: Final = 256
 #: Those that a queue with a connection keeps in memory as they arrive: on disk they are already, and a row that is made
 #: and read again costs a third of what an SMS costs.
-MOST_FRESH = 8192
+MOST_FRESH: Final = 8192
 #: Of SMS, which are small: as many as all queues of mail may have in memory together, and again so many.
-MOST_FRESH_SMS = 2 * MAX_IN_HAND
+MOST_FRESH_SMS: Final = 2 * MAX_IN_HAND
 
-_READY, _ATTEMPT = State.READY, State.ATTEMPT  # a name of the module is quicker than a member of a class
+_READY: Final = State.READY  # a name of the module is quicker than a member of a class
+_ATTEMPT: Final = State.ATTEMPT
 
 #: What makes two destinations share connections: source, site, limits, TLS need, credentials.
 ReadyKey = tuple[str, str, str, str, tuple[str, str] | None]

@@ -16,14 +16,15 @@ B1  leases here never exceed the shares held; a share goes back only when no lea
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from engine.queue.budget import NODE, Lease, LocalBudget, Party
 from engine.queue.holdings import Order, Report
 
 #: A key that nothing was sent over for so long is left to others.
-IDLE_S = 3.0
+IDLE_S: Final = 3.0
 #: `permit` keys that begin so pace a part of another key: "slow KEY SITE".
-_SLOW = "slow "
+_SLOW: Final = "slow "
 
 
 @dataclass(slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 from engine.base.clock import Clock
 from engine.queue.budget import Budget
@@ -14,7 +14,7 @@ from engine.storage.tables.queue_state import QueueState
 #: Tells the node's other workers what a site said: its key, the word, the time and reason.
 Tell = Callable[[str, Word, float, str], object]
 #: Sites of which others told us before we had to do with them.
-_MOST_HEARD = 10_000
+_MOST_HEARD: Final = 10_000
 
 
 def throttle_key(plan: Plan) -> str:

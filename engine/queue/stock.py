@@ -4,6 +4,7 @@ import asyncio
 from array import array
 from collections import deque
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from engine.storage.spool.table import Rows
 
 Key = tuple[str, str]  #: destination, and the relay that an operator sent it to, or ""
 
-_CHUNK = 4096
+_CHUNK: Final = 4096
 
 
 class Stock:

@@ -13,20 +13,21 @@ W1  0 <= window <= limit; 0 means closed.      W2  in use <= window when an atte
 """
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 #: What a site said: "closed", with the time until when; "blocked", with the time when.
 Word = Literal["closed", "blocked"]
 
 #: Connections to a site we know nothing of yet (Postfix starts with the same 5).
-FIRST_WINDOW = 5
+FIRST_WINDOW: Final = 5
 #: A closed site is tried again after this long, then twice as long, up to LONGEST_S.
-FIRST_CLOSE_S, LONGEST_S = 30.0, 1800.0
+FIRST_CLOSE_S: Final = 30.0
+LONGEST_S: Final = 1800.0
 #: Deliveries in a row that win back one step of what a block took.
-CLEAN_RUN = 20
+CLEAN_RUN: Final = 20
 #: Blocks within this time are one: what was under way hears the same as the first.
-BLOCK_S = 30.0
-SLOWEST = 1 / 60  #: messages per second: the floor of a halved rate
+BLOCK_S: Final = 30.0
+SLOWEST: Final = 1 / 60  #: messages per second: the floor of a halved rate
 
 
 class Throttle:

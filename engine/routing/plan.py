@@ -9,16 +9,16 @@ Values only; nothing here does I/O.
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from engine.base.settings import Source, TlsLevel
 from engine.message.outcome import Status
 
 #: `Plan.provider` where no provider matched, and of a static route. They are metric labels too.
-OTHER = "other"
-RELAY = "relay"
+OTHER: Final = "other"
+RELAY: Final = "relay"
 #: In place of a provider while none is known; a metric label only.
-UNRESOLVED = "unresolved"
+UNRESOLVED: Final = "unresolved"
 
 
 @dataclass(frozen=True, slots=True)

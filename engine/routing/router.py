@@ -10,6 +10,7 @@ SMS as long as the settings.
 import hashlib
 import ipaddress
 from collections.abc import Sequence
+from typing import Final
 
 from engine.base.clock import Clock
 from engine.base.errors import ConfigError
@@ -28,7 +29,7 @@ from engine.routing.sms_plans import SmsPlans
 from engine.routing.targets import OwnHosts
 
 #: A longer list of MX names is cut in a site's key and a hash put in its place.
-_SITE_CHARS = 80
+_SITE_CHARS: Final = 80
 
 
 class Router:

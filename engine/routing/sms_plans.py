@@ -1,6 +1,6 @@
 """Plans of destinations that no DNS knows: carriers, applications that are bound to us, and folders of replies."""
 
-from typing import Literal, cast
+from typing import Final, Literal, cast
 
 from engine.base.settings import Carrier, Settings, Source, TlsLevel
 from engine.message.channels import account_key, box_key, carrier_key, channel_of
@@ -8,13 +8,13 @@ from engine.message.outcome import Status
 from engine.routing.plan import Endpoint, Limits, NoRoute, Plan
 
 #: As long as these settings hold.
-_FOREVER = float("inf")
+_FOREVER: Final = float("inf")
 #: A destination without a row of settings is looked up again after so long; a reload is sooner.
-_UNKNOWN_S = 300.0
+_UNKNOWN_S: Final = 300.0
 #: A bind is not given up because it has carried its share.
-_MESSAGES = 1 << 60
+_MESSAGES: Final = 1 << 60
 #: Of settings.
-_TABLES = {"carrier": "carrier", "account": "account", "box": "inbound"}
+_TABLES: Final = {"carrier": "carrier", "account": "account", "box": "inbound"}
 
 
 class SmsPlans:

@@ -9,12 +9,13 @@ what it said some seconds earlier.
 import mmap
 import os
 from pathlib import Path
+from typing import Final
 
 from engine.base.errors import StorageError
 
-_SLOT_BYTES = 24  # 14 characters of an id, a dot, a number
-_SLOTS = 65_536
-_EMPTY = bytes(_SLOT_BYTES)
+_SLOT_BYTES: Final = 24  # 14 characters of an id, a dot, a number
+_SLOTS: Final = 65_536
+_EMPTY: Final = bytes(_SLOT_BYTES)
 
 
 class Inflight:

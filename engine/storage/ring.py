@@ -4,25 +4,29 @@
     drop      the first ones, when they are safe elsewhere
     records   what was not dropped when the file was opened
 
-After a power cut the file says what it said some seconds earlier, and what is torn ends it.
+After a power cut the file says what it said some seconds earlier, and what is torn ends it; the log says so.
 """
 
+import logging
 import mmap
 import os
 import struct
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from engine.base.errors import StorageError
 
+log = logging.getLogger(__name__)
+
 #: Before each record: its position, its length, its checksum. A position counts the bytes since the file was new, so it
 #: tells a record from what an earlier lap left in the same place.
-_HEAD = struct.Struct("<QII")
+_HEAD: Final = struct.Struct("<QII")
 #: The file begins with the position of the first record.
-_FIRST = struct.Struct("<Q")
-_BEGIN = 4096
-_LAST = 1 << 62
+_FIRST: Final = struct.Struct("<Q")
+_BEGIN: Final = 4096
+_LAST: Final = 1 << 62
 
 
 class Ring:
@@ -31,6 +35,7 @@ class Ring:
     def __init__(self, path: Path, size: int) -> None:
         """size: bytes for records and their heads; of a file that is there, always the same. Raises StorageError."""
         self._size = size
+        self._path = path
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             try:
@@ -103,4 +108,7 @@ class Ring:
             return None
         data = _BEGIN + start + _HEAD.size
         record = bytes(self._map[data : data + length])
-        return record if zlib.crc32(record) == checksum else None
+        if zlib.crc32(record) != checksum:
+            log.warning("%s: the record at %d is damaged; it and what follows it are not read", self._path, position)
+            return None
+        return record

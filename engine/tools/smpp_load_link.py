@@ -4,6 +4,7 @@ Deliberately not the engine's own session (`smpp_session`): a fault there must n
 """
 
 import math
+from typing import Final
 
 from mypy_extensions import mypyc_attr
 
@@ -38,12 +39,12 @@ from engine.tools.smpp_load_ledger import Ledger
 from engine.tools.smpp_load_message import SubmitMaker
 from engine.tools.smpp_load_options import SmppLoadOptions
 
-_FOR_NOW = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
-_ANSWERS = (SubmitSmResp.command_id, GenericNack.command_id)
-_PAUSE_S = (0.02, 1.0)  #: after such an answer: first, at most; it doubles while nothing is accepted
-_BIND_NUMBER = 1
+_FOR_NOW: Final = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
+_ANSWERS: Final = (SubmitSmResp.command_id, GenericNack.command_id)
+_PAUSE_S: Final = (0.02, 1.0)  #: after such an answer: first, at most; it doubles while nothing is accepted
+_BIND_NUMBER: Final = 1
 #: Nobody will let us in later.
-_HOPELESS = frozenset((STATUSES["ESME_RINVPASWD"], STATUSES["ESME_RINVSYSID"]))
+_HOPELESS: Final = frozenset((STATUSES["ESME_RINVPASWD"], STATUSES["ESME_RINVSYSID"]))
 
 
 @mypyc_attr(native_class=False)

@@ -4,6 +4,7 @@ A long text has several submits, its parts. Submit N is part N % parts of messag
 """
 
 import re
+from typing import Final
 
 from engine.base.errors import UsageError
 from engine.protocol.smpp_codec import HEADER_BYTES, encode
@@ -13,9 +14,9 @@ from engine.protocol.sms_rules import MAX_PARTS, TextRules
 from engine.protocol.sms_text import TextTooLong, encode_text
 from engine.tools.smpp_load_options import SmppLoadOptions
 
-_PATTERN = re.compile(r"(\+?[0-9]*)(#+)([0-9]*)")
-_ALPHANUMERIC = (5, 0)  # TON and NPI
-_INTERNATIONAL = (1, 1)
+_PATTERN: Final = re.compile(r"(\+?[0-9]*)(#+)([0-9]*)")
+_ALPHANUMERIC: Final = (5, 0)  # TON and NPI
+_INTERNATIONAL: Final = (1, 1)
 
 
 class SubmitMaker:

@@ -4,13 +4,14 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from functools import lru_cache
+from typing import Final
 
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 #: A proxy names few; the rest of a longer list was made up by the client.
-_MOST_HOPS = 20
-_OCTET = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
-_IS_V4 = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}").fullmatch
+_MOST_HOPS: Final = 20
+_OCTET: Final = "(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
+_IS_V4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}").fullmatch
 
 
 class Peers:

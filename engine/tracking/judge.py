@@ -19,6 +19,7 @@ J2  a sign is never taken back; a verdict only changes by more evidence.
 
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Final
 
 from engine.message.link_token import HONEYPOT
 from engine.tracking.clients import neighbourhood
@@ -26,18 +27,19 @@ from engine.tracking.group import MOST_REMEMBERED, MOST_TARGETS, Group, Groups
 from engine.tracking.hit import Hit, Verdict
 
 #: Where nobody says otherwise ([tracking]): when a hit is settled, and how long it may still be corrected;
-SETTLE_S, KEEP_S = 6.0, 60.0
+SETTLE_S: Final = 6.0
+KEEP_S: Final = 60.0
 #: for how many recipients one address may not ask within a minute.
-MANY = 10
-MANY_S = 60.0
-BURST_S = 5.0
-EARLY_S = 1.0
+MANY: Final = 10
+MANY_S: Final = 60.0
+BURST_S: Final = 5.0
+EARLY_S: Final = 1.0
 #: Later than this after it was sent, a missing 250 is a lost note, and no sign.
-_DELIVERY_S = 3600.0
+_DELIVERY_S: Final = 3600.0
 #: J1: at some 500 bytes a hit 30 MB.
-MAX_HITS = 60_000
+MAX_HITS: Final = 60_000
 
-_UNDELIVERED = frozenset({"undelivered"})
+_UNDELIVERED: Final = frozenset({"undelivered"})
 Delivered = Callable[[str, int], float | None]
 
 

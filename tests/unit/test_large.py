@@ -268,8 +268,12 @@ def test_s1_a_frame_whose_waiter_was_cancelled_keeps_its_file(tmp_path):
 
     async def story():
         spool = await whole_spool(tmp_path)
-        spool.accept(envelope("a"), await written(spool), [("example.org", (0,))]).cancel()
+        stored = spool.accept(envelope("a"), await written(spool), [("example.org", (0,))])
+        waiter = asyncio.ensure_future(stored)
+        await asyncio.sleep(0)
+        waiter.cancel()
         await put(spool, "b")
+        assert waiter.cancelled() and stored.done() and stored.exception() is None
         delivery = find(spool, "a")
         assert (await rest_of(spool, delivery))[1] == REST
         await settle(spool, delivery)

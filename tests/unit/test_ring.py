@@ -36,7 +36,7 @@ def test_it_is_a_queue_that_survives(tmp_path_factory: pytest.TempPathFactory, s
     ring.close()
 
 
-def test_what_is_torn_ends_it(tmp_path: Path) -> None:
+def test_what_is_torn_ends_it_and_the_log_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "ring"
     ring = Ring(path, SIZE)
     for record in (b"one", b"two", b"three"):
@@ -48,10 +48,12 @@ def test_what_is_torn_ends_it(tmp_path: Path) -> None:
     path.write_bytes(data.replace(b"two", b"tw?"))
     ring = Ring(path, SIZE)
     assert list(ring.records()) == [b"one"]
+    assert [f"{path}: the record at 19 is damaged" in message for message in caplog.messages] == [True]
     assert ring.append(b"four")
     ring.close()
     ring = Ring(path, SIZE)
     assert list(ring.records())[:2] == [b"one", b"four"]
+    assert len(caplog.messages) == 1
     ring.close()
 
 

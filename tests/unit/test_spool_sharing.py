@@ -242,7 +242,7 @@ def test_a_delivery_that_an_earlier_program_took_in_is_still_known(tmp_path: Pat
         snapshot = ["one.test", (0,), 2000.0, 1, (), 0, "said"]
         number = journal.next_number()
         header = stored_header(number, 3, snapshot, None, encode_envelope(envelope))
-        await journal.append(number, FrameType.STORED, header, CONTENT).future
+        await journal.append(number, FrameType.STORED, header, CONTENT)
         await killed(old)
         for _ in range(2):
             async with bench(tmp_path) as spool:

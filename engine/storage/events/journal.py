@@ -19,6 +19,7 @@ import re
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from engine.base.clock import Clock, SystemClock
 from engine.base.errors import StorageError
@@ -30,7 +31,7 @@ from engine.storage.events.segments import CHUNK, log_name, open_segment, segmen
 log = logging.getLogger(__name__)
 
 #: The number of the journal of `postrider redirect`, above that of every worker: it needs no daemon.
-REDIRECT = 1000
+REDIRECT: Final = 1000
 
 
 def events_directory(data_dir: str | Path, worker: int = 0) -> Path:

@@ -1,6 +1,7 @@
 """Events as lines of their journal, in the projections of frames: ids are of the frame, texts are made fit for JSON."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import msgspec
 from msgspec.structs import force_setattr
@@ -12,14 +13,14 @@ from engine.storage.events.event import CLASSES, Event
 
 #: `type` of an outcome, by the number of its status.
 #: Tuples and not dicts: hashing an enum member runs Python code.
-_TYPES = ("", "delivered", "deferred", "failed", "unknown", "expired", "removed", "suppressed")
-_TYPES_TO = {
+_TYPES: Final = ("", "delivered", "deferred", "failed", "unknown", "expired", "removed", "suppressed")
+_TYPES_TO: Final = {
     "mail": _TYPES,
     "carrier": ("", "sent", *_TYPES[2:]),
     "account": ("", "handed-over", *_TYPES[2:]),
 }
-_SCOPES = ("", "recipient", "message", "session", "site")
-_ENCODER = msgspec.json.Encoder()
+_SCOPES: Final = ("", "recipient", "message", "session", "site")
+_ENCODER: Final = msgspec.json.Encoder()
 
 
 def received_lines(seq: int, envelope: Envelope, destinations: Sequence[tuple[str, Sequence[int]]]) -> bytes:

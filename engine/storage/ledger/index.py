@@ -23,7 +23,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -34,18 +34,18 @@ from engine.storage.directories import sync_directory
 from engine.storage.ledger.record import Kind
 
 SENT, MESSAGE_ID, TABLE, DELIVERED, SHORT = range(5)
-_TABLES = range(5)
+_TABLES: Final = range(5)
 #: As plain numbers: a member of an enum is looked up in its class, for twenty times the time.
 _SENT, _TABLE, _DELIVERED, _SHORT = map(int, Kind)
-_MAGIC = b"PsLi0001"
-_HEAD = struct.Struct("<8s8QdII")
-_CRC_AT = 84
-_MASK = (1 << 64) - 1
+_MAGIC: Final = b"PsLi0001"
+_HEAD: Final = struct.Struct("<8s8QdII")
+_CRC_AT: Final = 84
+_MASK: Final = (1 << 64) - 1
 #: Spreads the recipients of one message; odd, so that no two come together. 2**64 over the golden ratio.
-_STEP = 0x9E37_79B9_7F4A_7C15
-_NEVER = _MASK
+_STEP: Final = 0x9E37_79B9_7F4A_7C15
+_NEVER: Final = _MASK
 #: Records of one number: notes of a message, or messages with the same Message-ID.
-MOST_FOUND = 1000
+MOST_FOUND: Final = 1000
 
 Numbers = npt.NDArray[np.uint64]
 Offsets = npt.NDArray[np.uint32]

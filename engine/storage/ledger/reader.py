@@ -10,6 +10,7 @@ import time
 from bisect import bisect_right
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import msgspec
 
@@ -22,12 +23,12 @@ from engine.storage.ledger.segments import Name, ledger_directory, ledgers, segm
 from engine.storage.ledger.sent import Sent, decode_sent, decode_table, merged
 
 #: Read of a growing file at a time: some milliseconds.
-_CHUNK = 256 << 10
+_CHUNK: Final = 256 << 10
 #: Files that are open at once, each with a map of its index.
-_MOST_OPEN = 128
-_MOST_TABLES = 2000
+_MOST_OPEN: Final = 128
+_MOST_TABLES: Final = 2000
 #: A directory that changed so short a time ago may change again without its time of change telling.
-_TICK_NS = 100_000_000
+_TICK_NS: Final = 100_000_000
 
 
 class LedgerReader:

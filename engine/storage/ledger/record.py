@@ -19,19 +19,19 @@ import struct
 from collections.abc import Iterator
 from hashlib import blake2b
 from mmap import mmap
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from crc32c import crc32c
 
-MAGIC = b"Pl1"
-_FRONT = struct.Struct("<3sBIQIQ")
-_CRC = struct.Struct("<I")
-_WHOLE = struct.Struct("<3sBIQIQI")
-HEAD_BYTES = _WHOLE.size
+MAGIC: Final = b"Pl1"
+_FRONT: Final = struct.Struct("<3sBIQIQ")
+_CRC: Final = struct.Struct("<I")
+_WHOLE: Final = struct.Struct("<3sBIQIQI")
+HEAD_BYTES: Final = _WHOLE.size
 #: A message of 1,000 recipients has 256 KiB at most, a table of links what a message may have.
-MAX_PAYLOAD_BYTES = 64 << 20
-_TIME = struct.Struct("<d")
-_INDEX = struct.Struct("<I")
+MAX_PAYLOAD_BYTES: Final = 64 << 20
+_TIME: Final = struct.Struct("<d")
+_INDEX: Final = struct.Struct("<I")
 
 
 class Kind(enum.IntEnum):

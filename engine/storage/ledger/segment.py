@@ -6,6 +6,7 @@ tables like an index.
 
 import logging
 import os
+from typing import Final
 
 from engine.base.errors import StorageError
 from engine.storage.ledger.index import Columns, Head, Part, open_index, read_head
@@ -15,11 +16,12 @@ from engine.storage.ledger.segments import Name
 log = logging.getLogger(__name__)
 
 #: Read at once of a record: most are shorter.
-_GUESS_BYTES = 512
+_GUESS_BYTES: Final = 512
 #: So many entries are in dictionaries, or this part of all; then they become tables.
-_RECENT, _RECENT_PART = 8192, 8
+_RECENT: Final = 8192
+_RECENT_PART: Final = 8
 #: Read at once of a file whose index is damaged.
-_CHUNK = 1 << 20
+_CHUNK: Final = 1 << 20
 
 
 class Segment:

@@ -12,7 +12,7 @@ import mmap
 import os
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from engine.base.errors import StorageError
 from engine.storage.ledger.index import Columns, read_head, write_index
@@ -20,8 +20,8 @@ from engine.storage.ledger.record import Damage, scan
 
 log = logging.getLogger(__name__)
 
-_NAME = re.compile(r"([0-9]{12})\.([0-9a-f]{8})\.log")
-_WORKER = re.compile(r"[0-9]{1,4}")
+_NAME: Final = re.compile(r"([0-9]{12})\.([0-9a-f]{8})\.log")
+_WORKER: Final = re.compile(r"[0-9]{1,4}")
 
 
 class Name(NamedTuple):

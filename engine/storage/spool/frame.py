@@ -16,7 +16,7 @@ The number grows by one with every frame of a worker, over all files: it names t
 import enum
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgpack  # type: ignore[import-untyped]  # ships no types
 from crc32c import crc32c
@@ -24,15 +24,15 @@ from mypy_extensions import mypyc_attr
 
 from engine.base.errors import StorageError
 
-MAGIC = b"PsF1"
+MAGIC: Final = b"PsF1"
 #: First field of every header. A reader that finds another refuses the file: it is of a later program.
-VERSION = 1
-_PREFIX = struct.Struct("<4sBBHIIQII")
-_CRC = struct.Struct("<I")
-PREFIX_BYTES = _PREFIX.size + _CRC.size
-MAX_BODY_BYTES = (1 << 32) - 1
+VERSION: Final = 1
+_PREFIX: Final = struct.Struct("<4sBBHIIQII")
+_CRC: Final = struct.Struct("<I")
+PREFIX_BYTES: Final = _PREFIX.size + _CRC.size
+MAX_BODY_BYTES: Final = (1 << 32) - 1
 
-_pack: Callable[[list[Any]], bytes] = msgpack.Packer(autoreset=True).pack
+_pack: Final[Callable[[list[Any]], bytes]] = msgpack.Packer(autoreset=True).pack
 
 
 class FrameType(enum.IntEnum):

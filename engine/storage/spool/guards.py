@@ -7,6 +7,7 @@ is accepted, or the room that was made by giving it up would go to new messages.
 
 import contextlib
 from pathlib import Path
+from typing import Final
 
 from engine.base.errors import StorageError
 from engine.base.memory import give_back
@@ -15,15 +16,17 @@ from engine.base.settings import SpoolSettings
 from engine.storage.spool.files import Files, Room
 from engine.storage.spool.reserve import Reserve
 
-_STATUS = Path("/proc/self/statm")
-_PAGE_BYTES = 4096
-_STORAGE = "Insufficient system storage"
+_STATUS: Final = Path("/proc/self/statm")
+_PAGE_BYTES: Final = 4096
+_STORAGE: Final = "Insufficient system storage"
 #: With less than this SQLite may be unable to write down an operator's word: as good as full.
-_FULL_BYTES = 256 << 10
+_FULL_BYTES: Final = 256 << 10
 #: Free space is looked at after this part of what may still be accepted was written, within these bounds.
-_LOOK_AFTER, _LEAST_UNSEEN_BYTES, _MOST_UNSEEN_BYTES = 1 / 8, 64 << 10, 4 << 20
+_LOOK_AFTER: Final = 1 / 8
+_LEAST_UNSEEN_BYTES: Final = 64 << 10
+_MOST_UNSEEN_BYTES: Final = 4 << 20
 #: Looks that find memory short, every which time it is trimmed: the journal's thread does it, and 250s wait.
-_GIVE_BACK_EVERY = 6
+_GIVE_BACK_EVERY: Final = 6
 
 
 class Guards:

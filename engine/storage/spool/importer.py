@@ -5,13 +5,13 @@ One at a time per node, or two could take in the same. A node with several spool
 out what is queued at any.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Set
 from contextlib import AbstractAsyncContextManager, nullcontext
 
 import numpy as np
 
 from engine.base.errors import EngineError, StorageError
+from engine.base.stored import Stored
 from engine.message.ids import split_id
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.export import Exported, StreamReader
@@ -110,7 +110,7 @@ class Importer:
 
     async def _take_in(self, new: Iterable[Exported]) -> None:
         """Raises StorageError, when all that could be stored is."""
-        futures: list[tuple[Exported, asyncio.Future[None]]] = []
+        storing: list[tuple[Exported, Stored]] = []
         failure: StorageError | None = None
         for exported in new:
             try:
@@ -118,10 +118,10 @@ class Importer:
             except StorageError as exc:
                 failure = exc
                 break
-            futures.append((exported, self._spool.take_in(exported.envelope, content, exported.deliveries)))
-        for exported, future in futures:
+            storing.append((exported, self._spool.take_in(exported.envelope, content, exported.deliveries)))
+        for exported, stored in storing:
             try:
-                await future
+                await stored
                 self.taken += len(exported.deliveries)
                 self._noted(exported)
             except StorageError as exc:

@@ -4,7 +4,7 @@ Frames are appended on the event loop and written by one thread: one durable wri
 the last batch was on its way. Files are `<number>.<salt>.log`; a new one is begun at `segment_bytes` and at every
 start, so that nothing is ever appended behind a torn tail.
 
-S1  a record's future is done only after its frame was written and synced.
+S1  a record is done only after its frame was written and synced.
 S4  after a failed write or sync the file is never written again; the next one names the offset from which it
     is void. Records that must not be lost (outcomes) go into the next file; the others fail, and intake is refused
     until a batch has been written again.
@@ -28,11 +28,12 @@ from concurrent.futures import Executor
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.serial_thread import answer
+from engine.base.stored import Stored
 from engine.storage.spool.files import Files
 from engine.storage.spool.frame import VERSION, FrameType, encode
 from engine.storage.spool.projector import EventSink, Projector
@@ -41,27 +42,25 @@ from engine.storage.spool.segment import Segment, Segments, segment_path
 log = logging.getLogger(__name__)
 
 #: How soon a failed disk is tried again.
-RETRY_S = 1.0
+RETRY_S: Final = 1.0
 #: Bytes of frames one batch may hold; the rest waits for the next. Bounds the delay of the first record in it.
-MAX_BATCH_BYTES = 8 << 20
+MAX_BATCH_BYTES: Final = 8 << 20
 
 
-class Record:
+class Record(Stored):
     """One frame on its way to the disk.
 
     keep: it is written to the next file if this write fails. durable: called on the loop once the frame is safe, with
-    the file and offset where it lies now known, and before the future is done.
+    the file and offset where it lies now known, and before anybody else is told.
     """
 
-    __slots__ = ("body", "durable", "events", "frame", "future", "keep", "number", "offset", "segment")
-
     def __init__(self, number: int, frame: bytes, body: bytes, events: bytes, keep: bool) -> None:
+        super().__init__()
         self.number = number
         self.frame = frame
         self.body = body
         self.events = events
         self.keep = keep
-        self.future: asyncio.Future[None]
         self.durable: Callable[[Record], None] | None = None
         self.segment: Segment
         self.offset = 0
@@ -148,9 +147,8 @@ class Journal:
         self, number: int, kind: FrameType, header: list[Any], body: bytes = b"", events: bytes = b"",
         keep: bool = False,
     ) -> Record:  # fmt: skip
-        """Put a frame in the next batch. Its future fails with StorageError only if `keep` is False."""
+        """Put a frame in the next batch. It fails only if `keep` is False."""
         record = Record(number, encode(self._salt, kind, number, header, body), body, events, keep)
-        record.future = self._loop.create_future()
         self._pending.append(record)
         if not self._busy:
             self._busy = True
@@ -232,7 +230,6 @@ class Journal:
         self._work.put(lambda: self._commit(batch))
 
     def _committed(self, batch: list[Record], error: StorageError | None) -> None:
-        self._busy = False
         self.failure = str(error) if error else self._projector.failure
         if error is None:
             for record in batch:
@@ -241,14 +238,13 @@ class Journal:
                         record.durable(record)
                     except Exception:  # one record's fault is not that of those behind it (Q3)
                         log.exception("frame %d is on disk", record.number)
-                if not record.future.done():
-                    record.future.set_result(None)
+                record.finish()
         else:
             self._pending[:0] = [record for record in batch if record.keep]
             for record in batch:
-                if not record.keep and not record.future.done():
-                    record.future.set_exception(StorageError(str(error)))
-                    record.future.exception()  # the waiter may be gone; asyncio must not call it unretrieved
+                if not record.keep:
+                    record.finish(StorageError(str(error)))
+        self._busy = False
         if self.failure is not None:
             self._busy = True
             self._retry = self._loop.call_later(RETRY_S, self._hand_over)

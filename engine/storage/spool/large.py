@@ -22,6 +22,7 @@ from pathlib import Path
 from crc32c import crc32c
 
 from engine.base.errors import StorageError
+from engine.base.stored import Stored
 from engine.message.content import SLICE_BYTES, Content, LargeContent, LargeFile
 from engine.storage.spool.entry import Delivery
 from engine.storage.spool.files import Files
@@ -86,7 +87,7 @@ class LargeFiles:
         """The content that was stored under this reference. The file is looked at when it is read."""
         return LargeContent(head, file, partial(self._files.read, self.directory / file.name))
 
-    def keep(self, file: LargeFile, deliveries: Sequence[Delivery], stored: asyncio.Future[None]) -> None:
+    def keep(self, file: LargeFile, deliveries: Sequence[Delivery], stored: Stored) -> None:
         """A large content's file lives as long as its deliveries; of a message that is not stored, no longer."""
         segment = Segment(self.directory / file.name, file.length)
         segment.refs = len(deliveries)
@@ -94,9 +95,8 @@ class LargeFiles:
         for delivery in deliveries:
             delivery.content_file = segment.number
 
-        def done(future: asyncio.Future[None]) -> None:
-            # One that was cancelled tells nothing: the frame may become durable all the same, and needs its file.
-            if not future.cancelled() and future.exception() is not None:
+        def done(stored: Stored) -> None:
+            if stored.exception() is not None:
                 del self._segments[segment.number]
                 self.remove(file)
 

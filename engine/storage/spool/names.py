@@ -4,16 +4,17 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from hashlib import blake2b
 from pathlib import Path
+from typing import Final
 
 from engine.message.channels import channel_of
 
 #: Where the folders of destinations lie.
-HOMES = ("mail", "sms")
+HOMES: Final = ("mail", "sms")
 #: What a file name may hold as it is. No upper case: a file system may not tell it from lower case.
-_SAFE = "abcdefghijklmnopqrstuvwxyz0123456789-_."
-_LONGEST_NAME = 200
+_SAFE: Final = "abcdefghijklmnopqrstuvwxyz0123456789-_."
+_LONGEST_NAME: Final = 200
 #: Texts that are worth a look through the table for those that nobody uses any more.
-_MANY = 10_000
+_MANY: Final = 10_000
 
 
 class Names:

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Mapping, Sequence, Set
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -16,10 +16,10 @@ from engine.storage.spool.entry import Snapshot
 from engine.storage.spool.frame import VERSION, Frame, FrameType, RecordDamaged
 from engine.storage.spool.shapes import DECODERS
 
-encode_envelope = msgspec.msgpack.Encoder().encode
-decode_envelope = msgspec.msgpack.Decoder(Envelope).decode
+encode_envelope: Final = msgspec.msgpack.Encoder().encode
+decode_envelope: Final = msgspec.msgpack.Decoder(Envelope).decode
 
-_NOBODY = Recipient("")
+_NOBODY: Final = Recipient("")
 
 #: File, offset and length of a CONTENT frame.
 ContentRef = tuple[int, int, int]
@@ -27,8 +27,8 @@ ContentRef = tuple[int, int, int]
 Elsewhere = ContentRef | LargeFile
 
 #: What `ids.split_id` takes.
-_ID = re.compile("[0-9A-Za-z]{14}")
-_pack = msgspec.msgpack.Encoder().encode
+_ID: Final = re.compile("[0-9A-Za-z]{14}")
+_pack: Final = msgspec.msgpack.Encoder().encode
 
 
 class Written(NamedTuple):

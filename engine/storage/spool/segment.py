@@ -16,7 +16,7 @@ import re
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from mypy_extensions import mypyc_attr
@@ -24,15 +24,15 @@ from numpy.typing import NDArray
 
 from engine.base.errors import StorageError
 
-_OFFSET_BITS = 32
-_OFFSET_MASK = (1 << _OFFSET_BITS) - 1
+_OFFSET_BITS: Final = 32
+_OFFSET_MASK: Final = (1 << _OFFSET_BITS) - 1
 #: An offset in the .sta of a segment and not in the segment itself.
-_SIDE = 1 << 31
+_SIDE: Final = 1 << 31
 #: A file has fewer bytes: the settings see to it.
-MAX_SEGMENT_BYTES = _SIDE
+MAX_SEGMENT_BYTES: Final = _SIDE
 #: 20 large contents a second take them in seven years.
-MAX_NUMBER = (1 << 32) - 1
-_NAME = re.compile(r"([0-9]{12})\.([0-9a-f]{8})\.(?:log|seg|sta|idx|con|dat)")
+MAX_NUMBER: Final = (1 << 32) - 1
+_NAME: Final = re.compile(r"([0-9]{12})\.([0-9a-f]{8})\.(?:log|seg|sta|idx|con|dat)")
 
 
 def place_of(number: int, offset: int) -> int:

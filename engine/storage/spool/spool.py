@@ -17,10 +17,12 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 from engine.base.errors import StorageError
 from engine.base.metrics import Metrics
 from engine.base.settings import SpoolSettings
+from engine.base.stored import Stored
 from engine.message.content import Content, LargeContent, file_of_large, head_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import NOT_FINAL, Outcome
@@ -56,7 +58,7 @@ from engine.storage.spool.table import Rows, Table
 
 log = logging.getLogger(__name__)
 
-_FINAL = State.FINAL  # a name of the module is quicker than a member of a class
+_FINAL: Final = State.FINAL  # a name of the module is quicker than a member of a class
 
 
 class Spool:
@@ -113,8 +115,9 @@ class Spool:
         self.accepted: Callable[[Sequence[Delivery]], None] = lambda deliveries: None
         #: Told rows whose records are damaged, and were set aside: nobody can send them, and they are to be settled.
         self.lost: Callable[[Rows], None] = lambda rows: None
+        #: The number of the next record.
+        self.next_frame: Callable[[], int] = lambda: self._journal.next_frame
         #: Whether the sender of a message wants to hear if these recipients of it wait.
-        self.next_frame: Callable[[], int] = lambda: self._journal.next_frame  #: the number of the next record
         self.tells_of_delay: Callable[[Envelope, Sequence[int]], bool] = lambda envelope, indexes: True
 
     def start(self) -> None:
@@ -150,8 +153,7 @@ class Spool:
             self._load_ended.set()
         try:
             await self._mover.index(unindexed)
-        except StorageError as exc:
-            # All is there; the next start takes longer.
+        except StorageError as exc:  # all is there; the next start takes longer
             log.warning("spool: %s; segments are left without an index", exc)
 
     async def all_there(self) -> None:
@@ -207,12 +209,12 @@ class Spool:
         keep: bool = False,
         due_at: float | None = None,
         unwanted: int = 0,
-    ) -> asyncio.Future[None]:
+    ) -> Stored:
         """Store a message: `splits` names each destination with its recipients. Done when durable (S1).
 
-        Raises StorageError (through the future) when the disk did not take it; then nobody will deliver it. With
-        `keep` (our own notifications) it waits for a good file instead. A large content's file is the spool's from
-        here on, whatever comes of it. due_at: when it may be sent first. unwanted: the last splits, never sent.
+        Fails with StorageError when the disk did not take it; then nobody will deliver it. With `keep` (our own
+        notifications) it waits for a good file instead. A large content's file is the spool's from here on, whatever
+        comes of it. due_at: when it may be sent first. unwanted: the last splits, never sent.
         """
         self._journal.last_id = max(self.last_id, envelope.id)
         message = Message(envelope, content)
@@ -234,7 +236,7 @@ class Spool:
 
     def take_in(
         self, envelope: Envelope, content: Content, snapshots: Mapping[int, Snapshot], keep: bool = False
-    ) -> asyncio.Future[None]:
+    ) -> Stored:
         """Store deliveries of a message that were tried elsewhere, as they were there, in one frame.
 
         Done when durable; fails as `accept` does; keep: as there. snapshots: by delivery number, which with the
@@ -253,11 +255,11 @@ class Spool:
 
     def settle(
         self, delivery: Delivery, envelope: Envelope, at: float, provider: str, outcomes: Sequence[Outcome]
-    ) -> asyncio.Future[None]:
+    ) -> Stored:
         """Record the outcomes of an attempt, and the delivery's state as the caller has set it (attempts, due_at, ...).
 
         Recipients with a final outcome leave `delivery.indexes`; without any left the delivery is FINAL and leaves
-        the spool once this is durable (S2). The future never fails: an outcome is written to the next good file.
+        the spool once this is durable (S2). Never fails: an outcome is written to the next good file.
         """
         final = {outcome.index for outcome in outcomes if outcome.status not in NOT_FINAL}
         if final:
@@ -270,17 +272,15 @@ class Spool:
         events = outcome_lines(number, at, envelope, delivery.destination, delivery.attempts, provider, outcomes)
         record = self._journal.append(number, FrameType.OUTCOME, header, b"", events, keep=True)
         delivery.unsettled += 1
-        if delivery.indexes:
-            record.durable = partial(self._settled, delivery)
-        else:
+        record.durable = partial(self._settled if delivery.indexes else self._finished, delivery)
+        if not delivery.indexes:
             delivery.state, delivery.owner = _FINAL, None
-            record.durable = partial(self._finished, delivery)
-        return record.future
+        return record
 
-    def note(self, make: Callable[[int], bytes]) -> asyncio.Future[None]:
+    def note(self, make: Callable[[int], bytes]) -> Stored:
         """Events of no delivery here. make: gives their lines, with ids of a frame. Done when durable; never fails."""
         events = make(number := self._journal.next_number())
-        return self._journal.append(number, FrameType.NOTED, noted_header(events), b"", events, keep=True).future
+        return self._journal.append(number, FrameType.NOTED, noted_header(events), b"", events, keep=True)
 
     def when_settled(self, delivery: Delivery, then: Callable[[Delivery], None]) -> None:
         """Call this with the delivery once what was recorded of it is durable; at once if it is."""
@@ -329,8 +329,7 @@ class Spool:
     @property
     def files(self) -> tuple[int, int]:
         """How many files there are of the journal, and of the old generation."""
-        journal = len(self._journal.segments)
-        return journal, len(self._segments) - journal
+        return (journal := len(self._journal.segments)), len(self._segments) - journal
 
     async def work(self, at_once: bool = False) -> None:
         """Let go of files, move what lives in the oldest; see mover.py. Raises StorageError.
@@ -352,11 +351,11 @@ class Spool:
         self._events.distrust(safe)
         return self._events.last_seq
 
-    def _storing(self, record: Record, deliveries: list[Delivery], content: Content) -> asyncio.Future[None]:
+    def _storing(self, record: Record, deliveries: list[Delivery], content: Content) -> Stored:
         record.durable = partial(self._stored, deliveries)
         if isinstance(content, LargeContent):
-            self._large.keep(content.file, deliveries, record.future)
-        return record.future
+            self._large.keep(content.file, deliveries, record)
+        return record
 
     def _stored(self, deliveries: list[Delivery], record: Record) -> None:
         segment, size = record.segment, record.size

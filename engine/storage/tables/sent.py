@@ -16,7 +16,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -29,22 +29,27 @@ from engine.storage.tables.sent_db import ParkedRow, Row, SentDb, encoded
 log = logging.getLogger(__name__)
 
 #: What is in the ring waits so long at most, and so many rows.
-_LATER_S = 0.5
-_MOST_LATER = 10_000
-_RING_BYTES = 4 << 20
+_LATER_S: Final = 0.5
+_MOST_LATER: Final = 10_000
+_RING_BYTES: Final = 4 << 20
 #: How soon a disk that takes nothing is tried again, and how many rows wait for it.
-RETRY_S = 1.0
-_MOST_WAITING = 200_000
+RETRY_S: Final = 1.0
+_MOST_WAITING: Final = 200_000
 
 #: An id that is looked for: its carrier, and the texts it may be stored as.
 Wanted = tuple[str, Sequence[str]]
 #: Key, state and fate of a part that was heard of.
 Change = tuple[int, int | None, int]
 
-_encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(tuple[list[list[Any]], list[Change]]).decode
+_encode: Final = msgspec.msgpack.Encoder().encode
+_decode: Final = msgspec.msgpack.Decoder(tuple[list[list[Any]], list[Change]]).decode
 #: Places in a row (sent_db.py).
-_KEY, _MESSAGE, _STATE, _FATE, _PART, _ROW = 0, 3, 6, 7, 8, 9
+_KEY: Final = 0
+_MESSAGE: Final = 3
+_STATE: Final = 6
+_FATE: Final = 7
+_PART: Final = 8
+_ROW: Final = 9
 
 
 class _Batch:

@@ -6,16 +6,17 @@ numbers make other arrays, in a thread, while these are asked.
 """
 
 from bisect import bisect_left
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-_BITS = 63
+_BITS: Final = 63
 #: Seconds as four bytes: the year 2106. What lasts longer lasts for good.
-_FOREVER, _MAX_UNTIL = 0, 0xFFFF_FFFF
+_FOREVER: Final = 0
+_MAX_UNTIL: Final = 0xFFFF_FFFF
 #: `until` of an entry that is lifted: it has lapsed whatever the clock says.
-LIFTED = 1
+LIFTED: Final = 1
 
 Numbers: TypeAlias = npt.NDArray[np.uint64]
 Untils: TypeAlias = npt.NDArray[np.uint32]

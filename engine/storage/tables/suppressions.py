@@ -17,6 +17,7 @@ from array import array
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -30,11 +31,11 @@ from engine.storage.tables.suppression_table import HELD_OF_PERSON, SuppressionT
 
 log = logging.getLogger(__name__)
 
-_LOOK_EVERY_S = 1.0
+_LOOK_EVERY_S: Final = 1.0
 #: So many changes are read while a look-up waits: a millisecond or two. Are there more, the table is asked meanwhile.
-_LOOK_ROWS = 1000
+_LOOK_ROWS: Final = 1000
 #: So many are kept beside the arrays, at some 150 bytes.
-MAX_RECENT = 50_000
+MAX_RECENT: Final = 50_000
 
 
 class Suppressions:
