@@ -12,6 +12,9 @@ that is a memoryview names it as a string: mypyc would look for the class among 
 whose base is not compiled, an exception of ours, say, is marked `mypyc_attr(native_class=False)`, an ordinary class:
 mypyc 2.4 would lay its instances out as Python 3.11 does not, and the garbage collector would read what is not there.
 
+Constants are `Final`: those of a compiled module are then read without a look-up. A tuple that begins with a float is
+not: mypyc 2.4 says that it was never set.
+
 In a compiled coroutine nothing is awaited in `except` and `finally`: mypyc 2.4 raises there once more what was handled
 before.
 """

@@ -41,7 +41,9 @@ from engine.tools.smpp_load_options import SmppLoadOptions
 
 _FOR_NOW: Final = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
 _ANSWERS: Final = (SubmitSmResp.command_id, GenericNack.command_id)
-_PAUSE_S: Final = (0.02, 1.0)  #: after such an answer: first, at most; it doubles while nothing is accepted
+#: After such an answer; it doubles while nothing is accepted.
+_FIRST_PAUSE_S: Final = 0.02
+_LONGEST_PAUSE_S: Final = 1.0
 _BIND_NUMBER: Final = 1
 #: Nobody will let us in later.
 _HOPELESS: Final = frozenset((STATUSES["ESME_RINVPASWD"], STATUSES["ESME_RINVSYSID"]))
@@ -67,7 +69,7 @@ class LoadLink:
         self._number = _BIND_NUMBER
         self._bound = False
         self._leaving = False
-        self._pause_s = _PAUSE_S[0]
+        self._pause_s = _FIRST_PAUSE_S
         self._paused_until = 0.0
         bind = BindTransceiver(system_id=options.system_id.encode(), password=options.password.encode())
         self.out.append(encode(bind, _BIND_NUMBER))
@@ -137,13 +139,13 @@ class LoadLink:
             self._ledger.throttled(submit, pdu.command_status, now)
             if now >= self._paused_until:  # not again for the rest of the window
                 self._paused_until = now + self._pause_s
-                self._pause_s = min(2 * self._pause_s, _PAUSE_S[1])
+                self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
         else:
             # A generic_nack never accepts, whatever its status.
             status = pdu.command_status or (ESME_RINVCMDID if isinstance(pdu, GenericNack) else ESME_ROK)
             id = pdu.message_id.decode("latin-1") if isinstance(pdu, SubmitSmResp) else ""
             self._ledger.answered(submit, status, id, now)
-            self._pause_s = _PAUSE_S[0]
+            self._pause_s = _FIRST_PAUSE_S
 
     def _bind_answered(self, pdu: AnyPdu) -> None:
         if isinstance(pdu, BindTransceiverResp) and pdu.command_status == ESME_ROK:
