@@ -18,7 +18,7 @@ from functools import partial
 from typing import Final
 
 from engine.base.errors import StorageError
-from engine.delivery import screen, verdicts
+from engine.delivery import screen, sms_trouble, verdicts
 from engine.delivery.account_agent import AccountAgent
 from engine.delivery.agent import Agent, Kit
 from engine.delivery.box_agent import BoxAgent
@@ -201,10 +201,10 @@ class Courier:
         delivery, settlement = errand.delivery, self._kit.settlement
         try:
             envelope, content = await readable(self._kit.spool.reader, delivery, errand.by_hand)
+            outcomes, timing = self._true(delivery, errand.verdict(delivery.indexes)), Timing(self._kit.clock.time())
         except StorageError as exc:
             settlement.put_off(delivery, str(exc))
             return
-        outcomes, timing = errand.verdict(delivery.indexes), Timing(self._kit.clock.time())
         other = None
         if self._sms is not None and errand.attempted and channel_of(delivery.destination)[0] == "carrier":
             other = self._sms.alternatives.next_for(delivery, envelope)  # its own is in the settings no more
@@ -219,6 +219,16 @@ class Courier:
             next_destination=other,
             gather=not errand.by_hand,  # whoever ordered it waits until it is done
         )
+
+    def _true(self, delivery: Delivery, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
+        """What is left of a verdict on an SMS that was perhaps on the wire when we were killed. Raises StorageError."""
+        sms, message, number = self._sms, delivery.message.id, delivery.number
+        if sms is None or not sms.inflight.perhaps(message, number):
+            return outcomes
+        outcomes = sms_trouble.after_a_kill(outcomes, partial(sms.book.taken, message))
+        if all([outcome.status.final for outcome in outcomes]):
+            sms.inflight.was(message, number)
+        return outcomes
 
     async def _refuse(self, delivery: Delivery) -> None:
         settlement, timing = self._kit.settlement, Timing(self._kit.clock.time())

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from engine.delivery import verdicts
 from engine.delivery.settlement import Timing
+from engine.delivery.sms_trouble import TWICE
 from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
@@ -17,7 +18,6 @@ from engine.protocol.smpp_pdu import Pdu
 from engine.storage.inflight import Inflight
 from engine.storage.spool.entry import Delivery
 
-_TWICE: Final = "; may have been sent before: the engine was killed"
 _AGAIN: Final = "; may have been sent before: there was no answer"
 
 
@@ -91,13 +91,17 @@ class Job:
         if self.known and not self.twice:
             inflight.was(self.delivery.message.id, self.delivery.number)
 
+    def doubt(self, inflight: Inflight) -> None:
+        """Nobody could write down what became of it."""
+        inflight.doubt(self.slot, self.delivery.message.id, self.delivery.number)
+
     def marked(self, outcomes: list[Outcome]) -> list[Outcome]:
         """Each says so if it may be the second time."""
         unknowns = self.delivery.unknowns
         if not self.twice and not unknowns:
             return outcomes
         return [
-            replace(one, reply=one.reply + (_TWICE if self.twice else _AGAIN))
+            replace(one, reply=one.reply + (TWICE if self.twice else _AGAIN))
             if (self.twice and one.index not in self.known)
             or (one.index in unknowns and one.status is not Status.UNKNOWN)
             else one

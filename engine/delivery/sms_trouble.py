@@ -11,10 +11,13 @@ Sources: SMPP 3.4 5.1.3, 5.0 4.7.6; Kannel, which takes few statuses for permane
     else                    DEFERRED, MESSAGE (Q3): another carrier may do, too
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from engine.message.outcome import Outcome, Scope, Status
+from engine.message.sms import SentPart, price_of
 from engine.protocol.smpp_codec import AnyPdu
 from engine.protocol.smpp_pdu import GenericNack, Pdu
 from engine.protocol.smpp_tables import (
@@ -29,6 +32,9 @@ from engine.protocol.smpp_tables import (
 
 #: Try again, later: nothing else.
 THROTTLED: Final = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
+
+#: Of what may be on the wire for the second time.
+TWICE: Final = "; may have been sent before: the engine was killed"
 
 _CONGESTION_STATE: Final = TAGS["congestion_state"]
 _NEARLY_CONGESTED: Final = 90
@@ -82,6 +88,23 @@ def taken(index: int, carrier_id: str, remote: str) -> Outcome:
         index=index, status=Status.DELIVERED, scope=Scope.RECIPIENT, status_code="2.0.0", reply=words, remote=remote,
         phase="submit",
     )  # fmt: skip
+
+
+def after_a_kill(outcomes: Sequence[Outcome], taken_by: Callable[[int], Sequence[SentPart]]) -> list[Outcome]:
+    """What was decided of recipients without an attempt, who may have been sent to when the engine was killed.
+
+    taken_by: the parts that a carrier took for a recipient before that. Nobody can take those back.
+    """
+    truth = []
+    for outcome in outcomes:
+        parts = taken_by(outcome.index)
+        if parts:
+            price = price_of(parts[0].price, len(parts)) if parts[0].price != "0" else ""
+            outcome = replace(taken(outcome.index, parts[0].carrier_id, parts[0].carrier), price=price)
+        else:
+            outcome = replace(outcome, reply=outcome.reply + TWICE)
+        truth.append(outcome)
+    return truth
 
 
 def judged(index: int, response: AnyPdu, carrier_id: str, remote: str) -> Outcome:

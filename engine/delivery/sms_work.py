@@ -4,6 +4,7 @@ Q3  every delivery that was taken is settled, given away, or left as it was.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -16,6 +17,8 @@ from engine.delivery.waking import Waking
 from engine.message.outcome import Outcome, Status
 from engine.queue.ready import ReadyQueue
 from engine.storage.spool.entry import Delivery
+
+log = logging.getLogger(__name__)
 
 _DELIVERED: Final = Status.DELIVERED
 
@@ -126,9 +129,16 @@ class SmsWork:
                 delivery, job.envelope, job.content, outcomes, self._queue.plan.provider, job.timing,
                 next_destination=self._elsewhere(job, outcomes),
             )  # fmt: skip
-            stored.add_done_callback(partial(self._stored, job))
+        except Exception:  # one message's fault is not that of the others; Q3: the sweeper queues it again
+            kit.metrics.internal_errors.labels("agent").inc()
+            log.exception("%s: could not settle", delivery.message.id)
+            job.doubt(self._sms.inflight)
+            self._unsettled -= job.sent
+            self.wake()
+            return
         finally:
             kit.working.discard(delivery)
+        stored.add_done_callback(partial(self._stored, job))
         if any(outcome.status is _DELIVERED for outcome in outcomes):
             self._queue.throttle.delivered()
 

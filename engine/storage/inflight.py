@@ -66,6 +66,10 @@ class Inflight:
             self._map[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES] = _EMPTY
             self._free.append(slot)
 
+    def doubt(self, slot: int, message_id: str, number: int) -> None:
+        """Its outcome could not be recorded: what is in this slot may have been sent, as if that process were dead."""
+        self.before[message_id, number] = slot
+
     def perhaps(self, message_id: str, number: int) -> bool:
         """Whether a process that is dead may have sent it."""
         return (message_id, number) in self.before

@@ -11,6 +11,8 @@ from engine.base.settings import Carrier, Settings
 from engine.delivery import carrier_link
 from engine.message.sms import SentPart
 from engine.storage.events.reader import read_events
+from engine.queue.orders import Orders
+from engine.queue.scope import Scope
 from engine.storage.inflight import Inflight
 from tests.support.sms_stage import SmsStage, play, sms_stage, until
 from tests.support.smsc import Smsc
@@ -165,6 +167,80 @@ def test_what_was_on_the_wire_when_we_were_killed_is_marked_when_it_goes_again(t
             await until(lambda: len(s.told()) == 2 + 4)
             marked = sorted(to for kind, to, reply in s.told() if "may have been sent before" in reply)
             assert marked == ["+447700900000", "+447700900001"]
+        await smsc.close()
+
+    play(story)
+
+
+def test_a_word_on_what_a_carrier_took_before_we_were_killed_cannot_take_it_back(tmp_path: Path) -> None:
+    """Purged before it was looked at again: who was sent to is told so, and of who may have been it is said."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        s = SmsStage(tmp_path, Settings(carrier=(carrier(smsc),)))
+        try:
+            s.manager.start(s.courier)
+            inflight = s.sms.inflight
+            message = await s.put("a" * 200, "+447700900001", "+447700900002")
+            other = await s.put("b", "+447700900003")
+            inflight.before[message, 0] = inflight.enter(message, 0)
+            common: dict[str, Any] = {
+                "carrier": "one", "message": message, "index": 0, "parts": 2, "sent_at": 1.0, "deadline": 2.0,
+                "sender": "ACME", "recipient": "+447700900001", "price": "0.03",
+            }  # fmt: skip
+            s.book.parts = [SentPart(carrier_id=id, part=part, **common) for part, id in ((1, "x"), (2, "y"))]
+            orders = Orders(s.spool, s.manager, s.state, {"purge": s.courier.purge}, s.clock)
+            orders.start()
+            await s.manager.load_backlog()
+            assert await orders.give("purge", Scope("all")) == (2, 0)
+            await until(lambda: len(s.told()) == 3)
+            told = {to: (kind, reply) for kind, to, reply in s.told()}
+            assert told["+447700900001"] == ("sent", "ESME_ROK id=x")
+            assert told["+447700900002"][0] == told["+447700900003"][0] == "removed"
+            assert "may have been sent before" in told["+447700900002"][1]
+            assert "may have been sent before" not in told["+447700900003"][1]
+            [sent] = [row for row in read_events(tmp_path / "events") if row["type"] == "sent"]
+            assert (sent["price"], sent["remote"]) == ("0.06", "one")
+            assert not inflight.before and not any((tmp_path / "inflight").read_bytes())
+            assert other != message and smsc.submits == []
+        finally:
+            await s.stop()
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_could_not_be_settled_is_not_sent_again_and_hinders_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A fault of our own: the carrier has it, and what it said is remembered."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with sms_stage(tmp_path, carrier(smsc, window=2)) as s:
+            await until(lambda: s.carriers.healthy("one"))
+            settle, failing = s.settlement.settle, [True]
+
+            def fails(delivery: Any, *rest: Any, **more: Any) -> Any:
+                if failing and delivery.message.id == first:
+                    raise RuntimeError("no settling now")
+                return settle(delivery, *rest, **more)
+
+            monkeypatch.setattr(s.settlement, "settle", fails)
+            first = await s.put("a", "+447700900001")
+            for number in range(2, 7):
+                await s.put("b", f"+44770090000{number}")
+            await until(lambda: len(s.told()) == 5)
+            assert s.metrics.internal_errors.labels("agent").value == 1
+            [delivery] = s.spool.in_hand
+            assert delivery.message.id == first and not s.manager.has_owner(delivery)
+            failing.clear()
+            delivery.due_at = 0.0
+            s.spool.when_settled(delivery, s.manager.wait)  # as the sweeper does
+            await until(lambda: len(s.told()) == 6)
+            assert s.told()[-1][0] == "sent" and "may have been sent" not in s.told()[-1][2]
+            assert len(smsc.submits) == 6 and s.live() == 0
+            await until(lambda: not any((tmp_path / "inflight").read_bytes()))
         await smsc.close()
 
     play(story)
