@@ -10,9 +10,9 @@ import pytest
 from engine.base.settings import Carrier, Settings
 from engine.delivery import carrier_link
 from engine.message.sms import SentPart
-from engine.storage.events.reader import read_events
 from engine.queue.orders import Orders
 from engine.queue.scope import Scope
+from engine.storage.events.reader import read_events
 from engine.storage.inflight import Inflight
 from tests.support.sms_stage import SmsStage, play, sms_stage, until
 from tests.support.smsc import Smsc
