@@ -38,9 +38,9 @@ COMPILED = """
     storage/ledger: index reader record segment segments
     routing: plan router sms_plans sms_routes
     queue: budget holdings larder manager ready shares sites standing stock tally throttle
-    delivery: agent bouncer courier gathering kinds rendering screen settlement smtp_session tracker trouble verdicts
+    delivery: agent bouncer courier gathering kinds rendering report screen settlement smtp_session tracker trouble
     delivery: account_agent carrier_agent carrier_link sms_agent sms_job sms_pace sms_render sms_reports sms_trouble
-    delivery: sms_partial sms_work
+    delivery: sms_partial sms_work verdicts
     delivery: underway waking
     feedback: direct matching outstanding own parked receipts telling turn
     intake: acceptor admission smpp smpp_binds smpp_connection smpp_opening smpp_requests

@@ -140,13 +140,12 @@ class Turns:
 
     def _keep(self, tried: Tried) -> Stored:
         """It goes on as a delivery that was tried once."""
-        outcome, at = tried.outcome, tried.at
-        envelope, content, destination, _ = tried.report
+        report, outcome, at = tried.report, tried.outcome, tried.at
         unknown = (0,) if outcome.status is Status.UNKNOWN else ()
         due_at = at if unknown else at + _LATER_S
-        self._own.count(envelope.message_class)
-        snapshot = [destination, (0,), due_at, 1, unknown, 1, outcome.reply]
-        return self._spool.take_in(envelope, content, {0: snapshot}, keep=True)
+        self._own.count(report.envelope.message_class)
+        snapshot = [report.destination, (0,), due_at, 1, unknown, 1, outcome.reply]
+        return self._spool.take_in(report.envelope, report.content, {0: snapshot}, keep=True)
 
     def _recorded(self, turn: _Turn, done: Stored) -> None:
         written: asyncio.Future[None] | None = None
