@@ -38,6 +38,7 @@ from engine.storage.spool.entry import State
 from engine.storage.spool.spool import Spool
 from engine.storage.tables.queue_state import QueueState
 from tests.support.queue import NoReports
+from tests.support.smsc import Smsc
 from tests.support.unwanted import Unwanted
 
 PATIENCE_S = 20.0
@@ -203,6 +204,11 @@ class SmsStage:
         """Deliveries that are not final."""
         in_hand = [delivery for delivery in self.spool.in_hand if delivery.state is not State.FINAL]
         return len(self.spool.table) + len(in_hand)
+
+
+def carrier(smsc: Smsc, name: str = "one", **more: Any) -> Carrier:
+    """The row of a carrier that is this SMSC."""
+    return Carrier(name=name, host="127.0.0.1", port=smsc.port, system_id="us", password="secret", **more)
 
 
 async def until(done: Callable[[], Any], what: object = "") -> None:

@@ -19,6 +19,7 @@ from engine.protocol.smpp_pdu import (
 )
 from engine.protocol.smpp_session import Session
 from engine.protocol.smpp_states import BOUND, Role, Timers
+from engine.protocol.smpp_tables import STATUSES
 
 _RESPONSES = {
     BindTransceiver: BindTransceiverResp, BindTransmitter: BindTransmitterResp, BindReceiver: BindReceiverResp,
@@ -81,3 +82,19 @@ class Smsc:
             elif type(pdu) in _RESPONSES:
                 self.binds.append(pdu)
                 wire.respond(pdu, _RESPONSES[type(pdu)](command_status=self.bind_status, system_id=b"smsc"))
+
+
+class Refusing:
+    """Refuses so many submits with this status, then takes them. taken: their texts."""
+
+    def __init__(self, status: str, times: int = 1 << 30) -> None:
+        self._status = STATUSES[status]
+        self._left = times
+        self.taken: list[bytes] = []
+
+    def __call__(self, pdu: SubmitSm) -> SubmitSmResp:
+        if self._left:
+            self._left -= 1
+            return SubmitSmResp(command_status=self._status)
+        self.taken.append(pdu.short_message)
+        return SubmitSmResp(message_id=b"id-" + pdu.destination_addr)

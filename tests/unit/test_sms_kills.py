@@ -7,19 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.base.settings import Carrier, Settings
+from engine.base.settings import Settings
 from engine.delivery import carrier_link
 from engine.message.sms import SentPart
 from engine.queue.orders import Orders
 from engine.queue.scope import Scope
 from engine.storage.events.reader import read_events
 from engine.storage.inflight import Inflight
-from tests.support.sms_stage import SmsStage, play, sms_stage, until
+from tests.support.sms_stage import SmsStage, carrier, play, sms_stage, until
 from tests.support.smsc import Smsc
-
-
-def carrier(smsc: Smsc, **more: object) -> Carrier:
-    return Carrier(name="one", host="127.0.0.1", port=smsc.port, system_id="us", password="secret", **more)  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)

@@ -2,16 +2,11 @@
 
 from pathlib import Path
 
-from engine.base.settings import Carrier
 from engine.protocol.smpp_pdu import SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES
 from engine.storage.events.reader import read_events
-from tests.support.sms_stage import play, sms_stage, until
+from tests.support.sms_stage import carrier, play, sms_stage, until
 from tests.support.smsc import Smsc
-
-
-def carrier(smsc: Smsc, name: str = "one", **more: object) -> Carrier:
-    return Carrier(name=name, host="127.0.0.1", port=smsc.port, system_id="us", **more)  # type: ignore[arg-type]
 
 
 def test_what_was_sent_says_what_all_its_parts_cost(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """A carrier that is bound and answers enquire_link, and never a submit: others have what is for it."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,21 +10,16 @@ import numpy as np
 import pytest
 
 from engine.admin.sms import binds
-from engine.base.settings import Carrier
 from engine.delivery import carrier_link, sms_pace
 from engine.protocol.smpp_pdu import SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES
+from tests.support.sms_stage import carrier as carrier_at
 from tests.support.sms_stage import play, sms_stage, until
 from tests.support.smsc import Smsc
 
 ANSWER_S = 0.2
 
-
-def carrier(smsc: Smsc, name: str = "one", **more: object) -> Carrier:
-    return Carrier(
-        name=name, host="127.0.0.1", port=smsc.port, system_id="us", password="secret",
-        **{"response_timeout": ANSWER_S} | more,  # type: ignore[arg-type]
-    )  # fmt: skip
+carrier = partial(carrier_at, response_timeout=ANSWER_S)
 
 
 @pytest.fixture(autouse=True)
