@@ -270,6 +270,21 @@ def test_what_is_pending_is_found_pruned_and_overdue_as_if_it_were_written(
     play(story)
 
 
+def test_what_is_heard_of_during_a_look_is_not_overdue(tmp_path: Path) -> None:
+    async def story() -> None:
+        table = SentTable(tmp_path / "sms.db")
+        for key in (1, 2, 3):
+            table.add(key, [part(str(key), message=f"m{key}")], [str(key)])
+        assert [row.key for row in await table.overdue(11.0, 10)] == [1, 2, 3]
+        looking = asyncio.ensure_future(table.overdue(11.0, 10))
+        await asyncio.sleep(0)  # the thread has it now; its answer cannot come before this turn is over
+        table.update([(2, 2, 1)])
+        assert [row.key for row in await looking] == [1, 3]
+        await table.close()
+
+    play(story)
+
+
 def test_a_change_survives_a_kill_between_the_database_and_the_ring(tmp_path: Path) -> None:
     killed(
         tmp_path / "sms.db",

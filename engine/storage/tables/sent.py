@@ -105,6 +105,7 @@ class SentTable:
         self._soon = False  #: in this turn, or it must not be sooner
         self._batch = _Batch(self._loop)
         self._under_way: _Batch | None = None
+        self._heard: set[int] | None = None  #: keys that were changed since somebody has looked for what is overdue
         self._db = SentDb(path)
         self._ring = Ring(path.with_suffix(".ring"), _RING_BYTES)
         try:
@@ -147,6 +148,8 @@ class SentTable:
 
     def update(self, changes: Sequence[Change]) -> "asyncio.Future[None] | None":
         self._batch.change(changes)
+        if self._heard is not None:
+            self._heard.update([change[0] for change in changes])
         return self._keep((), changes)
 
     def park(self, row: ParkedRow) -> "asyncio.Future[None]":
@@ -200,10 +203,18 @@ class SentTable:
         return rows
 
     async def overdue(self, now: float, limit: int) -> list[Row]:
-        """Parts whose deadline has passed, with the other parts of their messages. Raises StorageError."""
+        """Parts whose deadline has passed, with the other parts of their messages. Raises StorageError.
+
+        Without those that something was heard of while this was looking. One at a time.
+        """
         await self._written()
-        rows: list[Row] = await self._run(partial(self._db.overdue, now, limit))
-        return rows
+        heard: set[int] = set()
+        self._heard = heard
+        try:
+            rows: list[Row] = await self._run(partial(self._db.overdue, now, limit))
+        finally:
+            self._heard = None
+        return [row for row in rows if row.key not in heard]
 
     async def prune(self, before: float, limit: int) -> int:
         """Delete messages that ended and were sent before a time, so many at most: how many. Raises StorageError."""
