@@ -46,7 +46,7 @@ class Stored:
             for tell in told:
                 try:
                     tell(self)
-                except Exception:  # one listener's fault is not that of those behind it (Q3)
+                except (Exception, asyncio.CancelledError):  # one listener's fault is not that of those behind it (Q3)
                     log.exception("after a record was written")
 
     def __await__(self) -> Generator[Any, None, None]:

@@ -146,10 +146,7 @@ class CarrierAgent(SmsAgent):
         return self._rules.render(self._sms.placed(sms, index), recipient, reference)
 
     def _is_taken(self, job: Job, index: int) -> bool:
-        message, number = job.delivery.message.id, job.delivery.number
-        if not (job.twice or self._sms.inflight.perhaps(message, number)):
-            return False
-        parts = self._sms.book.taken(message, index)
+        parts = self._sms.book.taken(job.delivery.message.id, index) if job.twice else ()
         if not parts:
             return False
         job.known[index] = parts[0].price

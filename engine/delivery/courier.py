@@ -29,7 +29,7 @@ from engine.delivery.sms_kit import SmsKit
 from engine.message.channels import channel_of
 from engine.message.content import Content
 from engine.message.envelope import Envelope, Recipient
-from engine.message.outcome import Outcome
+from engine.message.outcome import Outcome, Status
 from engine.queue.budget import Lease
 from engine.queue.ready import ReadyQueue
 from engine.routing.plan import OTHER, NoRoute
@@ -142,6 +142,10 @@ class Courier:
         while self._runners:
             await asyncio.wait(list(self._runners))
 
+    def perhaps_sent(self, message_id: str) -> bool:
+        """An SMS of which some may have been sent before a kill: nobody can take that back."""
+        return self._sms is not None and any(message_id == message for message, _ in self._sms.inflight.before)
+
     async def stop(self, within_s: float) -> None:
         """Begin nothing new; give what is in flight that long, then cut it off and record what became of it."""
         for task, agent in self._agents.items():
@@ -206,7 +210,8 @@ class Courier:
             settlement.put_off(delivery, str(exc))
             return
         other = None
-        if self._sms is not None and errand.attempted and channel_of(delivery.destination)[0] == "carrier":
+        left = errand.attempted and any([outcome.status is not Status.DELIVERED for outcome in outcomes])
+        if self._sms is not None and left and channel_of(delivery.destination)[0] == "carrier":
             other = self._sms.alternatives.next_for(delivery, envelope)  # its own is in the settings no more
         await settlement.settle(
             delivery,
@@ -219,16 +224,15 @@ class Courier:
             next_destination=other,
             gather=not errand.by_hand,  # whoever ordered it waits until it is done
         )
+        if self._sms is not None and not delivery.indexes:
+            self._sms.inflight.forget(delivery.message.id, delivery.number)
 
     def _true(self, delivery: Delivery, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """What is left of a verdict on an SMS that was perhaps on the wire when we were killed. Raises StorageError."""
-        sms, message, number = self._sms, delivery.message.id, delivery.number
-        if sms is None or not sms.inflight.perhaps(message, number):
+        sms, message = self._sms, delivery.message.id
+        if sms is None or not sms.inflight.perhaps(message, delivery.number):
             return outcomes
-        outcomes = sms_trouble.after_a_kill(outcomes, partial(sms.book.taken, message))
-        if all([outcome.status.final for outcome in outcomes]):
-            sms.inflight.was(message, number)
-        return outcomes
+        return sms_trouble.after_a_kill(outcomes, partial(sms.book.taken, message))
 
     async def _refuse(self, delivery: Delivery) -> None:
         settlement, timing = self._kit.settlement, Timing(self._kit.clock.time())

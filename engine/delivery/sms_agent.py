@@ -143,7 +143,8 @@ class SmsAgent(SmsWork):
         job: Job | None = None
         try:
             envelope, content = delivery.message.hot or await kit.spool.reader.load(delivery)
-            job = self._beginning = Job(delivery, envelope, content, Timing(kit.clock.time()))
+            twice = self._sms.inflight.perhaps(delivery.message.id, delivery.number)
+            job = self._beginning = Job(delivery, envelope, content, Timing(kit.clock.time()), twice)
             await self._send_all(job)
         except StorageError as exc:
             kit.working.discard(delivery)

@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from msgspec.structs import replace
-
 from engine.delivery import verdicts
 from engine.delivery.settlement import Timing
-from engine.delivery.sms_trouble import TWICE
+from engine.delivery.sms_trouble import TWICE, marked
 from engine.message.content import Content
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Scope, Status
@@ -47,7 +45,9 @@ class Job:
         "withdrawn",
     )
 
-    def __init__(self, delivery: Delivery, envelope: Envelope, content: Content, timing: Timing) -> None:
+    def __init__(
+        self, delivery: Delivery, envelope: Envelope, content: Content, timing: Timing, twice: bool = False
+    ) -> None:
         assert isinstance(content, bytes)
         self.delivery = delivery
         self.envelope = envelope
@@ -63,7 +63,7 @@ class Job:
         self.waiting = 0
         self.rendered = False  #: all its parts are on their way
         self.slot = -1
-        self.twice = False
+        self.twice = twice  #: it may have been sent, and what became of that was not recorded
         self.withdrawn = ""  #: by whom
         self.gone = False  #: somebody else has the delivery
         self.underway: set[int] = set()  #: recipients that something was sent to
@@ -73,9 +73,8 @@ class Job:
 
     def enter(self, inflight: Inflight) -> None:
         """It is about to be on the wire."""
-        message, number = self.delivery.message.id, self.delivery.number
-        self.slot = inflight.enter(message, number)
-        self.twice = inflight.was(message, number)
+        if not self.twice:  # or it has the one of the dead
+            self.slot = inflight.enter(self.delivery.message.id, self.delivery.number)
 
     def no_risk(self, index: int | None = None) -> int:
         """Parts, of one recipient or all, that a kill would not have sent again from now on."""
@@ -86,10 +85,10 @@ class Job:
         return parts
 
     def stored(self, inflight: Inflight) -> None:
-        """What became of it is on disk."""
+        """What became of it is on disk, or it was given away."""
         inflight.leave(self.slot)
-        if self.known and not self.twice:
-            inflight.was(self.delivery.message.id, self.delivery.number)
+        if self.twice and not self.delivery.indexes:
+            inflight.forget(self.delivery.message.id, self.delivery.number)
 
     def doubt(self, inflight: Inflight) -> None:
         """Nobody could write down what became of it."""
@@ -101,7 +100,7 @@ class Job:
         if not self.twice and not unknowns:
             return outcomes
         return [
-            replace(one, reply=one.reply + (TWICE if self.twice else _AGAIN))
+            marked(one, TWICE if self.twice else _AGAIN)
             if (self.twice and one.index not in self.known)
             or (one.index in unknowns and one.status is not Status.UNKNOWN)
             else one

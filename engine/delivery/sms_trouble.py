@@ -33,8 +33,8 @@ from engine.protocol.smpp_tables import (
 #: Try again, later: nothing else.
 THROTTLED: Final = frozenset((ESME_RTHROTTLED, ESME_RMSGQFUL))
 
-#: Of what may be on the wire for the second time.
-TWICE: Final = "; may have been sent before: the engine was killed"
+#: Of what a carrier may have had before a kill, or a fault of ours.
+TWICE: Final = "; may have been sent before: what became of it was not recorded"
 
 _CONGESTION_STATE: Final = TAGS["congestion_state"]
 _NEARLY_CONGESTED: Final = 90
@@ -90,6 +90,11 @@ def taken(index: int, carrier_id: str, remote: str) -> Outcome:
     )  # fmt: skip
 
 
+def marked(outcome: Outcome, mark: str) -> Outcome:
+    """The same, and its reply says so; once."""
+    return outcome if outcome.reply.endswith(mark) else replace(outcome, reply=outcome.reply + mark)
+
+
 def after_a_kill(outcomes: Sequence[Outcome], taken_by: Callable[[int], Sequence[SentPart]]) -> list[Outcome]:
     """What was decided of recipients without an attempt, who may have been sent to when the engine was killed.
 
@@ -102,7 +107,7 @@ def after_a_kill(outcomes: Sequence[Outcome], taken_by: Callable[[int], Sequence
             price = price_of(parts[0].price, len(parts)) if parts[0].price != "0" else ""
             outcome = replace(taken(outcome.index, parts[0].carrier_id, parts[0].carrier), price=price)
         else:
-            outcome = replace(outcome, reply=outcome.reply + TWICE)
+            outcome = marked(outcome, TWICE)
         truth.append(outcome)
     return truth
 

@@ -48,6 +48,9 @@ class Remover(Courier, Protocol):
     def replace(self, delivery: Delivery, by: str) -> None:
         """Settle as replaced a delivery that was taken out of its queue. Returns at once."""
 
+    def perhaps_sent(self, message_id: str) -> bool:
+        """Some of it may have been sent before a kill."""
+
     def withdraw(self, delivery: Delivery, by: str) -> bool:
         """Remove one that is in an attempt and not on the wire; False: it is, or may have been."""
 
@@ -146,7 +149,9 @@ class SmppOrders:
         return self._normalise(address, pdu.dest_addr_ton, pdu.dest_addr_npi)
 
     async def _remove(self, message_id: str, user: str) -> bool:
-        """False: all of it is on the wire just now, and nobody knows how that ends."""
+        """False: all of it is on the wire just now, or was before a kill, and nobody knows how that ends."""
+        if self._courier.perhaps_sent(message_id):
+            return False
         by = f"account {user} (cancel_sm)"
         in_hand, rows = self._own.in_hand(message_id, user), self._own.rows(message_id, user)
         attempts = [delivery for delivery in in_hand if delivery.state is State.ATTEMPT]
@@ -237,6 +242,8 @@ class SmppOrders:
 
     async def _seized(self, message_id: str, user: str) -> Delivery | None:
         """The one delivery of a message, out of its queue, so that it cannot be sent; None: it cannot be had."""
+        if self._courier.perhaps_sent(message_id):
+            return None
         taken: list[Delivery] = []
 
         def take(delivery: Delivery) -> None:

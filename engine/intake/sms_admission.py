@@ -346,8 +346,14 @@ def _check_kind(ton: int, npi: int, whose: str, reason: str) -> None:
 def _with_links(stored: Stored, noted: Coroutine[object, object, None]) -> Stored:
     """A message with its links: done when both are."""
     both = Stored()
-    noting = asyncio.ensure_future(noted)
-    noting.add_done_callback(lambda _: stored.add_done_callback(lambda done: both.finish(done.exception())))
+
+    def then(noting: "asyncio.Task[None]") -> None:
+        fault = None if noting.cancelled() else noting.exception()
+        if fault is not None:  # the message is accepted, or not, for itself
+            _log.error("the links of an SMS are not known: %r", fault, exc_info=fault)
+        stored.add_done_callback(lambda done: both.finish(done.exception()))
+
+    asyncio.get_running_loop().create_task(noted).add_done_callback(then)
     return both
 
 

@@ -1,9 +1,9 @@
 """What is on the wire just now, in a file that a killed process leaves behind.
 
 A slot of shared memory for each: written before a submit, cleared when its outcome is known, without any call to the
-disk. After kill -9 the next start reads which deliveries may have been sent already, and marks them; a slot of the dead
-process stays until its delivery is sent again, however many processes die before that. After a power cut the file says
-what it said some seconds earlier.
+disk. After kill -9 the next start reads which deliveries may have been sent already, and what is told of them says so;
+a slot of the dead process stays until its delivery is final, however many processes die before that. After a power cut
+the file says what it said some seconds earlier.
 """
 
 import mmap
@@ -68,21 +68,17 @@ class Inflight:
 
     def doubt(self, slot: int, message_id: str, number: int) -> None:
         """Its outcome could not be recorded: what is in this slot may have been sent, as if that process were dead."""
-        self.before[message_id, number] = slot
+        if slot >= 0:
+            self.before[message_id, number] = slot
 
     def perhaps(self, message_id: str, number: int) -> bool:
-        """Whether a process that is dead may have sent it."""
+        """Whether it may have been sent, and nobody recorded what became of that."""
         return (message_id, number) in self.before
 
-    def was(self, message_id: str, number: int) -> bool:
-        """Whether a process that is dead may have sent it; asked once, when it has a new slot."""
-        if not self.before:
-            return False
-        slot = self.before.pop((message_id, number), None)
-        if slot is None:
-            return False
-        self.leave(slot)
-        return True
+    def forget(self, message_id: str, number: int) -> None:
+        """Its end is recorded."""
+        if self.before:
+            self.leave(self.before.pop((message_id, number), -1))
 
     def close(self) -> None:
         self._map.close()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from engine.protocol import smpp_codec
 from engine.protocol.smpp_codec import MAX_PDU_BYTES, AnyPdu, encode
-from engine.protocol.smpp_fields import CAP, InvalidField
+from engine.protocol.smpp_fields import CAP, BodyError, InvalidField
 from engine.protocol.smpp_frames import PduParser
 from engine.protocol.smpp_multi import DistributionList, SmeAddress, UnsuccessSme
 from engine.protocol.smpp_pdu import (
@@ -20,6 +20,7 @@ from engine.protocol.smpp_pdu import (
     BindTransceiverResp,
     DataSm,
     DeliverSm,
+    DeliverSmResp,
     EnquireLink,
     GenericNack,
     MalformedPdu,
@@ -85,10 +86,19 @@ _fields: dict[str, st.SearchStrategy[Any]] = {
 }  # fmt: skip
 
 
-@given(st.sampled_from([SubmitSm, DeliverSm]), st.fixed_dictionaries({}, optional=_fields))
-def test_the_two_most_common_are_written_as_any_other(kind: type[SubmitSm | DeliverSm], fields: dict[str, Any]) -> None:
-    pdu = kind(tlvs=((PAYLOAD, b"x"),), **fields)
-    written = smpp_codec._write_sm(pdu)
+_messages = st.builds(
+    lambda kind, fields: kind(tlvs=((PAYLOAD, b"x"),), **fields),
+    st.sampled_from([SubmitSm, DeliverSm]), st.fixed_dictionaries({}, optional=_fields),
+)  # fmt: skip
+_ids = st.builds(
+    lambda kind, id, tlvs: kind(message_id=id, tlvs=tlvs),
+    st.sampled_from([SubmitSmResp, DeliverSmResp]), st.binary(max_size=70), st.sampled_from([(), ((PAYLOAD, b"x"),)]),
+)  # fmt: skip
+
+
+@given(_messages | _ids)
+def test_the_most_common_are_written_as_any_other(pdu: Pdu) -> None:
+    written = smpp_codec._WRITE[pdu.command_id](pdu)
     values, place, body = msgspec.structs.astuple(pdu)[COMMON:], 0, b""
     try:
         for part in smpp_codec._PARTS[pdu.command_id]:
@@ -98,6 +108,18 @@ def test_the_two_most_common_are_written_as_any_other(kind: type[SubmitSm | Deli
         assert written is None
     else:
         assert written == body + write_tlvs(pdu.tlvs)
+
+
+@given(st.sampled_from(list(smpp_codec._READ)), st.binary(max_size=300) | st.binary(max_size=5).map(lambda b: b * 60))
+def test_the_most_common_are_read_as_any_other(command_id: int, body: bytes) -> None:
+    data, found = b"\1" + body + b"\0", []
+    for reader in (smpp_codec._READ[command_id], smpp_codec._read):
+        try:
+            values, end = reader(data, 1, len(data) - 1, command_id)
+            found.append((tuple(values), end))
+        except BodyError as exc:
+            found.append(exc.status)
+    assert found[0] == found[1]
 
 
 def test_the_commands_are_smpplibs_and_each_has_a_class() -> None:

@@ -413,3 +413,19 @@ def test_what_is_on_the_wire_is_not_replaced(tmp_path: Path) -> None:
         await smsc.close()
 
     on_stage(tmp_path, story)
+
+
+def test_what_may_have_been_sent_before_a_kill_is_beyond_recall(tmp_path: Path) -> None:
+    async def story(s: Stage) -> None:
+        message_id, inflight = await s.row(), s.stage.sms.inflight
+        inflight.doubt(inflight.enter(message_id, 0), message_id, 0)
+        number = {"source_addr": b"ACME", "destination_addr": NUMBER[1:].encode(), "dest_addr_ton": 1}
+        wanted = message_id.encode()
+        assert await s.status(CancelSm(message_id=wanted)) == "ESME_RCANCELFAIL"
+        assert await s.status(CancelSm(**number)) == "ESME_RCANCELFAIL"
+        assert await s.status(ReplaceSm(message_id=wanted, short_message=b"new")) == "ESME_RREPLACEFAIL"
+        assert await s.queued() == [(message_id, "hello")]
+        inflight.forget(message_id, 0)
+        assert await s.status(CancelSm(message_id=wanted)) == "ESME_ROK"
+
+    on_stage(tmp_path, story)

@@ -1,10 +1,13 @@
 """Admission of SMS for a client without an account, as HTTP will be."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
 
-from engine.intake.sms_admission import SmsRequest
+from engine.base.errors import StorageError
+from engine.base.stored import Stored
+from engine.intake.sms_admission import SmsRequest, _with_links
 from engine.intake.sms_refusal import SmsRefused
 from engine.message.envelope import MessageClass
 from engine.message.sms import Sms
@@ -65,3 +68,33 @@ def test_nobody_to_send_to_is_refused(tmp_path: Path) -> None:
             assert caught.value.name == "ESME_RINVDSTADR"
 
     play(story)
+
+
+def test_a_message_is_accepted_when_its_links_are_noted_and_for_itself(caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        noted = asyncio.Event()
+
+        async def note(fault: Exception | None = None) -> None:
+            await noted.wait()
+            if fault is not None:
+                raise fault
+
+        stored = [Stored() for _ in range(3)]
+        both = [
+            _with_links(stored[0], note()), _with_links(stored[1], note(RuntimeError("a fault of ours"))),
+            _with_links(stored[2], note()),
+        ]  # fmt: skip
+        stored[0].finish()
+        await asyncio.sleep(0.01)
+        assert not any(one.done() for one in both)
+        noted.set()
+        await both[0]
+        assert not both[1].done() and not both[2].done()
+        stored[1].finish()
+        await both[1]
+        assert "a fault of ours" in caplog.text
+        stored[2].finish(StorageError("full"))
+        with pytest.raises(StorageError, match="full"):
+            await both[2]
+
+    asyncio.run(story())

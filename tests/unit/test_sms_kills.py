@@ -1,15 +1,20 @@
 """A kill while SMS are on the wire: how many may go twice, what is known of them afterwards, what is marked."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from engine.base.settings import Settings
+from engine.base.errors import StorageError
+from engine.base.settings import Carrier, Settings
 from engine.delivery import carrier_link
 from engine.message.sms import SentPart
+from engine.protocol.smpp_pdu import SubmitSmResp
+from engine.protocol.smpp_tables import STATUSES
 from engine.queue.orders import Orders
 from engine.queue.scope import Scope
 from engine.storage.events.reader import read_events
@@ -84,17 +89,21 @@ def test_a_message_of_many_parts_is_not_begun_where_a_kill_would_double_more_tha
 
 
 def test_what_died_twice_before_it_was_sent_again_is_still_known(tmp_path: Path) -> None:
-    """A slot of a process that was killed stays until its delivery is on the wire again."""
+    """A slot of a process that was killed stays until the end of its delivery is recorded."""
     first = Inflight(tmp_path / "inflight")
     first.enter("0Vc83one", 1)
     first.leave(first.enter("0Vc83two", 1))
     first.close()
     Inflight(tmp_path / "inflight").close()
     third = Inflight(tmp_path / "inflight")
-    slots = [third.enter("0Vc83one", 1), third.enter("0Vc83two", 1)]
-    assert [third.was("0Vc83two", 1), third.was("0Vc83one", 1), third.was("0Vc83one", 1)] == [False, True, False]
-    for slot in slots:
-        third.leave(slot)
+    assert [third.perhaps("0Vc83one", 1), third.perhaps("0Vc83two", 1)] == [True, False]
+    slot = third.enter("0Vc83new", 1)
+    third.doubt(-1, "0Vc83not", 1)
+    assert not third.perhaps("0Vc83not", 1), "nothing of it was on the wire"
+    third.doubt(slot, "0Vc83new", 1)
+    for name in ("0Vc83one", "0Vc83one", "0Vc83new", "0Vc83two"):
+        third.forget(name, 1)
+        assert not third.perhaps(name, 1)
     third.close()
     assert not any((tmp_path / "inflight").read_bytes())
 
@@ -237,6 +246,126 @@ def test_what_could_not_be_settled_is_not_sent_again_and_hinders_nobody(
             assert s.told()[-1][0] == "sent" and "may have been sent" not in s.told()[-1][2]
             assert len(smsc.submits) == 6 and s.live() == 0
             await until(lambda: not any((tmp_path / "inflight").read_bytes()))
+        await smsc.close()
+
+    play(story)
+
+
+MARK = "may have been sent before"
+
+
+@contextlib.asynccontextmanager
+async def after_a_kill(path: Path, *carriers: Carrier) -> AsyncIterator[SmsStage]:
+    """A stage whose carriers are not looked for yet."""
+    s = SmsStage(path, Settings(carrier=carriers))
+    s.manager.start(s.courier)
+    try:
+        yield s
+    finally:
+        await s.stop()
+
+
+async def doubtful(s: SmsStage, *numbers: str, **more: Any) -> str:
+    """A message that may have been on the wire when the engine was killed; its id."""
+    message = await s.put("hello", *numbers, **more)
+    s.sms.inflight.doubt(s.sms.inflight.enter(message, 0), message, 0)
+    return message
+
+
+@pytest.mark.parametrize("unwanted", [False, True])
+def test_what_is_not_sent_again_says_that_it_may_have_been(tmp_path: Path, unwanted: bool) -> None:
+    """It expires, or its recipient opts out, before its turn comes."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with after_a_kill(tmp_path, carrier(smsc)) as s:
+            await doubtful(s, "+447700900001", **({} if unwanted else {"expires_in": 0.2}))
+            if unwanted:
+                s.unwanted.add(("ACME", "+447700900001"))
+            else:
+                await asyncio.sleep(0.25)
+            s.carriers.start()
+            await until(lambda: len(s.told()) == 1)
+            [(kind, _, reply)] = s.told()
+            assert kind == ("suppressed" if unwanted else "expired") and MARK in reply
+            await until(lambda: not s.sms.inflight.before and not any((tmp_path / "inflight").read_bytes()))
+        assert smsc.submits == []
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_is_told_to_wait_keeps_its_mark_to_the_end(tmp_path: Path) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        answers = [STATUSES["ESME_RSYSERR"], 0]
+        smsc.answer = lambda pdu: SubmitSmResp(command_status=answers.pop(0), message_id=b"id")
+        async with after_a_kill(tmp_path, carrier(smsc)) as s:
+            message = await doubtful(s, "+447700900001")
+            s.carriers.start()
+            await until(lambda: [kind for kind, _, _ in s.told()] == ["deferred"])
+            assert s.sms.inflight.perhaps(message, 0), "it is not at its end"
+            await until(lambda: len(s.spool.table) == 1)
+            s.manager.release(np.concatenate(list(s.spool.table.select())), now=True)
+            await until(lambda: len(s.told()) == 2)
+            assert [(kind, MARK in reply) for kind, _, reply in s.told()] == [("deferred", True), ("sent", True)]
+            await until(lambda: not s.sms.inflight.before and not any((tmp_path / "inflight").read_bytes()))
+        await smsc.close()
+
+    play(story)
+
+
+def test_the_mark_stays_until_the_end_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A disk that takes nothing, and an operator's word: a kill now must not forget that it was perhaps sent."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with after_a_kill(tmp_path, carrier(smsc)) as s:
+            message = await doubtful(s, "+447700900001")
+            await s.manager.load_backlog()
+            orders = Orders(s.spool, s.manager, s.state, {"purge": s.courier.purge}, s.clock)
+            orders.start()
+            append, full = s.spool._journal._files.append, [True]
+
+            def fails(descriptor: int, pieces: Any) -> None:
+                if full:
+                    raise StorageError("no room")
+                append(descriptor, pieces)
+
+            monkeypatch.setattr(s.spool._journal._files, "append", fails)
+            purging = asyncio.ensure_future(orders.give("purge", Scope("all")))
+            await until(lambda: s.spool.failure)
+            assert s.sms.inflight.perhaps(message, 0)
+            full.clear()
+            assert await purging == (1, 0)
+            await until(lambda: not s.sms.inflight.before and not any((tmp_path / "inflight").read_bytes()))
+            assert [(kind, MARK in reply) for kind, _, reply in s.told()] == [("removed", True)]
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_a_carrier_took_that_is_no_more_goes_nowhere_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was taken out of the settings after the kill: the outcome is its own, and its queue's."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with after_a_kill(tmp_path, carrier(smsc)) as s:
+            s.carriers.start()
+            message, inflight = s.ids.next(), s.sms.inflight
+            monkeypatch.setattr(s.ids, "next", lambda: message)
+            inflight.doubt(inflight.enter(message, 0), message, 0)
+            s.book.parts = [
+                SentPart(
+                    carrier="gone", carrier_id="x", message=message, index=0, part=1, parts=1, sent_at=1.0,
+                    deadline=2.0, sender="ACME", recipient="+447700900001",
+                )
+            ]  # fmt: skip
+            await s.put("hello", "+447700900001", carrier="gone")
+            await until(lambda: len(s.told()) == 1 and not inflight.before)
+            [row] = [row for row in read_events(tmp_path / "events") if row["type"] != "received"]
+            assert (row["type"], row["destination"], row["remote"]) == ("sent", "sms:gone", "gone")
+        assert smsc.submits == []
         await smsc.close()
 
     play(story)

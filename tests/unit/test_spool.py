@@ -102,6 +102,32 @@ def test_s4_a_failed_batch_is_refused_and_its_file_never_written_again(tmp_path,
     assert queued(tmp_path) == ["a", "c"], "the client of b was told no: nobody may deliver it"
 
 
+def test_who_is_told_may_store_more_at_once(tmp_path):
+    """In the same turn: it is in the next batch, also if another callback fails, and the spool is closed then."""
+
+    async def story():
+        spool = open_spool(tmp_path)
+        later = []
+
+        def more(stored):
+            later.append(spool.accept(envelope("b"), CONTENT, [("example.org", (0,))]))
+
+        def fails(stored):
+            raise asyncio.CancelledError
+
+        first = spool.accept(envelope("a"), CONTENT, [("example.org", (0,))])
+        first.add_done_callback(fails)
+        first.add_done_callback(more)
+        beside = spool.accept(envelope("c"), CONTENT, [("example.org", (0,))])
+        first.add_done_callback(lambda _: later.append(beside.done()))
+        await first
+        await spool.close()
+        assert later[0].done() and later[0].exception() is None and len(later) == 2
+
+    asyncio.run(story())
+    assert queued(tmp_path) == ["a", "b", "c"]
+
+
 def test_s4_what_a_failed_batch_left_in_the_file_is_cut_off(tmp_path, monkeypatch):
     """Half of it may be whole records. A crash before the next file says they are void must not bring them back."""
     monkeypatch.setattr(journal, "RETRY_S", 60.0)

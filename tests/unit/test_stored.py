@@ -54,3 +54,16 @@ def test_a_failure_is_raised_by_each_await_and_told() -> None:
         assert told == [error] and stored().exception() is None
 
     asyncio.run(story())
+
+
+def test_a_callback_that_is_cancelled_keeps_nobody_from_hearing_of_it() -> None:
+    told: list[Stored] = []
+
+    def cancelled(one: Stored) -> None:
+        raise asyncio.CancelledError
+
+    one = Stored()
+    one.add_done_callback(cancelled)
+    one.add_done_callback(told.append)
+    one.finish()
+    assert told == [one]

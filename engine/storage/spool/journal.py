@@ -236,8 +236,9 @@ class Journal:
                 if record.durable is not None:
                     try:
                         record.durable(record)
-                    except Exception:  # one record's fault is not that of those behind it (Q3)
+                    except (Exception, asyncio.CancelledError):  # one record's fault is not the others' (Q3)
                         log.exception("frame %d is on disk", record.number)
+            for record in batch:
                 record.finish()
         else:
             self._pending[:0] = [record for record in batch if record.keep]
