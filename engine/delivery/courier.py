@@ -142,9 +142,9 @@ class Courier:
         while self._runners:
             await asyncio.wait(list(self._runners))
 
-    def perhaps_sent(self, message_id: str) -> bool:
-        """An SMS of which some may have been sent before a kill: nobody can take that back."""
-        return self._sms is not None and any(message_id == message for message, _ in self._sms.inflight.before)
+    def perhaps_sent(self, message_id: str, number: int) -> bool:
+        """An SMS that may have been sent before a kill: nobody can take that back. number: of the delivery."""
+        return self._sms is not None and self._sms.inflight.perhaps(message_id, number)
 
     async def stop(self, within_s: float) -> None:
         """Begin nothing new; give what is in flight that long, then cut it off and record what became of it."""
@@ -229,10 +229,11 @@ class Courier:
 
     def _true(self, delivery: Delivery, outcomes: Sequence[Outcome]) -> Sequence[Outcome]:
         """What is left of a verdict on an SMS that was perhaps on the wire when we were killed. Raises StorageError."""
-        sms, message = self._sms, delivery.message.id
-        if sms is None or not sms.inflight.perhaps(message, delivery.number):
+        sms, message, number = self._sms, delivery.message.id, delivery.number
+        if sms is None or not sms.inflight.perhaps(message, number):
             return outcomes
-        return sms_trouble.after_a_kill(outcomes, partial(sms.book.taken, message))
+        again = (message, number) in sms.inflight.again
+        return sms_trouble.after_a_kill(outcomes, partial(sms.book.taken, message), again)
 
     async def _refuse(self, delivery: Delivery) -> None:
         settlement, timing = self._kit.settlement, Timing(self._kit.clock.time())

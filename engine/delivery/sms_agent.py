@@ -143,8 +143,9 @@ class SmsAgent(SmsWork):
         job: Job | None = None
         try:
             envelope, content = delivery.message.hot or await kit.spool.reader.load(delivery)
-            twice = self._sms.inflight.perhaps(delivery.message.id, delivery.number)
-            job = self._beginning = Job(delivery, envelope, content, Timing(kit.clock.time()), twice)
+            key, inflight = (delivery.message.id, delivery.number), self._sms.inflight
+            twice, again = inflight.perhaps(*key), key in inflight.again
+            job = self._beginning = Job(delivery, envelope, content, Timing(kit.clock.time()), twice, again)
             await self._send_all(job)
         except StorageError as exc:
             kit.working.discard(delivery)

@@ -25,6 +25,7 @@ class Job:
     """
 
     __slots__ = (
+        "again",
         "answers",
         "content",
         "delivery",
@@ -46,8 +47,9 @@ class Job:
     )
 
     def __init__(
-        self, delivery: Delivery, envelope: Envelope, content: Content, timing: Timing, twice: bool = False
-    ) -> None:
+        self, delivery: Delivery, envelope: Envelope, content: Content, timing: Timing, twice: bool = False,
+        again: bool = False,
+    ) -> None:  # fmt: skip
         assert isinstance(content, bytes)
         self.delivery = delivery
         self.envelope = envelope
@@ -64,6 +66,7 @@ class Job:
         self.rendered = False  #: all its parts are on their way
         self.slot = -1
         self.twice = twice  #: it may have been sent, and what became of that was not recorded
+        self.again = again  #: and had some sent again, which a carrier may have taken both times
         self.withdrawn = ""  #: by whom
         self.gone = False  #: somebody else has the delivery
         self.underway: set[int] = set()  #: recipients that something was sent to
@@ -73,8 +76,11 @@ class Job:
 
     def enter(self, inflight: Inflight) -> None:
         """It is about to be on the wire."""
-        if not self.twice:  # or it has the one of the dead
-            self.slot = inflight.enter(self.delivery.message.id, self.delivery.number)
+        message, number = self.delivery.message.id, self.delivery.number
+        if self.twice:
+            inflight.enter_again(message, number)
+        else:
+            self.slot = inflight.enter(message, number)
 
     def no_risk(self, index: int | None = None) -> int:
         """Parts, of one recipient or all, that a kill would not have sent again from now on."""
@@ -101,7 +107,7 @@ class Job:
             return outcomes
         return [
             marked(one, TWICE if self.twice else _AGAIN)
-            if (self.twice and one.index not in self.known)
+            if (self.twice and (self.again or one.index not in self.known))
             or (one.index in unknowns and one.status is not Status.UNKNOWN)
             else one
             for one in outcomes

@@ -95,10 +95,13 @@ def marked(outcome: Outcome, mark: str) -> Outcome:
     return outcome if outcome.reply.endswith(mark) else replace(outcome, reply=outcome.reply + mark)
 
 
-def after_a_kill(outcomes: Sequence[Outcome], taken_by: Callable[[int], Sequence[SentPart]]) -> list[Outcome]:
+def after_a_kill(
+    outcomes: Sequence[Outcome], taken_by: Callable[[int], Sequence[SentPart]], again: bool
+) -> list[Outcome]:
     """What was decided of recipients without an attempt, who may have been sent to when the engine was killed.
 
-    taken_by: the parts that a carrier took for a recipient before that. Nobody can take those back.
+    taken_by: the parts that a carrier took for a recipient before that. Nobody can take those back. again: it may have
+    taken them twice.
     """
     truth = []
     for outcome in outcomes:
@@ -106,9 +109,7 @@ def after_a_kill(outcomes: Sequence[Outcome], taken_by: Callable[[int], Sequence
         if parts:
             price = price_of(parts[0].price, len(parts)) if parts[0].price != "0" else ""
             outcome = replace(taken(outcome.index, parts[0].carrier_id, parts[0].carrier), price=price)
-        else:
-            outcome = marked(outcome, TWICE)
-        truth.append(outcome)
+        truth.append(outcome if parts and not again else marked(outcome, TWICE))
     return truth
 
 

@@ -48,8 +48,8 @@ class Remover(Courier, Protocol):
     def replace(self, delivery: Delivery, by: str) -> None:
         """Settle as replaced a delivery that was taken out of its queue. Returns at once."""
 
-    def perhaps_sent(self, message_id: str) -> bool:
-        """Some of it may have been sent before a kill."""
+    def perhaps_sent(self, message_id: str, number: int) -> bool:
+        """This delivery of it may have been sent before a kill."""
 
     def withdraw(self, delivery: Delivery, by: str) -> bool:
         """Remove one that is in an attempt and not on the wire; False: it is, or may have been."""
@@ -149,8 +149,9 @@ class SmppOrders:
         return self._normalise(address, pdu.dest_addr_ton, pdu.dest_addr_npi)
 
     async def _remove(self, message_id: str, user: str) -> bool:
-        """False: all of it is on the wire just now, or was before a kill, and nobody knows how that ends."""
-        if self._courier.perhaps_sent(message_id):
+        """False: all of it is on the wire just now, or some was before a kill, and nobody knows how that ends. Raises
+        StorageError."""
+        if self._perhaps_sent(message_id, user):
             return False
         by = f"account {user} (cancel_sm)"
         in_hand, rows = self._own.in_hand(message_id, user), self._own.rows(message_id, user)
@@ -160,7 +161,16 @@ class SmppOrders:
             return False
         # Also of what was withdrawn, so that it does not come back if we crash before that is written.
         taken, _ = await self._orders.give("purge", Scope("message", message_id), by)
+        if withdrawn:  # the order may have found nothing to do, and be gone
+            await self._spool.flush()
         return taken > 0 or bool(withdrawn)
+
+    def _perhaps_sent(self, message_id: str, user: str) -> bool:
+        """Something of it that is queued may have been sent before a kill."""
+        numbers = {delivery.number for delivery in self._own.in_hand(message_id, user)}
+        for rows in self._own.rows(message_id, user):
+            numbers |= set(self._spool.table.columns(rows, ("number",))["number"].tolist())
+        return any(self._courier.perhaps_sent(message_id, number) for number in numbers)
 
     async def _cancel_by_addresses(self, pdu: CancelSm, user: str) -> int:
         """3.4 4.9.1: all messages from one address to one number, and of one service_type if one is given.
@@ -242,7 +252,7 @@ class SmppOrders:
 
     async def _seized(self, message_id: str, user: str) -> Delivery | None:
         """The one delivery of a message, out of its queue, so that it cannot be sent; None: it cannot be had."""
-        if self._courier.perhaps_sent(message_id):
+        if self._perhaps_sent(message_id, user):
             return None
         taken: list[Delivery] = []
 

@@ -13,13 +13,15 @@ from typing import Final
 
 from engine.base.errors import StorageError
 
-_SLOT_BYTES: Final = 24  # 14 characters of an id, a dot, a number
+_SLOT_BYTES: Final = 24  # 14 characters of an id, a dot, a number, and perhaps this
+_AGAIN: Final = b"+"
 _SLOTS: Final = 65_536
 _EMPTY: Final = bytes(_SLOT_BYTES)
 
 
 class Inflight:
-    """See above. before: slots of what dead processes had on the wire, by message id and delivery number."""
+    """See above. before: slots of what dead processes had on the wire, by message id and delivery number. again: those
+    of which a dead process had sent some for the second time."""
 
     def __init__(self, path: Path) -> None:
         """Raises StorageError."""
@@ -34,13 +36,18 @@ class Inflight:
         except OSError as exc:
             raise StorageError(f"cannot use {path}: {exc.strerror}") from exc
         self.before: dict[tuple[str, int], int] = {}
+        self.again: set[tuple[str, int]] = set()
         data = bytes(self._map)
         if any(data):
             for slot in range(_SLOTS):
                 entry = data[slot * _SLOT_BYTES : (slot + 1) * _SLOT_BYTES]
                 name, dot, number = entry.rstrip(b"\0").partition(b".")
-                if dot and number.isdigit() and name.isascii():
-                    self.before[name.decode(), int(number)] = slot
+                digits = number.removesuffix(_AGAIN)
+                if dot and digits.isdigit() and name.isascii():
+                    key = name.decode(), int(digits)
+                    self.before[key] = slot
+                    if digits != number:
+                        self.again.add(key)
         # Some of them were settled just before the end, and nobody will ask: in the end their slots are needed.
         if len(self.before) > _SLOTS // 2:
             self.before.clear()
@@ -55,10 +62,12 @@ class Inflight:
         if not self._free:
             return -1
         slot = self._free.pop()
-        value = f"{message_id}.{number}".encode()[:_SLOT_BYTES]
-        start = slot * _SLOT_BYTES
-        self._map[start : start + _SLOT_BYTES] = value.ljust(_SLOT_BYTES, b"\0")
+        self._write(slot, f"{message_id}.{number}".encode())
         return slot
+
+    def enter_again(self, message_id: str, number: int) -> None:
+        """Before what may have been sent is sent again: it keeps its slot."""
+        self._write(self.before[message_id, number], f"{message_id}.{number}".encode() + _AGAIN)
 
     def leave(self, slot: int) -> None:
         """Its outcome is recorded."""
@@ -79,6 +88,11 @@ class Inflight:
         """Its end is recorded."""
         if self.before:
             self.leave(self.before.pop((message_id, number), -1))
+            self.again.discard((message_id, number))
+
+    def _write(self, slot: int, value: bytes) -> None:
+        start = slot * _SLOT_BYTES
+        self._map[start : start + _SLOT_BYTES] = value[:_SLOT_BYTES].ljust(_SLOT_BYTES, b"\0")
 
     def close(self) -> None:
         self._map.close()

@@ -280,6 +280,12 @@ def test_what_is_heard_of_during_a_look_is_not_overdue(tmp_path: Path) -> None:
         await asyncio.sleep(0)  # the thread has it now; its answer cannot come before this turn is over
         table.update([(2, 2, 1)])
         assert [row.key for row in await looking] == [1, 3]
+        table.add(4, [part("4", message="m4")], ["4"])
+        looking = asyncio.ensure_future(table.overdue(11.0, 10))
+        while table._under_way is None:  # noqa: ASYNC110  # the table tells nobody
+            await asyncio.sleep(0)
+        table.update([(3, 2, 1)])
+        assert [row.key for row in await looking] == [1, 4], "also while what came before is written"
         await table.close()
 
     play(story)

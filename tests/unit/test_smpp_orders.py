@@ -1,6 +1,7 @@
 """query_sm, cancel_sm and replace_sm: on a whole queue, whose carrier is not there."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 from typing import Any
@@ -427,5 +428,33 @@ def test_what_may_have_been_sent_before_a_kill_is_beyond_recall(tmp_path: Path) 
         assert await s.queued() == [(message_id, "hello")]
         inflight.forget(message_id, 0)
         assert await s.status(CancelSm(message_id=wanted)) == "ESME_ROK"
+
+    on_stage(tmp_path, story)
+
+
+def test_what_an_agent_gave_up_is_answered_when_that_is_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or a kill would bring back, and send, what its client was told is cancelled."""
+
+    async def story(s: Stage) -> None:
+        smsc = await Smsc().open()
+        smsc.answer = lambda pdu: SubmitSmResp(command_status=STATUSES["ESME_RTHROTTLED"])
+        await s.stage.carriers.reload(Settings(carrier=(replace(NOWHERE, port=smsc.port),)))
+        await until(lambda: s.stage.carriers.healthy("one"))
+        message_id = (await s.stage.put("hello", NUMBER)).encode()
+        await until(lambda: smsc.submits)
+        files = s.stage.spool._journal._files
+        append = files.append
+
+        def slowly(descriptor: int, pieces: Any) -> None:
+            time.sleep(0.3)
+            append(descriptor, pieces)
+
+        monkeypatch.setattr(files, "append", slowly)
+        while await s.status(CancelSm(message_id=message_id)) != "ESME_ROK":  # noqa: ASYNC110  # on the wire yet
+            await asyncio.sleep(0.002)
+        assert not s.stage.spool.in_hand, "the record of its end is durable"
+        await smsc.close()
 
     on_stage(tmp_path, story)

@@ -11,7 +11,7 @@ import pytest
 
 from engine.base.errors import StorageError
 from engine.base.settings import Carrier, Settings
-from engine.delivery import carrier_link
+from engine.delivery import carrier_link, sms_trouble, verdicts
 from engine.message.sms import SentPart
 from engine.protocol.smpp_pdu import SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES
@@ -366,6 +366,60 @@ def test_what_a_carrier_took_that_is_no_more_goes_nowhere_else(tmp_path: Path, m
             [row] = [row for row in read_events(tmp_path / "events") if row["type"] != "received"]
             assert (row["type"], row["destination"], row["remote"]) == ("sent", "sms:gone", "gone")
         assert smsc.submits == []
+        await smsc.close()
+
+    play(story)
+
+
+def test_what_was_sent_again_and_taken_before_another_kill_is_marked_all_the_same(tmp_path: Path) -> None:
+    """Killed, sent again, answered, killed before that was recorded: a carrier may have it twice."""
+
+    async def story() -> None:
+        smsc = await Smsc().open()
+        number = "+447700900001"
+        smsc.answer = lambda pdu: None
+        async with after_a_kill(tmp_path, carrier(smsc)) as s:
+            message = await doubtful(s, number)
+            s.carriers.start()
+            await until(lambda: smsc.submits)
+            left = (tmp_path / "inflight").read_bytes()
+        (tmp_path / "inflight").write_bytes(left)
+        again = Inflight(tmp_path / "inflight")
+        assert again.perhaps(message, 0) and again.again == {(message, 0)}
+        part = SentPart(
+            carrier="one", carrier_id="x", message=message, index=0, part=1, parts=1, sent_at=1.0, deadline=2.0,
+            sender="ACME", recipient=number,
+        )  # fmt: skip
+        for twice in (False, True):
+            [told] = sms_trouble.after_a_kill(verdicts.purged((0,), "us"), lambda index: [part], twice)
+            assert told.reply.startswith("ESME_ROK id=x") and (MARK in told.reply) is twice
+        again.forget(message, 0)
+        assert not again.again and not any((tmp_path / "inflight").read_bytes())
+        again.close()
+        await smsc.close()
+
+    play(story)
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_what_is_known_to_be_taken_is_marked_if_it_went_twice(tmp_path: Path, again: bool) -> None:
+    async def story() -> None:
+        smsc = await Smsc().open()
+        async with after_a_kill(tmp_path, carrier(smsc)) as s:
+            message = await doubtful(s, "+447700900001")
+            if again:
+                s.sms.inflight.again.add((message, 0))
+            s.book.parts = [
+                SentPart(
+                    carrier="one", carrier_id="x", message=message, index=0, part=1, parts=1, sent_at=1.0,
+                    deadline=2.0, sender="ACME", recipient="+447700900001",
+                )
+            ]  # fmt: skip
+            s.carriers.start()
+            await until(lambda: len(s.told()) == 1 and not s.sms.inflight.before)
+            [(kind, _, reply)] = s.told()
+            assert (kind, MARK in reply) == ("sent", again) and smsc.submits == []
+            assert not any((tmp_path / "inflight").read_bytes())
         await smsc.close()
 
     play(story)

@@ -14,7 +14,7 @@ the segments of its destination (mover.py). The old generation is read after a s
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -99,6 +99,7 @@ class Spool:
             registry=self._segments,
             wrote=self._guards.wrote,
         )
+        self.flush: Callable[[], Awaitable[None]] = self._journal.flush  #: until all that was recorded is durable
         new = self._numbers.new
         self._backlog = Backlog(directory, self._files, owner, settings.segment_bytes, self._segments, new)
         self._mover = Mover(

@@ -207,10 +207,10 @@ class SentTable:
 
         Without those that something was heard of while this was looking. One at a time.
         """
-        await self._written()
         heard: set[int] = set()
         self._heard = heard
         try:
+            await self._written()
             rows: list[Row] = await self._run(partial(self._db.overdue, now, limit))
         finally:
             self._heard = None
