@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from typing import Any
 
 from engine.base.errors import StorageError
+from engine.base.serial_thread import answer
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Stored:
         """Raises StorageError."""
         if not self._over:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self.add_done_callback(lambda _: _wake(waiter))
+            self.add_done_callback(lambda _: answer(waiter, None, None))
             yield from waiter
         if self._error is not None:
             raise self._error
@@ -64,8 +65,3 @@ def stored() -> Stored:
     there = Stored()
     there.finish()
     return there
-
-
-def _wake(waiter: "asyncio.Future[None]") -> None:
-    if not waiter.done():
-        waiter.set_result(None)

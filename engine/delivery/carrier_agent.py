@@ -17,7 +17,7 @@ from engine.delivery.sms_render import CarrierRules
 from engine.message.channels import channel_of
 from engine.message.envelope import Envelope
 from engine.message.outcome import Outcome, Status
-from engine.message.sms import Kind, SentPart, Sms, price_of
+from engine.message.sms import Kind, SentPart, Sms
 from engine.protocol.smpp_events import Answered, Unanswered
 from engine.protocol.smpp_pdu import Pdu
 from engine.storage.spool.entry import Delivery
@@ -204,9 +204,7 @@ class CarrierAgent(SmsAgent):
 
     def _priced(self, job: Job, outcome: Outcome) -> Outcome:
         price = job.known.get(outcome.index, self._rules.row.price)
-        if price == "0" or outcome.status is not _DELIVERED:
-            return outcome
-        return replace(outcome, price=price_of(price, len(job.ids[outcome.index])))
+        return sms_trouble.priced(outcome, price, len(job.ids.get(outcome.index, ())))
 
     def answered(self, part: Part, event: Answered | Unanswered) -> None:
         if isinstance(event, Answered):

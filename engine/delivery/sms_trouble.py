@@ -90,6 +90,13 @@ def taken(index: int, carrier_id: str, remote: str) -> Outcome:
     )  # fmt: skip
 
 
+def priced(outcome: Outcome, price: str, parts: int) -> Outcome:
+    """The same, with what its parts cost if they were taken. price: of each; "0": they cost nothing."""
+    if price == "0" or outcome.status is not Status.DELIVERED:
+        return outcome
+    return replace(outcome, price=price_of(price, parts))
+
+
 def marked(outcome: Outcome, mark: str) -> Outcome:
     """The same, and its reply says so; once."""
     return outcome if outcome.reply.endswith(mark) else replace(outcome, reply=outcome.reply + mark)
@@ -107,8 +114,8 @@ def after_a_kill(
     for outcome in outcomes:
         parts = taken_by(outcome.index)
         if parts:
-            price = price_of(parts[0].price, len(parts)) if parts[0].price != "0" else ""
-            outcome = replace(taken(outcome.index, parts[0].carrier_id, parts[0].carrier), price=price)
+            first = parts[0]
+            outcome = priced(taken(outcome.index, first.carrier_id, first.carrier), first.price, len(parts))
         truth.append(outcome if parts and not again else marked(outcome, TWICE))
     return truth
 

@@ -6,6 +6,7 @@ it, and as safe; it also takes back what an agent has and has not sent.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Protocol
 
 import numpy as np
@@ -34,6 +35,7 @@ from engine.queue.ready import Courier
 from engine.queue.scope import Scope
 from engine.storage.spool.entry import Delivery, State
 from engine.storage.spool.spool import Spool
+from engine.storage.spool.table import Rows
 
 #: SMPP 3.4 5.2.28.
 _ENROUTE, _DELETED = 1, 4
@@ -151,10 +153,10 @@ class SmppOrders:
     async def _remove(self, message_id: str, user: str) -> bool:
         """False: all of it is on the wire just now, or some was before a kill, and nobody knows how that ends. Raises
         StorageError."""
-        if self._perhaps_sent(message_id, user):
-            return False
         by = f"account {user} (cancel_sm)"
         in_hand, rows = self._own.in_hand(message_id, user), self._own.rows(message_id, user)
+        if self._perhaps_sent(message_id, in_hand, rows):
+            return False
         attempts = [delivery for delivery in in_hand if delivery.state is State.ATTEMPT]
         withdrawn = [delivery for delivery in attempts if self._courier.withdraw(delivery, by)]
         if not rows and not withdrawn and len(attempts) == len(in_hand):
@@ -165,11 +167,11 @@ class SmppOrders:
             await self._spool.flush()
         return taken > 0 or bool(withdrawn)
 
-    def _perhaps_sent(self, message_id: str, user: str) -> bool:
+    def _perhaps_sent(self, message_id: str, in_hand: Sequence[Delivery], rows: Sequence[Rows]) -> bool:
         """Something of it that is queued may have been sent before a kill."""
-        numbers = {delivery.number for delivery in self._own.in_hand(message_id, user)}
-        for rows in self._own.rows(message_id, user):
-            numbers |= set(self._spool.table.columns(rows, ("number",))["number"].tolist())
+        numbers = {delivery.number for delivery in in_hand}
+        for some in rows:
+            numbers |= set(self._spool.table.columns(some, ("number",))["number"].tolist())
         return any(self._courier.perhaps_sent(message_id, number) for number in numbers)
 
     async def _cancel_by_addresses(self, pdu: CancelSm, user: str) -> int:
@@ -252,8 +254,6 @@ class SmppOrders:
 
     async def _seized(self, message_id: str, user: str) -> Delivery | None:
         """The one delivery of a message, out of its queue, so that it cannot be sent; None: it cannot be had."""
-        if self._perhaps_sent(message_id, user):
-            return None
         taken: list[Delivery] = []
 
         def take(delivery: Delivery) -> None:
@@ -261,7 +261,7 @@ class SmppOrders:
             taken.append(delivery)
 
         in_hand, rows = self._own.in_hand(message_id, user), self._own.rows(message_id, user)
-        if len(in_hand) + sum(map(len, rows)) != 1:
+        if len(in_hand) + sum(map(len, rows)) != 1 or self._perhaps_sent(message_id, in_hand, rows):
             return None
         if in_hand:
             if self._manager.seize(in_hand[0]):
