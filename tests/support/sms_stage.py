@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from engine.base.clock import SystemClock
 from engine.base.metrics import Metrics
 from engine.base.settings import Carrier, Settings, Source, SpoolSettings
+from engine.delivery import carrier_agent, carrier_link, sms_pace
 from engine.delivery.agent import Kit
 from engine.delivery.carriers import Carriers
 from engine.delivery.courier import Courier
@@ -209,6 +211,14 @@ class SmsStage:
 def carrier(smsc: Smsc, name: str = "one", **more: Any) -> Carrier:
     """The row of a carrier that is this SMSC."""
     return Carrier(name=name, host="127.0.0.1", port=smsc.port, system_id="us", password="secret", **more)
+
+
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes seconds takes hundredths."""
+    monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
+    monkeypatch.setattr(carrier_agent, "_LOOK_AGAIN_S", 0.05)
+    monkeypatch.setattr(sms_pace, "FIRST_PAUSE_S", 0.02)
 
 
 async def until(done: Callable[[], Any], what: object = "") -> None:

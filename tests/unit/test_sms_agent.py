@@ -11,11 +11,10 @@ import pytest
 from engine.admin.sms import binds
 from engine.base.errors import StorageError
 from engine.base.units import Rate
-from engine.delivery import carrier_agent, carrier_link, sms_pace
 from engine.message.sms import Kind
 from engine.protocol.smpp_pdu import DeliverSm, GenericNack, SubmitSm, SubmitSmResp
 from engine.protocol.smpp_tables import STATUSES, TAGS
-from tests.support.sms_stage import carrier, play, sms_stage, until
+from tests.support.sms_stage import carrier, hurry, play, sms_stage, until
 from tests.support.smsc import Refusing, Smsc
 
 
@@ -32,11 +31,7 @@ def holding(smsc: Smsc) -> list[SubmitSm]:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds takes hundredths."""
-    monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
-    monkeypatch.setattr(carrier_agent, "_LOOK_AGAIN_S", 0.05)
-    monkeypatch.setattr(sms_pace, "FIRST_PAUSE_S", 0.02)
+    hurry(monkeypatch)
 
 
 def test_messages_go_in_order_and_each_is_remembered_before_it_is_settled(tmp_path: Path) -> None:

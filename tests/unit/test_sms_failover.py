@@ -6,18 +6,14 @@ import numpy as np
 import pytest
 
 from engine.base.units import Rate
-from engine.delivery import carrier_agent, carrier_link, sms_pace
-from tests.support.sms_stage import carrier, play, sms_stage, until
+from engine.delivery import carrier_link, sms_pace
+from tests.support.sms_stage import carrier, hurry, play, sms_stage, until
 from tests.support.smsc import Refusing, Smsc
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What takes seconds takes hundredths."""
-    monkeypatch.setattr(carrier_link, "_FIRST_PAUSE_S", 0.02)
-    monkeypatch.setattr(carrier_link, "_FIRST_REFUSED_S", 0.02)
-    monkeypatch.setattr(carrier_agent, "_LOOK_AGAIN_S", 0.05)
-    monkeypatch.setattr(sms_pace, "FIRST_PAUSE_S", 0.02)
+    hurry(monkeypatch)
 
 
 def test_the_next_carrier_has_what_one_refuses_or_cannot_take(tmp_path: Path) -> None:

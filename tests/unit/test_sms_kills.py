@@ -22,6 +22,17 @@ from engine.storage.inflight import Inflight
 from tests.support.sms_stage import SmsStage, carrier, play, sms_stage, until
 from tests.support.smsc import Smsc
 
+MARK = "may have been sent before"
+
+
+def took(message: str, **more: Any) -> SentPart:
+    """What the book has of a part that a carrier took."""
+    usual = {
+        "carrier": "one", "carrier_id": "x", "message": message, "index": 0, "part": 1, "parts": 1, "sent_at": 1.0,
+        "deadline": 2.0, "sender": "ACME", "recipient": "+447700900001",
+    }  # fmt: skip
+    return SentPart(**usual | more)
+
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,17 +131,13 @@ def test_what_a_carrier_took_before_we_were_killed_is_settled_and_not_sent_again
             messages = [await s.put("a" * 200, "+447700900001"), await s.put("b", "+447700900002", "+447700900003")]
             for message in messages:
                 inflight.before[message, 0] = inflight.enter(message, 0)
-            common: dict[str, Any] = {"sent_at": 1.0, "deadline": 2.0, "sender": "ACME"}
-            long: dict[str, Any] = {"carrier": "gone", "message": messages[0], "parts": 2, "price": "0.03"}
-            long["recipient"] = "+447700900001"
             s.book.parts = [
-                SentPart(carrier_id="x", index=0, part=1, **long | common),
-                SentPart(carrier_id="y", index=0, part=2, **long | common),
-                SentPart(
-                    carrier="one", carrier_id="z", message=messages[1], index=0, part=1, parts=1,
-                    recipient="+447700900002", **common
-                ),
-            ]  # fmt: skip
+                *[
+                    took(messages[0], carrier="gone", carrier_id=id, part=part, parts=2, price="0.03")
+                    for part, id in ((1, "x"), (2, "y"))
+                ],
+                took(messages[1], carrier_id="z", recipient="+447700900002"),
+            ]
             before = [*s.book.parts]
             s.carriers.start()
             await until(lambda: len(s.told()) == 3)
@@ -189,11 +196,9 @@ def test_a_word_on_what_a_carrier_took_before_we_were_killed_cannot_take_it_back
             message = await s.put("a" * 200, "+447700900001", "+447700900002")
             other = await s.put("b", "+447700900003")
             inflight.before[message, 0] = inflight.enter(message, 0)
-            common: dict[str, Any] = {
-                "carrier": "one", "message": message, "index": 0, "parts": 2, "sent_at": 1.0, "deadline": 2.0,
-                "sender": "ACME", "recipient": "+447700900001", "price": "0.03",
-            }  # fmt: skip
-            s.book.parts = [SentPart(carrier_id=id, part=part, **common) for part, id in ((1, "x"), (2, "y"))]
+            s.book.parts = [
+                took(message, carrier_id=id, part=part, parts=2, price="0.03") for part, id in ((1, "x"), (2, "y"))
+            ]
             orders = Orders(s.spool, s.manager, s.state, {"purge": s.courier.purge}, s.clock)
             orders.start()
             await s.manager.load_backlog()
@@ -249,9 +254,6 @@ def test_what_could_not_be_settled_is_not_sent_again_and_hinders_nobody(
         await smsc.close()
 
     play(story)
-
-
-MARK = "may have been sent before"
 
 
 @contextlib.asynccontextmanager
@@ -355,12 +357,7 @@ def test_what_a_carrier_took_that_is_no_more_goes_nowhere_else(tmp_path: Path, m
             message, inflight = s.ids.next(), s.sms.inflight
             monkeypatch.setattr(s.ids, "next", lambda: message)
             inflight.doubt(inflight.enter(message, 0), message, 0)
-            s.book.parts = [
-                SentPart(
-                    carrier="gone", carrier_id="x", message=message, index=0, part=1, parts=1, sent_at=1.0,
-                    deadline=2.0, sender="ACME", recipient="+447700900001",
-                )
-            ]  # fmt: skip
+            s.book.parts = [took(message, carrier="gone")]
             await s.put("hello", "+447700900001", carrier="gone")
             await until(lambda: len(s.told()) == 1 and not inflight.before)
             [row] = [row for row in read_events(tmp_path / "events") if row["type"] != "received"]
@@ -386,10 +383,7 @@ def test_what_was_sent_again_and_taken_before_another_kill_is_marked_all_the_sam
         (tmp_path / "inflight").write_bytes(left)
         again = Inflight(tmp_path / "inflight")
         assert again.perhaps(message, 0) and again.again == {(message, 0)}
-        part = SentPart(
-            carrier="one", carrier_id="x", message=message, index=0, part=1, parts=1, sent_at=1.0, deadline=2.0,
-            sender="ACME", recipient=number,
-        )  # fmt: skip
+        part = took(message)
         for twice in (False, True):
             [told] = sms_trouble.after_a_kill(verdicts.purged((0,), "us"), lambda index: [part], twice)
             assert told.reply.startswith("ESME_ROK id=x") and (MARK in told.reply) is twice
@@ -409,12 +403,7 @@ def test_what_is_known_to_be_taken_is_marked_if_it_went_twice(tmp_path: Path, ag
             message = await doubtful(s, "+447700900001")
             if again:
                 s.sms.inflight.again.add((message, 0))
-            s.book.parts = [
-                SentPart(
-                    carrier="one", carrier_id="x", message=message, index=0, part=1, parts=1, sent_at=1.0,
-                    deadline=2.0, sender="ACME", recipient="+447700900001",
-                )
-            ]  # fmt: skip
+            s.book.parts = [took(message)]
             s.carriers.start()
             await until(lambda: len(s.told()) == 1 and not s.sms.inflight.before)
             [(kind, _, reply)] = s.told()
